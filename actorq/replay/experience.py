@@ -1,0 +1,120 @@
+"""Experience as it travels: chunks into the replay, batches out of it.
+
+Both are structs of arrays. A chunk keeps each observation ("frame") once and says by row numbers which
+frames make up a state, so that stacked and n-step experience costs about one frame a transition.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+LARGEST_PRIORITY = float(np.finfo(np.float32).max)
+"""Priorities are absolute TD errors in float32: more is a fault of whoever computed it."""
+
+_LARGEST = float(np.finfo(np.float64).max)
+
+
+class Chunk(msgspec.Struct, frozen=True, eq=False):
+    """N transitions (s_t, a_t, R, D, s_{t+n}) whose observations are rows of one array of F frames.
+
+    The learning target of a transition is ``R + D * Q(s_{t+n})``: n-step return and product of discounts
+    are computed by whoever explored, and D = 0 says that the window ended in termination.
+    """
+
+    frames: NDArray[Any]
+    """[F, *frame_shape], in the environment's own dtype; each observation of the stretch once."""
+    index: NDArray[np.int32]
+    """[N, stack] rows of ``frames`` that make s_t, oldest first."""
+    next_index: NDArray[np.int32]
+    """[N, stack] rows of ``frames`` that make s_{t+n}, oldest first."""
+    actions: NDArray[np.int64]
+    """[N] the action taken in s_t."""
+    returns: NDArray[np.float32]
+    """[N] n-step return R."""
+    discounts: NDArray[np.float32]
+    """[N] product of discounts D, within 0..1; 0 where the window ended in termination."""
+    priorities: NDArray[np.float32]
+    """[N] raw first priorities |TD error|: neither alpha nor epsilon is applied yet."""
+
+    def __len__(self) -> int:
+        """Its number of transitions."""
+        return len(self.actions)
+
+    def check(self) -> None:
+        """Raise `ValueError`, naming the field and what it should be, unless the chunk is well formed."""
+        if self.index.ndim != 2 or 0 in self.index.shape:
+            raise ValueError(
+                f"chunk: index has shape {self.index.shape}; it must be [transitions, stack], not empty"
+            )
+        transitions = self.index.shape[0]
+        _expect("index", self.index, np.int32, self.index.shape)
+        _expect("next_index", self.next_index, np.int32, self.index.shape)
+        _expect("actions", self.actions, np.int64, (transitions,))
+        _expect("returns", self.returns, np.float32, (transitions,))
+        _expect("discounts", self.discounts, np.float32, (transitions,))
+        _expect("priorities", self.priorities, np.float32, (transitions,))
+        if self.frames.ndim == 0 or self.frames.dtype.kind not in "biuf":
+            raise ValueError(
+                f"chunk: frames has dtype {self.frames.dtype} and shape {self.frames.shape};"
+                " it must be an array of numbers [frames, *frame_shape]"
+            )
+        _expect_rows("index", self.index, len(self.frames))
+        _expect_rows("next_index", self.next_index, len(self.frames))
+        _expect_within("returns", self.returns, -_LARGEST, _LARGEST)
+        _expect_within("discounts", self.discounts, 0.0, 1.0)
+        _expect_within("priorities", self.priorities, 0.0, LARGEST_PRIORITY)
+        if self.frames.dtype.kind == "f":
+            _expect_within("frames", self.frames, -_LARGEST, _LARGEST)
+
+
+class Batch(msgspec.Struct, frozen=True, eq=False):
+    """B sampled transitions. obs_shape is frame_shape if stack is 1, else (stack, *frame_shape)."""
+
+    ids: NDArray[np.int64]
+    """[B] what the transitions are called for as long as they live, and never after: update by these."""
+    observations: NDArray[Any]
+    """[B, *obs_shape] s_t, in the environment's own dtype."""
+    actions: NDArray[np.int64]
+    """[B] a_t."""
+    returns: NDArray[np.float32]
+    """[B] n-step return R."""
+    discounts: NDArray[np.float32]
+    """[B] product of discounts D; 0 where the window ended in termination."""
+    next_observations: NDArray[Any]
+    """[B, *obs_shape] s_{t+n}, in the environment's own dtype."""
+    weights: NDArray[np.float32]
+    """[B] importance weights, at most 1 (all 1 where sampling was uniform)."""
+    probabilities: NDArray[np.float64]
+    """[B] the probability each was really drawn with."""
+
+    def __len__(self) -> int:
+        """Its number of transitions."""
+        return len(self.ids)
+
+
+def _expect(field: str, array: NDArray[Any], dtype: type[np.generic], shape: tuple[int, ...]) -> None:
+    if array.dtype != dtype or array.shape != shape:
+        raise ValueError(
+            f"chunk: {field} is {array.dtype} of shape {array.shape};"
+            f" it must be {np.dtype(dtype)} of shape {shape}"
+        )
+
+
+def _expect_rows(field: str, index: NDArray[np.int32], rows: int) -> None:
+    # Seen as unsigned, a negative row is a huge one: a single pass finds both kinds of fault.
+    if int(np.maximum.reduce(index.view(np.uint32), axis=None)) >= rows:
+        wrong = index[(index < 0) | (index >= rows)][0]
+        raise ValueError(f"chunk: {field} points to row {wrong} of frames, which has rows 0..{rows - 1}")
+
+
+def _expect_within(field: str, values: NDArray[Any], low: float, high: float) -> None:
+    # minimum and maximum hand NaN on, and a comparison with NaN is false.
+    if values.size and not (low <= float(values.min()) and float(values.max()) <= high):
+        wide = values.astype(np.float64)
+        wrong = values[~((low <= wide) & (wide <= high))][0]
+        allowed = f"from {low:g} to {high:g}" if low > -_LARGEST else "finite"
+        raise ValueError(f"chunk: {field} holds {wrong}; its values must be {allowed}")
