@@ -1,0 +1,1 @@
+"""What is timed, as ratios: `make bench` runs them all, `python -m tests.bench.NAME` one of them."""
