@@ -1,0 +1,158 @@
+"""The base class of all actors."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar, TypeVarTuple, Unpack, overload
+
+from . import message as messages
+from .definition import Definition
+
+if TYPE_CHECKING:
+    from .cell import Cell
+    from .letter import DeadLetter
+
+C = TypeVar("C", covariant=True)
+V = TypeVar("V")
+Args = TypeVarTuple("Args")
+
+State = dict[str, Any]
+"""Numpy arrays, numbers, strings, bytes, booleans, None, and lists and dicts of these: saved without pickle."""
+
+
+class HasConfig(Protocol[C]):
+    @property
+    def Config(self) -> type[C]: ...
+
+
+class _ConfigOf:
+    """`self.config` is an instance of the class's own `Config`."""
+
+    @overload
+    def __get__(self, actor: None, owner: type) -> _ConfigOf: ...
+    @overload
+    def __get__(self, actor: HasConfig[C], owner: type) -> C: ...
+    def __get__(self, actor: Any, owner: type) -> Any:
+        return self if actor is None else actor._cell.spec.config
+
+
+class Actor:
+    """An object with its own state that talks to others only by messages.
+
+    Life: `__init__` (ports, tables and config are there already), `on_start`, then `load_state` if there is
+    a snapshot, then handlers and `run` until the end, then `on_stop`. A crash ends all an actor has started;
+    a fresh object takes its place, under the same name and with the unread mailbox.
+    """
+
+    class Config(messages.Config):
+        """What the topology file may set; override it."""
+
+    config = _ConfigOf()
+    definition: ClassVar[Definition]
+    _cell: Cell
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        enclosing = sys._getframe(1)  # the class statement's own scope, for classes local to a function
+        scopes = [dict(enclosing.f_locals)] if enclosing.f_locals is not enclosing.f_globals else []
+        cls.definition = Definition(cls, scopes)
+        cls.definition.read()
+
+    # What a subclass overrides.
+
+    async def on_start(self) -> None:
+        """Runs before any message is handled. May ask actors that come earlier in the file."""
+
+    async def run(self) -> None:
+        """The actor's own loop, beside its handlers; starts when all actors have started.
+
+        It is cancelled first when the run stops. If it ends by itself the actor goes on handling messages,
+        unless its restart policy is "always".
+        """
+
+    async def on_stop(self) -> None:
+        """Runs at an orderly end, with the mailbox drained; not after a crash."""
+
+    async def on_undelivered(self, letter: DeadLetter) -> None:
+        """Told of each of this actor's own messages that was not, or perhaps not, handled."""
+
+    def state(self) -> State:
+        """What a snapshot or checkpoint keeps: values that will not change afterwards."""
+        return {}
+
+    def load_state(self, state: State) -> None:
+        """Take over what `state` gave; called after `on_start`."""
+
+    @classmethod
+    def faults(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+        """What types can't tell is wrong with these settings: pairs of a key and a sentence.
+
+        Asked before anything starts. A key such as "config.capacity" or "task.env" says where to look.
+        """
+        return ()
+
+    # What a subclass uses.
+
+    @property
+    def name(self) -> str:
+        """The actor's own name; members of a group are `explorer.0`, `explorer.1`, …"""
+        return self._cell.spec.name
+
+    @property
+    def index(self) -> int:
+        """The place in the group, from 0."""
+        return self._cell.spec.index
+
+    @property
+    def count(self) -> int:
+        """How many members the group has."""
+        return self._cell.spec.count
+
+    @property
+    def seed(self) -> int:
+        """Derived from the run's seed and this actor's name: adding an actor changes no other's."""
+        return self._cell.spec.seed
+
+    @property
+    def restarts(self) -> int:
+        """How often this actor has been started again."""
+        return self._cell.restarts
+
+    @property
+    def deterministic(self) -> bool:
+        """True if one actor at a time runs, in a seeded order."""
+        return self._cell.clock.deterministic
+
+    def report(self, name: str, value: float) -> None:
+        """A reading, such as a loss: metrics show its mean over the interval and over the actors."""
+        self._cell.reports.gauge(self.name, name, float(value))
+
+    def progress(self, name: str, amount: int = 1) -> None:
+        """Add to a count, such as env_steps: `[stop]` and the summary read the sum over all actors.
+
+        Progress also resets the actor's restart count.
+        """
+        self._cell.made_progress(name, amount)
+
+    def now(self) -> float:
+        """Seconds on the run's clock: monotonic, virtual in a deterministic run."""
+        return self._cell.clock.now()
+
+    async def sleep(self, seconds: float) -> None:
+        """Sleep on the run's clock."""
+        await self._cell.clock.sleep(seconds)
+
+    async def in_thread(self, function: Callable[[Unpack[Args]], V], *args: Unpack[Args]) -> V:
+        """Run blocking code in a thread (in a deterministic run: right here).
+
+        Cancelled, the thread is left to end by itself and its result is dropped.
+        """
+        return await self._cell.clock.in_thread(function, *args)
+
+    def start_soon(self, function: Callable[[Unpack[Args]], Awaitable[Any]], *args: Unpack[Args]) -> None:
+        """Start a task that lives no longer than this actor; its exception is the actor's crash."""
+        self._cell.start_soon(function, *args)
+
+
+Actor.definition = Definition(Actor, [])

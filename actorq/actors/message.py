@@ -1,0 +1,125 @@
+"""Messages: frozen, typed values with numpy arrays as fields; and what sending one does to its arrays."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Generic, Literal, TypeVar, dataclass_transform, get_args, get_origin
+
+import msgspec
+import numpy as np
+from typing_extensions import Self
+
+from .errors import DefinitionError
+
+R = TypeVar("R", covariant=True)
+
+HEADER_BYTES = 64
+"""What a message is reckoned to take besides its payload."""
+
+VARIABLE = -1
+"""`fixed_size` of a message type whose instances differ in size."""
+
+
+@dataclass_transform(frozen_default=True, field_specifiers=(msgspec.field,))
+class Message(msgspec.Struct, frozen=True):
+    """Something one actor tells another. Subclass it and annotate the fields.
+
+    Sending gives a message away: its arrays become read-only, and an array that shares memory with a
+    buffer that can still be written is copied first. Lists and dicts in it must not be changed afterwards.
+    """
+
+    delivery: ClassVar[Literal["each", "latest"]] = "each"
+    """`"latest"` keeps only the newest unread message of this type from each sender."""
+
+    def _itself(self) -> Self:
+        return self
+
+
+class Request(Message, Generic[R], frozen=True):
+    """A message that is answered: `class GetTotal(Request[Total])` asks for a `Total`."""
+
+    def _reply(self) -> R:  # only for type checkers: ties a request to its reply
+        raise TypeError("a request's reply comes from asking")
+
+
+@dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(msgspec.field,))
+class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a topology file may set of an actor, typed and checked: `class Config(actorq.Config)`."""
+
+
+def reply_type(request: type[Request[Any]]) -> Any:
+    """The type a request asks for; `NoneType` for `Request[None]`.
+
+    Raises DefinitionError if the class does not say it.
+    """
+    for cls in request.__mro__:
+        for base in getattr(cls, "__orig_bases__", ()):
+            origin = get_origin(base)
+            if isinstance(origin, type) and issubclass(origin, Request):
+                (reply,) = get_args(base)
+                if not isinstance(reply, TypeVar):
+                    return type(None) if reply is None else reply
+    raise DefinitionError(
+        f"{request.__qualname__} does not say what it asks for: write class {request.__name__}(Request[Reply])"
+    )
+
+
+_SCALARS = {int, float, bool, type(None), complex}
+
+
+def fixed_size(message_type: type[Message]) -> int:
+    """Bytes that every instance takes, or VARIABLE if the fields can hold arrays, text or containers."""
+    fields = msgspec.structs.fields(message_type)
+    if all(field.type in _SCALARS for field in fields):
+        return HEADER_BYTES + 8 * len(fields)
+    return VARIABLE
+
+
+def seal(message: Message) -> int:
+    """Give the message's arrays away (see `Message`) and return its size in bytes."""
+    return HEADER_BYTES + _seal_fields(message)
+
+
+def _seal_fields(struct: msgspec.Struct) -> int:
+    size = 0
+    for name in struct.__struct_fields__:
+        value = getattr(struct, name)
+        sealed, nbytes = _seal_value(value)
+        size += nbytes
+        if sealed is not value:
+            msgspec.structs.force_setattr(struct, name, sealed)
+    return size
+
+
+def _seal_value(value: Any) -> tuple[Any, int]:
+    if isinstance(value, np.ndarray):
+        return sealed_array(value), value.nbytes
+    if isinstance(value, str | bytes | bytearray):
+        return value, len(value)
+    if isinstance(value, msgspec.Struct):
+        return value, _seal_fields(value)
+    if isinstance(value, dict):
+        pairs = {key: _seal_value(item) for key, item in value.items()}
+        changed = any(pairs[key][0] is not item for key, item in value.items())
+        size = sum(nbytes for _, nbytes in pairs.values()) + 16 * len(value)
+        return ({key: item for key, (item, _) in pairs.items()} if changed else value), size
+    if isinstance(value, list | tuple):
+        items = [_seal_value(item) for item in value]
+        changed = any(new is not old for (new, _), old in zip(items, value, strict=True))
+        size = sum(nbytes for _, nbytes in items) + 8 * len(value)
+        return (type(value)(new for new, _ in items) if changed else value), size
+    return value, 8
+
+
+def sealed_array(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """A read-only array that nobody can write any more: the array itself, or a copy of a borrowed one."""
+    base = array.base
+    while isinstance(base, np.ndarray):
+        if base.flags.writeable:
+            array = array.copy()
+            break
+        base = base.base
+    else:
+        if base is not None and array.flags.writeable:  # memory of some other object: its owner may write
+            array = array.copy()
+    array.flags.writeable = False
+    return array

@@ -1,0 +1,156 @@
+"""What an actor holds of others: refs to tell and ask, groups, feeds and topics."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+
+from .message import Message
+
+if TYPE_CHECKING:
+    from .link import Link
+
+M = TypeVar("M", bound=Message, contravariant=True)
+M_co = TypeVar("M_co", bound=Message, covariant=True)
+R_co = TypeVar("R_co", covariant=True)
+R = TypeVar("R")
+
+
+class Asks(Protocol[M_co, R_co]):
+    """A request that is an `M` and asks for an `R`; lets a type checker refuse to ask what a port can't carry."""
+
+    def _itself(self) -> M_co: ...
+    def _reply(self) -> R_co: ...
+
+
+class Ref(Generic[M]):
+    """Names one actor, wherever it runs; good across the actor's restarts."""
+
+    __slots__ = ("_link",)
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+
+    @property
+    def name(self) -> str:
+        return self._link.target
+
+    async def tell(self, message: M) -> None:
+        """Hand the message over; wait while the link to the receiver is full.
+
+        Returning means accepted, not handled: see `Actor.on_undelivered`. Raises NotCarried for a type the
+        port does not carry, MessageTooLarge beyond the receiver's bound, CircularWait if the wait would
+        close a circle. A tell that need not wait is no checkpoint. Cancelled while it waits, nothing was sent.
+        """
+        link = self._link
+        size = link.admit(message)
+        if link.must_wait(size):
+            await link.wait_for_credit(size)
+        link.send(message, size)
+
+    async def ask(self, request: Asks[M, R], *, timeout: float | None = None) -> R:
+        """Send a request and wait for its reply.
+
+        Raises what `tell` raises; Refused if the receiver turned it down; ActorDied if it crashed over it or
+        is gone; TimeoutError after `timeout` seconds. Cancelled or timed out, the request may still be
+        handled; its reply is dropped.
+        """
+        reply: R = await self._link.ask(request, timeout)
+        return reply
+
+    def __repr__(self) -> str:
+        return f"<Ref to {self.name}>"
+
+
+class Group(Generic[M]):
+    """Names the members of an actor declared with a count, in order."""
+
+    __slots__ = ("_next", "_refs")
+
+    def __init__(self, refs: Sequence[Ref[M]]) -> None:
+        self._refs = tuple(refs)
+        self._next = 0
+
+    def any(self) -> Ref[M]:
+        """The members in turn."""
+        ref = self._refs[self._next % len(self._refs)]
+        self._next += 1
+        return ref
+
+    def by(self, key: object) -> Ref[M]:
+        """Always the same member for the same key (by the CRC-32 of its text, so across processes too)."""
+        return self._refs[zlib.crc32(str(key).encode()) % len(self._refs)]
+
+    def all(self) -> Everyone[M]:
+        """All members at once."""
+        return Everyone(self._refs)
+
+    def __getitem__(self, index: int) -> Ref[M]:
+        return self._refs[index]
+
+    def __len__(self) -> int:
+        return len(self._refs)
+
+    def __iter__(self) -> Iterator[Ref[M]]:
+        return iter(self._refs)
+
+
+class Everyone(Generic[M]):
+    """All members of a group, told or asked together."""
+
+    __slots__ = ("_refs",)
+
+    def __init__(self, refs: Sequence[Ref[M]]) -> None:
+        self._refs = refs
+
+    async def tell(self, message: M) -> None:
+        """Tell each member, in order. Cancelled, the first members have it and the rest have not."""
+        for ref in self._refs:
+            await ref.tell(message)
+
+    async def ask(self, request: Asks[M, R], *, timeout: float | None = None) -> list[R]:
+        """Ask all members at once; replies in the members' order. The first failure is raised."""
+        from .link import ask_all
+
+        return await ask_all([ref._link for ref in self._refs], request, timeout)
+
+
+class Feed(Generic[M_co]):
+    """A subscription: the topology wires it to an actor that publishes `M`, which this actor handles."""
+
+    __slots__ = ("publishers",)
+
+    def __init__(self, publishers: tuple[str, ...]) -> None:
+        self.publishers = publishers
+
+
+class Topic(Generic[M]):
+    """What an actor publishes: goes to every actor whose feed is wired to it."""
+
+    __slots__ = ("_newest", "_refs")
+
+    def __init__(self, refs: Sequence[Ref[M]]) -> None:
+        self._refs = tuple(refs)
+        self._newest: dict[type, M] = {}
+
+    async def publish(self, message: M) -> None:
+        """Tell all subscribers. A `latest` message never waits; others wait for the slowest subscriber.
+
+        Cancelled, the first subscribers have it and the rest have not.
+        """
+        if message.delivery == "latest":
+            self._newest[type(message)] = message
+        for ref in self._refs:
+            await ref.tell(message)
+
+    async def repeat(self, subscriber: str) -> None:
+        """Send the newest `latest` messages again to a subscriber that has started anew."""
+        for ref in self._refs:
+            if ref.name == subscriber:
+                for message in list(self._newest.values()):
+                    await ref.tell(message)
+
+    @property
+    def subscribers(self) -> tuple[str, ...]:
+        return tuple(ref.name for ref in self._refs)
