@@ -1,0 +1,221 @@
+"""One interface over gymnasium's vector environments, whatever their way to begin the next episode."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
+from numpy.typing import NDArray
+
+from actorq.envs.spaces import frame_converter, read_spaces
+from actorq.envs.task import Task, TaskError
+
+Bools = NDArray[np.bool_]
+
+
+class Finished(NamedTuple):
+    """The episodes that ended in one step."""
+
+    environments: NDArray[np.intp]  # [k] which environments
+    returns: NDArray[np.float64]  # [k] undiscounted and unclipped
+    lengths: NDArray[np.int64]  # [k] environment steps
+
+
+class Step(NamedTuple):
+    """What one step of E environments gave; its arrays are good until the next `step` or `reset`."""
+
+    observations: NDArray[Any]  # [E, *frame_shape] what to act on next
+    next_observations: NDArray[
+        Any
+    ]  # [E, *frame_shape] what the action led to: where an episode ended, its last
+    rewards: NDArray[np.float32]  # [E] clipped as the task says
+    terminated: Bools  # [E] the episode ended in a terminal state
+    truncated: Bools  # [E] the episode was cut off; the values of next_observations are not 0
+    valid: Bools  # [E] False where the environment only reset itself: that is no transition
+    starts: Bools  # [E] True where `observations` is the first of a new episode
+    boundary: bool  # False: nothing ended, everything is valid, nothing starts
+    finished: Finished | None
+
+
+class Environments:
+    """`count` environments stepped together, with one meaning of a step whatever the environment's own.
+
+    Gymnasium's vector environments begin the next episode in one of three ways. NEXT_STEP: the step after an
+    end ignores its action and gives the reset observation; here `valid` is False then. SAME_STEP: the end's
+    own step gives the reset observation already and the true last one in `infos["final_obs"]`; here that is
+    in `next_observations`. DISABLED: the caller resets what ended; done here, within the step.
+
+    Environments cannot be saved in general. `state()` keeps what can be: the counters, and how often all were
+    reset, so that a run that goes on begins new episodes on fresh seeds.
+
+    Raises `TaskError` for spaces that a DQN can't take, and where a vector environment doesn't say its mode.
+    """
+
+    def __init__(self, vector: VectorEnv[Any, Any, Any], task: Task, seed: int) -> None:
+        self.spaces = read_spaces(vector.single_observation_space, vector.single_action_space, task)
+        self.count = vector.num_envs
+        self.env_steps = 0  # transitions so far, in all environments together
+        self.episodes = 0  # finished so far
+        self._vector = vector
+        self._task = task
+        self._seed = seed
+        self._resets = 0
+        self._mode = autoreset_mode(vector, task)
+        self._convert = frame_converter(vector.single_observation_space, task)
+        self._first_action = int(getattr(vector.single_action_space, "start", 0))
+        self._clip = task.reward_clip
+        self._all = _constant(self.count, True)
+        self._none = _constant(self.count, False)
+        self._clock = 0  # vector steps since the reset
+        self._began = np.zeros(self.count, np.int64)  # the clock when each environment's episode began
+        self._returns = np.zeros(self.count)
+        self._resetting: Bools | None = None  # NEXT_STEP: who will only reset itself in the next step
+
+    def reset(self) -> NDArray[Any]:
+        """Begin a new episode in every environment; gives the first frames [E, *frame_shape].
+
+        Each call uses seeds of its own, one per environment, derived from (seed, calls so far). A vector
+        implementation with one generator for all its environments takes the first of them.
+        """
+        seeds = np.random.SeedSequence([self._seed, self._resets]).generate_state(self.count) >> np.uint32(1)
+        self._resets += 1
+        if isinstance(self._vector, SyncVectorEnv):
+            observations, _ = self._vector.reset(seed=seeds.tolist())
+        else:
+            observations, _ = self._vector.reset(seed=int(seeds[0]))
+        self._clock = 0
+        self._began[:] = 0
+        self._returns[:] = 0
+        self._resetting = None
+        return self._checked(self._frames(observations))
+
+    def step(self, actions: NDArray[np.integer[Any]]) -> Step:
+        """Take `actions` [E], each 0 .. actions - 1; ignored where an environment only resets."""
+        if self._first_action:
+            actions = actions + self._first_action
+        observations, raw_rewards, terminated, truncated, infos = self._vector.step(actions)
+        observations = self._frames(observations)
+        rewards = np.asarray(raw_rewards, np.float32)
+        terminated, truncated = np.asarray(terminated), np.asarray(truncated)
+        self._returns += raw_rewards
+        self._clock += 1
+        if self._clip is not None:
+            rewards = np.clip(rewards, -self._clip, self._clip)
+        ended = terminated | truncated
+        # The common case must stay nearly free: on few bools count_nonzero is far faster than any().
+        if self._resetting is None and not np.count_nonzero(ended):
+            self.env_steps += self.count
+            return Step(
+                observations, observations, rewards, terminated, truncated, self._all, self._none, False, None
+            )
+        return self._boundary(observations, rewards, terminated, truncated, infos)
+
+    def _boundary(
+        self,
+        observations: NDArray[Any],
+        rewards: NDArray[np.float32],
+        terminated: Bools,
+        truncated: Bools,
+        infos: dict[str, Any],
+    ) -> Step:
+        """The rest of a step in which an episode ended, or one began by itself."""
+        valid = self._all
+        if self._resetting is not None:
+            valid = ~self._resetting
+            rewards, terminated, truncated = rewards * valid, terminated & valid, truncated & valid
+            self._begin(self._resetting)
+        ended = terminated | truncated
+        self.env_steps += int(np.count_nonzero(valid))
+        self._resetting = None
+        finished = None
+        after = observations
+        starts = ~valid
+        if np.count_nonzero(ended):
+            finished = self._finish(ended)
+            if self._mode is AutoresetMode.NEXT_STEP:
+                self._resetting = ended
+            else:
+                observations, after = self._new_episodes(observations, ended, infos)
+                starts = starts | ended
+                self._begin(ended)
+        return Step(observations, after, rewards, terminated, truncated, valid, starts, True, finished)
+
+    def _new_episodes(
+        self, observations: NDArray[Any], ended: Bools, infos: dict[str, Any]
+    ) -> tuple[NDArray[Any], NDArray[Any]]:
+        """What to act on next and what the actions led to, where ended environments begin anew at once."""
+        if self._mode is AutoresetMode.SAME_STEP:
+            if "final_obs" not in infos:
+                raise RuntimeError(
+                    f'{self._task.env} resets in the same step, but gave no infos["final_obs"] for an end'
+                )
+            final = infos["final_obs"]  # an array [E, ...], or an object array with one observation per end
+            after = observations.copy()
+            after[ended] = self._frames(np.stack([final[row] for row in np.flatnonzero(ended)]))
+            return observations, after
+        after = observations.copy()  # the reset below may write into the environment's own buffer
+        fresh, _ = self._vector.reset(options={"reset_mask": ended})
+        acting = after.copy()
+        acting[ended] = self._frames(fresh)[ended]
+        return acting, after
+
+    def _finish(self, ended: Bools) -> Finished:
+        rows = np.flatnonzero(ended)
+        self.episodes += len(rows)
+        return Finished(rows, self._returns[rows], self._clock - self._began[rows])
+
+    def _begin(self, rows: Bools) -> None:
+        self._returns[rows] = 0
+        self._began[rows] = self._clock
+
+    def _frames(self, observations: Any) -> NDArray[Any]:
+        array = np.asarray(observations)
+        return array if self._convert is None else self._convert(array)
+
+    def _checked(self, frames: NDArray[Any]) -> NDArray[Any]:
+        expected = (self.count, *self.spaces.frame_shape)
+        if frames.shape != expected or frames.dtype != self.spaces.dtype:
+            raise TaskError(
+                "env",
+                f"{self._task.env} gave observations of shape {frames.shape[1:]} and dtype {frames.dtype}, "
+                f"but its observation_space says {expected[1:]} and {self.spaces.dtype}",
+            )
+        return frames
+
+    def render(self) -> list[NDArray[np.uint8]]:
+        """One RGB picture [height, width, 3] per environment; they must have been made with `render=True`."""
+        return [np.asarray(picture) for picture in self._vector.render() or ()]
+
+    def state(self) -> dict[str, int]:
+        """The counters; the environments themselves are not in it (see the class)."""
+        return {"env_steps": self.env_steps, "episodes": self.episodes, "resets": self._resets}
+
+    def load_state(self, state: dict[str, int]) -> None:
+        """Take the counters over; call `reset` next."""
+        self.env_steps, self.episodes, self._resets = state["env_steps"], state["episodes"], state["resets"]
+
+    def close(self) -> None:
+        """Release what the environments hold; they can't be used afterwards."""
+        self._vector.close()
+
+
+def autoreset_mode(vector: VectorEnv[Any, Any, Any], task: Task) -> AutoresetMode:
+    """The mode a vector environment says it has. Raises `TaskError` where it says none, or an unknown one."""
+    modes = ", ".join(mode.value for mode in AutoresetMode)
+    try:
+        return AutoresetMode(vector.metadata["autoreset_mode"])
+    except KeyError:
+        problem = "doesn't say how it begins the next episode"
+    except ValueError:
+        problem = f"has the unknown autoreset mode {vector.metadata['autoreset_mode']!r}"
+    raise TaskError(
+        "env",
+        f'{task.env} {problem}; metadata["autoreset_mode"] must be a gymnasium AutoresetMode ({modes})',
+    )
+
+
+def _constant(count: int, value: bool) -> Bools:
+    array = np.full(count, value)
+    array.flags.writeable = False
+    return array
