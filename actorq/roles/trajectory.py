@@ -1,0 +1,206 @@
+"""From steps of the environments to chunks of n-step transitions: what an explorer sends to replay."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from actorq.dqn.returns import NStep, n_step
+from actorq.envs.environments import Step
+from actorq.replay.experience import Chunk
+
+Values = NDArray[np.floating[Any]]
+ValueOf = Callable[[NDArray[Any]], Values]
+"""From M observations [M, *observation_shape] to the largest Q-value of each [M]."""
+
+
+class Trajectory:
+    """Collects the steps of E environments, and makes one `Chunk` of every `length` of them.
+
+    Steps are kept in a block of `length` + `n_step` rows, allocated once. A full block gives the transitions
+    that begin in its first `length` rows: their windows are complete or ended by an episode's end. The
+    last `n_step` rows are carried over to the next block, so that every step becomes one transition, once.
+    One row more than the n - 1 that the returns need: an open window's first priority takes Q(s_{t+n}) from
+    what the explorer computes when it acts there.
+
+    Frames are kept once per chunk: a chunk of T steps holds (T + n + stack - 1) E of them, and a last
+    observation for each end whose environment began anew at once. Where stacks reach beyond the first frame
+    of an episode they repeat it (as `FrameStack` does). No window and no stack passes an episode's end.
+
+    There is nothing to save: environments begin anew after a restart, and so does a trajectory (`start`).
+
+    Priorities are those of Ape-X (Horgan et al. 2018, section 3), |R + D max_a Q(s_{t+n}, a) - Q(s_t, a_t)|.
+    """
+
+    def __init__(
+        self,
+        environments: int,
+        frame_shape: tuple[int, ...],
+        dtype: np.dtype[Any],
+        *,
+        stack: int,
+        n_step: int,
+        gamma: float,
+        length: int,
+    ) -> None:
+        if length < 2:  # in a single step every environment might only be resetting itself
+            raise ValueError(f"a chunk takes at least 2 steps of each environment, got {length}")
+        self._n, self._gamma, self._length, self._stack = n_step, gamma, length, stack
+        self._history = stack - 1  # rows of frames before the first step's
+        self._frame_shape, self._dtype, self._environments = frame_shape, dtype, environments
+        self._row = 0
+        steps = (length + n_step, environments)
+        self._actions = np.zeros(steps, np.int64)
+        self._rewards = np.zeros(steps, np.float32)
+        self._chosen = np.zeros(steps, np.float32)  # Q(s_t, a_t)
+        self._best = np.zeros(steps, np.float32)  # max_a Q(s_t, a)
+        self._discounts = np.full(steps, gamma)
+        self._ends = np.zeros(steps, np.bool_)
+        self._valid = np.ones(steps, np.bool_)
+        # Rows of frames: the history, one per step, and the one to act on next.
+        self._frame_rows = self._history + length + n_step + 1
+        self._starts = np.zeros((self._frame_rows, environments), np.bool_)
+        self._numbers = np.arange(self._frame_rows * environments, dtype=np.int32).reshape(-1, environments)
+        self._last: list[tuple[int, NDArray[np.intp], NDArray[Any]]] = []  # (row, environments, last frames)
+        self._new_frames()
+
+    def start(self, frames: NDArray[Any]) -> None:
+        """Begin with the first `frames` [E, *frame_shape] of new episodes; what was collected is dropped."""
+        self._row = 0
+        self._last = []
+        self._frame_grid[: self._history + 1] = frames
+        self._starts[:] = False
+        self._starts[self._history] = True
+        self._plain(0)
+
+    def record(self, actions: NDArray[Any], chosen: Values, best: Values, step: Step) -> bool:
+        """Take one step: `actions` [E], their Q-values `chosen` [E], the largest ones `best` [E], the outcome.
+
+        Everything is copied. True says that the block is full: call `flush` before the next step.
+        """
+        row = self._row
+        self._frame_grid[self._history + row + 1] = step.observations
+        self._actions[row] = actions
+        self._rewards[row] = step.rewards
+        self._chosen[row] = chosen
+        self._best[row] = best
+        if step.boundary:
+            self._record_boundary(row, step)
+        self._row = row + 1
+        return self._row == len(self._actions)
+
+    def flush(self, value_of: ValueOf) -> Chunk:
+        """The chunk of a full block, whose arrays are the caller's; the block's open end is carried over.
+
+        `value_of` is asked only where an episode was cut off, about its last observation, which nobody acted
+        on. Raises RuntimeError if the block isn't full.
+        """
+        if self._row != len(self._actions):
+            raise RuntimeError(
+                f"the block holds {self._row} of {len(self._actions)} steps; flush it when full"
+            )
+        windows = n_step(self._rewards, self._discounts, self._ends, self._n)
+        begin, end = self._picked(windows)
+        frames, last = self._give_frames()
+        stacks, next_stacks = self._stacks(last)
+        after = self._values_after(frames, next_stacks, value_of)
+        returns, discounts = windows.returns[begin], windows.discounts[begin]
+        chunk = Chunk(
+            frames=frames,
+            index=stacks[begin],
+            next_index=next_stacks[end],
+            actions=self._actions[begin],
+            returns=returns,
+            discounts=discounts,
+            priorities=np.abs(returns + discounts * after[end] - self._chosen[begin]),
+        )
+        self._carry_over()
+        return chunk
+
+    def _record_boundary(self, row: int, step: Step) -> None:
+        ended = step.terminated | step.truncated
+        self._ends[row] = ended
+        self._discounts[row, step.terminated] = 0.0
+        self._valid[row] = step.valid
+        self._starts[self._history + row + 1] = step.starts
+        # The same array means that nothing began anew within the step: the next row's frame is the last one.
+        if step.next_observations is not step.observations:
+            which = np.flatnonzero(ended)
+            self._last.append((row, which, step.next_observations[which]))
+
+    def _picked(self, windows: NStep) -> tuple[tuple[Any, Any], tuple[Any, Any]]:
+        """Where the chunk's transitions begin, and the last steps of their windows: (rows, environments)."""
+        rows, which = np.nonzero(self._valid[: self._length])
+        return (rows, which), (rows + windows.length[rows, which] - 1, which)
+
+    def _give_frames(self) -> tuple[NDArray[Any], NDArray[np.int32]]:
+        """The block's frames, last ones of episodes behind them; and where each step's next is, [rows, E].
+
+        The array given away owns its memory and is no longer ours. The frame to act on next is not in it.
+        """
+        frames, grid = self._frames, self._frame_grid
+        self._new_frames()
+        self._frame_grid[: self._history + self._n + 1] = grid[self._length :]
+        del grid
+        kept = (self._frame_rows - 1) * self._environments
+        total = kept + sum(len(which) for _, which, _ in self._last)
+        # Nothing else refers to the memory, so it may be resized in place, instead of copied.
+        frames.resize((total, *self._frame_shape), refcheck=False)
+        next_frame = self._numbers[self._history + 1 :].copy()
+        position = kept
+        for row, which, last in self._last:
+            frames[position : position + len(which)] = last
+            next_frame[row, which] = np.arange(position, position + len(which))
+            position += len(which)
+        # The last row's next frame stays behind; only windows of the next block reach it.
+        return frames, next_frame
+
+    def _stacks(self, next_frame: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        """Rows of frames that make what each step acted on, and what it led to: [rows, E, stack]."""
+        frame_rows = np.arange(self._frame_rows, dtype=np.int32)[:, None]
+        first = np.maximum.accumulate(np.where(self._starts, frame_rows, 0), axis=0)[self._history : -1]
+        age = np.arange(self._stack - 1, -1, -1, dtype=np.int32)
+        rows = np.maximum(frame_rows[self._history : -1, :, None] - age, first[:, :, None])
+        stacks = (rows * self._environments + np.arange(self._environments)[:, None]).astype(np.int32)
+        return stacks, np.concatenate([stacks[:, :, 1:], next_frame[:, :, None]], axis=2)
+
+    def _values_after(
+        self, frames: NDArray[Any], next_stacks: NDArray[np.int32], value_of: ValueOf
+    ) -> NDArray[np.float32]:
+        """max_a Q of what each step led to [rows, E]; meaningless where the episode terminated."""
+        after = np.empty_like(self._best)
+        after[:-1] = self._best[1:]
+        after[-1] = 0.0  # no window of this chunk ends with the last row
+        cut = self._ends & (self._discounts > 0)
+        cut[-1] = False
+        if np.count_nonzero(cut):
+            stacks = next_stacks[cut]
+            after[cut] = value_of(frames[stacks[:, 0] if self._stack == 1 else stacks])
+        return after
+
+    def _carry_over(self) -> None:
+        """Move the last n rows to the front."""
+        n, length = self._n, self._length
+        for column in (self._actions, self._rewards, self._chosen, self._best):
+            column[:n] = column[length:]
+        for flags in (self._discounts, self._ends, self._valid):
+            flags[:n] = flags[length:]
+        kept = self._history + n + 1
+        self._starts[:kept] = self._starts[length:]
+        self._starts[kept:] = False
+        self._plain(n)
+        self._last = [(row - length, which, last) for row, which, last in self._last if row >= length]
+        self._row = n
+
+    def _plain(self, row: int) -> None:
+        """From `row` on the steps are in the middle of an episode, until one says otherwise."""
+        self._discounts[row:] = self._gamma
+        self._ends[row:] = False
+        self._valid[row:] = True
+
+    def _new_frames(self) -> None:
+        self._frames = np.empty((self._frame_rows * self._environments, *self._frame_shape), self._dtype)
+        self._frame_grid = self._frames.reshape(self._frame_rows, self._environments, *self._frame_shape)
