@@ -1,0 +1,37 @@
+"""The declared topology: who takes part, where each runs, and who talks to whom. Starts nothing."""
+
+from .check import check, load
+from .document import Source, recipes
+from .faults import Fault, TopologyError
+from .plan import NodeSpec, Plan
+from .schema import (
+    ActorTable,
+    GroupTable,
+    Mailbox,
+    NodeTable,
+    Run,
+    Snapshot,
+    Solved,
+    Stop,
+    Topology,
+)
+
+__all__ = [
+    "ActorTable",
+    "Fault",
+    "GroupTable",
+    "Mailbox",
+    "NodeSpec",
+    "NodeTable",
+    "Plan",
+    "Run",
+    "Snapshot",
+    "Solved",
+    "Source",
+    "Stop",
+    "Topology",
+    "TopologyError",
+    "check",
+    "load",
+    "recipes",
+]

@@ -1,0 +1,106 @@
+"""Types and values in the words of a topology file."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Mapping
+from enum import Enum
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+import msgspec
+
+_WORDS: dict[Any, str] = {
+    Any: "anything",
+    bool: "true or false",
+    bytes: "text in base64",
+    dict: "a table",
+    float: "a number",
+    int: "an integer",
+    list: "a list",
+    str: "a text",
+    type(None): "nothing",
+}
+_BOUNDS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below", "multiple_of": "a multiple of"}
+_LONGEST = 60
+
+
+def split(kind: Any) -> tuple[Any, tuple[msgspec.Meta, ...]]:
+    """A type without its annotations, and those of them that constrain it."""
+    if get_origin(kind) is Annotated:
+        inner, metas = split(get_args(kind)[0])
+        return inner, metas + tuple(meta for meta in kind.__metadata__ if isinstance(meta, msgspec.Meta))
+    return kind, ()
+
+
+def options(kind: Any) -> tuple[Any, ...]:
+    """A union's members; anything else as itself."""
+    return get_args(kind) if get_origin(kind) in (Union, types.UnionType) else (kind,)
+
+
+def describe(kind: Any) -> str:
+    """What a type allows: `describe(Annotated[int, Meta(ge=1)])` is "an integer (at least 1)"."""
+    bare, metas = split(kind)
+    bounds = ", ".join(bound for meta in metas for bound in _bounds(meta))
+    return _describe_bare(bare) + (f" ({bounds})" if bounds else "")
+
+
+def _describe_bare(kind: Any) -> str:
+    members = options(kind)
+    if len(members) > 1:
+        return " or ".join(describe(member) for member in members if member is not type(None))
+    origin, arguments = get_origin(kind), get_args(kind)
+    if origin is Literal:
+        return _one_of(arguments)
+    if isinstance(kind, type) and issubclass(kind, Enum):
+        return _one_of(tuple(member.value for member in kind))
+    if origin is tuple and arguments and arguments[-1] is not Ellipsis:
+        return "a list of " + ", ".join(describe(argument) for argument in arguments)
+    if origin in (list, tuple, set, frozenset) and arguments:
+        return f"a list, each item {describe(arguments[0])}"
+    if origin is type:
+        return "a class"
+    if origin is not None and issubclass(origin, Mapping):
+        return "a table"
+    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+        return "a table"
+    return _WORDS.get(kind) or str(getattr(kind, "__name__", kind))
+
+
+def _one_of(values: tuple[Any, ...]) -> str:
+    shown = [show(value) for value in values]
+    return shown[0] if len(shown) == 1 else "one of " + ", ".join(shown)
+
+
+def _bounds(meta: msgspec.Meta) -> list[str]:
+    bounds = [
+        f"{word} {value}" for name, word in _BOUNDS.items() if (value := getattr(meta, name)) is not None
+    ]
+    if meta.pattern is not None:
+        bounds.append(f"matching {meta.pattern}")
+    if meta.min_length is not None:
+        bounds.append(f"length at least {meta.min_length}")
+    if meta.max_length is not None:
+        bounds.append(f"length at most {meta.max_length}")
+    return bounds
+
+
+def show(value: Any) -> str:
+    """A value as the file would write it, cut short when long."""
+    text = _show(value)
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
+
+
+def _show(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        return f'"{value[:_LONGEST]}"'
+    if isinstance(value, Mapping):
+        return "a table"
+    if isinstance(value, list | tuple):
+        return "a list"
+    if isinstance(value, type):
+        return f"the class {value.__qualname__}"
+    if isinstance(value, int) and abs(value) >= 10**_LONGEST:  # Python refuses to print the really long ones
+        return "a number beyond all bounds"
+    return str(value) if isinstance(value, int | float) else f"{value} (a {type(value).__name__})"

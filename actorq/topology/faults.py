@@ -1,0 +1,52 @@
+"""What is wrong with a topology: all of it at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from actorq.actors.errors import ActorqError
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One thing that is wrong: where, what, and what would be right."""
+
+    where: str
+    """Table and key, such as `actors.explorer.ports.replay`; for a syntax error, file and line."""
+    problem: str
+    hint: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.problem}" + (f"; {self.hint}" if self.hint else "")
+
+
+class TopologyError(ActorqError, ValueError):
+    """The topology can't run; `faults` has everything that is wrong with it."""
+
+    def __init__(self, faults: Sequence[Fault], source: str = "") -> None:
+        self.faults = tuple(faults)
+        self.source = source
+        count = "1 fault" if len(self.faults) == 1 else f"{len(self.faults)} faults"
+        lines = "".join(f"\n  {fault}" for fault in self.faults)
+        super().__init__(f"{source or 'the topology'} has {count}:{lines}")
+
+
+class Faults:
+    """Collects faults; the same one is kept once."""
+
+    def __init__(self) -> None:
+        self._found: dict[Fault, None] = {}
+
+    def add(self, where: str, problem: str, hint: str = "") -> None:
+        self._found[Fault(where, problem, hint)] = None
+
+    def touch(self, where: str) -> bool:
+        """Whether a fault was found at this key or below it."""
+        return any(fault.where == where or fault.where.startswith(where + ".") for fault in self._found)
+
+    def found(self) -> tuple[Fault, ...]:
+        return tuple(self._found)
+
+    def __len__(self) -> int:
+        return len(self._found)

@@ -1,0 +1,38 @@
+"""A topology, checked: what an engine starts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from actorq.actors.spec import ActorSpec, GroupSpec
+
+from .schema import Place, Topology
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeSpec:
+    """One node. Over the transport inproc it is in the caller's process, whatever its place."""
+
+    name: str
+    """`main`; `explorers`, or `explorers.0`, `explorers.1`, … for a declared count."""
+    place: Place
+    transport: str
+    actors: tuple[str, ...]
+    """The members that run on it, in file order."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What a checked topology means."""
+
+    topology: Topology
+    """As declared, overrides applied."""
+    specs: tuple[ActorSpec, ...]
+    """Every actor in file order, counted ones member by member."""
+    groups: tuple[GroupSpec, ...]
+    nodes: tuple[NodeSpec, ...]
+    """`main` first."""
+    tables: Mapping[str, Any]
+    """The tables that roles declare, each as the struct it was declared with."""

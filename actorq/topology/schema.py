@@ -1,0 +1,151 @@
+"""What a topology file says, as structs: one for each table that topology itself knows.
+
+`[agent]`, `[task]` and their like are not among them: roles declare those, as `agent: Table[Agent]`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from actorq.actors.actor import Actor
+from actorq.actors.spec import RestartPolicy, Strategy
+
+NAME_PATTERN = "^[A-Za-z0-9_][A-Za-z0-9_-]*$"
+NAME_RULE = "letters, digits, _ and -, at most 80 of them"
+MAIN = "main"
+INPROC = "inproc"
+
+Name = Annotated[str, Meta(pattern=NAME_PATTERN, max_length=80)]
+Count = Annotated[int, Meta(ge=1)]
+Seconds = Annotated[float, Meta(gt=0)]
+Backend = Literal["asyncio", "trio"]
+Place = Literal["here", "process", "host"]
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of the tables: checked key by key, and an unknown key is a fault."""
+
+
+class Solved(Settings, frozen=True, kw_only=True):
+    """`solved = { return = 475.0, episodes = 20 }`."""
+
+    mean_return: Annotated[float, Meta(description="the greedy policy's mean return to reach")] = (
+        msgspec.field(name="return")
+    )
+    episodes: Annotated[Count, Meta(description="over how many evaluation episodes")] = 20
+
+
+class Stop(Settings, frozen=True, kw_only=True):
+    """When the run ends: whichever comes first. With none of them it goes on until it is stopped."""
+
+    solved: Annotated[
+        Solved | None, Meta(description="the evaluated greedy policy reaches this mean return")
+    ] = None
+    env_steps: Annotated[Count | None, Meta(description="environment steps, all explorers together")] = None
+    updates: Annotated[Count | None, Meta(description="updates (optimizer steps)")] = None
+    episodes: Annotated[Count | None, Meta(description="finished episodes, all explorers together")] = None
+    wall_seconds: Annotated[Seconds | None, Meta(description="seconds since the command's start")] = None
+
+
+class Run(Settings, frozen=True, kw_only=True):
+    """What the run itself writes, and how often."""
+
+    metrics_every_seconds: Annotated[Seconds, Meta(description="seconds between two rows of metrics")] = 1.0
+    checkpoint_every_seconds: Annotated[Seconds, Meta(description="seconds between two checkpoints")] = 60.0
+
+
+class NodeTable(Settings, frozen=True, kw_only=True):
+    """One `[nodes.NAME]`: where actors run. `main` is there without being declared: the caller's process."""
+
+    count: Annotated[Count, Meta(description="how many such nodes; their actors are spread in turn")] = 1
+    place: Annotated[
+        Place, Meta(description="where it runs: the caller's process, a process of its own, another host")
+    ] = "here"
+    transport: Annotated[
+        Name,
+        Meta(description="how it is reached; over inproc all nodes share the caller's process"),
+    ] = INPROC
+
+
+class Mailbox(Settings, frozen=True, kw_only=True):
+    """How much one sender may have waiting at one receiver before it is slowed down."""
+
+    messages: Annotated[Count, Meta(description="unhandled messages per sender")] = 1000
+    bytes: Annotated[Count, Meta(description="payload bytes of unhandled messages per sender")] = (
+        256 * 1024**2
+    )
+
+
+class Snapshot(Settings, frozen=True, kw_only=True):
+    """`snapshot_every = { seconds = 30 }` or `{ updates = 1000 }`: not both."""
+
+    seconds: Annotated[Seconds | None, Meta(description="seconds between two snapshots")] = None
+    updates: Annotated[Count | None, Meta(description="updates between two snapshots")] = None
+
+
+class ActorTable(Settings, frozen=True, kw_only=True):
+    """One `[actors.NAME]`."""
+
+    role: str | type[Actor]
+    """A role's name, `"package.module:Class"`, or in Python the class itself."""
+    count: Annotated[Count, Meta(description="how many members: NAME.0, NAME.1, …")] = 1
+    node: Annotated[str, Meta(description="the node it runs on")] = MAIN
+    ports: Annotated[
+        dict[str, str | tuple[str, ...]],
+        Meta(description="port = the actor it is wired to; a group or feed port also takes a list"),
+    ] = {}
+    config: Any = {}
+    """A table, or in Python an instance of the role's `Config`."""
+    restart: Annotated[RestartPolicy, Meta(description="when it is started again")] = "on-failure"
+    mailbox: Annotated[Mailbox, Meta(description="bounds of its mailbox, for each sender")] = Mailbox()
+    snapshot_every: Annotated[
+        Snapshot | None, Meta(description="how often its state is kept for a restart; absent: never")
+    ] = None
+
+
+class GroupTable(Settings, frozen=True, kw_only=True):
+    """One `[groups.NAME]`: actors that are supervised together."""
+
+    actors: Annotated[tuple[str, ...], Meta(min_length=1, description="the members, by actor name")]
+    strategy: Annotated[
+        Strategy, Meta(description="who starts again when one crashes: it, all, or it and those after it")
+    ] = "one-for-one"
+    max_restarts: Annotated[int, Meta(ge=0, description="one more crash within the time fails the run")] = 3
+    within_seconds: Annotated[Seconds, Meta(description="the time that max_restarts speaks of")] = 60.0
+    backoff_seconds: Annotated[
+        float, Meta(ge=0, description="wait before the first restart; doubles with each")
+    ] = 0.1
+    backoff_max_seconds: Annotated[float, Meta(ge=0, description="the longest wait before a restart")] = 5.0
+
+
+class Topology(Settings, frozen=True, kw_only=True):
+    """A whole topology as it was declared. `check` tells what it means, or what is wrong with it.
+
+    Made by `load` from a file, or in Python with the same checks:
+    `Topology(name="demo", actors={"counter": ActorTable(role=Counter, config={"start": 3})})`.
+    """
+
+    name: Annotated[Name, Meta(description="names the run and its folder; absent: the file's name")] = "run"
+    seed: Annotated[int, Meta(ge=0, description="all randomness follows from it")] = 0
+    deterministic: Annotated[
+        bool, Meta(description="one process, one actor at a time, in seeded order: two runs are identical")
+    ] = False
+    backend: Annotated[Backend, Meta(description="the event loop")] = "asyncio"
+    python_path: Annotated[
+        tuple[str, ...],
+        Meta(description="folders where roles' modules are looked for; the file's own always is one"),
+    ] = ()
+    stop: Annotated[Stop, Meta(description="when the run ends: whichever comes first")] = Stop()
+    run: Annotated[Run, Meta(description="what the run writes, and how often")] = Run()
+    nodes: Annotated[dict[str, NodeTable], Meta(description="where actors run")] = {}
+    actors: Annotated[dict[str, ActorTable], Meta(description="what takes part, in the order it starts in")]
+    groups: Annotated[dict[str, GroupTable], Meta(description="actors that are supervised together")] = {}
+    tables: dict[str, Any] = {}
+    """The tables that roles declare, by name; in a file they stand at the top level."""
+
+
+OWN_KEYS = tuple(name for name in Topology.__struct_fields__ if name != "tables")
+"""The top-level keys that topology knows; any other names a table that some role declares."""

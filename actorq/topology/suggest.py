@@ -1,0 +1,35 @@
+"""The nearest right name for a wrong one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+_MOST_LISTED = 12
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """The known name that `name` is most likely a misspelling of, case aside; None if none is near."""
+    folded: dict[str, str] = {}
+    for right in known:
+        folded.setdefault(right.casefold(), right)
+    close = get_close_matches(name.casefold(), folded, n=1, cutoff=0.6)
+    return folded[close[0]] if close else None
+
+
+def quoted(names: Iterable[str]) -> str:
+    """`"a", "b"`; shortened when there are many."""
+    listed = [f'"{name}"' for name in names]
+    if len(listed) > _MOST_LISTED:
+        listed[_MOST_LISTED:] = ["…"]
+    return ", ".join(listed)
+
+
+def suggestion(name: str, known: Iterable[str], noun: str) -> str:
+    """A hint for an unknown name: the nearest right one and what there is. `noun` is a plural."""
+    right = list(known)
+    if not right:
+        return f"there are no {noun}"
+    listed = f"{noun}: {quoted(right)}"
+    guess = nearest(name, right)
+    return f'did you mean "{guess}"? ({listed})' if guess else listed
