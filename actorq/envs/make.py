@@ -59,6 +59,10 @@ def _make_vector(task: Task, count: int, render: bool) -> Vector:
         if "unexpected keyword argument" in str(error):
             raise TaskError("options", f"{task.env} does not take these options: {error}") from error
         raise
+    except TaskError:
+        raise
+    except ValueError as error:
+        raise TaskError("options", f"{task.env} refuses its options: {error}") from error
     except (gymnasium.error.DependencyNotInstalled, gymnasium.error.UnregisteredEnv) as error:
         raise TaskError("env", f"{task.env} can't be made here: {error}") from error
 

@@ -77,7 +77,7 @@ class Trajectory:
         self._plain(0)
 
     def record(self, actions: NDArray[Any], chosen: Values, best: Values, step: Step) -> bool:
-        """Take one step: `actions` [E], their Q-values `chosen` [E], the largest ones `best` [E], the outcome.
+        """Take one step: `actions` [E], their Q-values `chosen` [E], the largest `best` [E], and the outcome.
 
         Everything is copied. True says that the block is full: call `flush` before the next step.
         """
