@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar, TypeVarTuple, Unpack, overload
 
 from . import message as messages
@@ -18,7 +18,7 @@ V = TypeVar("V")
 Args = TypeVarTuple("Args")
 
 State = dict[str, Any]
-"""Numpy arrays, numbers, strings, bytes, booleans, None, and lists and dicts of these: saved without pickle."""
+"""Numpy arrays, numbers, text, bytes, booleans, None, lists and dicts of these: saved without pickle."""
 
 
 class HasConfig(Protocol[C]):
@@ -143,14 +143,14 @@ class Actor:
         """Sleep on the run's clock."""
         await self._cell.clock.sleep(seconds)
 
-    async def in_thread(self, function: Callable[[Unpack[Args]], V], *args: Unpack[Args]) -> V:
+    async def in_thread(self, function: Callable[[Unpack[Args]], V], *args: *Args) -> V:
         """Run blocking code in a thread (in a deterministic run: right here).
 
         Cancelled, the thread is left to end by itself and its result is dropped.
         """
         return await self._cell.clock.in_thread(function, *args)
 
-    def start_soon(self, function: Callable[[Unpack[Args]], Awaitable[Any]], *args: Unpack[Args]) -> None:
+    def start_soon(self, function: Callable[[Unpack[Args]], Coroutine[Any, Any, Any]], *args: *Args) -> None:
         """Start a task that lives no longer than this actor; its exception is the actor's crash."""
         self._cell.start_soon(function, *args)
 

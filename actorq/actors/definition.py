@@ -6,7 +6,7 @@ import inspect
 import re
 import sys
 import types
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints, overload
 
@@ -106,7 +106,7 @@ class Definition:
     """What is known of one actor class. Names that could not be resolved yet are tried again at first use."""
 
     cls: type
-    scopes: list[Mapping[str, Any]]
+    scopes: Sequence[Mapping[str, Any]]
     handlers: dict[type[Message], Handler] = field(default_factory=dict)
     ports: dict[str, Port] = field(default_factory=dict)
     tables: dict[str, type] = field(default_factory=dict)
@@ -118,7 +118,9 @@ class Definition:
             self.read()
             if self.unresolved:
                 names = ", ".join(f"{where} ({why})" for where, why in self.unresolved.items())
-                raise DefinitionError(f"{self.cls.__qualname__}: these annotations can't be resolved: {names}")
+                raise DefinitionError(
+                    f"{self.cls.__qualname__}: these annotations can't be resolved: {names}"
+                )
         return self
 
     def read(self) -> None:
@@ -138,7 +140,9 @@ class Definition:
             raise DefinitionError(f"{where}: a handler takes self and one message, annotated with its type")
         annotation = parameters[1].annotation
         if annotation is inspect.Parameter.empty:
-            raise DefinitionError(f"{where}: annotate {parameters[1].name!r} with the message type it handles")
+            raise DefinitionError(
+                f"{where}: annotate {parameters[1].name!r} with the message type it handles"
+            )
         resolved, why = self._resolve(annotation, function)
         if why:
             self.unresolved[method] = why
@@ -149,7 +153,8 @@ class Definition:
             other = self.handlers.get(message)
             if other is not None:
                 raise DefinitionError(
-                    f"{self.cls.__qualname__}: {message.__name__} has two handlers, {other.method} and {method}"
+                    f"{self.cls.__qualname__}: {message.__name__} has two handlers, "
+                    f"{other.method} and {method}"
                 )
             self._check_reply(where, function, message)
             self.handlers[message] = Handler(method, message, marked.concurrent, marked.thread)
@@ -213,7 +218,9 @@ class Definition:
         # One holder for each annotation: get_type_hints fails whole when one name is missing.
         holder = type("holder", (), {"__annotations__": {"it": annotation}})
         try:
-            return get_type_hints(holder, vars(module) if module else {}, local, include_extras=True)["it"], ""
+            return get_type_hints(holder, vars(module) if module else {}, local, include_extras=True)[
+                "it"
+            ], ""
         except Exception as error:
             return None, f"{annotation}: {error}"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from .message import Message
 
@@ -43,6 +43,7 @@ class Letter:
     """One message from one actor to another. What is not `origin` crosses a process border in the header."""
 
     __slots__ = ("chain", "charged", "message", "origin", "sender", "size", "target")
+    wants_reply: ClassVar[bool] = False
 
     def __init__(
         self, message: Message, size: int, sender: str, target: str, origin: Origin, chain: tuple[str, ...]
@@ -62,6 +63,7 @@ class Enquiry(Letter):
     """A letter whose sender waits for the answer."""
 
     __slots__ = ("answer", "event", "outcome")
+    wants_reply: ClassVar[bool] = True
 
     def __init__(
         self,

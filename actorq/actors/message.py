@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Generic, Literal, TypeVar, dataclass_transform, get_args, get_origin
+from typing import Any, ClassVar, Generic, Literal, Self, TypeVar, dataclass_transform, get_args, get_origin
 
 import msgspec
 import numpy as np
-from typing_extensions import Self
 
 from .errors import DefinitionError
 
@@ -59,7 +58,8 @@ def reply_type(request: type[Request[Any]]) -> Any:
                 if not isinstance(reply, TypeVar):
                     return type(None) if reply is None else reply
     raise DefinitionError(
-        f"{request.__qualname__} does not say what it asks for: write class {request.__name__}(Request[Reply])"
+        f"{request.__qualname__} does not say what it asks for: "
+        f"write class {request.__name__}(Request[Reply])"
     )
 
 
@@ -112,7 +112,7 @@ def _seal_value(value: Any) -> tuple[Any, int]:
 
 def sealed_array(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """A read-only array that nobody can write any more: the array itself, or a copy of a borrowed one."""
-    base = array.base
+    base: Any = array.base
     while isinstance(base, np.ndarray):
         if base.flags.writeable:
             array = array.copy()

@@ -18,7 +18,7 @@ R = TypeVar("R")
 
 
 class Asks(Protocol[M_co, R_co]):
-    """A request that is an `M` and asks for an `R`; lets a type checker refuse to ask what a port can't carry."""
+    """A request that is an `M` and asks for an `R`: a type checker refuses what the port can't carry."""
 
     def _itself(self) -> M_co: ...
     def _reply(self) -> R_co: ...
@@ -41,12 +41,12 @@ class Ref(Generic[M]):
 
         Returning means accepted, not handled: see `Actor.on_undelivered`. Raises NotCarried for a type the
         port does not carry, MessageTooLarge beyond the receiver's bound, CircularWait if the wait would
-        close a circle. A tell that need not wait is no checkpoint. Cancelled while it waits, nothing was sent.
+        close a circle. A tell that need not wait is no checkpoint. Cancelled in its wait, it sent nothing.
         """
         link = self._link
         size = link.admit(message)
         if link.must_wait(size):
-            await link.wait_for_credit(size)
+            await link.wait_for_credit(type(message), size)
         link.send(message, size)
 
     async def ask(self, request: Asks[M, R], *, timeout: float | None = None) -> R:

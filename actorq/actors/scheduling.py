@@ -1,0 +1,81 @@
+"""How actors wait, sleep and start tasks: freely, as the event loop has it.
+
+The same interface with one actor at a time is in turns.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from typing import Any, ClassVar, Protocol, TypeVar, TypeVarTuple, Unpack
+
+import anyio
+import anyio.to_thread
+from anyio.abc import TaskGroup
+from anyio.lowlevel import checkpoint
+
+V = TypeVar("V")
+Args = TypeVarTuple("Args")
+
+
+class Event(Protocol):
+    """Set once; waiting for one that is set returns at once."""
+
+    def set(self) -> Any: ...
+    def is_set(self) -> bool: ...
+    async def wait(self) -> Any: ...
+
+
+class Scheduler(Protocol):
+    """All waiting inside actors goes through one of these."""
+
+    deterministic: ClassVar[bool]
+
+    def event(self) -> Event: ...
+    def now(self) -> float: ...
+    async def sleep(self, seconds: float) -> None: ...
+    async def wait(self, event: Event, timeout: float | None) -> bool:
+        """Wait for the event; False if `timeout` seconds passed first."""
+        ...
+
+    async def pass_turn(self) -> None:
+        """Let others run."""
+        ...
+
+    async def in_thread(self, function: Callable[[Unpack[Args]], V], *args: *Args) -> V: ...
+    def spawn(
+        self, tasks: TaskGroup, name: str, function: Callable[..., Coroutine[Any, Any, Any]], *args: Any
+    ) -> None: ...
+
+
+class FreeScheduler:
+    """Hands everything to anyio."""
+
+    deterministic: ClassVar[bool] = False
+
+    def event(self) -> Event:
+        return anyio.Event()
+
+    def now(self) -> float:
+        return anyio.current_time()
+
+    async def sleep(self, seconds: float) -> None:
+        await anyio.sleep(seconds)
+
+    async def wait(self, event: Event, timeout: float | None) -> bool:
+        if timeout is None:
+            await event.wait()
+            return True
+        with anyio.move_on_after(timeout):
+            await event.wait()
+        return event.is_set()
+
+    async def pass_turn(self) -> None:
+        await checkpoint()
+
+    async def in_thread(self, function: Callable[[Unpack[Args]], V], *args: *Args) -> V:
+        return await anyio.to_thread.run_sync(function, *args, abandon_on_cancel=True)
+
+    def spawn(
+        self, tasks: TaskGroup, name: str, function: Callable[..., Coroutine[Any, Any, Any]], *args: Any
+    ) -> None:
+        tasks.start_soon(function, *args, name=name)

@@ -1,0 +1,249 @@
+"""The running actors of one process: made, wired, started in order, supervised, and stopped in order."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any, Self
+
+import anyio
+
+from .actor import State
+from .cell import Cell, Crash
+from .errors import ActorFailed
+from .letter import DeadLetter, Letter, Outcome
+from .link import Link
+from .message import Message
+from .ref import Group, Ref
+from .reports import Reports, Tally
+from .scheduling import FreeScheduler, Scheduler
+from .spec import ActorSpec, GroupSpec, MailboxBounds
+from .statistics import SystemStatistics
+from .supervision import Supervisor
+from .transport import CircleFound, Transport, make_transport
+from .turns import TurnScheduler
+from .wiring import wire
+
+log = logging.getLogger("actorq.actors")
+
+STOP_SECONDS = 2.0
+"""What draining and `on_stop` together may take, beyond writing what must be written."""
+
+OUTSIDE = "outside"
+"""The sender's name of what comes from the application that runs the actors."""
+
+
+class Node:
+    """The actors of one node: finds a letter's cell."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.cells: dict[str, Cell] = {}
+
+    def deliver(self, letter: Letter) -> None:
+        self.cells[letter.target].accept(letter)
+
+    def probe(self, target: str, message: type[Message], chain: tuple[str, ...], found: CircleFound) -> None:
+        self.cells[target].probe(message, chain, found)
+
+
+class System:
+    """Runs actors on the current event loop: `async with System(specs) as system:`.
+
+    Entering starts the actors in order and then their own loops; leaving stops them in order. If an actor
+    crashes past its limits all are stopped, the body is cancelled and ActorFailed is raised, with the
+    actor's error as its cause. Cancelled from outside, it stops in order within two seconds.
+    """
+
+    def __init__(
+        self,
+        specs: Sequence[ActorSpec],
+        groups: Sequence[GroupSpec] = (),
+        *,
+        transport: Transport | None = None,
+        reports: Reports | None = None,
+        deterministic: bool = False,
+        seed: int = 0,
+        states: dict[str, State] | None = None,
+    ) -> None:
+        self._transport = transport if transport is not None else make_transport("inproc")
+        self.reports = reports if reports is not None else Tally()
+        self._turns = TurnScheduler(seed) if deterministic else None
+        self.scheduler: Scheduler = self._turns or FreeScheduler()
+        self._nodes: dict[str, Node] = {}
+        self.cells: dict[str, Cell] = {}
+        self.undelivered = self.in_doubt = 0
+        self._failure: ActorFailed | None = None
+        self._quiet = False
+        self._stopped = False
+        for spec in specs:
+            self._add(spec, (states or {}).get(spec.name))
+        self.supervisor = Supervisor(
+            list(self.cells.values()), groups, self.scheduler, seed, self._restarted, self._fail
+        )
+        for node in self._nodes.values():
+            self._transport.open(node.name, node)
+        wire(self.cells, self._link)
+
+    def _add(self, spec: ActorSpec, state: State | None) -> None:
+        cell = Cell(spec, self.scheduler, self.reports, self._life_ended)
+        cell.snapshot = state
+        self.cells[spec.name] = cell
+        self._nodes.setdefault(spec.node, Node(spec.node)).cells[spec.name] = cell
+
+    def _link(self, sender: Cell, target: Cell, carries: Sequence[type[Message]]) -> Link:
+        inbox = self._transport.route(sender.spec.node, target.spec.node)
+        bounds = target.spec.mailbox
+
+        def dead(letter: DeadLetter, asked: bool) -> None:
+            self._dead_letter(letter)
+            if not asked:
+                sender.note_dead_letter(letter)
+
+        link = Link(sender.name, target.name, carries, inbox, bounds, self.scheduler, dead)
+        sender.links.append(link)
+        return link
+
+    # Life.
+
+    async def __aenter__(self) -> Self:
+        self._nursery = anyio.create_task_group()
+        await self._nursery.__aenter__()
+        self.supervisor.nursery = self._nursery
+        try:
+            for cell in self.cells.values():
+                await cell.start(self._nursery)
+            for cell in self.cells.values():
+                cell.begin()
+        except BaseException as error:
+            await self.__aexit__(type(error), error, error.__traceback__)
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool | None:
+        try:
+            await self.stop()
+        finally:
+            self._nursery.cancel_scope.cancel()
+            swallowed = await self._nursery.__aexit__(kind, error, traceback)
+        if self._failure is not None and (error is None or swallowed):
+            raise self._failure
+        return swallowed
+
+    def _life_ended(self, cell: Cell, crash: Crash | None) -> None:
+        self.supervisor.life_ended(cell, crash)
+
+    def _restarted(self, cell: Cell) -> None:
+        """Give a fresh actor the newest of what its publishers have sent."""
+        for port in cell.definition.ports.values():
+            if port.kind == "feed":
+                for publisher in cell.spec.ports.get(port.name, ()):
+                    self._repeat(self.cells[publisher], cell.name)
+
+    def _repeat(self, publisher: Cell, subscriber: str) -> None:
+        for port in publisher.definition.ports.values():
+            if port.kind == "topic":
+                self._nursery.start_soon(publisher.ports[port.name].repeat, subscriber)
+
+    def _fail(self, failure: ActorFailed) -> None:
+        if self._failure is None:
+            self._failure = failure
+            self._nursery.start_soon(self._stop_and_leave)
+
+    async def _stop_and_leave(self) -> None:
+        with anyio.CancelScope(shield=True):
+            await self.stop()
+        self._nursery.cancel_scope.cancel()
+
+    # Stopping.
+
+    async def quiesce(self) -> None:
+        """Cancel the actors' own loops and handle what is left, for at most two seconds."""
+        if not self._quiet:
+            self._quiet = self.supervisor.stopping = True
+            for cell in self.cells.values():
+                cell.stop_run()
+            if self._turns is not None:
+                self._turns.go_on()
+            with anyio.move_on_after(STOP_SECONDS, shield=True) as scope:
+                await self._drain()
+            if scope.cancelled_caught:
+                busy = ", ".join(cell.name for cell in self.cells.values() if not cell.idle)
+                log.warning("not drained within %g s: %s", STOP_SECONDS, busy)
+
+    async def _drain(self) -> None:
+        while busy := [cell for cell in self.cells.values() if cell.alive and not cell.idle]:
+            await busy[0].drained()
+
+    async def stop(self) -> None:
+        """Stop all actors in order: loops, drain, then `on_stop` from the last to the first."""
+        await self.quiesce()
+        if self._stopped:
+            return
+        self._stopped = True
+        with anyio.move_on_after(STOP_SECONDS, shield=True):
+            for cell in reversed(self.cells.values()):
+                if cell.alive:
+                    await cell.halt()
+        for cell in self.cells.values():
+            if not cell.buried:
+                cell.bury("the run has stopped")
+        with anyio.CancelScope(shield=True):
+            await self._transport.close()
+
+    async def states(self) -> dict[str, State]:
+        """Every actor's state, each taken between two of its handlers."""
+        found = {name: await cell.take_state() for name, cell in self.cells.items()}
+        return {name: state for name, state in found.items() if state}
+
+    # From outside.
+
+    def ref(self, name: str) -> Ref[Any]:
+        """A ref to one actor, for the application outside. Raises KeyError naming the actors there are."""
+        cell = self.cells.get(name)
+        if cell is None:
+            raise KeyError(f"no actor {name!r}; there are {', '.join(self.cells)}")
+        node = self._nodes[cell.spec.node].name
+        inbox = self._transport.route(node, node)
+        carries = list(cell.definition.handlers)
+        dead = self._dead_letter_outside
+        return Ref(Link(OUTSIDE, name, carries, inbox, cell.spec.mailbox, self.scheduler, dead))
+
+    def group(self, name: str) -> Group[Any]:
+        """The members of an actor declared with a count."""
+        members = [cell.name for cell in self.cells.values() if cell.name.rpartition(".")[0] == name]
+        if not members:
+            raise KeyError(f"no group {name!r}")
+        return Group([self.ref(member) for member in members])
+
+    def statistics(self) -> SystemStatistics:
+        return SystemStatistics(
+            actors=tuple(cell.statistics() for cell in self.cells.values()),
+            undelivered=self.undelivered,
+            in_doubt=self.in_doubt,
+        )
+
+    # Dead letters.
+
+    def _dead_letter(self, dead: DeadLetter) -> None:
+        if dead.outcome is Outcome.IN_DOUBT:
+            self.in_doubt += 1
+        else:
+            self.undelivered += 1
+        log.warning(
+            "dead letter: %s from %s to %s, %s: %s",
+            type(dead.message).__name__,
+            dead.sender,
+            dead.target,
+            dead.outcome.value,
+            dead.reason,
+        )
+
+    def _dead_letter_outside(self, dead: DeadLetter, asked: bool) -> None:
+        self._dead_letter(dead)
+
+
+__all__ = ["MailboxBounds", "System"]
