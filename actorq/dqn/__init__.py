@@ -1,0 +1,19 @@
+"""The mathematics of deep Q-learning: plain functions and objects that know no actors.
+
+Import the module that holds what is needed. Free of torch, so that exploring and checking a topology never
+load it:
+
+- `agent`: the `[agent]` table, `Agent`
+- `exploration`: epsilon schedules, the Ape-X ladder, epsilon-greedy choice
+- `returns`: n-step returns
+- `acting`: Q-values of the current weights, in numpy for multilayer perceptrons
+- `layout`: the shapes behind a flat vector
+- `device`: names of devices (imports torch when asked to resolve one)
+
+With torch:
+
+- `flat`: parameters as views into one vector
+- `networks`, `making`: the Q-networks, and making one from its `Agent`
+- `rule`: the learning rule; `passes` and `staging` are its two halves, networks and arrays
+- `optimizers`, `target`: what happens after a gradient
+"""

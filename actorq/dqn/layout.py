@@ -1,0 +1,51 @@
+"""What both sides of a flat parameter vector agree on, torch's and numpy's. Free of torch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from actorq.dqn.agent import Agent
+
+
+def observation_scale(dtype: DTypeLike) -> float:
+    """What observations are multiplied by before a network sees them.
+
+    Bytes are pictures and are scaled to 0..1 (Mnih et al. 2015 divide by 255); everything else is taken as it
+    is. Raises ValueError for a dtype that holds no real numbers.
+    """
+    dtype = np.dtype(dtype)
+    if dtype.kind not in "biuf":
+        raise ValueError(
+            f"observations of dtype {dtype} are no numbers; a Q-network takes bool, int or float"
+        )
+    return 1.0 / 255.0 if dtype == np.uint8 else 1.0
+
+
+def mlp_shapes(agent: Agent, inputs: int, actions: int) -> list[tuple[int, ...]]:
+    """Shapes of an MLP's parameters, (outputs, inputs) and (outputs,) by turns, in the order of the flat
+    vector.
+
+    A dueling MLP's last hidden layer is twice as wide (both streams in one product); the value layer
+    and the advantage layer end the list.
+    """
+    widths = list(agent.hidden_widths)
+    heads = [actions]
+    if agent.dueling:
+        stream = widths[-1]
+        widths[-1], heads = 2 * stream, [1, actions]
+    shapes: list[tuple[int, ...]] = []
+    for width in widths:
+        shapes += [(width, inputs), (width,)]
+        inputs = width
+    for outputs in heads:
+        shapes += [(outputs, stream if agent.dueling else inputs), (outputs,)]
+    return shapes
+
+
+def size(shapes: Sequence[tuple[int, ...]]) -> int:
+    """How many numbers the shapes hold together."""
+    return sum(math.prod(shape) for shape in shapes)

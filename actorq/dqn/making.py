@@ -1,0 +1,95 @@
+"""Making the Q-network that an `Agent` names, with initial weights that depend on its seed alone."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from numpy.typing import DTypeLike
+from torch import nn
+
+from actorq.dqn.agent import Agent
+from actorq.dqn.flat import FlatParameters
+from actorq.dqn.layout import observation_scale
+from actorq.dqn.networks import MLP, MinAtarCNN, NatureCNN
+
+
+def make_network(
+    agent: Agent, observation_shape: Sequence[int], observation_dtype: DTypeLike, actions: int, seed: int
+) -> nn.Module:
+    """The Q-network, on the CPU and in float32: [B, *observation_shape] to Q-values [B, actions].
+
+    It takes observations as floating-point numbers, bytes already scaled to 0..1 (`observation_scale`).
+    Initial weights are torch's own initialisation drawn from `seed`; torch's global generator is left as it
+    was.
+
+    A custom network, `package.module:Class`, is called as `Class(observation_shape, actions)` and must give
+    such an `nn.Module`; it is tried once on a batch of two zeros.
+
+    Raises ValueError where network and observations do not fit, or where the custom class cannot be used.
+    """
+    observation_scale(observation_dtype)
+    shape = tuple(observation_shape)
+    with torch.random.fork_rng(devices=[]):
+        # Networks are made on the CPU: torch.manual_seed would seed every CUDA device as well.
+        torch.default_generator.manual_seed(seed)
+        if agent.custom:
+            return _make_custom(agent.network, shape, actions)
+        if agent.network == "nature_cnn":
+            return NatureCNN(shape, agent.hidden_widths, actions, dueling=agent.dueling)
+        if agent.network == "minatar_cnn":
+            return MinAtarCNN(shape, agent.hidden_widths, actions, dueling=agent.dueling)
+        return MLP(math.prod(shape), agent.hidden_widths, actions, dueling=agent.dueling)
+
+
+def make_parameters(
+    agent: Agent,
+    observation_shape: Sequence[int],
+    observation_dtype: DTypeLike,
+    actions: int,
+    seed: int,
+    device: torch.device | str = "cpu",
+) -> FlatParameters:
+    """`make_network`, flattened in the agent's dtype on a device. Raises ValueError as both do."""
+    network = make_network(agent, observation_shape, observation_dtype, actions, seed)
+    return FlatParameters(network, getattr(torch, agent.dtype), device)
+
+
+def _make_custom(path: str, observation_shape: tuple[int, ...], actions: int) -> nn.Module:
+    network = _load(path)(observation_shape, actions)
+    if not isinstance(network, nn.Module):
+        raise ValueError(f"network {path!r} made a {type(network).__name__}, not a torch.nn.Module")
+    with torch.no_grad():
+        q_values = network(torch.zeros(2, *observation_shape))
+    if not isinstance(q_values, torch.Tensor) or q_values.shape != (2, actions):
+        answer = list(q_values.shape) if isinstance(q_values, torch.Tensor) else type(q_values).__name__
+        raise ValueError(
+            f"network {path!r} must turn observations {[2, *observation_shape]} into Q-values {[2, actions]},"
+            f" one row per observation and one column per action; it gave {answer}"
+        )
+    return network
+
+
+def _load(path: str) -> Any:
+    module_name, separator, class_name = path.partition(":")
+    if not separator:
+        raise ValueError(f"network {path!r} is neither built in nor a 'package.module:Class'")
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
+            raise  # the module is there; something it imports is not
+        raise ValueError(f"network {path!r}: there is no module {error.name!r}") from error
+    try:
+        made = getattr(module, class_name)
+    except AttributeError:
+        near = difflib.get_close_matches(class_name, vars(module), n=1)
+        guess = f"; did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"network {path!r}: module {module_name!r} has no {class_name!r}{guess}") from None
+    if not callable(made):
+        raise ValueError(f"network {path!r} is no class but a {type(made).__name__}")
+    return made
