@@ -63,7 +63,9 @@ def _make_vector(task: Task, count: int, render: bool) -> Vector:
         raise
     except ValueError as error:
         raise TaskError("options", f"{task.env} refuses its options: {error}") from error
-    except (gymnasium.error.DependencyNotInstalled, gymnasium.error.UnregisteredEnv) as error:
+    except (ImportError, gymnasium.error.Error) as error:
+        if not isinstance(found, EnvSpec):
+            raise
         raise TaskError("env", f"{task.env} can't be made here: {error}") from error
 
 
@@ -94,7 +96,9 @@ def _native(spec: EnvSpec, task: Task, count: int, render: bool) -> Vector | Non
 
 
 def _generic(spec: EnvSpec, task: Task, count: int, render: bool) -> Vector:
+    arguments = dict(task.options)
     if render:
+        arguments["render_mode"] = "rgb_array"
         entry_point = spec.entry_point
         _check_renders(load_env_creator(entry_point) if isinstance(entry_point, str) else entry_point, task)
 
@@ -102,9 +106,8 @@ def _generic(spec: EnvSpec, task: Task, count: int, render: bool) -> Vector:
         return gymnasium.make(
             spec,
             disable_env_checker=True,  # it costs at every step
-            render_mode="rgb_array" if render else None,
             max_episode_steps=task.max_episode_steps,
-            **task.options,
+            **arguments,
         )
 
     return _synchronous(make, count)
