@@ -4,6 +4,7 @@ from .check import check, load
 from .document import Source, recipes
 from .faults import Fault, TopologyError
 from .plan import NodeSpec, Plan
+from .roles import Role, list_roles
 from .schema import (
     ActorTable,
     GroupTable,
@@ -24,6 +25,7 @@ __all__ = [
     "NodeSpec",
     "NodeTable",
     "Plan",
+    "Role",
     "Run",
     "Snapshot",
     "Solved",
@@ -32,6 +34,7 @@ __all__ = [
     "Topology",
     "TopologyError",
     "check",
+    "list_roles",
     "load",
     "recipes",
 ]

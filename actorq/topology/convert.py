@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, get_args, get_origin
+from typing import Annotated, Any, Union, get_args, get_origin
 
 import msgspec
 
-from .describe import describe, options, show, split
+from .describe import bare, describe, options, show, split
 from .faults import Faults
 from .suggest import suggestion
 
@@ -21,11 +21,11 @@ def convert(value: Any, kind: Any, where: str, faults: Faults) -> Any:
 
     A struct is answered even if some of its fields were wrong: those have their defaults, or are UNUSABLE.
     """
-    bare, metas = split(kind)
-    if bare is Any and not metas:
+    inner, metas = split(kind)
+    if inner is Any and not metas:
         return value
-    alternatives = [split(option)[0] for option in options(bare)]
-    structs = [option for option in alternatives if _is_struct(option)]
+    alternatives = [bare(option) for option in options(inner)]
+    structs = [option for option in alternatives if is_struct(option)]
     if len(structs) == 1 and isinstance(value, structs[0] | Mapping):
         return _convert_struct(plain(value), structs[0], where, faults)
     for option in alternatives:
@@ -59,7 +59,7 @@ def has_default(field: msgspec.structs.FieldInfo) -> bool:
     return field.default is not msgspec.NODEFAULT or field.default_factory is not msgspec.NODEFAULT
 
 
-def _is_struct(kind: Any) -> bool:
+def is_struct(kind: Any) -> bool:
     return isinstance(kind, type) and issubclass(kind, msgspec.Struct)
 
 
@@ -118,8 +118,15 @@ def _convert_whole(value: Any, kind: Any, where: str, faults: Faults) -> Any:
     is_nan = isinstance(value, float) and math.isnan(value)
     try:
         if not is_nan:
-            return msgspec.convert(value, kind)
+            return msgspec.convert(value, _without_classes(kind))
     except Exception:  # the type may be anyone's; msgspec's own words mean little to a file's author
         pass
     faults.add(where, f"found {show(value)}", f"expected {describe(kind)}")
     return UNUSABLE
+
+
+def _without_classes(kind: Any) -> Any:
+    """A union less its `type[…]`, which msgspec has no notion of."""
+    alternatives = options(bare(kind))
+    rest = tuple(option for option in alternatives if get_origin(bare(option)) is not type)
+    return kind if rest == alternatives else Union[rest]

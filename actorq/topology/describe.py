@@ -32,16 +32,27 @@ def split(kind: Any) -> tuple[Any, tuple[msgspec.Meta, ...]]:
     return kind, ()
 
 
+def bare(kind: Any) -> Any:
+    """A type without its annotations."""
+    return split(kind)[0]
+
+
 def options(kind: Any) -> tuple[Any, ...]:
     """A union's members; anything else as itself."""
     return get_args(kind) if get_origin(kind) in (Union, types.UnionType) else (kind,)
 
 
 def describe(kind: Any) -> str:
-    """What a type allows: `describe(Annotated[int, Meta(ge=1)])` is "an integer (at least 1)"."""
-    bare, metas = split(kind)
+    """What a type allows: `describe(Annotated[int, Meta(ge=1)])` is "an integer (at least 1)".
+
+    A type can bring words of its own: `Meta(extra={"words": "a name of letters and digits"})`.
+    """
+    inner, metas = split(kind)
+    for meta in metas:
+        if meta.extra and "words" in meta.extra:
+            return str(meta.extra["words"])
     bounds = ", ".join(bound for meta in metas for bound in _bounds(meta))
-    return _describe_bare(bare) + (f" ({bounds})" if bounds else "")
+    return _describe_bare(inner) + (f" ({bounds})" if bounds else "")
 
 
 def _describe_bare(kind: Any) -> str:

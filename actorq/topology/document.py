@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -120,7 +119,7 @@ def _copied(value: Any) -> Any:
     """Tables of tables as dicts of our own, which overrides may change."""
     value = plain(value)
     if isinstance(value, Mapping):
-        return {key: _copied(item) for key, item in value.items() if item is not None}
+        return {key: _copied(item) for key, item in value.items()}
     return value
 
 
@@ -129,8 +128,3 @@ def _put_on(tables: dict[str, Any], transport: str) -> None:
     for node in nodes.values() if isinstance(nodes, dict) else ():
         if isinstance(node, dict):
             node["transport"] = transport
-
-
-def extend_import_path(folders: Sequence[str]) -> None:
-    """Put folders at the front of Python's import path, as Python does with a script's own."""
-    sys.path[:0] = [folder for folder in folders if folder not in sys.path]

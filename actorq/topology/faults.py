@@ -41,6 +41,10 @@ class Faults:
     def add(self, where: str, problem: str, hint: str = "") -> None:
         self._found[Fault(where, problem, hint)] = None
 
+    def at(self, where: str) -> bool:
+        """Whether a fault was found at this very key."""
+        return any(fault.where == where for fault in self._found)
+
     def touch(self, where: str) -> bool:
         """Whether a fault was found at this key or below it."""
         return any(fault.where == where or fault.where.startswith(where + ".") for fault in self._found)

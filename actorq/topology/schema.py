@@ -13,12 +13,17 @@ from msgspec import Meta
 from actorq.actors.actor import Actor
 from actorq.actors.spec import RestartPolicy, Strategy
 
-NAME_PATTERN = "^[A-Za-z0-9_][A-Za-z0-9_-]*$"
-NAME_RULE = "letters, digits, _ and -, at most 80 of them"
 MAIN = "main"
 INPROC = "inproc"
 
-Name = Annotated[str, Meta(pattern=NAME_PATTERN, max_length=80)]
+Name = Annotated[
+    str,
+    Meta(
+        pattern="^[A-Za-z0-9_][A-Za-z0-9_-]*$",
+        max_length=80,
+        extra={"words": "a name of letters, digits, _ and -, at most 80 of them"},
+    ),
+]
 Count = Annotated[int, Meta(ge=1)]
 Seconds = Annotated[float, Meta(gt=0)]
 Backend = Literal["asyncio", "trio"]
@@ -65,7 +70,7 @@ class NodeTable(Settings, frozen=True, kw_only=True):
         Place, Meta(description="where it runs: the caller's process, a process of its own, another host")
     ] = "here"
     transport: Annotated[
-        Name,
+        str,
         Meta(description="how it is reached; over inproc all nodes share the caller's process"),
     ] = INPROC
 
@@ -89,8 +94,8 @@ class Snapshot(Settings, frozen=True, kw_only=True):
 class ActorTable(Settings, frozen=True, kw_only=True):
     """One `[actors.NAME]`."""
 
-    role: str | type[Actor]
-    """A role's name, `"package.module:Class"`, or in Python the class itself."""
+    role: Annotated[str | type[Actor], Meta(extra={"words": 'a role\'s name or "package.module:Class"'})]
+    """In Python the class itself will do."""
     count: Annotated[Count, Meta(description="how many members: NAME.0, NAME.1, …")] = 1
     node: Annotated[str, Meta(description="the node it runs on")] = MAIN
     ports: Annotated[
@@ -140,9 +145,9 @@ class Topology(Settings, frozen=True, kw_only=True):
     ] = ()
     stop: Annotated[Stop, Meta(description="when the run ends: whichever comes first")] = Stop()
     run: Annotated[Run, Meta(description="what the run writes, and how often")] = Run()
-    nodes: Annotated[dict[str, NodeTable], Meta(description="where actors run")] = {}
-    actors: Annotated[dict[str, ActorTable], Meta(description="what takes part, in the order it starts in")]
-    groups: Annotated[dict[str, GroupTable], Meta(description="actors that are supervised together")] = {}
+    nodes: Annotated[dict[Name, NodeTable], Meta(description="where actors run")] = {}
+    actors: Annotated[dict[Name, ActorTable], Meta(description="what takes part, in the order it starts in")]
+    groups: Annotated[dict[Name, GroupTable], Meta(description="actors that are supervised together")] = {}
     tables: dict[str, Any] = {}
     """The tables that roles declare, by name; in a file they stand at the top level."""
 

@@ -26,10 +26,9 @@ def quoted(names: Iterable[str]) -> str:
 
 
 def suggestion(name: str, known: Iterable[str], noun: str) -> str:
-    """A hint for an unknown name: the nearest right one and what there is. `noun` is a plural."""
+    """A hint for an unknown name: the nearest right one, or else all there are. `noun` is a plural."""
     right = list(known)
     if not right:
         return f"there are no {noun}"
-    listed = f"{noun}: {quoted(right)}"
     guess = nearest(name, right)
-    return f'did you mean "{guess}"? ({listed})' if guess else listed
+    return f'did you mean "{guess}"?' if guess else f"{noun}: {quoted(right)}"

@@ -1,0 +1,82 @@
+"""One actor of the topology: its settings, checked, and the specs of its members."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from actorq.actors.actor import Actor
+from actorq.actors.spec import ActorSpec, MailboxBounds, derive_seed
+
+from .convert import convert
+from .faults import Faults
+from .plan import members
+from .ports import wiring
+from .schema import Snapshot, Topology
+from .tables import add_told, tables_of
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What an actor is given: its config and the tables it reads."""
+
+    config: Any
+    tables: Mapping[str, Any]
+
+
+def settle(
+    name: str, cls: type[Actor], topology: Topology, tables: Mapping[str, Any], faults: Faults
+) -> Given:
+    """Convert and check one actor's settings; only if all are right is the role asked for further faults."""
+    where = f"actors.{name}"
+    before = len(faults)
+    actor = topology.actors[name]
+    config = convert(actor.config, cls.Config, f"{where}.config", faults)
+    own_tables = tables_of(cls, topology, tables, faults)
+    if actor.snapshot_every is not None:
+        _check_snapshots(f"{where}.snapshot_every", actor.snapshot_every, faults)
+    if len(faults) == before and not any(faults.touch(table) for table in own_tables):
+
+        def place(key: str) -> str:
+            return key if key.partition(".")[0] in own_tables else f"{where}.{key}"
+
+        def tell() -> Iterable[tuple[str, str]]:
+            return cls.faults(config, own_tables)
+
+        add_told(tell, place, where, faults)
+    return Given(config, own_tables)
+
+
+def _check_snapshots(where: str, every: Snapshot, faults: Faults) -> None:
+    if (every.seconds is None) == (every.updates is None) and not faults.touch(where):
+        found = "neither seconds nor updates" if every.seconds is None else "both seconds and updates"
+        faults.add(where, f"found {found}", "give one of them")
+
+
+def actor_specs(
+    name: str, cls: type[Actor], topology: Topology, given: Given, node_of: Mapping[str, str]
+) -> list[ActorSpec]:
+    """The members of one actor. `node_of`: each member's node."""
+    actor = topology.actors[name]
+    every = actor.snapshot_every or Snapshot()
+    group = next((group for group, table in topology.groups.items() if name in table.actors), "")
+    return [
+        ActorSpec(
+            name=member,
+            cls=cls,
+            node=node_of[member],
+            index=index,
+            count=actor.count,
+            config=given.config,
+            tables=given.tables,
+            ports=wiring(topology, name),
+            seed=derive_seed(topology.seed, member),
+            mailbox=MailboxBounds(actor.mailbox.messages, actor.mailbox.bytes),
+            restart=actor.restart,
+            group=group,
+            snapshot_every_seconds=every.seconds,
+            snapshot_every_updates=every.updates,
+        )
+        for index, member in enumerate(members(name, actor.count))
+    ]

@@ -1,0 +1,44 @@
+"""Actors that are supervised together."""
+
+from __future__ import annotations
+
+from actorq.actors.spec import GroupSpec, RestartLimits
+
+from .convert import UNUSABLE
+from .faults import Faults
+from .schema import Topology
+from .suggest import suggestion
+
+
+def check_groups(topology: Topology, known: list[str], faults: Faults) -> None:
+    """`known`: the declared actors, wrong ones too."""
+    group_of: dict[str, str] = {}
+    for name, group in topology.groups.items():
+        where = f"groups.{name}"
+        for actor in () if group.actors is UNUSABLE else group.actors:
+            if actor not in known:
+                faults.add(f"{where}.actors", f'unknown actor "{actor}"', suggestion(actor, known, "actors"))
+            elif group_of.get(actor) == name:
+                faults.add(f"{where}.actors", f'"{actor}" stands there twice')
+            elif actor in group_of:
+                faults.add(f"{where}.actors", f'"{actor}" is in the group "{group_of[actor]}" already')
+            group_of.setdefault(actor, name)
+        if group.backoff_seconds > group.backoff_max_seconds:
+            problem = f"{group.backoff_seconds} is above backoff_max_seconds, {group.backoff_max_seconds}"
+            faults.add(f"{where}.backoff_seconds", problem)
+
+
+def group_specs(topology: Topology) -> tuple[GroupSpec, ...]:
+    return tuple(
+        GroupSpec(
+            name=name,
+            strategy=group.strategy,
+            limits=RestartLimits(
+                max_restarts=group.max_restarts,
+                within_seconds=group.within_seconds,
+                backoff_seconds=group.backoff_seconds,
+                backoff_max_seconds=group.backoff_max_seconds,
+            ),
+        )
+        for name, group in topology.groups.items()
+    )
