@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 LARGEST_PRIORITY = float(np.finfo(np.float32).max)
 """Priorities are absolute TD errors in float32: more is a fault of whoever computed it."""
 
-_LARGEST = float(np.finfo(np.float64).max)
+_INT32, _INT64, _FLOAT32 = np.dtype(np.int32), np.dtype(np.int64), np.dtype(np.float32)
 
 
 class Chunk(msgspec.Struct, frozen=True, eq=False):
@@ -51,12 +51,12 @@ class Chunk(msgspec.Struct, frozen=True, eq=False):
                 f"chunk: index has shape {self.index.shape}; it must be [transitions, stack], not empty"
             )
         transitions = self.index.shape[0]
-        _expect("index", self.index, np.int32, self.index.shape)
-        _expect("next_index", self.next_index, np.int32, self.index.shape)
-        _expect("actions", self.actions, np.int64, (transitions,))
-        _expect("returns", self.returns, np.float32, (transitions,))
-        _expect("discounts", self.discounts, np.float32, (transitions,))
-        _expect("priorities", self.priorities, np.float32, (transitions,))
+        _expect("index", self.index, _INT32, self.index.shape)
+        _expect("next_index", self.next_index, _INT32, self.index.shape)
+        _expect("actions", self.actions, _INT64, (transitions,))
+        _expect("returns", self.returns, _FLOAT32, (transitions,))
+        _expect("discounts", self.discounts, _FLOAT32, (transitions,))
+        _expect("priorities", self.priorities, _FLOAT32, (transitions,))
         if self.frames.ndim == 0 or self.frames.dtype.kind not in "biuf":
             raise ValueError(
                 f"chunk: frames has dtype {self.frames.dtype} and shape {self.frames.shape};"
@@ -64,11 +64,11 @@ class Chunk(msgspec.Struct, frozen=True, eq=False):
             )
         _expect_rows("index", self.index, len(self.frames))
         _expect_rows("next_index", self.next_index, len(self.frames))
-        _expect_within("returns", self.returns, -_LARGEST, _LARGEST)
-        _expect_within("discounts", self.discounts, 0.0, 1.0)
-        _expect_within("priorities", self.priorities, 0.0, LARGEST_PRIORITY)
+        _expect_finite("returns", self.returns)
+        _expect_within("discounts", self.discounts, 1.0)
+        _expect_within("priorities", self.priorities, LARGEST_PRIORITY)
         if self.frames.dtype.kind == "f":
-            _expect_within("frames", self.frames, -_LARGEST, _LARGEST)
+            _expect_finite("frames", self.frames)
 
 
 class Batch(msgspec.Struct, frozen=True, eq=False):
@@ -96,25 +96,30 @@ class Batch(msgspec.Struct, frozen=True, eq=False):
         return len(self.ids)
 
 
-def _expect(field: str, array: NDArray[Any], dtype: type[np.generic], shape: tuple[int, ...]) -> None:
+def _expect(field: str, array: NDArray[Any], dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
     if array.dtype != dtype or array.shape != shape:
         raise ValueError(
-            f"chunk: {field} is {array.dtype} of shape {array.shape};"
-            f" it must be {np.dtype(dtype)} of shape {shape}"
+            f"chunk: {field} is {array.dtype} of shape {array.shape}; it must be {dtype} of shape {shape}"
         )
 
 
 def _expect_rows(field: str, index: NDArray[np.int32], rows: int) -> None:
     # Seen as unsigned, a negative row is a huge one: a single pass finds both kinds of fault.
-    if int(np.maximum.reduce(index.view(np.uint32), axis=None)) >= rows:
+    if np.maximum.reduce(index.view(np.uint32), axis=None) >= rows:
         wrong = index[(index < 0) | (index >= rows)][0]
         raise ValueError(f"chunk: {field} points to row {wrong} of frames, which has rows 0..{rows - 1}")
 
 
-def _expect_within(field: str, values: NDArray[Any], low: float, high: float) -> None:
-    # minimum and maximum hand NaN on, and a comparison with NaN is false.
-    if values.size and not (low <= float(values.min()) and float(values.max()) <= high):
-        wide = values.astype(np.float64)
-        wrong = values[~((low <= wide) & (wide <= high))][0]
-        allowed = f"from {low:g} to {high:g}" if low > -_LARGEST else "finite"
-        raise ValueError(f"chunk: {field} holds {wrong}; its values must be {allowed}")
+def _expect_within(field: str, values: NDArray[np.float32], high: float) -> None:
+    # As bits, floats from 0 on are in order, and -0.0, negative ones and NaN lie above: one pass for all.
+    if np.maximum.reduce(values.view(np.uint32)) > np.float32(high).view(np.uint32):
+        wrong = values[~((values >= 0.0) & (values <= high))]
+        if wrong.size:
+            raise ValueError(f"chunk: {field} holds {wrong[0]}; its values must be from 0 to {high:g}")
+
+
+def _expect_finite(field: str, values: NDArray[Any]) -> None:
+    finite = np.isfinite(values)
+    if not np.logical_and.reduce(finite, axis=None):
+        wrong = values[~finite][0]
+        raise ValueError(f"chunk: {field} holds {wrong}; its values must be finite")

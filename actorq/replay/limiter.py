@@ -1,0 +1,98 @@
+"""The rate limiter: holds samples per insert within declared bounds.
+
+After Reverb's SampleToInsertRatio (Cassirer et al., "Reverb: A Framework for Experience Replay",
+arXiv 2102.04736, section 3.4).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+
+class RateLimiter:
+    """Says whether an insert or a sample may happen now. It counts and never waits: its user does.
+
+    With I transitions inserted and S sampled so far, its *error* is the samples that inserts have paid for
+    and that were not taken yet, from the moment on that sampling could begin::
+
+        error = samples_per_insert * (I - min_size) - S
+
+    A sample of B may happen once I >= min_size if it leaves the error at -error_buffer or more; an insert of
+    N if it leaves the error at error_buffer or less, or I + N at min_size or less. So the error stays within
+    the buffer once sampling has begun, and S/I tends to samples_per_insert.
+
+    Requests larger than the buffer are refused with `ValueError`, since they could wait for ever: as long as
+    N * samples_per_insert and B are at most error_buffer, always at least one side may go on.
+    """
+
+    def __init__(self, *, samples_per_insert: float, min_size: int, error_buffer: float) -> None:
+        """``min_size`` in transitions, ``error_buffer`` in samples; a sample is one transition of a batch."""
+        if not samples_per_insert > 0.0:
+            raise ValueError(f"samples_per_insert is {samples_per_insert}; it must be above 0")
+        if min_size < 1:
+            raise ValueError(f"min_size is {min_size}; it must be at least one transition")
+        if not error_buffer >= max(1.0, samples_per_insert):
+            raise ValueError(
+                f"error_buffer is {error_buffer} samples; with {samples_per_insert:g} samples per insert"
+                f" nothing could move unless it is at least {max(1.0, samples_per_insert):g}"
+            )
+        self.samples_per_insert = samples_per_insert
+        self.min_size = min_size
+        self.error_buffer = error_buffer
+        self._inserted = 0
+        self._sampled = 0
+
+    @property
+    def error(self) -> float:
+        """Samples paid for and not yet taken (negative: taken ahead, or sampling could not begin yet)."""
+        return self._error(0)
+
+    def can_insert(self, count: int) -> bool:
+        """Whether ``count`` transitions may be inserted now. Raises `ValueError` if they might never be."""
+        if count * self.samples_per_insert > self.error_buffer:
+            raise ValueError(self._too_large(f"an insert of {count}", count * self.samples_per_insert))
+        return self._inserted + count <= self.min_size or self._error(count) <= self.error_buffer
+
+    def can_sample(self, count: int) -> bool:
+        """Whether ``count`` transitions may be sampled now. Raises `ValueError` if they might never be."""
+        if count > self.error_buffer:
+            raise ValueError(self._too_large(f"a sample of {count}", count))
+        return self._inserted >= self.min_size and self._error(0) - count >= -self.error_buffer
+
+    def inserted(self, count: int) -> None:
+        """``count`` transitions were inserted."""
+        self._inserted += count
+
+    def sampled(self, count: int) -> None:
+        """``count`` transitions were sampled."""
+        self._sampled += count
+
+    def faults(self, *, capacity: int, chunk_size: int, batch_size: int) -> Iterator[str]:
+        """A sentence for each reason why such chunks and batches might wait for ever (in transitions)."""
+        if chunk_size * self.samples_per_insert > self.error_buffer:
+            yield self._too_large(f"an insert of {chunk_size}", chunk_size * self.samples_per_insert)
+        if batch_size > self.error_buffer:
+            yield self._too_large(f"a sample of {batch_size}", batch_size)
+        if self.min_size > capacity:
+            yield f"min_size {self.min_size} is more than the capacity {capacity}: sampling would never begin"
+        if chunk_size > capacity:
+            yield f"a chunk of {chunk_size} transitions is more than the capacity {capacity}"
+
+    def state(self) -> dict[str, Any]:
+        """What was counted so far."""
+        return {"inserted": self._inserted, "sampled": self._sampled}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Count on from what `state` gave."""
+        self._inserted = state["inserted"]
+        self._sampled = state["sampled"]
+
+    def _error(self, more: int) -> float:
+        return self.samples_per_insert * (self._inserted + more - self.min_size) - self._sampled
+
+    def _too_large(self, what: str, samples: float) -> str:
+        return (
+            f"{what} transitions moves the error by {samples:g} samples, but error_buffer is"
+            f" {self.error_buffer:g}: it could wait for ever; make it smaller, or error_buffer larger"
+        )
