@@ -170,8 +170,8 @@ def test_what_is_allowed_passes(package: str, source: str) -> None:
 
 def test_imports_without_torch() -> None:
     files = [file for name in LIGHT for file in (ROOT / "actorq" / name).rglob("*.py")]
-    modules = [".".join(file.relative_to(ROOT).with_suffix("").parts) for file in files]
-    blocked = "import sys; sys.modules['torch'] = None; import " + ", ".join(["actorq", *sorted(modules)])
+    modules = sorted(".".join(file.relative_to(ROOT).with_suffix("").parts) for file in files)
+    blocked = "import sys; sys.modules['torch'] = None; import " + ", ".join(["actorq", *modules])
     result = subprocess.run([sys.executable, "-c", blocked], capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
 
