@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, Union, get_args, get_origin
+from functools import reduce
+from operator import or_
+from typing import Annotated, Any, get_args, get_origin
 
 import msgspec
 
@@ -95,8 +97,8 @@ def _convert_table(
     for key, item in value.items():
         right_key = convert(key, key_kind, below(where, key), faults)
         right = convert(item, item_kind, below(where, key), faults)
-        if right is not UNUSABLE and right_key is not UNUSABLE:
-            table[right_key] = right
+        if right is not UNUSABLE:
+            table[key if right_key is UNUSABLE else right_key] = right
     if metas:
         _convert_whole(dict.fromkeys(map(str, value)), Annotated[dict, *metas], where, faults)
     return table
@@ -129,4 +131,4 @@ def _without_classes(kind: Any) -> Any:
     """A union less its `type[…]`, which msgspec has no notion of."""
     alternatives = options(bare(kind))
     rest = tuple(option for option in alternatives if get_origin(bare(option)) is not type)
-    return kind if rest == alternatives else Union[rest]
+    return kind if rest == alternatives else reduce(or_, rest)
