@@ -1,0 +1,1 @@
+"""One run: start, watch, stop, checkpoint, record, report."""

@@ -1,0 +1,135 @@
+"""Checkpoints: every actor's state in one folder, without pickle, whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from actorq.actors.errors import ActorqError
+
+from .encoding import EncodingError, decode, encode
+
+log = logging.getLogger("actorq.run")
+
+FORMAT = 1
+KEPT = 2
+ARRAYS, STATE, SUMS = "arrays.safetensors", "state.json", "SHA256SUMS"
+_NAME = re.compile(r"checkpoint-(\d+)")
+
+
+class CheckpointError(ActorqError, ValueError):
+    """There is no checkpoint, it is damaged, or a state can't be kept in one."""
+
+
+def save(folder: Path, states: Mapping[str, Any], meta: Mapping[str, Any]) -> Path:
+    """Write `folder/checkpoint-<n>`, the next n, and remove all but the newest two. Blocks.
+
+    `states` and `meta` are nested dicts, lists and tuples of numpy arrays, numbers of any size, text, bytes,
+    booleans and None; nothing else, and nothing of it may change meanwhile. The checkpoint appears under its
+    name only when all of it is on the disk: a crash leaves the ones before, and at most a hidden folder that
+    the next `save` removes.
+
+    Raises CheckpointError naming the place of a value that can't be kept, OSError if it can't be written.
+    """
+    try:
+        tree, arrays = encode({"states": states, "meta": meta})
+    except EncodingError as error:
+        raise CheckpointError(f"no checkpoint can be made: {error}") from error
+    folder.mkdir(parents=True, exist_ok=True)
+    for leftover in folder.glob(".*"):
+        shutil.rmtree(leftover)
+    partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=folder))
+    save_file(arrays, partial / ARRAYS)
+    (partial / STATE).write_text(json.dumps({"format": FORMAT, **tree}), encoding="ascii")
+    sums = [f"{_sum_of(partial / name)}  {name}\n" for name in (ARRAYS, STATE)]
+    (partial / SUMS).write_text("".join(sums), encoding="ascii")
+    for name in (ARRAYS, STATE, SUMS, "."):
+        _sync(partial / name)
+    older = _numbered(folder)
+    path = partial.rename(folder / f"checkpoint-{max(older, default=0) + 1:06d}")
+    _sync(folder)
+    for number in sorted(older)[: 1 - KEPT]:
+        # Hidden first: half removed, it would look like a damaged one.
+        shutil.rmtree(older[number].rename(folder / f".removed-{number}"))
+    return path
+
+
+def load(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What `save` was given: (states, meta), the arrays the caller's own.
+
+    Raises CheckpointError, saying what is wrong, if any byte of it is missing or changed.
+    """
+    _verify(path)
+    try:
+        document = json.loads((path / STATE).read_text(encoding="ascii"))
+        if document["format"] != FORMAT:
+            raise CheckpointError(
+                f"{path}: is of format {document['format']}; this version of actorq reads format {FORMAT}"
+            )
+        whole = decode(document, load_file(path / ARRAYS))
+        return whole["states"], whole["meta"]
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        if isinstance(error, CheckpointError):
+            raise
+        raise CheckpointError(f"{path}: damaged: {error}") from error
+
+
+def latest(folder: Path) -> Path | None:
+    """The newest checkpoint that is whole, or None. A damaged one is passed over, and logged."""
+    checkpoints = _numbered(folder)
+    for number in sorted(checkpoints, reverse=True):
+        try:
+            _verify(checkpoints[number])
+        except CheckpointError as error:
+            log.warning("%s; it is passed over", error)
+        else:
+            return checkpoints[number]
+    return None
+
+
+def _numbered(folder: Path) -> dict[int, Path]:
+    if not folder.is_dir():
+        return {}
+    return {int(match[1]): path for path in folder.iterdir() if (match := _NAME.fullmatch(path.name))}
+
+
+def _verify(path: Path) -> None:
+    """Hold the files against SHA256SUMS (`sha256sum -c` does the same). Raises CheckpointError."""
+    try:
+        lines = (path / SUMS).read_text(encoding="ascii").splitlines()
+        sums = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
+        for name in (ARRAYS, STATE):
+            if _sum_of(path / name) != sums.get(name):
+                raise CheckpointError(f"{path}: damaged: {name} is not what was written (SHA-256 differs)")
+    except FileNotFoundError as error:
+        missing = Path(error.filename).name if path.is_dir() else "such checkpoint"
+        raise CheckpointError(
+            f"{path}: no {missing}" if not path.is_dir() else f"{path}: damaged: {missing} is missing"
+        ) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise CheckpointError(f"{path}: damaged: {error}") from error
+
+
+def _sum_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sync(path: Path) -> None:
+    """Wait until a file or folder is on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,131 @@
+"""Nested states as JSON beside named arrays, and back, exactly."""
+
+from __future__ import annotations
+
+import base64
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Arrays = dict[str, NDArray[Any]]
+
+_NATIVE = frozenset({"bool", "float16", "float32", "float64"}) | {
+    f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)
+}
+"""What safetensors has a name for, everywhere. Others are kept as bytes beside their dtype's text."""
+_PLAIN_INT = 2**53
+"""Other readers of JSON keep integers exactly up to here; larger ones are written in hexadecimal."""
+
+
+class EncodingError(ValueError):
+    """A value that has no encoding; the text says where it stands."""
+
+
+def encode(value: Any) -> tuple[Any, Arrays]:
+    """`value` as what JSON can say, each array replaced by its name among the arrays (C-contiguous).
+
+    What JSON can't say becomes an object with one key that begins with "$": $array, $bytes, $float, $int,
+    $tuple and, for a dict with keys of that kind, $dict. Numpy's scalars become Python's numbers.
+    """
+    arrays: Arrays = {}
+    return _encode(value, "", arrays), arrays
+
+
+def decode(value: Any, arrays: Mapping[str, NDArray[Any]]) -> Any:
+    """What `encode` was given. Raises ValueError, KeyError or TypeError if it can't have been that."""
+    if isinstance(value, list):
+        return [decode(item, arrays) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if len(value) == 1:
+        ((tag, inner),) = value.items()
+        if tag.startswith("$"):
+            return _decode_tagged(tag, inner, arrays)
+    return {key: decode(item, arrays) for key, item in value.items()}
+
+
+def _encode(value: Any, where: str, arrays: Arrays) -> Any:
+    match value:
+        case None | bool():
+            return value
+        case str():
+            return str(value)
+        case np.ndarray():
+            return {"$array": _encode_array(value, where, arrays)}
+        case np.generic():
+            return _encode(_as_python(value, where), where, arrays)
+        case int():
+            return int(value) if -_PLAIN_INT <= value <= _PLAIN_INT else {"$int": hex(value)}
+        case float():
+            return float(value) if math.isfinite(value) else {"$float": repr(float(value))}
+        case bytes() | bytearray():
+            return {"$bytes": base64.b64encode(value).decode("ascii")}
+        case list():
+            return _encode_items(value, where, arrays)
+        case tuple():
+            return {"$tuple": _encode_items(value, where, arrays)}
+        case Mapping():
+            return _encode_dict(value, where, arrays)
+    raise EncodingError(
+        f"{where or 'the whole'} is a {type(value).__qualname__}; "
+        "a state is made of arrays, numbers, text, bytes, booleans, None, lists, tuples and dicts"
+    )
+
+
+def _encode_items(items: Any, where: str, arrays: Arrays) -> list[Any]:
+    return [_encode(item, f"{where}/{index}", arrays) for index, item in enumerate(items)]
+
+
+def _encode_dict(table: Mapping[Any, Any], where: str, arrays: Arrays) -> Any:
+    for key in table:
+        if not isinstance(key, str):
+            raise EncodingError(f"{where or 'the whole'} has the key {key!r}; a state's keys are text")
+    encoded = {str(key): _encode(item, f"{where}/{key}", arrays) for key, item in table.items()}
+    return {"$dict": encoded} if any(key.startswith("$") for key in encoded) else encoded
+
+
+def _as_python(value: np.generic, where: str) -> Any:
+    plain = value.item()
+    if isinstance(plain, np.generic) or not isinstance(plain, bool | int | float | str | bytes):
+        raise EncodingError(f"{where or 'the whole'} is a numpy.{value.dtype}; an array of it would be kept")
+    return plain
+
+
+def _encode_array(array: NDArray[Any], where: str, arrays: Arrays) -> Any:
+    if array.dtype.hasobject or array.dtype.names is not None:
+        raise EncodingError(f"{where or 'the whole'} is an array of dtype {array.dtype}; numbers can be kept")
+    name = where.lstrip("/").encode("ascii", "backslashreplace").decode("ascii")
+    while name in arrays or name.startswith(
+        "__"
+    ):  # "a/b" may be one key or two; safetensors owns __metadata__
+        name += "'" if name in arrays else ""
+        name = name if not name.startswith("__") else f"/{name}"
+    dense = np.asarray(array, order="C")
+    if dense.dtype.isnative and dense.dtype.name in _NATIVE:
+        arrays[name] = dense
+        return name
+    arrays[name] = np.frombuffer(dense.tobytes(), np.uint8)
+    return {"name": name, "dtype": dense.dtype.str, "shape": list(dense.shape)}
+
+
+def _decode_tagged(tag: str, inner: Any, arrays: Mapping[str, NDArray[Any]]) -> Any:
+    match tag:
+        case "$array" if isinstance(inner, str):
+            return arrays[inner]
+        case "$array":
+            raw = arrays[inner["name"]]
+            return np.frombuffer(bytearray(raw), np.dtype(inner["dtype"])).reshape(inner["shape"])
+        case "$int":
+            return int(inner, 16)
+        case "$float":
+            return float(inner)
+        case "$bytes":
+            return base64.b64decode(inner, validate=True)
+        case "$tuple":
+            return tuple(decode(item, arrays) for item in inner)
+        case "$dict":
+            return {key: decode(item, arrays) for key, item in inner.items()}
+    raise ValueError(f"unknown tag {tag}")

@@ -1,0 +1,115 @@
+"""What a run leaves behind: one folder, and where everything lies in it."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from actorq.actors.errors import ActorqError
+
+
+class RunFolderError(ActorqError, ValueError):
+    """A run can't be kept in, or read from, this folder."""
+
+
+class RunFolder:
+    """The paths in one run's folder.
+
+    Made by `create` (the next free `<name>-<n>`), `at` (a folder of the caller's choice) or `open` (one
+    that a run has left).
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.topology = path / "topology.toml"
+        self.metrics = path / "metrics.jsonl"
+        self.tensorboard = path / "tensorboard"
+        self.checkpoints = path / "checkpoints"
+        self.log = path / "run.log"
+        self.report = path / "report.html"
+        self.summary = path / "summary.json"
+
+    @classmethod
+    def create(cls, root: Path, name: str) -> RunFolder:
+        """Make `root/<name>-<n>` with the first n above all that are there; runs that start at once don't
+        share one. Raises RunFolderError if it can't be made.
+        """
+        taken = re.compile(re.escape(name) + r"-(\d+)")
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+            numbers = [int(match[1]) for path in root.iterdir() if (match := taken.fullmatch(path.name))]
+            number = max(numbers, default=0)
+            while True:
+                number += 1
+                path = root / f"{name}-{number}"
+                try:
+                    path.mkdir()
+                except FileExistsError:
+                    continue
+                return cls(path)
+        except OSError as error:
+            raise RunFolderError(f"{root}: no run folder can be made here: {error.strerror}") from error
+
+    @classmethod
+    def at(cls, path: Path) -> RunFolder:
+        """Make the folder `path`, or take it over while empty. Raises RunFolderError if it holds anything."""
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            found = sorted(entry.name for entry in path.iterdir())
+        except FileExistsError as error:
+            raise RunFolderError(f"{path}: is a file; a run needs a folder") from error
+        except OSError as error:
+            raise RunFolderError(f"{path}: no run folder can be made here: {error.strerror}") from error
+        if found:
+            resume = f"; to go on with the run in it: --resume {path}" if "topology.toml" in found else ""
+            raise RunFolderError(f"{path}: is not empty (it holds {found[0]}){resume}")
+        return cls(path)
+
+    @classmethod
+    def open(cls, path: Path) -> RunFolder:
+        """The folder that a run has left. Raises RunFolderError if `path` is none."""
+        folder = cls(path)
+        if not folder.topology.is_file():
+            what = "holds no topology.toml: not a run's folder" if path.is_dir() else "no such folder"
+            raise RunFolderError(f"{path}: {what}")
+        return folder
+
+    def write_topology(self, tables: Mapping[str, Any]) -> None:
+        """Keep the topology as it runs: tables of plain values, overrides applied; None is left out."""
+        write_whole(self.topology, tomli_w.dumps(_without_none(tables)).encode())
+
+    def read_topology(self) -> dict[str, Any]:
+        """What `write_topology` kept. Raises RunFolderError if it can't be read."""
+        try:
+            return tomllib.loads(self.topology.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise RunFolderError(f"{self.topology}: can't be read: {error}") from error
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file so that readers find the old content or the new, never a part, whatever happens."""
+    partial = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
+    try:
+        with partial.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _without_none(value: Any) -> Any:
+    """TOML has no null: a setting that is None is one that isn't set."""
+    if isinstance(value, Mapping):
+        return {str(key): _without_none(item) for key, item in value.items() if item is not None}
+    if isinstance(value, list | tuple):
+        return [_without_none(item) for item in value]
+    return value
