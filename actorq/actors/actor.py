@@ -12,6 +12,7 @@ from .definition import Definition
 if TYPE_CHECKING:
     from .cell import Cell
     from .letter import DeadLetter
+    from .scheduling import Event
 
 C = TypeVar("C", covariant=True)
 V = TypeVar("V")
@@ -70,6 +71,9 @@ class Actor:
         It is cancelled first when the run stops. If it ends by itself the actor goes on handling messages,
         unless its restart policy is "always".
         """
+
+    def on_drain(self) -> None:
+        """The run is stopping and no more comes from the actors' loops: let handlers that wait go on."""
 
     async def on_stop(self) -> None:
         """Runs at an orderly end, with the mailbox drained; not after a crash."""
@@ -134,6 +138,10 @@ class Actor:
         Progress also resets the actor's restart count.
         """
         self._cell.made_progress(name, amount)
+
+    def event(self) -> Event:
+        """Something the actor's tasks can wait for; in a deterministic run it passes the turn."""
+        return self._cell.clock.event()
 
     def now(self) -> float:
         """Seconds on the run's clock: monotonic, virtual in a deterministic run."""

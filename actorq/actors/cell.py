@@ -88,19 +88,21 @@ class Cell:
         self._serving, self._looping = anyio.CancelScope(), anyio.CancelScope()
         self._up, self._down = anyio.Event(), anyio.Event()
         self._drained: anyio.Event | None = None
+        self.ready = anyio.Event()
+        """Set when the actor has started for the first time, or never will."""
         self.definition = spec.cls.definition.complete()
         self._make_lanes()
 
     def _make_lanes(self) -> None:
-        self.serial = Lane(self.name, 1, self.clock)
+        self.serial: Lane = Lane(self.name, 1, self.clock)
         self._concurrent: dict[type[Message], ConcurrentLane] = {}
         self._acceptors: dict[type[Message], Callable[[Letter], None]] = {}
         for message, handler in self.definition.handlers.items():
-            lane: Lane = self.serial
+            lane = self.serial
             if handler.concurrent:
                 key = f"{self.name}.{message.__name__}"
-                self._concurrent[message] = ConcurrentLane(key, handler.concurrent, self.clock)
-                lane = self._concurrent[message]
+                lane = ConcurrentLane(key, handler.concurrent, self.clock)
+                self._concurrent[message] = lane
             if message.delivery == "latest":
                 self._acceptors[message] = lane.put_newest
             else:
@@ -190,6 +192,7 @@ class Cell:
             self._doing = "load_state"
             actor.load_state(self.snapshot)
         self.actor = actor
+        self.ready.set()
         for lane in self.lanes:
             lane.has_started = True
         for concurrent in self._concurrent.values():
@@ -395,8 +398,10 @@ class Cell:
             await self._down.wait()
 
     def stop_run(self) -> None:
-        """Cancel the actor's own loop; handlers go on."""
+        """Cancel the actor's own loop; handlers go on, and those that wait are let go."""
         self._looping.cancel()
+        if self.actor is not None:
+            self.actor.on_drain()
 
     async def drained(self) -> None:
         """Return when nothing is unread or at hand."""
@@ -425,6 +430,7 @@ class Cell:
     def bury(self, reason: str) -> None:
         """Nobody will take this place again: what waits, and what comes, goes back."""
         self.buried = reason
+        self.ready.set()
         for lane in self.lanes:
             lane.drop_all(Outcome.UNDELIVERED, reason)
 

@@ -114,6 +114,7 @@ class System:
         try:
             for cell in self.cells.values():
                 await cell.start(self._nursery)
+                await cell.ready.wait()
             for cell in self.cells.values():
                 cell.begin()
         except BaseException as error:
@@ -128,7 +129,9 @@ class System:
             await self.stop()
         finally:
             self._nursery.cancel_scope.cancel()
-            swallowed = await self._nursery.__aexit__(kind, error, traceback)
+            cancelled = isinstance(error, anyio.get_cancelled_exc_class())
+            given = (kind, error, traceback) if cancelled else (None, None, None)  # others stay ungrouped
+            swallowed = await self._nursery.__aexit__(*given)
         if self._failure is not None and (error is None or swallowed):
             raise self._failure
         return swallowed
@@ -160,6 +163,11 @@ class System:
 
     # Stopping.
 
+    def hold(self) -> None:
+        """In a deterministic run, give no more turns until `quiesce`: call it at the moment that ends the run."""
+        if self._turns is not None:
+            self._turns.hold()
+
     async def quiesce(self) -> None:
         """Cancel the actors' own loops and handle what is left, for at most two seconds."""
         if not self._quiet:
@@ -167,6 +175,7 @@ class System:
             for cell in self.cells.values():
                 cell.stop_run()
             if self._turns is not None:
+                await anyio.wait_all_tasks_blocked()
                 self._turns.go_on()
             with anyio.move_on_after(STOP_SECONDS, shield=True) as scope:
                 await self._drain()

@@ -32,10 +32,11 @@ class _Turn(Enum):
 class _Task:
     """One task that takes turns."""
 
-    __slots__ = ("go", "name", "turn")
+    __slots__ = ("go", "name", "number", "turn")
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, number: int) -> None:
         self.name = name
+        self.number = number
         self.go = anyio.Event()
         self.turn = _Turn.PARKED
 
@@ -89,6 +90,7 @@ class TurnScheduler:
         self._running: _Task | None = None
         self._deadlines: list[tuple[float, int, TurnEvent]] = []
         self._deadlines_made = 0
+        self._tasks_made = 0
         self._now = 0.0
         self._held = False
 
@@ -122,7 +124,8 @@ class TurnScheduler:
     def spawn(
         self, tasks: TaskGroup, name: str, function: Callable[..., Coroutine[Any, Any, Any]], *args: Any
     ) -> None:
-        task = _Task(name)
+        self._tasks_made += 1
+        task = _Task(name, self._tasks_made)
         self.make_ready(task)
         tasks.start_soon(self._take_part, task, function, args, name=name)
 
@@ -186,6 +189,7 @@ class TurnScheduler:
                 self._now = at
                 event.set()
         if self._ready and self._running is None:
+            self._ready.sort(key=lambda task: task.number)  # cancelled tasks arrive in the loop's order
             task = self._ready.pop(self._random.randrange(len(self._ready)))
             task.turn = _Turn.MINE
             self._running = task

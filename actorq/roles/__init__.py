@@ -1,0 +1,1 @@
+"""The actors that train: thin shells around dqn/, replay/ and envs/."""

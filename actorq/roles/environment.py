@@ -1,0 +1,136 @@
+"""The explorer: acts in its environments with its own epsilon and sends what it lived through to replay."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any
+
+import numpy as np
+from msgspec import Meta
+from numpy.typing import NDArray
+
+import actorq.actors as actors
+from actorq.actors import Feed, Ref, State, Table, handles
+from actorq.dqn.acting import make_policy
+from actorq.dqn.agent import Agent
+from actorq.dqn.exploration import Epsilon, ape_x_ladder, epsilon_at, epsilon_greedy
+from actorq.envs.task import Task
+
+from .faults import environment_faults
+from .generators import generator_state, load_generator
+from .messages import Insert, Version, Weights
+
+
+class Environment(actors.Actor):
+    """Explores `envs` environments at once, epsilon-greedily with the newest weights it was sent.
+
+    Each stretch of `chunk_steps` steps goes to replay as one chunk, with n-step returns and first priorities
+    already computed (Ape-X, Horgan et al. 2018). One chunk is under way at most: when the replay's rate
+    limiter holds it back, exploring waits.
+    """
+
+    class Config(actors.Config):
+        envs: Annotated[int, Meta(ge=1, description="environments stepped together")] = 16
+        epsilon: Annotated[
+            Epsilon | None,
+            Meta(
+                description="chance of a random action: a number, or { start, end, env_steps }; "
+                "absent: this explorer's rung of the Ape-X ladder"
+            ),
+        ] = None
+        ladder_base: Annotated[float, Meta(ge=0, le=1, description="the ladder's largest epsilon")] = 0.4
+        ladder_alpha: Annotated[float, Meta(ge=0, description="how steeply the ladder falls")] = 7.0
+        chunk_steps: Annotated[int, Meta(ge=2, description="steps of each environment in one chunk")] = 16
+        device: Annotated[str, Meta(description="where the network acts: auto, cpu, cuda:0, …")] = "auto"
+
+    task: Table[Task]
+    agent: Table[Agent]
+    replay: Ref[Insert]
+    weights: Feed[Weights]
+
+    @classmethod
+    def faults(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+        return environment_faults(tables)
+
+    async def on_start(self) -> None:
+        from actorq.envs.frames import FrameStack
+        from actorq.envs.make import make_environments
+
+        from .trajectory import Trajectory
+
+        config, task = self.config, self.task
+        self._environments = make_environments(task, config.envs, self.seed)
+        spaces = self._environments.spaces
+        shape, dtype = spaces.frame_shape, spaces.dtype
+        self._policy = make_policy(self.agent, spaces.observation_shape, dtype, spaces.actions, config.device)
+        self._stack = FrameStack(config.envs, shape, dtype, task.frame_stack)
+        self._trajectory = Trajectory(
+            config.envs,
+            shape,
+            dtype,
+            spaces.actions,
+            stack=task.frame_stack,
+            n_step=self.agent.n_step,
+            gamma=self.agent.gamma,
+            length=config.chunk_steps,
+        )
+        self._rng = np.random.default_rng(self.seed)
+        self._version = Version(0, 0)
+        self._have_weights = self.event()
+        ladder = ape_x_ladder(self.count, base=config.ladder_base, alpha=config.ladder_alpha)
+        self._epsilon: Epsilon = float(ladder[self.index]) if config.epsilon is None else config.epsilon
+
+    @handles
+    async def follow(self, weights: Weights) -> None:
+        self._policy.load(weights.parameters)
+        self._version = weights.version
+        self._have_weights.set()
+
+    async def run(self) -> None:
+        await self._have_weights.wait()
+        frames = self._environments.reset()
+        observations = self._stack.reset(frames)
+        self._trajectory.start(frames)
+        while True:
+            observations = await self._explore(observations)
+
+    async def _explore(self, observations: NDArray[Any]) -> NDArray[Any]:
+        """Fill one chunk and send it; returns what to act on next."""
+        environments, trajectory, policy = self._environments, self._trajectory, self._policy
+        before = environments.env_steps
+        epsilon = epsilon_at(self._epsilon, before)
+        full = False
+        while not full:
+            q_values = policy.q_values(observations)
+            actions = epsilon_greedy(q_values, epsilon, self._rng)
+            step = environments.step(actions)
+            full = trajectory.record(actions, q_values, step)
+            observations = self._stack.push(step.observations, step.starts if step.boundary else None)
+            if step.finished is not None:
+                self._report_episodes(step.finished.returns, step.finished.lengths)
+        chunk = trajectory.flush(self._best_values)
+        self.progress("env_steps", environments.env_steps - before)
+        if len(chunk.actions):
+            await self.replay.ask(Insert(chunk, self._version))
+        return observations
+
+    def _best_values(self, observations: NDArray[Any]) -> NDArray[Any]:
+        """max_a Q of the last observations of episodes that were cut off, [M]."""
+        best: NDArray[Any] = self._policy.q_values(observations).max(axis=1)
+        return best
+
+    def _report_episodes(self, returns: NDArray[np.float64], lengths: NDArray[np.int64]) -> None:
+        self.progress("episodes", len(returns))
+        for total, length in zip(returns, lengths, strict=True):
+            self.report("episode_return", float(total))
+            self.report("episode_length", float(length))
+
+    async def on_stop(self) -> None:
+        self._environments.close()
+
+    def state(self) -> State:
+        return {"environments": self._environments.state(), "generator": generator_state(self._rng)}
+
+    def load_state(self, state: State) -> None:
+        self._environments.load_state(state["environments"])
+        load_generator(self._rng, state["generator"])
