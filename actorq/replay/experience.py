@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 LARGEST_PRIORITY = float(np.finfo(np.float32).max)
 """Priorities are absolute TD errors in float32: more is a fault of whoever computed it."""
 
+_ONE_BITS = int(np.float32(1.0).view(np.uint32))
+_LARGEST_BITS = int(np.float32(LARGEST_PRIORITY).view(np.uint32))
 _INT32, _INT64, _FLOAT32 = np.dtype(np.int32), np.dtype(np.int64), np.dtype(np.float32)
 
 
@@ -65,8 +67,8 @@ class Chunk(msgspec.Struct, frozen=True, eq=False):
         _expect_rows("index", self.index, len(self.frames))
         _expect_rows("next_index", self.next_index, len(self.frames))
         _expect_finite("returns", self.returns)
-        _expect_within("discounts", self.discounts, 1.0)
-        _expect_within("priorities", self.priorities, LARGEST_PRIORITY)
+        _expect_within("discounts", self.discounts, 1.0, _ONE_BITS)
+        _expect_within("priorities", self.priorities, LARGEST_PRIORITY, _LARGEST_BITS)
         if self.frames.dtype.kind == "f":
             _expect_finite("frames", self.frames)
 
@@ -110,9 +112,9 @@ def _expect_rows(field: str, index: NDArray[np.int32], rows: int) -> None:
         raise ValueError(f"chunk: {field} points to row {wrong} of frames, which has rows 0..{rows - 1}")
 
 
-def _expect_within(field: str, values: NDArray[np.float32], high: float) -> None:
+def _expect_within(field: str, values: NDArray[np.float32], high: float, high_bits: int) -> None:
     # As bits, floats from 0 on are in order, and -0.0, negative ones and NaN lie above: one pass for all.
-    if np.maximum.reduce(values.view(np.uint32)) > np.float32(high).view(np.uint32):
+    if np.maximum.reduce(values.view(np.uint32)) > high_bits:
         wrong = values[~((values >= 0.0) & (values <= high))]
         if wrong.size:
             raise ValueError(f"chunk: {field} holds {wrong[0]}; its values must be from 0 to {high:g}")
@@ -120,6 +122,5 @@ def _expect_within(field: str, values: NDArray[np.float32], high: float) -> None
 
 def _expect_finite(field: str, values: NDArray[Any]) -> None:
     finite = np.isfinite(values)
-    if not np.logical_and.reduce(finite, axis=None):
-        wrong = values[~finite][0]
-        raise ValueError(f"chunk: {field} holds {wrong}; its values must be finite")
+    if np.count_nonzero(finite) < values.size:
+        raise ValueError(f"chunk: {field} holds {values[~finite][0]}; its values must be finite")
