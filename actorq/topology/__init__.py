@@ -2,7 +2,10 @@
 
 from .check import check, load
 from .document import Source, recipes
+from .draw import draw
 from .faults import Fault, TopologyError
+from .json_schema import json_schema
+from .mermaid import to_mermaid
 from .plan import NodeSpec, Plan
 from .roles import Role, list_roles
 from .schema import (
@@ -16,6 +19,7 @@ from .schema import (
     Stop,
     Topology,
 )
+from .write import to_toml
 
 __all__ = [
     "ActorTable",
@@ -34,7 +38,11 @@ __all__ = [
     "Topology",
     "TopologyError",
     "check",
+    "draw",
+    "json_schema",
     "list_roles",
     "load",
     "recipes",
+    "to_mermaid",
+    "to_toml",
 ]

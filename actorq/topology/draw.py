@@ -26,9 +26,13 @@ def draw(plan: Plan) -> str:
         title.append("deterministic")
     lines = ["  ·  ".join(title), f"stops {stop_in_words(topology.stop)}", ""]
     rows = {name: _rows(name, plan) for name in topology.actors}
-    widths = [max((len(row[column]) for some in rows.values() for row in some), default=0) for column in range(3)]
+    widths = [
+        max((len(row[column]) for some in rows.values() for row in some), default=0) for column in range(3)
+    ]
     for node, table in tables_of_nodes(topology).items():
-        body = [line for name in actors_on(topology, node) for line in _actor(name, topology, rows[name], widths)]
+        body = [
+            line for name in actors_on(topology, node) for line in _actor(name, topology, rows[name], widths)
+        ]
         lines += _box(_node_title(node, table), body or ["no actors"])
     for name, group in topology.groups.items():
         members = ", ".join(group.actors)

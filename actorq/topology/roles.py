@@ -93,6 +93,11 @@ def find_role(role: str | type, folders: Sequence[str] = ()) -> type[Actor]:
     config: object = cls.Config  # a user's class may have anything there
     if not (isinstance(config, type) and issubclass(config, msgspec.Struct)):
         raise RoleError(f"{cls.__qualname__}.Config is not a subclass of actorq.Config")
+    for where, kind in {"Config": config, **cls.definition.tables}.items():
+        try:
+            msgspec.inspect.type_info(kind)
+        except Exception as error:  # annotations of anyone's, some of them resolved only now
+            raise RoleError(f"{cls.__qualname__}.{where} has a type that can't be read: {error}") from None
     return cls
 
 

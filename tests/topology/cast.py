@@ -182,6 +182,11 @@ class Unresolved(Actor):
     port: Ref[NoSuchMessage]  # type: ignore[name-defined]  # noqa: F821
 
 
+class Unreadable(Actor):
+    class Config(message.Config):
+        rate: Annotated[str, Meta(ge=1)] = ""
+
+
 class NotAnActor:
     pass
 
