@@ -70,7 +70,9 @@ class Environments:
         self._clock = 0  # vector steps since the reset
         self._began = np.zeros(self.count, np.int64)  # the clock when each environment's episode began
         self._returns = np.zeros(self.count)
-        self._resetting: Bools | None = None  # NEXT_STEP: who will only reset itself in the next step
+        self._resetting: NDArray[np.intp] | None = (
+            None  # NEXT_STEP: who will only reset itself in the next step
+        )
 
     def reset(self) -> NDArray[Any]:
         """Begin a new episode in every environment; gives the first frames [E, *frame_shape].
@@ -97,7 +99,6 @@ class Environments:
         observations, raw_rewards, terminated, truncated, infos = self._vector.step(actions)
         observations = self._frames(observations)
         rewards = np.asarray(raw_rewards, np.float32)
-        terminated, truncated = np.asarray(terminated), np.asarray(truncated)
         self._returns += raw_rewards
         self._clock += 1
         if self._clip is not None:
@@ -109,7 +110,7 @@ class Environments:
             return Step(
                 observations, observations, rewards, terminated, truncated, self._all, self._none, False, None
             )
-        return self._boundary(observations, rewards, terminated, truncated, infos)
+        return self._boundary(observations, rewards, terminated, truncated, ended, infos)
 
     def _boundary(
         self,
@@ -117,28 +118,29 @@ class Environments:
         rewards: NDArray[np.float32],
         terminated: Bools,
         truncated: Bools,
+        ended: Bools,
         infos: dict[str, Any],
     ) -> Step:
         """The rest of a step in which an episode ended, or one began by itself."""
-        valid = self._all
-        if self._resetting is not None:
-            valid = ~self._resetting
-            rewards, terminated, truncated = rewards * valid, terminated & valid, truncated & valid
-            self._begin(self._resetting)
-        ended = terminated | truncated
-        self.env_steps += int(np.count_nonzero(valid))
-        self._resetting = None
-        finished = None
-        after = observations
-        starts = ~valid
-        if np.count_nonzero(ended):
-            finished = self._finish(ended)
+        after, valid, starts, finished = observations, self._all, self._none, None
+        reset, self._resetting = self._resetting, None
+        self.env_steps += self.count
+        if reset is not None:
+            self.env_steps -= len(reset)
+            self._begin(reset)
+            starts = self._none.copy()
+            starts[reset] = True
+            valid = ~starts
+        (rows,) = ended.nonzero()
+        if len(rows):
+            self.episodes += len(rows)
+            finished = Finished(rows, self._returns[rows], self._clock - self._began[rows])
             if self._mode is AutoresetMode.NEXT_STEP:
-                self._resetting = ended
+                self._resetting = rows
             else:
+                starts = ended
                 observations, after = self._new_episodes(observations, ended, infos)
-                starts = starts | ended
-                self._begin(ended)
+                self._begin(rows)
         return Step(observations, after, rewards, terminated, truncated, valid, starts, True, finished)
 
     def _new_episodes(
@@ -160,12 +162,7 @@ class Environments:
         acting[ended] = self._frames(fresh)[ended]
         return acting, after
 
-    def _finish(self, ended: Bools) -> Finished:
-        rows = np.flatnonzero(ended)
-        self.episodes += len(rows)
-        return Finished(rows, self._returns[rows], self._clock - self._began[rows])
-
-    def _begin(self, rows: Bools) -> None:
+    def _begin(self, rows: NDArray[np.intp]) -> None:
         self._returns[rows] = 0
         self._began[rows] = self._clock
 

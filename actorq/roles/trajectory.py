@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from actorq.dqn.returns import NStep, n_step
+from actorq.dqn.returns import n_step
 from actorq.envs.environments import Step
 from actorq.replay.experience import Chunk
 
@@ -40,6 +40,7 @@ class Trajectory:
         environments: int,
         frame_shape: tuple[int, ...],
         dtype: np.dtype[Any],
+        actions: int,
         *,
         stack: int,
         n_step: int,
@@ -55,10 +56,9 @@ class Trajectory:
         steps = (length + n_step, environments)
         self._actions = np.zeros(steps, np.int64)
         self._rewards = np.zeros(steps, np.float32)
-        self._chosen = np.zeros(steps, np.float32)  # Q(s_t, a_t)
-        self._best = np.zeros(steps, np.float32)  # max_a Q(s_t, a)
-        self._discounts = np.full(steps, gamma)
-        self._ends = np.zeros(steps, np.bool_)
+        self._q = np.zeros((*steps, actions), np.float32)
+        self._terminated = np.zeros(steps, np.bool_)
+        self._truncated = np.zeros(steps, np.bool_)
         self._valid = np.ones(steps, np.bool_)
         # Rows of frames: the history, one per step, and the one to act on next.
         self._frame_rows = self._history + length + n_step + 1
@@ -76,17 +76,17 @@ class Trajectory:
         self._starts[self._history] = True
         self._plain(0)
 
-    def record(self, actions: NDArray[Any], chosen: Values, best: Values, step: Step) -> bool:
-        """Take one step: `actions` [E], their Q-values `chosen` [E], the largest `best` [E], and the outcome.
+    def record(self, actions: NDArray[Any], q: Values, step: Step) -> bool:
+        """Take one step: `actions` [E], the Q-values [E, actions] of what was acted on, and the outcome.
 
-        Everything is copied. True says that the block is full: call `flush` before the next step.
+        Everything is copied, and nothing computed: that is left to `flush`, for the whole block at once.
+        True says that the block is full: call `flush` before the next step.
         """
         row = self._row
         self._frame_grid[self._history + row + 1] = step.observations
         self._actions[row] = actions
         self._rewards[row] = step.rewards
-        self._chosen[row] = chosen
-        self._best[row] = best
+        self._q[row] = q
         if step.boundary:
             self._record_boundary(row, step)
         self._row = row + 1
@@ -102,39 +102,38 @@ class Trajectory:
             raise RuntimeError(
                 f"the block holds {self._row} of {len(self._actions)} steps; flush it when full"
             )
-        windows = n_step(self._rewards, self._discounts, self._ends, self._n)
-        begin, end = self._picked(windows)
-        frames, last = self._give_frames()
-        stacks, next_stacks = self._stacks(last)
+        gammas = np.where(self._terminated, 0.0, self._gamma)
+        windows = n_step(self._rewards, gammas, self._terminated | self._truncated, self._n)
+        # Steps are numbered row by row: where each transition begins, and the last step of its window.
+        begin = np.flatnonzero(self._valid[: self._length])
+        end = begin + (windows.length.take(begin) - 1) * self._environments
+        frames, next_frame = self._give_frames()
+        stacks, next_stacks = self._stacks(next_frame)
         after = self._values_after(frames, next_stacks, value_of)
-        returns, discounts = windows.returns[begin], windows.discounts[begin]
+        actions = self._actions.take(begin)
+        returns, discounts = windows.returns.take(begin), windows.discounts.take(begin)
+        chosen = self._q.take(begin * self._q.shape[2] + actions)
         chunk = Chunk(
             frames=frames,
-            index=stacks[begin],
-            next_index=next_stacks[end],
-            actions=self._actions[begin],
+            index=stacks.take(begin, axis=0),
+            next_index=next_stacks.take(end, axis=0),
+            actions=actions,
             returns=returns,
             discounts=discounts,
-            priorities=np.abs(returns + discounts * after[end] - self._chosen[begin]),
+            priorities=np.abs(returns + discounts * after.take(end) - chosen),
         )
         self._carry_over()
         return chunk
 
     def _record_boundary(self, row: int, step: Step) -> None:
-        ended = step.terminated | step.truncated
-        self._ends[row] = ended
-        self._discounts[row, step.terminated] = 0.0
+        self._terminated[row] = step.terminated
+        self._truncated[row] = step.truncated
         self._valid[row] = step.valid
         self._starts[self._history + row + 1] = step.starts
         # The same array means that nothing began anew within the step: the next row's frame is the last one.
         if step.next_observations is not step.observations:
-            which = np.flatnonzero(ended)
+            which = np.flatnonzero(step.terminated | step.truncated)
             self._last.append((row, which, step.next_observations[which]))
-
-    def _picked(self, windows: NStep) -> tuple[tuple[Any, Any], tuple[Any, Any]]:
-        """Where the chunk's transitions begin, and the last steps of their windows: (rows, environments)."""
-        rows, which = np.nonzero(self._valid[: self._length])
-        return (rows, which), (rows + windows.length[rows, which] - 1, which)
 
     def _give_frames(self) -> tuple[NDArray[Any], NDArray[np.int32]]:
         """The block's frames, last ones of episodes behind them; and where each step's next is, [rows, E].
@@ -159,35 +158,39 @@ class Trajectory:
         return frames, next_frame
 
     def _stacks(self, next_frame: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-        """Rows of frames that make what each step acted on, and what it led to: [rows, E, stack]."""
-        frame_rows = np.arange(self._frame_rows, dtype=np.int32)[:, None]
-        first = np.maximum.accumulate(np.where(self._starts, frame_rows, 0), axis=0)[self._history : -1]
-        age = np.arange(self._stack - 1, -1, -1, dtype=np.int32)
-        rows = np.maximum(frame_rows[self._history : -1, :, None] - age, first[:, :, None])
-        stacks = (rows * self._environments + np.arange(self._environments)[:, None]).astype(np.int32)
-        return stacks, np.concatenate([stacks[:, :, 1:], next_frame[:, :, None]], axis=2)
+        """Rows of frames that make what each step acted on, and what it led to: [steps, stack]."""
+        acted_on = self._numbers[self._history : -1]
+        if self._stack == 1:
+            return acted_on.reshape(-1, 1), next_frame.reshape(-1, 1)
+        first = np.maximum.accumulate(np.where(self._starts, self._numbers, 0), axis=0)[self._history : -1]
+        # The first frame stands for those before it. Where an episode began before the block, row 0 is not
+        # its first frame, but no stack reaches beyond it.
+        age = np.arange(self._stack - 1, -1, -1, dtype=np.int32) * np.int32(self._environments)
+        stacks = np.maximum(acted_on[:, :, None] - age, first[:, :, None]).reshape(-1, self._stack)
+        return stacks, np.concatenate([stacks[:, 1:], next_frame.reshape(-1, 1)], axis=1)
 
     def _values_after(
         self, frames: NDArray[Any], next_stacks: NDArray[np.int32], value_of: ValueOf
     ) -> NDArray[np.float32]:
         """max_a Q of what each step led to [rows, E]; meaningless where the episode terminated."""
-        after = np.empty_like(self._best)
-        after[:-1] = self._best[1:]
-        after[-1] = 0.0  # no window of this chunk ends with the last row
-        cut = self._ends & (self._discounts > 0)
+        after = np.zeros_like(self._rewards)  # no window of this chunk ends with the last row
+        best = after[:-1]
+        best[:] = self._q[1:, :, 0]
+        for action in range(1, self._q.shape[2]):  # far faster than max() over so short an axis
+            np.maximum(best, self._q[1:, :, action], out=best)
+        cut = self._truncated & ~self._terminated
         cut[-1] = False
         if np.count_nonzero(cut):
-            stacks = next_stacks[cut]
+            stacks = next_stacks[cut.ravel()]
             after[cut] = value_of(frames[stacks[:, 0] if self._stack == 1 else stacks])
         return after
 
     def _carry_over(self) -> None:
         """Move the last n rows to the front."""
         n, length = self._n, self._length
-        for column in (self._actions, self._rewards, self._chosen, self._best):
+        for column in (self._actions, self._rewards, self._terminated, self._truncated, self._valid):
             column[:n] = column[length:]
-        for flags in (self._discounts, self._ends, self._valid):
-            flags[:n] = flags[length:]
+        self._q[:n] = self._q[length:]
         kept = self._history + n + 1
         self._starts[:kept] = self._starts[length:]
         self._starts[kept:] = False
@@ -197,8 +200,8 @@ class Trajectory:
 
     def _plain(self, row: int) -> None:
         """From `row` on the steps are in the middle of an episode, until one says otherwise."""
-        self._discounts[row:] = self._gamma
-        self._ends[row:] = False
+        self._terminated[row:] = False
+        self._truncated[row:] = False
         self._valid[row:] = True
 
     def _new_frames(self) -> None:

@@ -15,6 +15,7 @@ from actorq.replay.experience import Chunk
 from actorq.roles.trajectory import Trajectory
 
 GAMMA = 0.9
+ACTIONS = 5
 PLAIN, TERMINATED, TRUNCATED, BOTH = range(4)
 
 
@@ -94,9 +95,9 @@ class Scripted:
         self.used += self.count
         return np.arange(self.used - self.count, self.used)
 
-    def step(self, row: int) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64], Step]:
-        actions = self.rng.integers(0, 5, self.count)
-        chosen, best = self.rng.normal(size=(2, self.count)).astype(np.float32)
+    def step(self, row: int) -> tuple[NDArray[np.int64], NDArray[np.float32], Step]:
+        actions = self.rng.integers(0, ACTIONS, self.count)
+        q = self.rng.normal(size=(self.count, ACTIONS)).astype(np.float32)
         rewards = self.rng.normal(size=self.count).astype(np.float32)
         ends = np.where(self.resetting, PLAIN, self.ends[row])
         valid = ~self.resetting
@@ -107,8 +108,8 @@ class Scripted:
             self.order.append((e, len(self.episodes[e]) - 1, len(episode)))
             last = int(after[e]) if ended[e] else None
             episode.append(
-                Moment(int(self.current[e]), int(actions[e]), float(rewards[e]), float(chosen[e]),
-                       float(best[e]), int(ends[e]), last)
+                Moment(int(self.current[e]), int(actions[e]), float(rewards[e]), float(q[e, actions[e]]),
+                       float(max(q[e])), int(ends[e]), last)
             )  # fmt: skip
             if ended[e]:
                 self.episodes[e].append([])
@@ -121,7 +122,7 @@ class Scripted:
         truncated = (ends == TRUNCATED) | (ends == BOTH)
         boundary = bool(ended.any() or not valid.all())
         step = Step(observations, after, rewards, terminated, truncated, valid, starts, boundary, None)
-        return actions, chosen, best, step
+        return actions, q, step
 
 
 def expanded(chunk: Chunk) -> Iterator[Transition]:
@@ -158,7 +159,7 @@ def test_chunks_hold_what_the_naive_twin_finds(
     ends, seed = script
     scripted = Scripted(ends, same_step, seed)
     trajectory = Trajectory(
-        scripted.count, (), np.dtype(np.int64), stack=stack, n_step=n, gamma=GAMMA, length=length
+        scripted.count, (), np.dtype(np.int64), ACTIONS, stack=stack, n_step=n, gamma=GAMMA, length=length
     )
     trajectory.start(scripted.current)
     found: list[Transition] = []
@@ -194,13 +195,15 @@ def run_plain(
     for row in range(rows):
         after = np.full((count, *frame_shape), row + 1)
         step = Step(after, after, zeros + 1, no, no, yes, no, False, None)
-        if trajectory.record(np.zeros(count), zeros, zeros, step):
+        if trajectory.record(np.zeros(count), np.zeros((count, ACTIONS)), step):
             chunks.append(trajectory.flush(value_of))
     return chunks
 
 
 def test_a_chunk_keeps_each_frame_once_and_owns_its_arrays() -> None:
-    trajectory = Trajectory(16, (8, 8), np.dtype(np.uint8), stack=4, n_step=3, gamma=GAMMA, length=64)
+    trajectory = Trajectory(
+        16, (8, 8), np.dtype(np.uint8), ACTIONS, stack=4, n_step=3, gamma=GAMMA, length=64
+    )
     chunks = run_plain(trajectory, 64 * 3 + 3, 16, (8, 8))
     assert [len(chunk) for chunk in chunks] == [64 * 16] * 3
     for chunk in chunks:
@@ -210,7 +213,7 @@ def test_a_chunk_keeps_each_frame_once_and_owns_its_arrays() -> None:
 
 
 def test_memory_given_away_is_not_written_again() -> None:
-    trajectory = Trajectory(2, (), np.dtype(np.int64), stack=2, n_step=2, gamma=GAMMA, length=3)
+    trajectory = Trajectory(2, (), np.dtype(np.int64), ACTIONS, stack=2, n_step=2, gamma=GAMMA, length=3)
     first, *later = run_plain(trajectory, 14, 2)
     assert later
     # Frame k is k everywhere: states are (k - 1, k), but for the first, which repeats its only frame.
@@ -226,7 +229,7 @@ def test_values_are_asked_for_only_where_an_episode_was_cut_off() -> None:
         return np.full(len(observations), 7.0)
 
     scripted = Scripted([[PLAIN], [TERMINATED], [PLAIN], [TRUNCATED], [PLAIN], [BOTH], [PLAIN]], True, 0)
-    trajectory = Trajectory(1, (), np.dtype(np.int64), stack=1, n_step=1, gamma=GAMMA, length=6)
+    trajectory = Trajectory(1, (), np.dtype(np.int64), ACTIONS, stack=1, n_step=1, gamma=GAMMA, length=6)
     trajectory.start(scripted.current)
     chunk = None
     for row in range(7):
@@ -241,19 +244,19 @@ def test_values_are_asked_for_only_where_an_episode_was_cut_off() -> None:
 
 
 def test_starting_again_forgets_what_was_collected() -> None:
-    trajectory = Trajectory(1, (), np.dtype(np.int64), stack=2, n_step=1, gamma=GAMMA, length=4)
+    trajectory = Trajectory(1, (), np.dtype(np.int64), ACTIONS, stack=2, n_step=1, gamma=GAMMA, length=4)
     scripted = Scripted([[TERMINATED]] * 3, True, 0)
     trajectory.start(scripted.current)
     for row in range(3):
         trajectory.record(*scripted.step(row))
-    fresh = Trajectory(1, (), np.dtype(np.int64), stack=2, n_step=1, gamma=GAMMA, length=4)
+    fresh = Trajectory(1, (), np.dtype(np.int64), ACTIONS, stack=2, n_step=1, gamma=GAMMA, length=4)
     (again,), (new,) = run_plain(trajectory, 5, 1), run_plain(fresh, 5, 1)
     for name in new.__struct_fields__:
         np.testing.assert_array_equal(getattr(again, name), getattr(new, name), err_msg=name)
 
 
 def test_flushing_a_block_that_is_not_full_is_refused() -> None:
-    trajectory = Trajectory(1, (), np.dtype(np.int64), stack=1, n_step=2, gamma=GAMMA, length=4)
+    trajectory = Trajectory(1, (), np.dtype(np.int64), ACTIONS, stack=1, n_step=2, gamma=GAMMA, length=4)
     trajectory.start(np.zeros(1))
     with pytest.raises(RuntimeError, match="0 of 6 steps"):
         trajectory.flush(value_of)
@@ -261,7 +264,7 @@ def test_flushing_a_block_that_is_not_full_is_refused() -> None:
 
 def test_a_chunk_of_one_step_is_refused() -> None:
     with pytest.raises(ValueError, match="at least 2 steps"):
-        Trajectory(1, (), np.dtype(np.int64), stack=1, n_step=2, gamma=GAMMA, length=1)
+        Trajectory(1, (), np.dtype(np.int64), ACTIONS, stack=1, n_step=2, gamma=GAMMA, length=1)
 
 
 @settings(max_examples=50, deadline=None)
@@ -274,16 +277,23 @@ def test_acting_stacks_frames_as_chunks_do(
     frames = FrameStack(scripted.count, (), np.dtype(np.int64), stack)
     acted = frames.reset(scripted.current)
     trajectory = Trajectory(
-        scripted.count, (), np.dtype(np.int64), stack=stack, n_step=1, gamma=GAMMA, length=len(ends) - 1
+        scripted.count,
+        (),
+        np.dtype(np.int64),
+        ACTIONS,
+        stack=stack,
+        n_step=1,
+        gamma=GAMMA,
+        length=len(ends) - 1,
     )
     trajectory.start(scripted.current)
     acted_on: list[tuple[int, ...]] = []
     for row in range(len(ends)):
         before = acted.reshape(scripted.count, stack).copy()
-        actions, chosen, best, step = scripted.step(row)
+        actions, q, step = scripted.step(row)
         if row < len(ends) - 1:
             acted_on += [tuple(before[e].tolist()) for e in np.flatnonzero(step.valid)]
-        full = trajectory.record(actions, chosen, best, step)
+        full = trajectory.record(actions, q, step)
         acted = frames.push(step.observations, step.starts if step.boundary else None)
     assert full
     assert [transition.state for transition in expanded(trajectory.flush(value_of))] == acted_on
