@@ -18,6 +18,8 @@ class LetterHeader(msgspec.Struct, frozen=True, array_like=True, tag="letter"):
     target: str
     request: Number
     """What the answer will refer to, counted by the sending side."""
+    size: Number = 0
+    """What the sending side reckons the message to take."""
     wants_reply: bool = False
     """Whether somebody waits for the reply."""
     chain: tuple[str, ...] = ()

@@ -59,7 +59,7 @@ class Picky(Message):
             raise KeyError("an error of the user's own")
 
 
-HEADER = LetterHeader("explorer.0", "replay", 7, True, ("learner", "replay"))
+HEADER = LetterHeader("explorer.0", "replay", 7, 88, True, ("learner", "replay"))
 REGISTRY = Registry(Everything, Add, GetTotal, Floats, Picky)
 
 

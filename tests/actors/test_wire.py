@@ -66,9 +66,10 @@ messages = st.builds(
     pair=st.tuples(numbers, arrays),
     anything=values,
 )
+counts = st.integers(0, 2**64 - 1)
 headers: st.SearchStrategy[Header] = st.builds(
-    LetterHeader, names, names, st.integers(0, 2**64 - 1), st.booleans(), st.lists(names).map(tuple)
-) | st.builds(AnswerHeader, st.integers(0, 2**64 - 1), st.sampled_from(Outcome), names)
+    LetterHeader, names, names, counts, counts, st.booleans(), st.lists(names).map(tuple)
+) | st.builds(AnswerHeader, counts, st.sampled_from(Outcome), names)
 
 
 # What may travel comes back.

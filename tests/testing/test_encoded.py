@@ -1,0 +1,169 @@
+"""Over the encoding transport actors do what they do over queues, but share nothing."""
+
+from typing import Any, ClassVar, Literal
+
+import anyio
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from actorq.actors import (
+    Actor,
+    ActorDied,
+    ActorSpec,
+    DefinitionError,
+    Message,
+    Ref,
+    Refused,
+    Request,
+    System,
+    handles,
+)
+from actorq.actors.registry import WireError
+from actorq.testing import EncodedTransport
+
+pytestmark = pytest.mark.anyio
+
+
+class Total(Message):
+    data: NDArray[np.float32]
+
+
+class Add(Request[Total]):
+    data: NDArray[np.float32]
+
+
+class Wait(Message):
+    pass
+
+
+class Note(Message):
+    text: str
+
+
+class Newest(Message):
+    delivery: ClassVar[Literal["each", "latest"]] = "latest"
+    number: int
+
+
+class Seen(Message):
+    values: list[Any]
+
+
+class GetSeen(Request[Seen]):
+    pass
+
+
+class Closed(Message):
+    hook: slice
+
+
+class Adder(Actor):
+    async def on_start(self) -> None:
+        self.total = np.zeros(3, np.float32)
+        self.seen: list[Any] = []
+        self.held = anyio.Event()
+
+    @handles
+    async def add(self, request: Add) -> Total:
+        if request.data.shape != (3,):
+            raise Refused(f"shape {request.data.shape}")
+        if np.isnan(request.data).any():
+            raise ZeroDivisionError("not a number")
+        self.seen.append(request.data)
+        self.total = self.total + request.data
+        return Total(data=self.total)
+
+    @handles
+    async def wait(self, message: Wait) -> None:
+        await self.held.wait()
+
+    @handles
+    async def note(self, message: Note | Newest | Closed) -> None:
+        self.seen.append(message.text if isinstance(message, Note) else getattr(message, "number", None))
+
+    @handles
+    async def get_seen(self, request: GetSeen) -> Seen:
+        return Seen(values=list(self.seen))
+
+
+class AskOther(Request[Total]):
+    pass
+
+
+class Circle(Actor):
+    other: Ref[AskOther]
+
+    @handles
+    async def ask_other(self, request: AskOther) -> Total:
+        return await self.other.ask(AskOther())
+
+
+def adder() -> System:
+    return System([ActorSpec(name="adder", cls=Adder)], transport=EncodedTransport())
+
+
+async def test_arrays_arrive_as_read_only_copies() -> None:
+    async with adder() as system:
+        sent = np.array([1, 2, 3], np.float32)
+        reply = await system.ref("adder").ask(Add(data=sent))
+        actor: Any = system.cells["adder"].actor
+        assert reply.data.tolist() == [1, 2, 3]
+        for array, twin in ((actor.seen[0], sent), (reply.data, actor.total)):
+            assert not np.shares_memory(array, twin)
+            assert not array.flags.writeable
+
+
+async def test_messages_arrive_in_order() -> None:
+    async with adder() as system:
+        ref = system.ref("adder")
+        for number in range(100):
+            await ref.tell(Note(text=str(number)))
+        assert (await ref.ask(GetSeen())).values == [str(number) for number in range(100)]
+
+
+async def test_refusals_and_crashes_come_back() -> None:
+    async with adder() as system:
+        ref = system.ref("adder")
+        with pytest.raises(Refused, match=r"shape \(2,\)"):
+            await ref.ask(Add(data=np.zeros(2, np.float32)))
+        with pytest.raises(ActorDied, match=r"in doubt: .*not a number"):
+            await ref.ask(Add(data=np.full(3, np.nan, np.float32)))
+        assert (await ref.ask(Add(data=np.ones(3, np.float32)))).data.tolist() == [1, 1, 1]
+
+
+async def test_only_the_newest_stays_unread() -> None:
+    async with adder() as system:
+        ref = system.ref("adder")
+        await ref.tell(Wait())
+        await anyio.wait_all_tasks_blocked()
+        for number in range(5):
+            await ref.tell(Newest(number=number))
+        actor: Any = system.cells["adder"].actor
+        actor.held.set()
+        assert (await ref.ask(GetSeen())).values == [4]
+        await ref.tell(Newest(number=5))
+        assert (await ref.ask(GetSeen())).values == [4, 5]
+        links = ref._link.statistics()
+        assert (links.superseded, links.outstanding, links.outstanding_bytes) == (4, 0, 0)
+
+
+async def test_a_circle_is_named() -> None:
+    specs = [
+        ActorSpec(name=name, cls=Circle, node=name, ports={"other": (other,)}, restart="never")
+        for name, other in (("a", "b"), ("b", "a"))
+    ]
+    async with System(specs, transport=EncodedTransport()) as system:
+        with pytest.raises(ActorDied, match=r"CircularWait: .* in a circle: a -> b -> a"):
+            await system.ref("a").ask(AskOther())
+
+
+async def test_what_cannot_travel_is_refused_where_it_is_sent() -> None:
+    async with adder() as system:
+        ref = system.ref("adder")
+        with pytest.raises(DefinitionError, match=r"Closed.hook is builtins.slice"):
+            await ref.tell(Closed(hook=slice(3)))
+        with pytest.raises(WireError, match="dtype object can't travel"):
+            await ref.tell(Add(data=np.array([object()])))
+        with pytest.raises(WireError, match="Expected an array of float32, got float64"):
+            await ref.tell(Add(data=np.zeros(3)))  # type: ignore[arg-type]
