@@ -103,14 +103,13 @@ class Environments:
         self._clock += 1
         if self._clip is not None:
             rewards = np.clip(rewards, -self._clip, self._clip)
-        ended = terminated | truncated
         # The common case must stay nearly free: on few bools count_nonzero is far faster than any().
-        if self._resetting is None and not np.count_nonzero(ended):
+        if self._resetting is None and not (np.count_nonzero(terminated) or np.count_nonzero(truncated)):
             self.env_steps += self.count
             return Step(
                 observations, observations, rewards, terminated, truncated, self._all, self._none, False, None
             )
-        return self._boundary(observations, rewards, terminated, truncated, ended, infos)
+        return self._boundary(observations, rewards, terminated, truncated, infos)
 
     def _boundary(
         self,
@@ -118,7 +117,6 @@ class Environments:
         rewards: NDArray[np.float32],
         terminated: Bools,
         truncated: Bools,
-        ended: Bools,
         infos: dict[str, Any],
     ) -> Step:
         """The rest of a step in which an episode ended, or one began by itself."""
@@ -131,6 +129,7 @@ class Environments:
             starts = self._none.copy()
             starts[reset] = True
             valid = ~starts
+        ended = terminated | truncated
         (rows,) = ended.nonzero()
         if len(rows):
             self.episodes += len(rows)

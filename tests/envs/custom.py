@@ -87,6 +87,23 @@ class Mutating(VectorEnv[Any, Any, Any]):
         return self.steps, np.ones(self.num_envs), ended, np.zeros(self.num_envs, np.bool_), infos
 
 
+class MutatingByHand(Mutating):
+    """The same, but its caller resets what ended."""
+
+    metadata = {"autoreset_mode": AutoresetMode.DISABLED}  # noqa: RUF012
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        self.steps[slice(None) if options is None else options["reset_mask"]] = 0
+        return self.steps, {}
+
+    def step(self, actions: Any) -> tuple[Any, ...]:
+        self.steps += 1
+        ended = self.steps[:, 0] >= np.arange(2, 2 + self.num_envs)
+        return self.steps, np.ones(self.num_envs), ended, np.zeros(self.num_envs, np.bool_), {}
+
+
 class Unsaid(Mutating):
     """Doesn't say how it begins the next episode."""
 

@@ -99,8 +99,9 @@ def test_the_action_of_a_resetting_environment_is_ignored() -> None:
 
 def test_a_buffer_that_is_used_again_does_not_spoil_last_observations() -> None:
     single = make_environments(Task(env=HERE + "Counter", options={"terminates_after": 3}), 2, 0)
-    own = make_environments(Task(env=HERE + "Mutating"), 2, 0)
-    for environments, length in ((single, 3), (own, 2)):
+    same_step = make_environments(Task(env=HERE + "Mutating"), 2, 0)
+    by_hand = make_environments(Task(env=HERE + "MutatingByHand"), 2, 0)
+    for environments, length in ((single, 3), (same_step, 2), (by_hand, 2)):
         found = transitions(environments, 7)[0]
         assert [t[-1][-1] for t in found[: 2 * length]] == [*range(1, length + 1)] * 2
         assert [t[0][-1] for t in found[: 2 * length]] == [*range(length)] * 2
