@@ -9,7 +9,38 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-_HOME: dict[str, str] = {}  # public name -> the module that defines it
+_HOME: dict[str, str] = {  # public name -> the module that defines it
+    **dict.fromkeys(
+        (
+            "Actor",
+            "ActorDied",
+            "ActorFailed",
+            "ActorqError",
+            "CircularWait",
+            "Config",
+            "DeadLetter",
+            "DefinitionError",
+            "Feed",
+            "Group",
+            "Message",
+            "MessageTooLarge",
+            "NotCarried",
+            "Ref",
+            "Refused",
+            "Request",
+            "State",
+            "Table",
+            "Topic",
+            "handles",
+        ),
+        "actorq.actors",
+    ),
+    **dict.fromkeys(("Topology", "TopologyError", "load"), "actorq.topology"),
+    **dict.fromkeys(("Progress",), "actorq.run.recorder"),
+    **dict.fromkeys(("Summary",), "actorq.run.summary"),
+    **dict.fromkeys(("Run", "RunFailed", "open_run"), "actorq.run.run"),
+    "run": "actorq.run",  # a package that can be called
+}
 
 __all__ = ["__version__", *_HOME]
 
@@ -17,7 +48,8 @@ __all__ = ["__version__", *_HOME]
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(_HOME[name]), name)
+    home = import_module(_HOME[name])
+    value = home if name == "run" else getattr(home, name)
     globals()[name] = value
     return value
 

@@ -23,7 +23,7 @@ LAYERS = {  # package of actorq -> the other packages of actorq it may import
     "engines": {"topology", "actors"},
     "roles": {"dqn", "replay", "envs", "actors"},
     "run": {"engines", "topology", "actors", "roles", "dqn", "replay", "envs"},
-    "cli": {"run"},
+    "cli": {"run", "engines", "topology", "actors"},
     "testing": {"run", "engines", "topology", "actors", "roles", "dqn", "replay", "envs"},
 }
 TRANSPORT_MAY_IMPORT = {"actors"}

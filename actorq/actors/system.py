@@ -11,7 +11,7 @@ import anyio
 
 from .actor import State
 from .cell import Cell, Crash
-from .errors import ActorFailed
+from .errors import ActorDied, ActorFailed
 from .letter import DeadLetter, Letter, Outcome
 from .link import Link
 from .message import Message
@@ -77,6 +77,8 @@ class System:
         self._failure: ActorFailed | None = None
         self._quiet = False
         self._stopped = False
+        self.final_states: dict[str, State] = {}
+        """Once stopped: every actor's state after draining and before `on_stop`."""
         for spec in specs:
             self._add(spec, (states or {}).get(spec.name))
         self.supervisor = Supervisor(
@@ -132,9 +134,9 @@ class System:
             cancelled = isinstance(error, anyio.get_cancelled_exc_class())
             given = (kind, error, traceback) if cancelled else (None, None, None)  # others stay ungrouped
             swallowed = await self._nursery.__aexit__(*given)
-        if self._failure is not None and (error is None or swallowed):
+        if self._failure is not None and (error is None or swallowed or isinstance(error, ActorDied)):
             raise self._failure
-        return swallowed
+        return swallowed and cancelled
 
     def _life_ended(self, cell: Cell, crash: Crash | None) -> None:
         self.supervisor.life_ended(cell, crash)
@@ -177,7 +179,7 @@ class System:
             if self._turns is not None:
                 await anyio.wait_all_tasks_blocked()
                 self._turns.go_on()
-            with anyio.move_on_after(STOP_SECONDS, shield=True) as scope:
+            with anyio.move_on_after(0.75 * STOP_SECONDS, shield=True) as scope:
                 await self._drain()
             if scope.cancelled_caught:
                 busy = ", ".join(cell.name for cell in self.cells.values() if not cell.idle)
@@ -193,7 +195,9 @@ class System:
         if self._stopped:
             return
         self._stopped = True
-        with anyio.move_on_after(STOP_SECONDS, shield=True):
+        with anyio.CancelScope(shield=True):
+            self.final_states = await self._states(busy=False)
+        with anyio.move_on_after(0.25 * STOP_SECONDS, shield=True):
             for cell in reversed(self.cells.values()):
                 if cell.alive:
                     await cell.halt()
@@ -205,7 +209,13 @@ class System:
 
     async def states(self) -> dict[str, State]:
         """Every actor's state, each taken between two of its handlers."""
-        found = {name: await cell.take_state() for name, cell in self.cells.items()}
+        return await self._states(busy=True)
+
+    async def _states(self, busy: bool) -> dict[str, State]:
+        """Of an actor that is at a message, wait for its end if `busy`, or else take its last snapshot."""
+        found = {}
+        for name, cell in self.cells.items():
+            found[name] = await cell.take_state() if busy or cell.idle else cell.snapshot
         return {name: state for name, state in found.items() if state}
 
     # From outside.

@@ -29,17 +29,19 @@ class Here:
         *,
         backend: Backend,
         states: dict[str, State] | None = None,
-        each_second: Callable[[], None] | None = None,
+        tick: Callable[[], None],
+        tick_seconds: float,
     ) -> None:
         self._plan = plan
         self._reports = reports
         self._backend = backend
         self._states = states
-        self._each_second = each_second
+        self._tick, self._tick_seconds = tick, tick_seconds
         self._system: System | None = None
         self._started: Future[None] = Future()
         self._ended: Future[None] = Future()
-        self._statistics: SystemStatistics | None = None
+        self.statistics: SystemStatistics | None = None
+        """The newest readings, replaced every `tick_seconds`; for any thread."""
         self.final_states: dict[str, State] = {}
 
     async def start(self) -> None:
@@ -70,20 +72,20 @@ class Here:
             self._started.set_result(None)
             try:
                 async with anyio.create_task_group() as tasks:
-                    if self._each_second is not None:
-                        tasks.start_soon(self._tick, self._each_second)
+                    tasks.start_soon(self._keep_ticking, system)
                     await self._stop.wait()
                     tasks.cancel_scope.cancel()
             finally:
                 with anyio.CancelScope(shield=True):
-                    await system.quiesce()
-                    self.final_states = await system.states()
-                    self._statistics = system.statistics()
+                    await system.stop()
+                self.final_states = system.final_states
+                self.statistics = system.statistics()
 
-    async def _tick(self, each_second: Callable[[], None]) -> None:
+    async def _keep_ticking(self, system: System) -> None:
         while True:
-            await anyio.sleep(1.0)
-            each_second()
+            self.statistics = system.statistics()
+            await anyio.sleep(self._tick_seconds)
+            self._tick()
 
     def _note_end(self, ended: Future[None]) -> None:
         if not self._started.done():
@@ -103,11 +105,10 @@ class Here:
         """
         await _result(self._ended)
 
-    async def stop(self) -> None:
-        """Stop the actors in order and return when they have stopped."""
+    def stop(self) -> None:
+        """Ask the actors to stop, in order; `wait` tells when they have."""
         if not self._ended.done():
             self._portal.start_task_soon(self._set_stop)
-        await self.wait()
 
     async def _set_stop(self) -> None:
         self._stop.set()
@@ -123,15 +124,10 @@ class Here:
             raise RuntimeError("the actors have not started")
         return self._system
 
-    def statistics(self) -> SystemStatistics | None:
-        """The newest readings; from any thread."""
-        if self._system is not None and self._statistics is None:
-            return self._system.statistics()
-        return self._statistics
-
-    def close(self) -> None:
-        """End the thread. The actors must have stopped."""
-        self._loop.__exit__(None, None, None)
+    async def close(self) -> None:
+        """End the loop and its thread, and with it actors that never came to start."""
+        self._ended.cancel()
+        await anyio.to_thread.run_sync(self._loop.__exit__, None, None, None)
 
 
 async def _result(future: Future[T]) -> T:

@@ -47,8 +47,8 @@ class Evaluator(actors.Actor):
     class Config(actors.Config):
         every_updates: Annotated[int, Meta(ge=1, description="updates between two evaluations")] = 500
         episodes: Annotated[
-            int | None,
-            Meta(ge=1, description="episodes of one evaluation; absent: as [stop] solved says, or 20"),
+            Annotated[int, Meta(ge=1)] | None,
+            Meta(description="episodes of one evaluation; absent: as [stop] solved says, or 20"),
         ] = None
         device: Annotated[str, Meta(description="where the network acts: auto, cpu, cuda:0, …")] = "auto"
 

@@ -32,9 +32,10 @@ class Learner(actors.Actor):
     class Config(actors.Config):
         publish_every_updates: Annotated[int, Meta(ge=1, description="updates between two weights")] = 16
         device: Annotated[str, Meta(description="where to compute: auto, cpu, cuda:0, …")] = "auto"
-        torch_threads: (
-            Annotated[int, Meta(ge=1, description="threads torch computes with, in the whole process")] | None
-        ) = None
+        torch_threads: Annotated[
+            Annotated[int, Meta(ge=1)] | None,
+            Meta(description="threads torch computes with, in the whole process; absent: torch's choice"),
+        ] = None
 
     task: Table[Task]
     agent: Table[Agent]
