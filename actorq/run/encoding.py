@@ -95,14 +95,11 @@ def _as_python(value: np.generic, where: str) -> Any:
 
 
 def _encode_array(array: NDArray[Any], where: str, arrays: Arrays) -> Any:
-    if array.dtype.hasobject or array.dtype.names is not None:
+    if array.dtype.hasobject or np.dtype(array.dtype.str) != array.dtype:
         raise EncodingError(f"{where or 'the whole'} is an array of dtype {array.dtype}; numbers can be kept")
     name = where.lstrip("/").encode("ascii", "backslashreplace").decode("ascii")
-    while name in arrays or name.startswith(
-        "__"
-    ):  # "a/b" may be one key or two; safetensors owns __metadata__
-        name += "'" if name in arrays else ""
-        name = name if not name.startswith("__") else f"/{name}"
+    while name in arrays:  # "a/b" may be one key or two
+        name += "'"
     dense = np.asarray(array, order="C")
     if dense.dtype.isnative and dense.dtype.name in _NATIVE:
         arrays[name] = dense
@@ -116,8 +113,8 @@ def _decode_tagged(tag: str, inner: Any, arrays: Mapping[str, NDArray[Any]]) -> 
         case "$array" if isinstance(inner, str):
             return arrays[inner]
         case "$array":
-            raw = arrays[inner["name"]]
-            return np.frombuffer(bytearray(raw), np.dtype(inner["dtype"])).reshape(inner["shape"])
+            dtype, raw = np.dtype(inner["dtype"]), arrays[inner["name"]]
+            return np.ndarray(inner["shape"], dtype, bytearray(raw.tobytes()))
         case "$int":
             return int(inner, 16)
         case "$float":

@@ -5,12 +5,7 @@ from __future__ import annotations
 import os
 import re
 import secrets
-import tomllib
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-
-import tomli_w
 
 from actorq.actors.errors import ActorqError
 
@@ -81,17 +76,6 @@ class RunFolder:
             raise RunFolderError(f"{path}: {what}")
         return folder
 
-    def write_topology(self, tables: Mapping[str, Any]) -> None:
-        """Keep the topology as it runs: tables of plain values, overrides applied; None is left out."""
-        write_whole(self.topology, tomli_w.dumps(_without_none(tables)).encode())
-
-    def read_topology(self) -> dict[str, Any]:
-        """What `write_topology` kept. Raises RunFolderError if it can't be read."""
-        try:
-            return tomllib.loads(self.topology.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise RunFolderError(f"{self.topology}: can't be read: {error}") from error
-
 
 def write_whole(path: Path, data: bytes) -> None:
     """Write a file so that readers find the old content or the new, never a part, whatever happens."""
@@ -104,12 +88,3 @@ def write_whole(path: Path, data: bytes) -> None:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
-
-
-def _without_none(value: Any) -> Any:
-    """TOML has no null: a setting that is None is one that isn't set."""
-    if isinstance(value, Mapping):
-        return {str(key): _without_none(item) for key, item in value.items() if item is not None}
-    if isinstance(value, list | tuple):
-        return [_without_none(item) for item in value]
-    return value

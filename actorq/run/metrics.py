@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Thread
 from types import TracebackType
-from typing import BinaryIO, Self
+from typing import Protocol, Self
 
 import msgspec
 
@@ -16,6 +17,27 @@ from .recorder import Row
 from .tensorboard import TensorBoard
 
 log = logging.getLogger("actorq.run")
+
+
+class Sink(Protocol):
+    """Where rows go. Called by one thread."""
+
+    def add(self, rows: Sequence[Row]) -> None: ...
+    def close(self) -> None: ...
+
+
+class Lines:
+    """metrics.jsonl: each row a line of JSON, in the file at once."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("ab")
+
+    def add(self, rows: Sequence[Row]) -> None:
+        self._file.writelines(msgspec.json.encode(row) + b"\n" for row in rows)
+        self._file.flush()
+
+    def close(self) -> None:
+        self._file.close()
 
 
 class Metrics:
@@ -31,14 +53,14 @@ class Metrics:
         """
         if resumed_at is not None:
             _drop_after(folder.metrics, resumed_at)
-        self._file: BinaryIO = folder.metrics.open("ab")
-        self._tensorboard = TensorBoard(folder.tensorboard, resumed=resumed_at is not None)
+        resumed = resumed_at is not None
+        self._sinks: list[Sink] = [Lines(folder.metrics), TensorBoard(folder.tensorboard, resumed)]
         self._rows: SimpleQueue[Row | None] = SimpleQueue()
         self._thread = Thread(target=self._write_all, name="actorq-metrics", daemon=True)
         self._thread.start()
 
     def write(self, row: Row) -> None:
-        """Queue a row; from any thread."""
+        """Queue a row, which may not change afterwards; from any thread."""
         self._rows.put(row)
 
     def close(self) -> None:
@@ -55,14 +77,18 @@ class Metrics:
         self.close()
 
     def _write_all(self) -> None:
-        try:
-            with self._file as file, self._tensorboard as tensorboard:
-                while batch := self._next_batch():
-                    file.writelines(msgspec.json.encode(row) + b"\n" for row in batch)
-                    file.flush()
-                    tensorboard.add(batch)
-        except Exception:
-            log.exception("%s: metrics can't be written; the run goes on without", self._file.name)
+        while batch := self._next_batch():
+            for sink in tuple(self._sinks):
+                try:
+                    sink.add(batch)
+                except Exception:
+                    log.exception("%s: metrics can't be written; the run goes on without", _name(sink))
+                    self._sinks.remove(sink)
+        for sink in self._sinks:
+            try:
+                sink.close()
+            except Exception:
+                log.exception("%s: the last metrics can't be written", _name(sink))
 
     def _next_batch(self) -> list[Row]:
         """All that waits, once there is anything; empty at the end."""
@@ -74,22 +100,31 @@ class Metrics:
                 row = self._rows.get_nowait()
             except Empty:
                 return batch
-        self._rows.put(None)  # the end stays: this batch first
+        if batch:
+            self._rows.put(None)  # the end, but this batch comes first
         return batch
+
+
+def _name(sink: Sink) -> str:
+    return type(sink).__name__
 
 
 def read_rows(path: Path) -> list[Row]:
     """The rows of a metrics.jsonl, none if there is no file; a line cut short by a crash is left out."""
-    rows = []
-    for line in path.read_bytes().splitlines() if path.is_file() else ():
+    return [row for _, row in _lines(path)]
+
+
+def _lines(path: Path) -> list[tuple[bytes, Row]]:
+    found = []
+    for line in path.read_bytes().splitlines(keepends=True) if path.is_file() else ():
         try:
             row = msgspec.json.decode(line, type=dict[str, float | None])
         except msgspec.MsgspecError:
             continue
-        rows.append({name: float("nan") if value is None else value for name, value in row.items()})
-    return rows
+        found.append((line, {name: float("nan") if value is None else value for name, value in row.items()}))
+    return found
 
 
 def _drop_after(path: Path, wall_seconds: float) -> None:
-    kept = [row for row in read_rows(path) if row.get("wall_seconds", 0.0) <= wall_seconds]
-    write_whole(path, b"".join(msgspec.json.encode(row) + b"\n" for row in kept))
+    kept = [line for line, row in _lines(path) if row.get("wall_seconds", 0.0) <= wall_seconds]
+    write_whole(path, b"".join(line if line.endswith(b"\n") else line + b"\n" for line in kept))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -34,8 +35,8 @@ class Histogram:
         return sum(self._cells.values())
 
     def add(self, value: float) -> None:
-        """Observe one value; a negative one counts as 0, a fraction is cut off."""
-        whole = int(value) if value > 0 else 0
+        """Observe one value; what is negative or infinite counts as 0, a fraction is cut off."""
+        whole = int(value) if 0 < value < math.inf else 0
         self._largest = max(self._largest, whole)
         shift = max(whole.bit_length() - EXACT_BITS, 0)
         cell = whole >> shift << shift
@@ -56,7 +57,8 @@ class Histogram:
         return float(self._largest)
 
     def state(self) -> dict[str, Any]:
-        return {"cells": [[cell, count] for cell, count in self._cells.items()], "largest": self._largest}
+        """From any thread, while others observe."""
+        return {"cells": [list(cell) for cell in dict(self._cells).items()], "largest": self._largest}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         self._cells = dict(state["cells"])

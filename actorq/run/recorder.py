@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
-from actorq.topology.schema import Stop
+from actorq.topology import Stop
 
 from .quantiles import Histogram
 
@@ -48,15 +48,14 @@ class Progress(msgspec.Struct, frozen=True):
     """The limit that was reached, if one was."""
 
 
-class _Gauge:
-    """One actor's readings of one name in this interval, and its last of all."""
+class _Interval:
+    """One actor's readings of one name since the last row."""
 
-    __slots__ = ("last", "readings", "total")
+    __slots__ = ("readings", "total")
 
     def __init__(self) -> None:
         self.total = 0.0
         self.readings = 0
-        self.last = 0.0
 
 
 class Recorder:
@@ -93,7 +92,8 @@ class Recorder:
         self._limits = {name: limit for name in LIMITED if (limit := getattr(stop, name)) is not None}
         self._stop_when_solved = stop.solved is not None
         self._by_actor: Counter[tuple[str, str]] = Counter()
-        self._gauges: dict[str, dict[str, _Gauge]] = {}
+        self._gauges: dict[str, dict[str, _Interval]] = {}
+        self._last: dict[str, float] = {}
         self._means: dict[str, float] = {}
         self._rates: dict[str, float] = {}
         self._counts_in_all = 0
@@ -126,10 +126,10 @@ class Recorder:
         try:
             gauge = self._gauges[name][actor]
         except KeyError:
-            gauge = self._gauges.setdefault(name, {}).setdefault(actor, _Gauge())
+            gauge = self._gauges.setdefault(name, {}).setdefault(actor, _Interval())
         gauge.total += value
         gauge.readings += 1
-        gauge.last = value
+        self._last[name] = value
         if name == "staleness":
             self.staleness.add(value)
         elif name == "solved" and value:
@@ -149,9 +149,8 @@ class Recorder:
         return self._by_actor[actor, name]
 
     def last(self, name: str) -> float | None:
-        """The latest reading of that name, of any actor; of several actors, that of the last one to begin."""
-        gauges = self._gauges.get(name)
-        return None if gauges is None else next(reversed(gauges.values())).last
+        """The latest reading of that name, whichever actor's; None if there was none."""
+        return self._last.get(name)
 
     @property
     def evaluation(self) -> Evaluation | None:
@@ -183,22 +182,18 @@ class Recorder:
         """
         now = self.wall_seconds
         elapsed = max(now - self._row_at, 1e-9)
-        rates = {
-            name: (total - self._row_counts.get(name, 0)) / elapsed for name, total in self.counts.items()
-        }
-        means = self._interval_means()
-        row: Row = {"wall_seconds": now, **self.counts, **means}
+        before = self._row_counts
+        rates = {name: (total - before.get(name, 0)) / elapsed for name, total in self.counts.items()}
+        means, by_actor = self._interval_means()
+        row: Row = {"wall_seconds": now, **self.counts, **means, **by_actor}
         row |= {f"{name}_per_second": rate for name, rate in rates.items()}
-        overall = {name: mean for name, mean in means.items() if "/" not in name}
-        self._rates, self._means = (
-            rates,
-            {**self._means, **overall},
-        )  # replaced, not changed: others read them
+        self._rates, self._means = rates, {**self._means, **means}  # new ones: other threads read the old
         self._row_at, self._row_counts = now, dict(self.counts)
         return row
 
-    def _interval_means(self) -> dict[str, float]:
-        means = {}
+    def _interval_means(self) -> tuple[dict[str, float], dict[str, float]]:
+        """Means by name, and by name/actor where several actors read it; begins the next interval."""
+        means, by_actor = {}, {}
         for name, gauges in self._gauges.items():
             heard = {actor: gauge for actor, gauge in gauges.items() if gauge.readings}
             if not heard:
@@ -207,20 +202,19 @@ class Recorder:
             means[name] = sum(gauge.total for gauge in heard.values()) / readings
             for actor, gauge in heard.items():
                 if len(gauges) > 1:
-                    means[f"{name}/{actor}"] = gauge.total / gauge.readings
+                    by_actor[f"{name}/{actor}"] = gauge.total / gauge.readings
                 gauge.total, gauge.readings = 0.0, 0
-        return means
+        return means, by_actor
 
     # Checkpoints.
 
     def state(self) -> dict[str, Any]:
-        """What a run that is resumed goes on from."""
+        """What a run that is resumed goes on from; from any thread."""
+        by_actor = dict(self._by_actor)  # a copy, as in `progress`
         return {
             "wall_seconds": self.wall_seconds,
-            "counts": [[actor, name, total] for (actor, name), total in self._by_actor.items()],
-            "last": [
-                [name, actor, gauge.last] for name, of in self._gauges.items() for actor, gauge in of.items()
-            ],
+            "counts": [[actor, name, total] for (actor, name), total in by_actor.items()],
+            "last": dict(self._last),
             "solved": self.solved,
             "staleness": self.staleness.state(),
         }
@@ -231,9 +225,7 @@ class Recorder:
         for actor, name, total in state["counts"]:
             self._by_actor[actor, name] = total
             self.counts[name] += total
-        for name, actor, last in state["last"]:
-            gauge = self._gauges.setdefault(name, {}).setdefault(actor, _Gauge())
-            gauge.last = last
+        self._last = dict(state["last"])
         self.solved = state["solved"]
         self.staleness.load_state(state["staleness"])
         self._counts_in_all = sum(self.counts.values())
