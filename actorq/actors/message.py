@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Generic, Literal, Self, TypeVar, dataclass_transform, get_args, get_origin
+import sys
+from functools import cache
+from typing import Any, ClassVar, ForwardRef, Generic, Literal, Self, TypeVar, dataclass_transform, get_args, get_origin
 
 import msgspec
 import numpy as np
@@ -45,6 +47,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """What a topology file may set of an actor, typed and checked: `class Config(actorq.Config)`."""
 
 
+@cache
 def reply_type(request: type[Request[Any]]) -> Any:
     """The type a request asks for; `NoneType` for `Request[None]`.
 
@@ -55,12 +58,25 @@ def reply_type(request: type[Request[Any]]) -> Any:
             origin = get_origin(base)
             if isinstance(origin, type) and issubclass(origin, Request):
                 (reply,) = get_args(base)
+                if isinstance(reply, ForwardRef):
+                    reply = _late(cls, reply.__forward_arg__)
                 if not isinstance(reply, TypeVar):
                     return type(None) if reply is None else reply
     raise DefinitionError(
         f"{request.__qualname__} does not say what it asks for: "
         f"write class {request.__name__}(Request[Reply])"
     )
+
+
+def _late(request: type, name: str) -> Any:
+    """A reply named as text, `Request["Total"]`."""
+    try:
+        return getattr(sys.modules[request.__module__], name)
+    except AttributeError:
+        raise DefinitionError(
+            f"{request.__qualname__} asks for {name!r}, which {request.__module__} does not define: "
+            f"define the reply before the request and write Request[{name}]"
+        ) from None
 
 
 _SCALARS = {int, float, bool, type(None), complex}
