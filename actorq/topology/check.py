@@ -40,11 +40,12 @@ def check(source: Source, overrides: Sequence[str] = (), *, transport: str | Non
     topology = _read_topology(document, faults)
     actors, nodes = _names(document, "actors"), _names(document, "nodes")
     roles = _find_roles(topology, faults)
-    tables = read_tables(topology, roles, len(roles) == len(actors), faults)
+    all_found = bool(actors) and len(roles) == len(actors)
+    tables = read_tables(topology, roles, all_found, faults)
     check_nodes(topology, nodes, faults)
     check_ports(topology, roles, actors, faults)
     check_groups(topology, actors, faults)
-    _check_stop(topology, roles, len(roles) == len(actors), faults)
+    _check_stop(topology, roles, all_found, faults)
     given = {name: settle(name, cls, topology, tables, faults) for name, cls in roles.items()}
     if faults:
         raise TopologyError(faults.found(), document.origin)

@@ -54,7 +54,8 @@ def plain(value: Any) -> Any:
 
 def below(where: str, key: Any) -> str:
     """The place of a key in the table at `where`."""
-    return f"{where}.{key}" if where else str(key)
+    name = str(key) or '""'
+    return f"{where}.{name}" if where else name
 
 
 def has_default(field: msgspec.structs.FieldInfo) -> bool:

@@ -52,7 +52,8 @@ def describe(kind: Any) -> str:
         if meta.extra and "words" in meta.extra:
             return str(meta.extra["words"])
     bounds = ", ".join(bound for meta in metas for bound in _bounds(meta))
-    return _describe_bare(inner) + (f" ({bounds})" if bounds else "")
+    what, comma, items = _describe_bare(inner).partition(", each item ")
+    return what + (f" ({bounds})" if bounds else "") + comma + items
 
 
 def _describe_bare(kind: Any) -> str:
@@ -109,7 +110,7 @@ def _show(value: Any) -> str:
     if isinstance(value, Mapping):
         return "a table"
     if isinstance(value, list | tuple):
-        return "a list"
+        return "a list" if value else "an empty list"
     if isinstance(value, type):
         return f"the class {value.__qualname__}"
     if isinstance(value, int) and abs(value) >= 10**_LONGEST:  # Python refuses to print the really long ones

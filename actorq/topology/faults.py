@@ -18,7 +18,12 @@ class Fault:
     hint: str = ""
 
     def __str__(self) -> str:
-        return f"{self.where}: {self.problem}" + (f"; {self.hint}" if self.hint else "")
+        return _one_line(f"{self.where}: {self.problem}" + (f"; {self.hint}" if self.hint else ""))
+
+
+def _one_line(text: str) -> str:
+    """Line ends and control characters, from a file or from anyone's error message, as escapes."""
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
 
 
 class TopologyError(ActorqError, ValueError):

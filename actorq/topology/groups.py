@@ -16,7 +16,7 @@ def check_groups(topology: Topology, known: list[str], faults: Faults) -> None:
     for name, group in topology.groups.items():
         where = f"groups.{name}"
         for actor in () if group.actors is UNUSABLE else group.actors:
-            if actor not in known:
+            if known and actor not in known:
                 faults.add(f"{where}.actors", f'unknown actor "{actor}"', suggestion(actor, known, "actors"))
             elif group_of.get(actor) == name:
                 faults.add(f"{where}.actors", f'"{actor}" stands there twice')

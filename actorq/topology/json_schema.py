@@ -130,7 +130,7 @@ def _port(port: Port) -> Schema:
 
 
 def _with_default(schema: Schema, field: msgspec.structs.FieldInfo) -> Schema:
-    is_plain = isinstance(field.default, bool | int | float | str)
+    is_plain = isinstance(field.default, bool | int | float | str) and field.name != "name"
     return {**schema, "default": field.default} if is_plain else schema
 
 

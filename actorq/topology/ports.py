@@ -128,13 +128,13 @@ def _published(cls: type[Actor]) -> set[type[Message]]:
 
 def _candidates(port: Port, roles: Roles) -> str:
     """The actors that a port could be wired to."""
-    verb = "publishes" if port.kind == "feed" else "handles"
+    done = "published" if port.kind == "feed" else "handled"
     fitting = [
         name
         for name, cls in roles.items()
         if set(port.messages) <= (_published(cls) if port.kind == "feed" else cls.definition.handlers.keys())
     ]
-    return f"{verb} it: {quoted(fitting)}" if fitting else f"no actor {verb} {_names(port.messages)}"
+    return f"{_names(port.messages)}: {done} by {quoted(fitting) or 'no actor'}"
 
 
 def _names(messages: Any) -> str:

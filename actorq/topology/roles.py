@@ -16,6 +16,7 @@ from typing import Any
 
 import msgspec
 
+from actorq.actors import actor
 from actorq.actors.actor import Actor
 from actorq.actors.errors import DefinitionError
 
@@ -111,8 +112,9 @@ def _class_by_name(role: str, folders: Sequence[str]) -> Any:
     if not colon:
         installed = installed_roles()
         if role not in installed:
-            hint = suggestion(role, installed, "roles") + '; a class of your own is "package.module:Class"'
-            raise RoleError(f'unknown role "{role}"', hint)
+            hint = suggestion(role, installed, "roles")
+            own = "" if nearest(role, installed) else '; a class of your own is "package.module:Class"'
+            raise RoleError(f'unknown role "{role}"', hint + own)
         module_name, _, qualname = installed[role].partition(":")
     names = [*module_name.split("."), *qualname.split(".")]
     if not all(name.isidentifier() for name in names):
@@ -166,10 +168,9 @@ def _reason(error: BaseException) -> str:
     words = f"{type(error).__name__}: {error}"
     if isinstance(error, SyntaxError):
         return f"{error.filename}, line {error.lineno}: {type(error).__name__}: {error.msg}"
-    frames = [
-        frame
-        for frame in traceback.extract_tb(error.__traceback__)
-        if not frame.filename.startswith("<frozen ") and frame.filename != __file__
+    # Not the machinery of importing, nor that of reading an actor class: the line which they stumbled over.
+    inner = ("<frozen ", __file__, import_module.__code__.co_filename, str(Path(actor.__file__).parent))
+    own = [
+        frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(inner)
     ]
-    own = [frame for frame in frames if "importlib" not in Path(frame.filename).parts]
     return f"{own[-1].filename}, line {own[-1].lineno}: {words}" if own else words

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from .convert import below, convert, is_struct, plain
+from .convert import UNUSABLE, below, convert, is_struct, plain
 from .describe import bare, options
 from .faults import Faults
 from .ports import Roles
@@ -45,6 +45,8 @@ def read_tables(topology: Topology, roles: Roles, all_found: bool, faults: Fault
 
 def lent(topology: Topology, table: str, kind: Any, faults: Faults) -> Any:
     """One of topology's own tables, with so many of its keys as the reader's struct has."""
+    if faults.touch(table):
+        return UNUSABLE
     return convert(_view(getattr(topology, table), kind), kind, table, faults)
 
 
@@ -82,7 +84,7 @@ def _check_unknown(topology: Topology, declared: Mapping[str, Any], all_found: b
         if key not in declared and (all_found or nearest(str(key), known)):
             is_table = isinstance(value, Mapping | msgspec.Struct)
             problem = "unknown table: no actor's role reads it" if is_table else "unknown key"
-            faults.add(str(key), problem, suggestion(str(key), known, "known"))
+            faults.add(below("", key), problem, suggestion(str(key), known, "known"))
 
 
 def _view(value: Any, kind: Any) -> Any:
