@@ -181,9 +181,9 @@ class Recorder:
         was none; where several actors read it, each one's own mean stands beside it as `name/actor`.
         """
         now = self.wall_seconds
-        elapsed = max(now - self._row_at, 1e-9)
+        per_second = 1 / (now - self._row_at) if now > self._row_at else 0.0
         before = self._row_counts
-        rates = {name: (total - before.get(name, 0)) / elapsed for name, total in self.counts.items()}
+        rates = {name: (total - before.get(name, 0)) * per_second for name, total in self.counts.items()}
         means, by_actor = self._interval_means()
         row: Row = {"wall_seconds": now, **self.counts, **means, **by_actor}
         row |= {f"{name}_per_second": rate for name, rate in rates.items()}

@@ -1,0 +1,220 @@
+"""The report stands by itself and shows what the run left."""
+
+import math
+import random
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from xml.etree import ElementTree
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from actorq.run.charts import Chart, Line, number, to_svg
+from actorq.run.folder import RunFolder, RunFolderError
+from actorq.run.metrics import read_rows
+from actorq.run.panels import evaluation_chart, other_charts
+from actorq.run.quantiles import Quantiles
+from actorq.run.recorder import Row
+from actorq.run.report import write_report
+from actorq.run.summary import ActorSummary, Summary, write_summary
+
+TOPOLOGY = """
+name = "demo"
+[stop]
+solved = { return = 475.0, episodes = 20 }
+[actors.thing]
+role = "tests.run.nowhere:Thing"
+"""
+SUMMARY = Summary(
+    name="demo <script>",
+    seed=3,
+    stopped_by="env_steps",
+    solved=False,
+    env_steps=120_000,
+    updates=4000,
+    episodes=300,
+    wall_seconds=75.0,
+    env_steps_per_second=1600.0,
+    updates_per_second=53.3,
+    evaluation_return_mean=480.25,
+    evaluation_return_std=5.5,
+    evaluation_episodes=20,
+    restarts=2,
+    dead_letters=7,
+    staleness=Quantiles(p50=12, p90=30, p99=80, max=100),
+    actors={"explorer.0": ActorSummary(messages_in=11, messages_out=12_345, restarts=2)},
+)
+
+
+def rows(count: int = 60, actors: int = 4) -> list[Row]:
+    rng = random.Random(0)
+    made: list[Row] = []
+    for n in range(1, count + 1):
+        row: Row = {"wall_seconds": n, "env_steps": 2000 * n, "updates": 60 * n, "loss": 10.0 ** -(n % 5)}
+        row |= {"env_steps_per_second": 2000.0, "updates_per_second": 60.0, "curiosity": rng.random()}
+        row |= {f"episode_return/explorer.{i}": n + i for i in range(actors)}
+        row["episode_return"] = n + (actors - 1) / 2
+        if n % 10 == 0:
+            row |= {
+                "evaluation_return_mean": 8.0 * n,
+                "evaluation_return_std": 20.0,
+                "evaluation_episodes": 20,
+            }
+        made.append(row)
+    return made
+
+
+def report(folder: Path, made: list[Row], summary: Summary = SUMMARY, topology: str = TOPOLOGY) -> str:
+    run = RunFolder(folder)
+    run.topology.write_text(topology)
+    run.metrics.write_bytes(b"".join(msgspec.json.encode(row) + b"\n" for row in made))
+    write_summary(run.summary, summary)
+    write_report(run)
+    return run.report.read_text()
+
+
+class Reader(HTMLParser):
+    """Tags that stay open, and whatever would be loaded from elsewhere."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.loads: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.loads += [name for name, _ in attrs if name in ("src", "href", "data", "action")]
+        self.loads += [tag] if tag in ("script", "link", "iframe", "object", "img") else []
+        if tag != "meta":
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def test_the_page_is_whole_and_loads_nothing(tmp_path: Path) -> None:
+    page = report(tmp_path, rows())
+    reader = Reader()
+    reader.feed(page)
+    assert (reader.open, reader.loads) == ([], [])
+    assert "url(" not in page
+    assert "@import" not in page
+    assert "demo &lt;script&gt;" in page
+    for shown in ("ended by env steps", "480.25", "120,000", "1 min 15 s", "12,345", "solved at 475"):
+        assert shown in page
+    for title in ("Evaluation return", "Episode return", "Loss", "Updates per second", "Curiosity"):
+        assert f"<h3>{title}</h3>" in page
+    assert "tests.run.nowhere:Thing" in page, "the file is shown even where a role can't be found"
+
+
+def test_a_topology_that_can_be_checked_is_drawn(tmp_path: Path) -> None:
+    topology = '[actors.counter]\nrole = "tests.run.counter:Counter"\n'
+    page = report(tmp_path, rows(), topology=topology)
+    assert "┌ main" in page
+    assert "flowchart LR" in page
+
+
+@pytest.mark.parametrize(
+    ("stopped_by", "solved", "outcome"),
+    [("solved", True, "good"), ("failure", True, "bad"), ("wall_seconds", False, "")],
+)
+def test_the_outcome_is_seen_at_once(tmp_path: Path, stopped_by: str, solved: bool, outcome: str) -> None:
+    summary = msgspec.structs.replace(SUMMARY, stopped_by=stopped_by, solved=solved)
+    assert f'class="outcome {outcome}"' in report(tmp_path, rows(), summary)
+
+
+def test_a_run_without_metrics_has_a_report(tmp_path: Path) -> None:
+    summary = msgspec.structs.replace(SUMMARY, evaluation_return_mean=None, staleness=None)
+    assert "nothing in metrics.jsonl to draw" in report(tmp_path, [], summary)
+
+
+def test_it_is_made_again_from_the_folder_alone(tmp_path: Path) -> None:
+    page = report(tmp_path, rows())
+    folder = RunFolder(tmp_path)
+    folder.report.unlink()
+    write_report(folder)
+    assert folder.report.read_text() == page
+    folder.topology.write_text("name = ")
+    with pytest.raises(RunFolderError, match=r"topology.toml: can't be read"):
+        write_report(folder)
+
+
+def test_each_explorer_has_its_line_unless_there_are_too_many(tmp_path: Path) -> None:
+    few = next(chart for chart in other_charts(rows(actors=8)) if chart.title == "Episode return")
+    assert [line.label for line in few.lines] == [f"explorer.{index}" for index in range(8)]
+    many = next(chart for chart in other_charts(rows(actors=12)) if chart.title == "Episode return")
+    (line,) = many.lines
+    assert line.label == "mean of 12 actors, and their range"
+    assert line.points[0] == (2000, 1 + 5.5)
+    assert line.band[0] == (1, 12)
+
+
+def test_members_stand_in_the_order_of_their_numbers() -> None:
+    row: Row = {"wall_seconds": 1.0, "x": 2.0, "x/e.10": 1.0, "x/e.2": 1.0, "x/e.1": 1.0}
+    (chart,) = other_charts([row])
+    assert [line.label for line in chart.lines] == ["e.1", "e.2", "e.10"]
+
+
+def test_the_evaluation_has_its_spread_and_the_level_to_reach() -> None:
+    chart = evaluation_chart(rows(20), {"stop": {"solved": {"return": 475.0}}})
+    assert chart is not None
+    (line,) = chart.lines
+    assert list(line.points) == [(20_000, 80.0), (40_000, 160.0)]
+    assert list(line.band) == [(60.0, 100.0), (140.0, 180.0)]
+    assert chart.level == (475.0, "solved at 475")
+    assert evaluation_chart(rows(5), {}) is None
+
+
+odd_floats = st.floats(allow_nan=True, allow_infinity=True) | st.sampled_from(
+    [0.0, 1e-300, 1e300, -1e300, 1.7e308, -1.7e308, 1e199, -1e199]
+)
+
+
+@given(
+    ys=st.lists(odd_floats, max_size=900),
+    logarithmic=st.booleans(),
+    level=st.none() | st.floats(-1e6, 1e6),
+)
+def test_any_curve_is_drawn_within_its_frame(ys: list[float], logarithmic: bool, level: float | None) -> None:
+    points = [(float(x), y) for x, y in enumerate(ys)]
+    line = Line("<a & b>", points, [(y, y) for y in ys])
+    wanted = None if level is None else (level, "wanted")
+    chart = Chart('"t"', [line], "steps", level=wanted, logarithmic=logarithmic)
+    svg = ElementTree.fromstring(to_svg(chart, 520, 220))
+    for path in svg.iter("path"):
+        numbers = [float(text) for text in re.findall(r"[-+.\w]+", re.sub("[MLZ]", " ", path.attrib["d"]))]
+        assert all(map(math.isfinite, numbers))
+        assert all(0 <= x <= 520 for x in numbers[::2])
+        assert all(0 <= y <= 220 for y in numbers[1::2])
+        assert len(numbers) <= 4 * 450
+
+
+def test_a_gap_interrupts_the_curve() -> None:
+    line = Line("loss", [(0, 1.0), (1, 2.0), (2, math.nan), (3, 4.0)])
+    svg = to_svg(Chart("t", [line], "steps"), 520, 220)
+    (curve,) = re.findall(r'class="curve"[^>]* d="([^"]*)"', svg)
+    assert curve.count("M") == 2
+    assert svg.count("<circle") == 3
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0, "0"),
+        (475.0, "475"),
+        (1234567, "1.23M"),
+        (12_000, "12k"),
+        (9999, "9,999"),
+        (0.00123, "0.00123"),
+        (2351.7, "2352"),
+    ],
+)
+def test_numbers_are_short(value: float, text: str) -> None:
+    assert number(value) == text
+
+
+def test_rows_with_nothing_readable_are_no_chart(tmp_path: Path) -> None:
+    (tmp_path / "metrics.jsonl").write_text('{"wall_seconds": 1, "loss": null}\n')
+    assert other_charts(read_rows(tmp_path / "metrics.jsonl")) == []
