@@ -1,10 +1,10 @@
 """The declared topology: who takes part, where each runs, and who talks to whom. Starts nothing."""
 
-from .check import check, load
+from .checking import check, load
 from .document import Source, recipes
-from .draw import draw
+from .drawing import draw
+from .editors import json_schema
 from .faults import Fault, TopologyError
-from .json_schema import json_schema
 from .mermaid import to_mermaid
 from .plan import NodeSpec, Plan
 from .roles import Role, list_roles

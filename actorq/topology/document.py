@@ -66,7 +66,9 @@ def find(source: str | Path) -> Path:
     if bare and not path.is_file():
         if source not in recipes():
             hint = suggestion(str(source), recipes(), "recipes")
-            raise TopologyError([Fault(str(source), "no file and no recipe of this name", hint)], str(source))
+            raise TopologyError(
+                [Fault(str(source) or '""', "no file and no recipe of this name", hint)], str(source)
+            )
         return recipes()[str(source)]
     if path.is_dir():
         raise TopologyError([Fault(str(path), "is a folder", "give a .toml file")], str(path))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .draw import actors_on, messages_of, role_of, tables_of_nodes, times, wired_ports
+from .drawing import actors_on, messages_of, role_of, tables_of_nodes, times, wired_ports
 from .plan import Plan
 
 
