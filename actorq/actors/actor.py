@@ -156,7 +156,7 @@ class Actor:
 
         Cancelled, the thread is left to end by itself and its result is dropped.
         """
-        return await self._cell.clock.in_thread(function, *args)
+        return await self._cell.in_thread(function, *args)
 
     def start_soon(self, function: Callable[[Unpack[Args]], Coroutine[Any, Any, Any]], *args: *Args) -> None:
         """Start a task that lives no longer than this actor; its exception is the actor's crash."""

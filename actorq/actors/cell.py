@@ -1,59 +1,32 @@
-"""One actor's place in a node: its lanes and links, and the lives that are led there one after the other."""
+"""One actor's place in a node: its lanes and links, and what stays when one life is followed by another."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple, Unpack
 
-import anyio
 from anyio.abc import TaskGroup
 
 from .actor import Actor, State
-from .circles import Handling, current_handling, inspect
-from .errors import Refused
+from .circles import Handling, StartOrder, inspect
 from .lane import ConcurrentLane, Lane
 from .letter import DeadLetter, Enquiry, Letter, Outcome
-from .message import Message, Request, reply_type, seal
+from .life import OWN, Life, Notice, TakeState
+from .message import Message, Request, reply_type
 from .statistics import ActorStatistics, MailboxStatistics
 
 if TYPE_CHECKING:
     from .link import Link
     from .reports import Reports
-    from .scheduling import Scheduler
+    from .scheduling import Event, Scheduler
     from .spec import ActorSpec
     from .transport import CircleFound
 
+V = TypeVar("V")
+Args = TypeVarTuple("Args")
+
 log = logging.getLogger("actorq.actors")
-
-LETTERS_IN_A_ROW = 64
-"""How many letters a handler that never waits may take before the loop's other tasks get a turn."""
-
-
-class TakeState(Request[None]):
-    """From the cell to itself: call `state()` between two handlers."""
-
-
-class Notice(Message):
-    """From the cell to itself: one of the actor's own messages is a dead letter."""
-
-    dead: Any
-
-
-@dataclass(frozen=True, slots=True)
-class Crash:
-    """What ended a life."""
-
-    error: Exception
-    doing: str
-    """Where it happened: "__init__", "on_start", a handler's name, …"""
-    message: Message | None
-
-    def describe(self) -> str:
-        at_hand = f" over {type(self.message).__name__}" if self.message is not None else ""
-        return f"crashed in {self.doing}{at_hand}: {type(self.error).__name__}: {self.error}"
 
 
 class Cell:
@@ -64,7 +37,7 @@ class Cell:
         spec: ActorSpec,
         scheduler: Scheduler,
         reports: Reports,
-        on_end: Callable[[Cell, Crash | None], None],
+        on_end: Callable[[Cell, Life], None],
     ) -> None:
         self.spec = spec
         self.name = spec.name
@@ -73,44 +46,42 @@ class Cell:
         self.on_end = on_end
         self.ports: dict[str, Any] = {}
         self.links: list[Link] = []
+        self.life: Life | None = None
         self.snapshot: State | None = None
         self.restarts = 0
         self.crashes = 0
         self.progressed = False
-        self.actor: Actor | None = None
         self.begun = False
         self.buried = ""
+        self.ready = scheduler.event()
+        """Set when the actor has started for the first time, or never will."""
         self._updates = 0
         self._handled = self._refused = 0
-        self._tasks: TaskGroup | None = None
-        self._crash: Crash | None = None
-        self._doing = ""
-        self._serving, self._looping = anyio.CancelScope(), anyio.CancelScope()
-        self._up, self._down = anyio.Event(), anyio.Event()
-        self._drained: anyio.Event | None = None
-        self.ready = anyio.Event()
-        """Set when the actor has started for the first time, or never will."""
+        self._drained: Event | None = None
         self.definition = spec.cls.definition.complete()
         self._make_lanes()
 
     def _make_lanes(self) -> None:
         self.serial: Lane = Lane(self.name, 1, self.clock)
-        self._concurrent: dict[type[Message], ConcurrentLane] = {}
+        self.handling = Handling(self.serial)
+        self.serial.handling = self.handling
+        self.concurrent: list[ConcurrentLane] = []
+        self._lanes: dict[type[Message], Lane] = {}
         self._acceptors: dict[type[Message], Callable[[Letter], None]] = {}
         for message, handler in self.definition.handlers.items():
             lane = self.serial
             if handler.concurrent:
-                key = f"{self.name}.{message.__name__}"
-                lane = ConcurrentLane(key, handler.concurrent, self.clock)
-                self._concurrent[message] = lane
+                lane = ConcurrentLane(f"{self.name}.{message.__name__}", handler.concurrent, self.clock)
+                self.concurrent.append(lane)
+            self._lanes[message] = lane
             if message.delivery == "latest":
                 self._acceptors[message] = lane.put_newest
             else:
                 self._acceptors[message] = lane.put_request if issubclass(message, Request) else lane.put
-
-    @property
-    def lanes(self) -> tuple[Lane, ...]:
-        return (self.serial, *self._concurrent.values())
+        self.lanes: tuple[Lane, ...] = (self.serial, *self.concurrent)
+        self.replies: dict[type[Message], Any] = {
+            message: reply_type(message) for message in self._lanes if issubclass(message, Request)
+        }
 
     # What arrives.
 
@@ -122,200 +93,13 @@ class Cell:
             self._acceptors[type(letter.message)](letter)
 
     def probe(self, message: type[Message], chain: tuple[str, ...], found: CircleFound) -> None:
-        inspect(self._concurrent.get(message, self.serial), chain, found)
+        inspect(self._lanes[message], chain, found)
 
-    # A life.
-
-    async def start(self, nursery: TaskGroup) -> None:
-        """Make a fresh actor; return when it has started, or when that has failed."""
-        self._up, self._down = anyio.Event(), anyio.Event()
-        self._serving, self._looping = anyio.CancelScope(), anyio.CancelScope()
-        self._crash = None
-        self.progressed = False
-        nursery.start_soon(self._live, name=self.name)
-        await self._up.wait()
-
-    async def _live(self) -> None:
-        try:
-            async with anyio.create_task_group() as self._tasks:
-                self.clock.spawn(self._tasks, self.name, self._main)
-        finally:
-            for lane in self._concurrent.values():
-                lane.close()
-            reason = self._crash.describe() if self._crash else "stopped while handling it"
-            for lane in self.lanes:
-                lane.drop_at_hand(reason)
-            if self.serial.handling is not None:
-                self.serial.handling.letter = None
-            self.actor = self._tasks = None
-            self._up.set()
-            self._down.set()
-            if self._drained is not None:
-                self._drained.set()
-        self.crashes += self._crash is not None
-        self.on_end(self, self._crash)
-
-    async def _main(self) -> None:
-        try:
-            self._doing = "__init__"
-            actor = self._make_actor()
-            await self._start_actor(actor)
-            self._up.set()
-            with self._serving:
-                await self._serve(actor)
-            self._doing = "on_stop"
-            await actor.on_stop()
-        except Exception as error:
-            self._note_crash(error, self._doing, self._at_hand())
-        if self._tasks is not None:
-            self._tasks.cancel_scope.cancel()
-
-    def _make_actor(self) -> Actor:
-        actor = self.spec.cls.__new__(self.spec.cls)
-        actor._cell = self
-        for name, value in (*self.ports.items(), *self.spec.tables.items()):
-            setattr(actor, name, value)
-        actor.__init__()  # type: ignore[misc]
-        return actor
-
-    async def _start_actor(self, actor: Actor) -> None:
-        handling = self.serial.handling
-        assert handling is not None
-        self._doing = "on_start"
-        current_handling.set(handling)
-        handling.starting = True
-        try:
-            await actor.on_start()
-        finally:
-            handling.starting = False
-        if self.snapshot is not None:
-            self._doing = "load_state"
-            actor.load_state(self.snapshot)
-        self.actor = actor
-        self.ready.set()
-        for lane in self.lanes:
-            lane.has_started = True
-        for concurrent in self._concurrent.values():
-            concurrent.open(self._begin_concurrent)
-        if self.spec.snapshot_every_seconds is not None:
-            self.start_soon(self._keep_snapshots, self.spec.snapshot_every_seconds)
-        if self.begun:
-            self._begin_run()
-
-    def begin(self) -> None:
-        """All actors have started: begin the actor's own loop."""
-        self.begun = True
-        if self.actor is not None:
-            self._begin_run()
-
-    def _begin_run(self) -> None:
-        if self.spec.cls.run is not Actor.run and self.actor is not None:
-            self.start_soon(self._run, self.actor)
-
-    async def _run(self, actor: Actor) -> None:
-        try:
-            with self._looping:
-                await actor.run()
-                if self.spec.restart == "always" and self._tasks is not None:
-                    self._tasks.cancel_scope.cancel()
-        except Exception as error:
-            self._note_crash(error, "run", None)
-
-    def start_soon(self, function: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> None:
-        """Start a task of the actor's; it takes turns, and ends with this life."""
-        if self._tasks is not None:
-            self.clock.spawn(self._tasks, self.name, self._guarded, function, args)
-
-    async def _guarded(
-        self, function: Callable[..., Coroutine[Any, Any, Any]], args: tuple[Any, ...]
-    ) -> None:
-        try:
-            await function(*args)
-        except Exception as error:
-            self._note_crash(error, getattr(function, "__name__", "a task"), None)
-
-    def _note_crash(self, error: Exception, doing: str, message: Message | None) -> None:
-        if self._crash is None:
-            self._crash = Crash(error, doing, message)
-        if self._tasks is not None:
-            self._tasks.cancel_scope.cancel()
-
-    def _at_hand(self) -> Message | None:
-        return self.serial.at_hand[0].message if self.serial.at_hand else None
-
-    # Handling.
-
-    def _methods(self, actor: Actor) -> dict[type[Message], Callable[[Any], Awaitable[Any]]]:
-        methods: dict[type[Message], Callable[[Any], Awaitable[Any]]] = {
-            TakeState: self._take_state,
-            Notice: self._notice,
-        }
-        for message, handler in self.definition.handlers.items():
-            method = getattr(actor, handler.method)
-            methods[message] = partial(self.clock.in_thread, method) if handler.thread else method
-        return methods
-
-    async def _serve(self, actor: Actor) -> None:
-        """Handle the serial lane's letters one at a time, for ever."""
-        lane, methods = self.serial, self._methods(actor)
-        queue, at_hand, handling = lane.queue, lane.at_hand, lane.handling
-        assert handling is not None
-        patience = 1 if self.clock.deterministic else LETTERS_IN_A_ROW
-        in_a_row = 0
-        while True:
-            if not queue:
-                self._note_idle()
-                await lane.wait()
-                in_a_row = 0
-            letter = lane.take()
-            message = letter.message
-            at_hand.append(letter)
-            handling.letter = letter
-            outcome = Outcome.HANDLED
-            try:
-                answer = await methods[type(message)](message)
-            except Refused as refusal:
-                outcome, answer = Outcome.REFUSED, refusal.reason
-            except Exception:
-                self._doing = self._handler_name(message)
-                raise
-            if letter.wants_reply and answer is not None:
-                self._check_answer(letter, outcome, answer)
-            at_hand.clear()
-            handling.letter = None
-            self._settle(letter, outcome, answer)
-            in_a_row += 1
-            if in_a_row >= patience:
-                in_a_row = 0
-                await self.clock.pass_turn()
-
-    def _begin_concurrent(self, lane: ConcurrentLane, letter: Letter) -> None:
-        assert self._tasks is not None
-        self.clock.spawn(self._tasks, lane.key, self._handle_beside, lane, letter)
-
-    async def _handle_beside(self, lane: ConcurrentLane, letter: Letter) -> None:
-        handling = Handling(lane)
-        handling.letter = letter
-        current_handling.set(handling)
-        name = self._handler_name(letter.message)
-        outcome = Outcome.HANDLED
-        try:
-            try:
-                answer = await getattr(self.actor, name)(letter.message)
-            except Refused as refusal:
-                outcome, answer = Outcome.REFUSED, refusal.reason
-            if letter.wants_reply and answer is not None:
-                self._check_answer(letter, outcome, answer)
-        except Exception as error:
-            self._note_crash(error, name, letter.message)
-            return
-        lane.at_hand.remove(letter)
-        self._settle(letter, outcome, answer)
-        lane.hand_out()
-        self._note_idle()
-
-    def _settle(self, letter: Letter, outcome: Outcome, answer: Any) -> None:
-        if outcome is Outcome.HANDLED:
+    def settle(self, letter: Letter, outcome: Outcome, answer: Any) -> None:
+        """A handler has returned, or refused."""
+        if letter.origin is OWN:
+            pass
+        elif outcome is Outcome.HANDLED:
             self._handled += 1
         else:
             self._refused += 1
@@ -323,42 +107,87 @@ class Cell:
                 log.warning("%s refused %s: %s", self.name, type(letter.message).__name__, answer)
         letter.origin.settle(letter, outcome, answer)
 
-    def _check_answer(self, letter: Letter, outcome: Outcome, answer: Any) -> None:
-        if outcome is not Outcome.HANDLED:
-            return
-        expected = reply_type(type(letter.message))  # type: ignore[arg-type]
-        if isinstance(answer, Message) and (not isinstance(expected, type) or isinstance(answer, expected)):
-            seal(answer)
-            return
-        raise TypeError(
-            f"{self._handler_name(letter.message)} answered {answer!r}; "
-            f"{type(letter.message).__name__} asks for {getattr(expected, '__name__', expected)}"
-        )
+    def put_own(self, message: Message) -> None:
+        """Have the actor's life do something between two handlers."""
+        self.serial.put(Letter(message, 0, self.name, self.name, OWN, ()))
 
-    def _handler_name(self, message: Message) -> str:
-        handler = self.definition.handlers.get(type(message))
-        return (
-            handler.method
-            if handler is not None
-            else "state"
-            if type(message) is TakeState
-            else "on_undelivered"
-        )
+    # Lives.
+
+    async def start(self, nursery: TaskGroup, order: StartOrder) -> None:
+        """Begin a life; return when the actor has started, or when that has failed."""
+        self.follow(order)
+        order.starting = self.handling
+        self.progressed = False
+        self.life = life = Life(self)
+        self.clock.spawn(nursery, self.name, life.lead)
+        await life.up.wait()
+
+    def follow(self, order: StartOrder) -> None:
+        """What is sent to this actor waits until its turn to start has come."""
+        for lane in self.lanes:
+            lane.start_order = order
+
+    def life_began(self, life: Life) -> None:
+        """The actor has started."""
+        self.ready.set()
+        for lane in self.lanes:
+            lane.start_order = None
+        if self.spec.snapshot_every_seconds is not None:
+            life.start_soon(self._keep_snapshots, self.spec.snapshot_every_seconds)
+        if self.begun:
+            life.begin_run()
+
+    def life_ended(self, life: Life) -> None:
+        """All of the life's tasks are over."""
+        reason = life.crash.describe() if life.crash is not None else "stopped while handling it"
+        self.life = None
+        self.handling.letter = None
+        for lane in self.lanes:
+            lane.drop_at_hand(reason)
+        if self._drained is not None:
+            self._drained.set()
+        self.crashes += life.crash is not None
+        self.on_end(self, life)
+
+    def begin(self) -> None:
+        """All actors have started: begin the actor's own loop."""
+        self.begun = True
+        if self.life is not None:
+            self.life.begin_run()
+
+    @property
+    def actor(self) -> Actor | None:
+        """The actor, if it has started and not ended."""
+        return self.life.actor if self.life is not None else None
+
+    @property
+    def alive(self) -> bool:
+        """A life is being led, from `__init__` to the end of `on_stop`."""
+        return self.life is not None
+
+    @property
+    def doing(self) -> str:
+        """Where in its life the actor is: "on_start", "on_stop", …"""
+        return self.life.doing if self.life is not None else "nothing"
+
+    async def in_thread(self, function: Callable[[Unpack[Args]], V], *args: *Args) -> V:
+        assert self.life is not None
+        return await self.life.in_thread(function, *args)
+
+    def start_soon(self, function: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> None:
+        """Start a task of the actor's; it takes turns, and ends with the present life."""
+        if self.life is not None:
+            self.life.start_soon(function, *args)
 
     # State.
 
     async def take_state(self) -> State | None:
         """What `state()` gives between two handlers; the last snapshot if the actor is down or dies."""
         if self.actor is not None:
-            enquiry = Enquiry(TakeState(), 0, self.name, self.name, _HERE, (), self.clock.event())
-            enquiry.charged = True
+            enquiry = Enquiry(TakeState(), 0, self.name, self.name, OWN, (), self.clock.event())
             self.serial.put_first(enquiry)
             await enquiry.event.wait()
         return self.snapshot
-
-    async def _take_state(self, _: TakeState) -> None:
-        assert self.actor is not None
-        self.snapshot = self.actor.state()
 
     async def _keep_snapshots(self, seconds: float) -> None:
         while True:
@@ -379,37 +208,23 @@ class Cell:
     def note_dead_letter(self, dead: DeadLetter) -> None:
         """Tell the actor, if it cares and lives."""
         if self.actor is not None and type(self.actor).on_undelivered is not Actor.on_undelivered:
-            self.serial.put(Letter(Notice(dead), 0, self.name, self.name, _HERE, ()))
-
-    async def _notice(self, notice: Notice) -> None:
-        assert self.actor is not None
-        await self.actor.on_undelivered(notice.dead)
+            self.put_own(Notice(dead))
 
     # The end.
 
-    @property
-    def alive(self) -> bool:
-        """A life is being led, from `__init__` to the end of `on_stop`."""
-        return self._tasks is not None
-
-    async def down(self) -> None:
-        """Return when the life being led is over."""
-        if self.alive:
-            await self._down.wait()
-
     def stop_run(self) -> None:
         """Cancel the actor's own loop; handlers go on, and those that wait are let go."""
-        self._looping.cancel()
-        if self.actor is not None:
-            self.actor.on_drain()
+        if self.life is not None:
+            self.life.stop_run()
 
     async def drained(self) -> None:
-        """Return when nothing is unread or at hand."""
-        while not self.idle and self.actor is not None:
-            self._drained = anyio.Event()
+        """Return when nothing is unread or at hand, or nobody is there to read it."""
+        while self.alive and not self.idle:
+            self._drained = self.clock.event()
             await self._drained.wait()
 
-    def _note_idle(self) -> None:
+    def note_idle(self) -> None:
+        """Called whenever a lane may have run empty."""
         if self._drained is not None and self.idle:
             self._drained.set()
 
@@ -418,14 +233,19 @@ class Cell:
         return all(lane.idle for lane in self.lanes)
 
     async def halt(self) -> None:
-        """End this life in order: the loop, the handler at hand, `on_stop`. Cancelled, it ends without."""
-        try:
-            self._looping.cancel()
-            self._serving.cancel()
-            await self._down.wait()
-        finally:
-            if self._tasks is not None:
-                self._tasks.cancel_scope.cancel()
+        """End the life being led, if there is one, in order. Cancelled, it is ended without."""
+        if self.life is not None:
+            await self.life.halt()
+
+    def kill(self) -> None:
+        """End the life being led at once."""
+        if self.life is not None:
+            self.life.kill()
+
+    async def ended(self) -> None:
+        """Return when no life is led."""
+        if self.life is not None:
+            await self.life.down.wait()
 
     def bury(self, reason: str) -> None:
         """Nobody will take this place again: what waits, and what comes, goes back."""
@@ -451,15 +271,3 @@ class Cell:
             ),
             links=tuple(link.statistics() for link in self.links),
         )
-
-
-class _Here:
-    """The way back of a letter that a cell sends itself."""
-
-    def settle(self, letter: Letter, outcome: Outcome, answer: Any = None) -> None:
-        if isinstance(letter, Enquiry):
-            letter.outcome = outcome
-            letter.event.set()
-
-
-_HERE = _Here()

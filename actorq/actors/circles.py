@@ -8,6 +8,7 @@ a handler that is in it, nobody in the circle could ever go on.
 from __future__ import annotations
 
 from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from .letter import Letter
@@ -32,10 +33,20 @@ class Handling:
         self.starting = False
         self.waits: list[tuple[Link, type[Message]]] = []
 
+    @property
+    def key(self) -> str:
+        return self.lane.key + ON_START if self.starting else self.lane.key
+
     def chain(self) -> tuple[str, ...]:
-        """The chain that a request sent from here carries."""
-        me = self.lane.key + ON_START if self.starting else self.lane.key
-        return (*self.letter.chain, me) if self.letter is not None else (me,)
+        """The chain that a request sent from here carries: asked again, it leaves out who gave up."""
+        return (*self.letter.chain, self.key) if self.letter is not None else (self.key,)
+
+
+@dataclass(slots=True)
+class StartOrder:
+    """Actors that start one after the other: those behind wait for the one that is starting."""
+
+    starting: Handling | None = None
 
 
 current_handling: ContextVar[Handling | None] = ContextVar("current_handling", default=None)
@@ -44,21 +55,40 @@ current_handling: ContextVar[Handling | None] = ContextVar("current_handling", d
 
 def inspect(lane: Lane, chain: tuple[str, ...], found: CircleFound) -> None:
     """A wait with this chain has arrived at `lane`: call `found` if it can never end."""
-    here = chain.count(lane.key) + chain.count(lane.key + ON_START)
-    if here >= lane.capacity or (not lane.has_started and chain[-1].endswith(ON_START)):
-        found((*chain, lane.key))
+    path = (*chain, lane.key)
+    if lane.start_order is not None:
+        starting = lane.start_order.starting
+        if starting is not None and starting.key in chain:
+            found(path)
+        elif starting is not None:
+            _follow(starting, (*path, starting.key), found)
+    elif _taken(lane, chain) >= lane.capacity:
+        found(path)
     elif lane.handling is not None:  # only a lane that handles one at a time is blocked by one wait
-        for link, message in tuple(lane.handling.waits):
-            link.inbox.probe(link.target, message, (*chain, lane.key), found)
+        _follow(lane.handling, path, found)
+
+
+def _taken(lane: Lane, chain: tuple[str, ...]) -> int:
+    """How many of the lane's handlers are in the chain."""
+    if lane.handling is not None and not lane.handling.waits and chain[-1] != lane.handling.key:
+        return 0  # the chain comes from another process, and meanwhile the handler has given up
+    return chain.count(lane.key) + chain.count(lane.key + ON_START)
+
+
+def _follow(handling: Handling, path: tuple[str, ...], found: CircleFound) -> None:
+    for link, message in tuple(handling.waits):
+        link.inbox.probe(link.target, message, path, found)
 
 
 def describe(chain: tuple[str, ...]) -> str:
     """The circle as a sentence."""
-    first, last = chain[0], chain[-1]
-    if first.endswith(ON_START) and len(chain) == 2 and first != last + ON_START:
-        asker = first.removesuffix(ON_START)
+    last = chain[-1]
+    before = [key.removesuffix(ON_START) for key in chain[:-1]]
+    starting = [key for key in chain[:-1] if key.endswith(ON_START)]
+    if starting and not any(last == key or last.startswith(key + ".") for key in before):
+        asker = starting[-1].removesuffix(ON_START)
         return (
             f"{asker} waits for {last} in on_start, but {last} starts later: "
-            f"put it before {asker} in the file, or wait in run"
+            f"put it before {asker} in the file, or wait in run (the wait: {' -> '.join(chain)})"
         )
     return "these actors wait for each other in a circle: " + " -> ".join(chain)

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable
 from functools import partial
 
-from .circles import Handling, inspect
+from .circles import Handling, StartOrder, inspect
 from .letter import Letter, Outcome
 from .message import Message
 from .scheduling import Event, Scheduler
@@ -20,7 +20,8 @@ class Lane:
         self.key = key
         """The actor's name, with the message type behind it for a concurrent lane."""
         self.capacity = capacity
-        self.has_started = False
+        self.start_order: StartOrder | None = None
+        """Set until the actor behind it has started."""
         self.queue: deque[Letter] = deque()
         self.at_hand: list[Letter] = []
         self.handling: Handling | None = Handling(self) if capacity == 1 else None
@@ -44,7 +45,7 @@ class Lane:
     def put_request(self, letter: Letter) -> None:
         """Put a letter that may close a circle of waits."""
         self.put(letter)
-        if letter.chain:
+        if letter.asked_by:
             inspect(self, letter.chain, partial(self._turn_back, letter))
 
     def _turn_back(self, letter: Letter, chain: tuple[str, ...]) -> None:

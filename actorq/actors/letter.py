@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 from .message import Message
 
 if TYPE_CHECKING:
+    from .circles import Handling
     from .scheduling import Event
 
 
@@ -42,21 +43,32 @@ class Origin(Protocol):
 class Letter:
     """One message from one actor to another. What is not `origin` crosses a process border in the header."""
 
-    __slots__ = ("chain", "charged", "message", "origin", "sender", "size", "target")
+    __slots__ = ("asked_by", "charged", "message", "origin", "sender", "size", "target")
     wants_reply: ClassVar[bool] = False
 
     def __init__(
-        self, message: Message, size: int, sender: str, target: str, origin: Origin, chain: tuple[str, ...]
+        self,
+        message: Message,
+        size: int,
+        sender: str,
+        target: str,
+        origin: Origin,
+        asked_by: Handling | tuple[str, ...],
     ) -> None:
         self.message = message
         self.size = size
         self.sender = sender
         self.target = target
         self.origin = origin
-        self.chain = chain
-        """The waiting handlers that led to this request, outermost first; empty for what nobody waits for."""
+        self.asked_by = asked_by
+        """The handler that waits for the answer, or its chain if it is elsewhere; () if no handler waits."""
         self.charged = True
         """Whether it takes credit; `latest` messages take none, there is only ever one unread."""
+
+    @property
+    def chain(self) -> tuple[str, ...]:
+        """The waiting handlers that led to this request, outermost first; empty for what nobody waits for."""
+        return self.asked_by if isinstance(self.asked_by, tuple) else self.asked_by.chain()
 
 
 class Enquiry(Letter):
@@ -72,10 +84,10 @@ class Enquiry(Letter):
         sender: str,
         target: str,
         origin: Origin,
-        chain: tuple[str, ...],
+        asked_by: Handling | tuple[str, ...],
         event: Event,
     ) -> None:
-        super().__init__(message, size, sender, target, origin, chain)
+        super().__init__(message, size, sender, target, origin, asked_by)
         self.event = event
         self.outcome: Outcome | None = None
         self.answer: Any = None

@@ -126,14 +126,17 @@ class Link:
             self._credit_bytes -= letter.size
         self.inbox.deliver(letter)
 
-    async def wait_for_credit(self, message: type[Message], size: int) -> None:
-        """Return when `size` bytes may be sent, first come first served. Cancelled, nothing is taken."""
+    async def wait_for_credit(self, message: type[Message], size: int, timeout: float | None = None) -> bool:
+        """Return when `size` bytes may be sent, first come first served; False if that takes too long.
+
+        Cancelled or timed out, nothing is taken.
+        """
         if self._passes_turn:
             await self._scheduler.pass_turn()
         if message.delivery == "latest":
-            return
+            return True
         if not self._waiting and self._credit_messages > 0 and size <= self._credit_bytes:
-            return
+            return True
         waiter = _Waiter(size, self._scheduler.event())
         self._waiting.append(waiter)
         handling = current_handling.get()
@@ -142,25 +145,36 @@ class Link:
             if handling is not None:
                 handling.waits.append(wait)
                 self.inbox.probe(self.target, message, handling.chain(), waiter.found_circle)
-            await waiter.event.wait()
-            if waiter.circle is not None:
-                raise CircularWait("full mailboxes: " + describe(waiter.circle))
+            await self._scheduler.wait(waiter.event, timeout)
         except BaseException:
-            if waiter.granted:
-                self._return_credit(size)
-            else:
-                self._waiting.remove(waiter)
+            self._give_up(waiter)
             raise
         finally:
             if handling is not None:
                 handling.waits.remove(wait)
+        if not waiter.granted:
+            self._give_up(waiter)
+            if waiter.circle is not None:
+                raise CircularWait("full mailboxes: " + describe(waiter.circle))
+            return False
         # What was granted is put back, and `send` takes it before any other task can run.
         self._credit_messages += 1
         self._credit_bytes += size
+        return True
+
+    def _give_up(self, waiter: _Waiter) -> None:
+        if waiter.granted:
+            self._return_credit(waiter.size)
+        else:
+            self._waiting.remove(waiter)
+            self._grant()  # those behind may need less
 
     def _return_credit(self, size: int) -> None:
         self._credit_messages += 1
         self._credit_bytes += size
+        self._grant()
+
+    def _grant(self) -> None:
         while self._waiting and self._credit_messages > 0 and self._waiting[0].size <= self._credit_bytes:
             waiter = self._waiting.popleft()
             waiter.granted = True
@@ -178,10 +192,12 @@ class Link:
             else:
                 self._credit_messages += 1
                 self._credit_bytes += letter.size
-        if outcome is Outcome.HANDLED:
+        if outcome is Outcome.HANDLED or outcome is Outcome.REFUSED:
             self._handled += 1
         elif outcome is Outcome.SUPERSEDED:
             self._superseded += 1
+        elif outcome is Outcome.CIRCULAR:
+            self._sent -= 1
         elif outcome is Outcome.UNDELIVERED or outcome is Outcome.IN_DOUBT:
             self._undelivered += 1
             dead = DeadLetter(self.sender, self.target, letter.message, outcome, str(answer))
@@ -195,45 +211,57 @@ class Link:
 
     async def ask(self, request: Any, timeout: float | None) -> Any:
         """See `Ref.ask`."""
-        return await self._reply(await self._enquire(request), timeout)
-
-    async def _enquire(self, request: Any) -> Enquiry:
         size = self.admit(request)
         if self.must_wait(size):
-            await self.wait_for_credit(type(request), size)
-        handling = current_handling.get()
-        chain = handling.chain() if handling is not None else ()
-        enquiry = Enquiry(request, size, self.sender, self.target, self, chain, self._scheduler.event())
-        self._post(enquiry)
-        return enquiry
+            began = self._scheduler.now()
+            if not await self.wait_for_credit(type(request), size, timeout):
+                raise self._too_late(request, "no room in its mailbox")
+            if timeout is not None:
+                timeout = max(0.0, timeout - (self._scheduler.now() - began))
+        enquiry = self._enquiry(request, size)
+        try:
+            self._post(enquiry)
+            return await self._answer(enquiry, timeout)
+        finally:
+            self._leave(enquiry)
 
-    async def _reply(self, enquiry: Enquiry, timeout: float | None) -> Any:
-        if enquiry.outcome is None:
-            handling = current_handling.get()
-            if handling is None:
-                await self._scheduler.wait(enquiry.event, timeout)
-            else:
-                wait = (self, type(enquiry.message))
-                handling.waits.append(wait)
-                try:
-                    await self._scheduler.wait(enquiry.event, timeout)
-                finally:
-                    handling.waits.remove(wait)
+    async def _answer(self, enquiry: Enquiry, timeout: float | None) -> Any:
+        await self._scheduler.wait(enquiry.event, timeout)
         if enquiry.outcome is Outcome.HANDLED:
             return enquiry.answer
-        raise self._failure(enquiry, timeout)
+        raise self._failure(enquiry)
 
-    def _failure(self, enquiry: Enquiry, timeout: float | None) -> Exception:
-        question = f"{self.sender} asked {self.target} {type(enquiry.message).__name__}"
+    def _enquiry(self, request: Any, size: int) -> Enquiry:
+        """A letter that is known to be waited for, until `_leave`."""
+        handling = current_handling.get()
+        if handling is not None:
+            handling.waits.append((self, type(request)))
+        asked_by = () if handling is None else handling
+        return Enquiry(request, size, self.sender, self.target, self, asked_by, self._scheduler.event())
+
+    def _leave(self, enquiry: Enquiry) -> None:
+        """The answer is there, or nobody waits for it any more."""
+        handling = enquiry.asked_by
+        if not isinstance(handling, tuple):
+            handling.waits.remove((self, type(enquiry.message)))
+            enquiry.asked_by = ()
+
+    def _failure(self, enquiry: Enquiry) -> Exception:
         match enquiry.outcome:
             case None:
-                return TimeoutError(f"{question}: no reply within {timeout} s")
+                return self._too_late(enquiry.message, "no reply")
             case Outcome.REFUSED:
                 return Refused(enquiry.answer)
             case Outcome.CIRCULAR:
                 return CircularWait(describe(enquiry.answer))
             case outcome:
-                return ActorDied(f"{question}: {outcome.value}: {enquiry.answer}")
+                return ActorDied(f"{self._question(enquiry.message)}: {outcome.value}: {enquiry.answer}")
+
+    def _too_late(self, request: Message, why: str) -> TimeoutError:
+        return TimeoutError(f"{self._question(request)}: {why} within its timeout")
+
+    def _question(self, request: Message) -> str:
+        return f"{self.sender} asked {self.target} {type(request).__name__}"
 
     def statistics(self) -> LinkStatistics:
         return LinkStatistics(
@@ -249,14 +277,22 @@ class Link:
 
 
 async def ask_all(links: Sequence[Link], request: Any, timeout: float | None) -> list[Any]:
-    """Ask all at once; replies in the links' order."""
-    if not links:
-        return []
+    """Ask all at once; replies, and the failure that is raised, in the links' order."""
     scheduler = links[0]._scheduler
     deadline = None if timeout is None else scheduler.now() + timeout
-    enquiries = [await link._enquire(request) for link in links]
-    replies = []
-    for link, enquiry in zip(links, enquiries, strict=True):
-        left = None if deadline is None else max(0.0, deadline - scheduler.now())
-        replies.append(await link._reply(enquiry, left))
-    return replies
+
+    def left() -> float | None:
+        return None if deadline is None else max(0.0, deadline - scheduler.now())
+
+    enquiries: list[Enquiry] = []
+    try:
+        for link in links:
+            size = link.admit(request)
+            if link.must_wait(size) and not await link.wait_for_credit(type(request), size, left()):
+                raise link._too_late(request, "no room in its mailbox")
+            enquiries.append(link._enquiry(request, size))
+            link._post(enquiries[-1])
+        return [await link._answer(each, left()) for link, each in zip(links, enquiries, strict=True)]
+    finally:
+        for link, enquiry in zip(links, enquiries, strict=False):
+            link._leave(enquiry)

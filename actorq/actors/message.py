@@ -4,7 +4,18 @@ from __future__ import annotations
 
 import sys
 from functools import cache
-from typing import Any, ClassVar, ForwardRef, Generic, Literal, Self, TypeVar, dataclass_transform, get_args, get_origin
+from typing import (
+    Any,
+    ClassVar,
+    ForwardRef,
+    Generic,
+    Literal,
+    Self,
+    TypeVar,
+    dataclass_transform,
+    get_args,
+    get_origin,
+)
 
 import msgspec
 import numpy as np

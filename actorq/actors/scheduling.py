@@ -5,7 +5,7 @@ The same interface with one actor at a time is in turns.py.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, ClassVar, Protocol, TypeVar, TypeVarTuple, Unpack
 
 import anyio
@@ -44,7 +44,21 @@ class Scheduler(Protocol):
     async def in_thread(self, function: Callable[[Unpack[Args]], V], *args: *Args) -> V: ...
     def spawn(
         self, tasks: TaskGroup, name: str, function: Callable[..., Coroutine[Any, Any, Any]], *args: Any
-    ) -> None: ...
+    ) -> None:
+        """Start a task under the name of the actor, or whatever it is, that it belongs to."""
+        ...
+
+    def cancel(self, scope: anyio.CancelScope, name: str) -> None:
+        """Cancel a scope that holds tasks of this name."""
+        ...
+
+    async def join(self, name: str) -> None:
+        """Return when the calling task is the last of its name."""
+        ...
+
+    async def take_part(self, name: str, function: Callable[[], Awaitable[V]]) -> V:
+        """Run what must happen in order with the actors, in the calling task."""
+        ...
 
 
 class FreeScheduler:
@@ -79,3 +93,12 @@ class FreeScheduler:
         self, tasks: TaskGroup, name: str, function: Callable[..., Coroutine[Any, Any, Any]], *args: Any
     ) -> None:
         tasks.start_soon(function, *args, name=name)
+
+    def cancel(self, scope: anyio.CancelScope, name: str) -> None:
+        scope.cancel()
+
+    async def join(self, name: str) -> None:
+        pass  # leaving a task group waits for them
+
+    async def take_part(self, name: str, function: Callable[[], Awaitable[V]]) -> V:
+        return await function()

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from types import TracebackType
 from typing import Any, Self
 
 import anyio
 
 from .actor import State
-from .cell import Cell, Crash
+from .cell import Cell
+from .circles import StartOrder
 from .errors import ActorDied, ActorFailed
 from .letter import DeadLetter, Letter, Outcome
 from .link import Link
 from .message import Message
 from .ref import Group, Ref
 from .reports import Reports, Tally
-from .scheduling import FreeScheduler, Scheduler
+from .scheduling import Event, FreeScheduler, Scheduler
 from .spec import ActorSpec, GroupSpec, MailboxBounds
 from .statistics import SystemStatistics
 from .supervision import Supervisor
@@ -29,6 +30,9 @@ log = logging.getLogger("actorq.actors")
 
 STOP_SECONDS = 2.0
 """What draining and `on_stop` together may take, beyond writing what must be written."""
+
+DRAIN_SECONDS = 1.5
+"""What draining may take of it."""
 
 OUTSIDE = "outside"
 """The sender's name of what comes from the application that runs the actors."""
@@ -76,20 +80,20 @@ class System:
         self.undelivered = self.in_doubt = 0
         self._failure: ActorFailed | None = None
         self._quiet = False
-        self._stopped = False
+        self._stopped: Event | None = None
+        self._patience = STOP_SECONDS
         self.final_states: dict[str, State] = {}
         """Once stopped: every actor's state after draining and before `on_stop`."""
+        self.supervisor = Supervisor(groups, self.scheduler, seed, self._restarted, self._fail)
         for spec in specs:
             self._add(spec, (states or {}).get(spec.name))
-        self.supervisor = Supervisor(
-            list(self.cells.values()), groups, self.scheduler, seed, self._restarted, self._fail
-        )
+        self.supervisor.cells = list(self.cells.values())
         for node in self._nodes.values():
             self._transport.open(node.name, node)
         wire(self.cells, self._link)
 
     def _add(self, spec: ActorSpec, state: State | None) -> None:
-        cell = Cell(spec, self.scheduler, self.reports, self._life_ended)
+        cell = Cell(spec, self.scheduler, self.reports, self.supervisor.life_ended)
         cell.snapshot = state
         self.cells[spec.name] = cell
         self._nodes.setdefault(spec.node, Node(spec.node)).cells[spec.name] = cell
@@ -114,15 +118,21 @@ class System:
         await self._nursery.__aenter__()
         self.supervisor.nursery = self._nursery
         try:
-            for cell in self.cells.values():
-                await cell.start(self._nursery)
-                await cell.ready.wait()
-            for cell in self.cells.values():
-                cell.begin()
+            await self._in_turn(self._start)
         except BaseException as error:
             await self.__aexit__(type(error), error, error.__traceback__)
             raise
         return self
+
+    async def _start(self) -> None:
+        order = StartOrder()
+        for cell in self.cells.values():
+            cell.follow(order)
+        for cell in self.cells.values():
+            await cell.start(self._nursery, order)
+            await cell.ready.wait()
+        for cell in self.cells.values():
+            cell.begin()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -130,6 +140,8 @@ class System:
         try:
             await self.stop()
         finally:
+            for cell in self.cells.values():
+                cell.kill()
             self._nursery.cancel_scope.cancel()
             cancelled = isinstance(error, anyio.get_cancelled_exc_class())
             given = (kind, error, traceback) if cancelled else (None, None, None)  # others stay ungrouped
@@ -138,25 +150,26 @@ class System:
             raise self._failure
         return swallowed and cancelled
 
-    def _life_ended(self, cell: Cell, crash: Crash | None) -> None:
-        self.supervisor.life_ended(cell, crash)
+    async def _in_turn(self, function: Callable[[], Awaitable[None]]) -> None:
+        """Do what concerns all actors, in order with what they do themselves."""
+        if self._turns is not None:
+            self._turns.go_on()
+        await self.scheduler.take_part("system", function)
 
-    def _restarted(self, cell: Cell) -> None:
+    async def _restarted(self, cell: Cell) -> None:
         """Give a fresh actor the newest of what its publishers have sent."""
-        for port in cell.definition.ports.values():
-            if port.kind == "feed":
-                for publisher in cell.spec.ports.get(port.name, ()):
-                    self._repeat(self.cells[publisher], cell.name)
-
-    def _repeat(self, publisher: Cell, subscriber: str) -> None:
-        for port in publisher.definition.ports.values():
-            if port.kind == "topic":
-                self._nursery.start_soon(publisher.ports[port.name].repeat, subscriber)
+        for feed in cell.definition.ports.values():
+            if feed.kind == "feed":
+                for name in cell.spec.ports.get(feed.name, ()):
+                    publisher = self.cells[name]
+                    for port in publisher.definition.ports.values():
+                        if port.kind == "topic":
+                            await publisher.ports[port.name].repeat(cell.name)
 
     def _fail(self, failure: ActorFailed) -> None:
         if self._failure is None:
             self._failure = failure
-            self._nursery.start_soon(self._stop_and_leave)
+            self.scheduler.spawn(self._nursery, "system", self._stop_and_leave)
 
     async def _stop_and_leave(self) -> None:
         with anyio.CancelScope(shield=True):
@@ -166,46 +179,59 @@ class System:
     # Stopping.
 
     def hold(self) -> None:
-        """In a deterministic run, give no more turns until `quiesce`: call it at the moment that ends the run."""
+        """In a deterministic run, give no more turns until `stop`: call it where the run ends."""
         if self._turns is not None:
             self._turns.hold()
 
     async def quiesce(self) -> None:
-        """Cancel the actors' own loops and handle what is left, for at most two seconds."""
+        """Cancel the actors' own loops and handle what is left, for at most a second and a half.
+
+        Not cut short by cancelling.
+        """
         if not self._quiet:
             self._quiet = self.supervisor.stopping = True
-            for cell in self.cells.values():
-                cell.stop_run()
-            if self._turns is not None:
-                await anyio.wait_all_tasks_blocked()
-                self._turns.go_on()
-            with anyio.move_on_after(0.75 * STOP_SECONDS, shield=True) as scope:
-                await self._drain()
-            if scope.cancelled_caught:
-                busy = ", ".join(cell.name for cell in self.cells.values() if not cell.idle)
-                log.warning("not drained within %g s: %s", STOP_SECONDS, busy)
+            await self._in_turn(self._quiesce)
 
-    async def _drain(self) -> None:
-        while busy := [cell for cell in self.cells.values() if cell.alive and not cell.idle]:
-            await busy[0].drained()
+    async def _quiesce(self) -> None:
+        for cell in self.cells.values():
+            cell.stop_run()
+        began = anyio.current_time()
+        with anyio.move_on_after(DRAIN_SECONDS, shield=True) as scope:
+            while busy := [cell for cell in self.cells.values() if cell.alive and not cell.idle]:
+                await busy[0].drained()
+        if scope.cancelled_caught:
+            names = ", ".join(cell.name for cell in busy)
+            log.warning("stopping: not drained within %g s, still busy: %s", DRAIN_SECONDS, names)
+        self._patience -= anyio.current_time() - began
 
     async def stop(self) -> None:
-        """Stop all actors in order: loops, drain, then `on_stop` from the last to the first."""
-        await self.quiesce()
-        if self._stopped:
-            return
-        self._stopped = True
+        """Stop all actors in order: loops, drain, then `on_stop` from the last to the first.
+
+        Returns when that is over, whoever began it. Not cut short by cancelling.
+        """
         with anyio.CancelScope(shield=True):
-            self.final_states = await self._states(busy=False)
-        with anyio.move_on_after(0.25 * STOP_SECONDS, shield=True):
-            for cell in reversed(self.cells.values()):
-                if cell.alive:
-                    await cell.halt()
-        for cell in self.cells.values():
+            if self._stopped is not None:
+                await self._stopped.wait()
+                return
+            self._stopped = self.scheduler.event()
+            try:
+                await self._in_turn(self._stop)
+            finally:
+                self._stopped.set()
+                await self._transport.close()
+
+    async def _stop(self) -> None:
+        await self.quiesce()
+        self.final_states = await self._states(busy=False)
+        deadline = anyio.current_time() + self._patience
+        for cell in reversed(self.cells.values()):
+            # Half of what is left, so that one that hangs leaves time to those before it.
+            with anyio.move_on_after((deadline - anyio.current_time()) / 2) as scope:
+                await cell.halt()
+            if scope.cancelled_caught:
+                log.warning("stopping: %s did not end in time and was cut short in %s", cell.name, cell.doing)
             if not cell.buried:
                 cell.bury("the run has stopped")
-        with anyio.CancelScope(shield=True):
-            await self._transport.close()
 
     async def states(self) -> dict[str, State]:
         """Every actor's state, each taken between two of its handlers."""

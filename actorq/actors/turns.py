@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import heapq
 import random
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import ContextVar
 from enum import Enum, auto
+from functools import partial
 from typing import Any, ClassVar, TypeVar, TypeVarTuple, Unpack, cast
 
 import anyio
 from anyio.abc import TaskGroup
+from anyio.lowlevel import checkpoint_if_cancelled
 
 from .scheduling import Event
 
@@ -32,11 +34,10 @@ class _Turn(Enum):
 class _Task:
     """One task that takes turns."""
 
-    __slots__ = ("go", "name", "number", "turn")
+    __slots__ = ("go", "name", "turn")
 
-    def __init__(self, name: str, number: int) -> None:
+    def __init__(self, name: str) -> None:
         self.name = name
-        self.number = number
         self.go = anyio.Event()
         self.turn = _Turn.PARKED
 
@@ -90,7 +91,8 @@ class TurnScheduler:
         self._running: _Task | None = None
         self._deadlines: list[tuple[float, int, TurnEvent]] = []
         self._deadlines_made = 0
-        self._tasks_made = 0
+        self._members: dict[str, list[_Task]] = {}
+        self._joins: dict[str, TurnEvent] = {}
         self._now = 0.0
         self._held = False
 
@@ -124,10 +126,31 @@ class TurnScheduler:
     def spawn(
         self, tasks: TaskGroup, name: str, function: Callable[..., Coroutine[Any, Any, Any]], *args: Any
     ) -> None:
-        self._tasks_made += 1
-        task = _Task(name, self._tasks_made)
-        self.make_ready(task)
-        tasks.start_soon(self._take_part, task, function, args, name=name)
+        tasks.start_soon(self._take_part, self._enlist(name), partial(function, *args), name=name)
+
+    def cancel(self, scope: anyio.CancelScope, name: str) -> None:
+        """Cancel a scope; all tasks of that name get a turn, for they may be in it.
+
+        They are made ready here and not when the event loop comes to tell them, in whatever order.
+        """
+        scope.cancel()
+        for task in self._members.get(name, ()):
+            self.make_ready(task)
+
+    async def join(self, name: str) -> None:
+        while len(self._members[name]) > 1:
+            self._joins[name] = TurnEvent(self)
+            await self._joins[name].wait()
+
+    async def take_part(self, name: str, function: Callable[[], Awaitable[V]]) -> V:
+        if _me.get() is not None:
+            return await function()
+        me = self._enlist(name)
+        before = _me.set(me)
+        try:
+            return await self._take_part(me, function)
+        finally:
+            _me.reset(before)
 
     # The turn.
 
@@ -147,14 +170,30 @@ class TurnScheduler:
 
     async def park(self, task: _Task, *events: TurnEvent, ready: bool = False) -> None:
         """Give up the turn until one of the events is set; a cancelled task gets one more, to clean up in."""
+        if task is not self._running:
+            raise RuntimeError(
+                f"a task of {task.name} waits that takes no turns: in a deterministic run, start tasks "
+                "with Actor.start_soon, and wait with Actor.sleep and Actor.event"
+            )
+        await checkpoint_if_cancelled()  # here, where it holds the turn
         for event in events:
             event.waiters.append(task)
-        task.turn = _Turn.PARKED
-        self._running = None
-        if ready:
-            self.make_ready(task)
-        else:
-            self._next()
+        try:
+            while True:
+                task.turn = _Turn.PARKED
+                self._running = None
+                if ready:
+                    self.make_ready(task)
+                else:
+                    self._next()
+                await self._turn_of(task)
+                if ready or any(event.is_set() for event in events):
+                    return
+        finally:
+            for event in events:
+                event.waiters.remove(task)
+
+    async def _turn_of(self, task: _Task) -> None:
         try:
             await task.go.wait()
         except BaseException:
@@ -164,21 +203,32 @@ class TurnScheduler:
             raise
         finally:
             task.go = anyio.Event()
-            for event in events:
-                event.waiters.remove(task)
 
-    async def _take_part(
-        self, task: _Task, function: Callable[..., Coroutine[Any, Any, Any]], args: tuple[Any, ...]
-    ) -> None:
+    def _enlist(self, name: str) -> _Task:
+        task = _Task(name)
+        self._members.setdefault(name, []).append(task)
+        self.make_ready(task)
+        return task
+
+    async def _take_part(self, task: _Task, function: Callable[[], Awaitable[V]]) -> V:
         _me.set(task)
         with anyio.CancelScope(shield=True):  # it has a place in the order, and must take it to leave it
             await task.go.wait()
         task.go = anyio.Event()
         try:
-            await function(*args)
+            return await function()
         finally:
-            self._running = None
-            self._next()
+            self._leave(task)
+
+    def _leave(self, task: _Task) -> None:
+        mates = self._members[task.name]
+        mates.remove(task)
+        if len(mates) == 1 and task.name in self._joins:
+            self._joins.pop(task.name).set()
+        if not mates:
+            del self._members[task.name]
+        self._running = None
+        self._next()
 
     def _next(self) -> None:
         if self._held or self._running is not None:
@@ -189,7 +239,6 @@ class TurnScheduler:
                 self._now = at
                 event.set()
         if self._ready and self._running is None:
-            self._ready.sort(key=lambda task: task.number)  # cancelled tasks arrive in the loop's order
             task = self._ready.pop(self._random.randrange(len(self._ready)))
             task.turn = _Turn.MINE
             self._running = task

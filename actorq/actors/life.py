@@ -1,0 +1,327 @@
+"""One life of an actor: from `__init__` to the end of `on_stop`, or to a crash."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple, Unpack
+
+import anyio
+from anyio.abc import TaskGroup
+
+from .actor import Actor
+from .circles import Handling, current_handling
+from .errors import Refused
+from .lane import ConcurrentLane
+from .letter import DeadLetter, Enquiry, Letter, Outcome
+from .message import Message, Request, seal
+
+if TYPE_CHECKING:
+    from .cell import Cell
+
+V = TypeVar("V")
+Args = TypeVarTuple("Args")
+
+log = logging.getLogger("actorq.actors")
+
+LETTERS_IN_A_ROW = 64
+"""How many letters a handler that never waits may take before the loop's other tasks get a turn."""
+
+
+class TakeState(Request[None]):
+    """From the cell to itself: call `state()` between two handlers."""
+
+
+class Notice(Message):
+    """From the cell to itself: one of the actor's own messages is a dead letter."""
+
+    dead: Any
+
+
+class Leave(Message):
+    """From the cell to itself: end this life in order, between two handlers."""
+
+    life: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Crash:
+    """What ended a life."""
+
+    error: Exception
+    doing: str
+    """Where it happened: "__init__", "on_start", a handler's name, …"""
+    message: Message | None
+
+    def describe(self) -> str:
+        at_hand = f" over {type(self.message).__name__}" if self.message is not None else ""
+        return f"crashed in {self.doing}{at_hand}: {type(self.error).__name__}: {self.error}"
+
+
+class Own:
+    """The way back of a letter that a cell sends itself."""
+
+    def settle(self, letter: Letter, outcome: Outcome, answer: Any = None) -> None:
+        if isinstance(letter, Enquiry):
+            letter.outcome = outcome
+            letter.event.set()
+
+
+OWN = Own()
+
+
+class Life:
+    """Led in tasks of its own, which all end with it. `halt` ends it in order, `kill` at once."""
+
+    def __init__(self, cell: Cell) -> None:
+        self.cell = cell
+        self.clock = cell.clock
+        self.actor: Actor | None = None
+        """Set when `on_start` and `load_state` have returned."""
+        self.crash: Crash | None = None
+        self.told_to_end = False
+        self.doing = "__init__"
+        self.up, self.down = self.clock.event(), self.clock.event()
+        self._handling = cell.handling
+        # Shielded: it ends in order also when what the run is embedded in is cancelled.
+        self._scope = anyio.CancelScope(shield=True)
+        self._serving, self._looping = anyio.CancelScope(), anyio.CancelScope()
+        self._tasks: TaskGroup | None = None
+
+    async def lead(self) -> None:
+        """From beginning to end; a crash is noted, and told to the cell."""
+        try:
+            with self._scope:
+                async with anyio.create_task_group() as self._tasks:
+                    try:
+                        await self._main()
+                    finally:
+                        self.kill()
+                        with anyio.CancelScope(shield=True):
+                            await self.clock.join(self.cell.name)
+        finally:
+            self.actor = self._tasks = None
+            self.up.set()
+            self.down.set()
+            self.cell.life_ended(self)
+
+    async def _main(self) -> None:
+        try:
+            actor = self._make_actor()
+            await self._start(actor)
+            self.up.set()
+            with self._serving:
+                await self._serve(actor)
+            self.doing = "on_stop"
+            self._handling.letter = None
+            self.cell.serial.drop_at_hand("stopped while handling it")
+            await actor.on_stop()
+        except Exception as error:
+            at_hand = self.cell.serial.at_hand
+            self._note_crash(error, self.doing, at_hand[0].message if at_hand else None)
+
+    def _make_actor(self) -> Actor:
+        spec = self.cell.spec
+        actor = spec.cls.__new__(spec.cls)
+        actor._cell = self.cell
+        for name, value in (*self.cell.ports.items(), *spec.tables.items()):
+            setattr(actor, name, value)
+        actor.__init__()  # type: ignore[misc]
+        return actor
+
+    async def _start(self, actor: Actor) -> None:
+        self.doing = "on_start"
+        current_handling.set(self._handling)
+        self._handling.starting = True
+        try:
+            await actor.on_start()
+        finally:
+            self._handling.starting = False
+        if self.cell.snapshot is not None:
+            self.doing = "load_state"
+            actor.load_state(self.cell.snapshot)
+        self.actor = actor
+        for lane in self.cell.concurrent:
+            lane.open(self._begin_concurrent)
+        self.cell.life_began(self)
+
+    # The actor's tasks.
+
+    def begin_run(self) -> None:
+        """Start the actor's own loop, if it has one."""
+        if self.actor is not None and type(self.actor).run is not Actor.run:
+            self.start_soon(self._run, self.actor)
+
+    async def _run(self, actor: Actor) -> None:
+        with self._looping:
+            await actor.run()
+            if self.cell.spec.restart == "always":
+                self.cell.put_own(Leave(self))
+
+    def stop_run(self) -> None:
+        """Cancel the actor's own loop; handlers go on, and those that wait are let go."""
+        self.clock.cancel(self._looping, self.cell.name)
+        if self.actor is not None:
+            self.actor.on_drain()
+
+    def start_soon(self, function: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> None:
+        """Start a task of the actor's; it takes turns, and ends with this life."""
+        if self._tasks is not None:
+            self.clock.spawn(self._tasks, self.cell.name, self._guarded, function, args)
+
+    async def _guarded(
+        self, function: Callable[..., Coroutine[Any, Any, Any]], args: tuple[Any, ...]
+    ) -> None:
+        current_handling.set(None)  # it keeps no message waiting, whatever handler started it
+        try:
+            await function(*args)
+        except Exception as error:
+            doing = "run" if function == self._run else getattr(function, "__name__", "a task")
+            self._note_crash(error, doing, None)
+
+    async def in_thread(self, function: Callable[[Unpack[Args]], V], *args: *Args) -> V:
+        """Run `function` in a thread. Cancelled, the thread is left behind, and named."""
+        begun = False
+
+        def call() -> V:
+            nonlocal begun
+            begun = True
+            return function(*args)
+
+        try:
+            return await self.clock.in_thread(call)
+        except anyio.get_cancelled_exc_class():
+            if begun:
+                name = getattr(function, "__qualname__", repr(function))
+                log.warning("%s leaves a thread behind, in %s", self.cell.name, name)
+            raise
+
+    # Handling.
+
+    def _methods(self, actor: Actor) -> dict[type[Message], Callable[[Any], Awaitable[Any]]]:
+        methods: dict[type[Message], Callable[[Any], Awaitable[Any]]] = {
+            TakeState: self._take_state,
+            Notice: self._notice,
+            Leave: self._leave,
+        }
+        for message, handler in self.cell.definition.handlers.items():
+            method = getattr(actor, handler.method)
+            methods[message] = partial(self.in_thread, method) if handler.thread else method
+        return methods
+
+    async def _serve(self, actor: Actor) -> None:
+        """Handle the serial lane's letters one at a time, for ever."""
+        lane, methods = self.cell.serial, self._methods(actor)
+        queue, at_hand, handling = lane.queue, lane.at_hand, self._handling
+        patience = 1 if self.clock.deterministic else LETTERS_IN_A_ROW
+        in_a_row = 0
+        while True:
+            if not queue:
+                self.cell.note_idle()
+                await lane.wait()
+                in_a_row = 0
+            letter = lane.take()
+            message = letter.message
+            at_hand.append(letter)
+            handling.letter = letter
+            outcome = Outcome.HANDLED
+            try:
+                answer = await methods[type(message)](message)
+            except Refused as refusal:
+                outcome, answer = Outcome.REFUSED, refusal.reason
+            except Exception:
+                self.doing = self._handler_name(message)
+                raise
+            if letter.wants_reply and outcome is Outcome.HANDLED and letter.origin is not OWN:
+                self._check_answer(letter, answer)
+            at_hand.clear()
+            handling.letter = None
+            self.cell.settle(letter, outcome, answer)
+            in_a_row += 1
+            if in_a_row >= patience:
+                in_a_row = 0
+                await self.clock.pass_turn()
+
+    def _begin_concurrent(self, lane: ConcurrentLane, letter: Letter) -> None:
+        assert self._tasks is not None
+        self.clock.spawn(self._tasks, self.cell.name, self._handle_beside, lane, letter)
+
+    async def _handle_beside(self, lane: ConcurrentLane, letter: Letter) -> None:
+        handling = Handling(lane)
+        handling.letter = letter
+        current_handling.set(handling)
+        if lane.capacity == 1:
+            lane.handling = handling
+        name = self._handler_name(letter.message)
+        outcome = Outcome.HANDLED
+        try:
+            try:
+                answer = await getattr(self.actor, name)(letter.message)
+            except Refused as refusal:
+                outcome, answer = Outcome.REFUSED, refusal.reason
+            if letter.wants_reply and outcome is Outcome.HANDLED:
+                self._check_answer(letter, answer)
+        except Exception as error:
+            self._note_crash(error, name, letter.message)
+            return
+        lane.at_hand.remove(letter)
+        self.cell.settle(letter, outcome, answer)
+        lane.hand_out()
+        self.cell.note_idle()
+
+    def _check_answer(self, letter: Letter, answer: Any) -> None:
+        expected = self.cell.replies[type(letter.message)]
+        if isinstance(answer, Message) and (not isinstance(expected, type) or isinstance(answer, expected)):
+            seal(answer)
+        elif answer is not None or expected is not type(None):
+            raise TypeError(
+                f"{self._handler_name(letter.message)} answered {answer!r}; "
+                f"{type(letter.message).__name__} asks for {getattr(expected, '__name__', expected)}"
+            )
+
+    def _handler_name(self, message: Message) -> str:
+        handler = self.cell.definition.handlers.get(type(message))
+        if handler is not None:
+            return handler.method
+        return "state" if type(message) is TakeState else "on_undelivered"
+
+    async def _take_state(self, _: TakeState) -> None:
+        assert self.actor is not None
+        self.cell.snapshot = self.actor.state()
+
+    async def _notice(self, notice: Notice) -> None:
+        assert self.actor is not None
+        dead: DeadLetter = notice.dead
+        await self.actor.on_undelivered(dead)
+
+    async def _leave(self, leave: Leave) -> None:
+        if leave.life is self:
+            self._serving.cancel()
+            await self.clock.pass_turn()
+
+    # The end.
+
+    def _note_crash(self, error: Exception, doing: str, message: Message | None) -> None:
+        if self.crash is None:
+            self.crash = Crash(error, doing, message)
+        self.kill()
+
+    async def halt(self) -> None:
+        """End in order: the loop, the handler at hand, `on_stop`. Cancelled, it ends without."""
+        self.told_to_end = True
+        try:
+            if self.actor is None:  # not started, or at its end already
+                self.kill()
+            self.clock.cancel(self._looping, self.cell.name)
+            self.clock.cancel(self._serving, self.cell.name)
+            await self.down.wait()
+        finally:
+            self.kill()
+
+    def kill(self) -> None:
+        """End at once; what is at hand is in doubt."""
+        for lane in self.cell.concurrent:
+            lane.close()
+        self.clock.cancel(self._scope, self.cell.name)
