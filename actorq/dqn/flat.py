@@ -111,9 +111,7 @@ def _refuse_state_outside(named: dict[str, nn.Parameter], module: nn.Module) -> 
 
 def _is_view(tensor: Tensor, base: Tensor, start: int, shape: torch.Size) -> bool:
     return (
-        tensor.dtype == base.dtype
-        and tensor.device == base.device
-        and tensor.shape == shape
+        tensor.shape == shape
         and tensor.is_contiguous()
         and tensor.data_ptr() == base.data_ptr() + start * base.element_size()
     )
