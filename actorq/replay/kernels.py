@@ -85,11 +85,15 @@ def update(
     for i in range(ids.size):
         if not 0.0 <= priorities[i] <= LARGEST_PRIORITY or not 0 <= ids[i] < stop:
             return -1
+    first_leaf = first % capacity
     leaves = np.empty(ids.size, np.int64)
     alive = 0
     for i in range(ids.size):
-        if ids[i] >= first:
-            leaf = ids[i] % capacity
+        age = ids[i] - first
+        if age >= 0:
+            leaf = first_leaf + age
+            if leaf >= capacity:
+                leaf -= capacity
             tree[leaf] = (priorities[i] + epsilon) ** alpha
             leaves[alive] = leaf
             alive += 1

@@ -18,9 +18,9 @@ class RateLimiter:
 
         error = samples_per_insert * (I - min_size) - S
 
-    A sample of B may happen once I >= min_size if it leaves the error at -error_buffer or more; an insert of
-    N if it leaves the error at error_buffer or less, or I + N at min_size or less. So the error stays within
-    the buffer once sampling has begun, and S/I tends to samples_per_insert.
+    A sample of B may happen once I >= min_size if it leaves the error at -error_buffer or more; an insert if
+    it leaves the error at error_buffer or less. So the error stays within the buffer once sampling has begun,
+    and S/I tends to samples_per_insert.
 
     Requests larger than the buffer are refused with `ValueError`, since they could wait for ever: as long as
     N * samples_per_insert and B are at most error_buffer, always at least one side may go on.
@@ -52,7 +52,7 @@ class RateLimiter:
         """Whether ``count`` transitions may be inserted now. Raises `ValueError` if they might never be."""
         if count * self.samples_per_insert > self.error_buffer:
             raise ValueError(self._too_large(f"an insert of {count}", count * self.samples_per_insert))
-        return self._inserted + count <= self.min_size or self._error(count) <= self.error_buffer
+        return self._error(count) <= self.error_buffer
 
     def can_sample(self, count: int) -> bool:
         """Whether ``count`` transitions may be sampled now. Raises `ValueError` if they might never be."""

@@ -125,7 +125,7 @@ def gather(replay: Replay) -> float:
     """Time of numpy's gather of as many stacks, s_t and s_{t+n}, over that of `Replay.sample`."""
     rng = np.random.default_rng(0)
     frames = rng.integers(0, 255, (20_000, *ATARI), np.uint8)
-    rows = [rng.integers(0, 20_000 - 8, (BATCH, 1)) + np.arange(4) for _ in range(8)]
+    rows = [rng.integers(0, 20_000 - 8, (BATCH, 1)) + np.arange(4) for _ in range(64)]
     turn = 0
 
     def numpys() -> object:
