@@ -19,9 +19,9 @@ from actorq.topology import Plan, Source, check
 from actorq.topology.write import to_toml
 
 from . import checkpoint
-from .folder import RunFolder, write_whole
+from .folder import RunFolder, RunFolderError, write_whole
 from .metrics import Metrics
-from .recorder import Progress, Recorder
+from .recorder import Progress, Recorder, Row
 from .refs import OutsideGroup, OutsideRef
 from .report import write_report
 from .summary import Summary, summarize, write_summary
@@ -69,6 +69,7 @@ class Run:
         )
         self._stopped_by = ""
         self._keep_checkpoint = True
+        self._newest_row: Row = {}
         self._failure: RunFailed | None = None
         self._failure_seen = False
         self._ended = anyio.Event()
@@ -99,6 +100,10 @@ class Run:
     def statistics(self) -> SystemStatistics | None:
         """The actors' newest readings, at most one interval of the metrics old."""
         return self._engine.statistics
+
+    def newest_row(self) -> Row:
+        """The newest row of the metrics, empty before the first; not to be changed."""
+        return self._newest_row
 
     async def wait(self) -> Summary:
         """Return the summary when the run has ended and all is written. Raises RunFailed if it failed.
@@ -131,7 +136,9 @@ class Run:
             await self._engine.start()
         except BaseException as error:
             with anyio.CancelScope(shield=True):
-                self._note_failure(error)
+                if isinstance(error, Exception):
+                    self._note_failure(error)
+                self._stopped_by = self._stopped_by or "interrupt"
                 await self._finish()
             if self._failure is not None:
                 raise self._failure from self._failure.__cause__
@@ -156,27 +163,36 @@ class Run:
                 beside.cancel_scope.cancel()
             await self._finish()
 
-    def _note_failure(self, error: BaseException) -> None:
-        if isinstance(error, ActorFailed):
+    def _note_failure(self, error: Exception) -> None:
+        if self._failure is not None:
+            return  # what came of it, not why
+        if isinstance(error, ActorFailed):  # its crash has been logged, with its traceback
             self._failure = RunFailed(str(error))
             self._failure.__cause__ = error.__cause__
-            self._stopped_by = "failure"
-        elif isinstance(error, Exception):
+        else:
             self._failure = RunFailed(f"the run itself failed: {type(error).__name__}: {error}")
             self._failure.__cause__ = error
-            self._stopped_by = "failure"
+            log.error("the run itself failed", exc_info=error)
 
     async def _finish(self) -> None:
-        await self._engine.close()
-        await anyio.to_thread.run_sync(self._write_end)
-        self._ended.set()
+        """Close and write all; whatever goes wrong in it, those who wait are told."""
+        try:
+            await self._engine.close()
+            await anyio.to_thread.run_sync(self._write_end)
+        except Exception as error:
+            self._note_failure(error)
+        finally:
+            self._ended.set()
 
     def _write_end(self) -> None:
-        self._metrics.write(self._recorder.row())
+        self._write_row(self._recorder.row())
         self._metrics.close()
         states = self._engine.final_states
         if self._keep_checkpoint and states:
-            self._save(states)
+            try:
+                self._save(states)
+            except (OSError, checkpoint.CheckpointError) as error:  # the summary is written all the same
+                self._note_failure(error)
         topology, statistics = self.plan.topology, self._engine.statistics
         reason = self._recorder.stopped_by or self._stopped_by or "finished"
         if self._failure is not None:
@@ -217,7 +233,8 @@ class Run:
         if not self.plan.topology.deterministic:
             self._write_row(self._recorder.row())
 
-    def _write_row(self, row: dict[str, float]) -> None:
+    def _write_row(self, row: Row) -> None:
+        self._newest_row = row
         self._metrics.write(row)
 
     def _elapsed(self) -> float:
@@ -246,13 +263,28 @@ async def open_run(
     actor's error as its cause, if an actor crashes past its limits. Leaving the block stops the run.
     Cancelled, the run is stopped in order: within two seconds, beyond writing what must be written.
     """
-    run = _prepare(source, overrides, transport, backend, out, resume, started)
+    run = prepare(
+        source,
+        overrides=overrides,
+        transport=transport,
+        backend=backend,
+        out=out,
+        resume=resume,
+        started=started,
+    )
+    async with going(run):
+        yield run
+
+
+@asynccontextmanager
+async def going(run: Run) -> AsyncIterator[None]:
+    """Start what `prepare` made; leaving the block stops it. Raises, and is cancelled, as `open_run`."""
     await run.start()
     error: Exception | None = None
     async with anyio.create_task_group() as tasks:
         run.watch(tasks)
         try:
-            yield run
+            yield
         except Exception as raised:  # kept out of the task group, which would wrap it in an ExceptionGroup
             error = raised
         finally:
@@ -264,15 +296,22 @@ async def open_run(
     run.raise_unseen_failure()
 
 
-def _prepare(
-    source: Source | None,
-    overrides: Sequence[str],
-    transport: str | None,
-    backend: Backend | None,
-    out: str | Path | None,
-    resume: str | Path | None,
-    started: float | None,
+def prepare(
+    source: Source | None = None,
+    *,
+    overrides: Sequence[str] = (),
+    transport: str | None = None,
+    backend: Backend | None = None,
+    out: str | Path | None = None,
+    resume: str | Path | None = None,
+    started: float | None = None,
 ) -> Run:
+    """Check all that `open_run` takes and make the run's folder, but start nothing.
+
+    What is wrong with the arguments is raised here (TopologyError, RunFolderError, CheckpointError), and what
+    goes wrong in the run only later.
+    """
+    states, recorded = None, None
     if resume is not None:
         if source is not None or out is not None:
             raise ValueError("a resumed run has its topology and its folder already")
@@ -282,15 +321,19 @@ def _prepare(
         if path is None:
             raise checkpoint.CheckpointError(f"{folder.path}: there is no whole checkpoint to go on from")
         states, meta = checkpoint.load(path)
-        return Run(plan, folder, backend=backend, states=states, recorded=meta["recorder"], started=started)
-    if source is None:
+        recorded = meta["recorder"]
+    elif source is not None:
+        plan = check(source, overrides, transport=transport)
+        name = plan.topology.name
+        folder = RunFolder.at(Path(out)) if out is not None else RunFolder.create(Path("runs"), name)
+    else:
         raise ValueError("open_run needs a topology, or a run to resume")
-    plan = check(source, overrides, transport=transport)
-    folder = (
-        RunFolder.at(Path(out)) if out is not None else RunFolder.create(Path("runs"), plan.topology.name)
-    )
-    write_whole(folder.topology, to_toml(plan.topology).encode())
-    return Run(plan, folder, backend=backend, started=started)
+    try:
+        if resume is None or overrides:
+            write_whole(folder.topology, to_toml(plan.topology).encode())
+        return Run(plan, folder, backend=backend, states=states, recorded=recorded, started=started)
+    except OSError as error:
+        raise RunFolderError(f"{folder.path}: can't be written: {error.strerror}") from error
 
 
 def run(source: Source | None = None, **options: Any) -> Summary:

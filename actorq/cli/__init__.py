@@ -1,0 +1,7 @@
+"""The commands: `actorq run`, `check`, `graph`, `schema`, `roles`, `eval`."""
+
+from __future__ import annotations
+
+from .main import main
+
+__all__ = ["main"]

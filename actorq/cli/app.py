@@ -1,0 +1,169 @@
+"""What can be typed: the commands, their arguments and their help.
+
+What a command needs is imported when it runs, so that `actorq --help` answers at once.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from actorq import __version__
+
+from .main import WrongUsage
+
+EXIT_STATUS = (
+    "Exit status: 0 it ended as declared; 1 it failed; 2 the arguments, the file or the folder are wrong; "
+    "130 interrupted (143 by SIGTERM), after a clean stop and a checkpoint. A second Ctrl-C skips the "
+    "checkpoint, a third ends the process at once."
+)
+
+app = typer.Typer(
+    help="Parallel deep Q-learning built from actors. One topology file says who takes part.",
+    epilog="Begin with: actorq run hierarchical",
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+File = Annotated[str, typer.Argument(metavar="FILE", help="A topology file, or a recipe's name.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Set a key of the file, such as agent.n_step=5."),
+]
+Transport = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Put all nodes on this installed transport.")
+]
+
+
+class Backend(StrEnum):
+    """The event loops that actors can run on."""
+
+    asyncio = "asyncio"
+    trio = "trio"
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"actorq {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _actorq(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit."),
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command(epilog=EXIT_STATUS)
+def run(
+    file: Annotated[
+        str | None, typer.Argument(metavar="FILE", help="A topology file, or a recipe's name.")
+    ] = None,
+    overrides: Overrides = None,
+    transport: Transport = None,
+    backend: Annotated[Backend | None, typer.Option(help="The event loop, whatever the file says.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="The run's folder, instead of runs/<name>-<n>."),
+    ] = None,
+    resume: Annotated[
+        Path | None,
+        typer.Option(metavar="RUN", help="Go on from the last checkpoint in this run's folder."),
+    ] = None,
+    json: Annotated[
+        bool, typer.Option("--json", help="Print the summary, one JSON object, on standard output.")
+    ] = False,
+) -> None:
+    """Train: run a topology until it ends as it declares."""
+    if (file is None) == (resume is None):
+        raise WrongUsage("give a topology file or a recipe's name, or else --resume RUN")
+    if resume is not None and out is not None:
+        raise WrongUsage("--out: a run that is resumed stays in its own folder")
+
+    from .running import Order, run_topology
+
+    order = Order(
+        source=file,
+        overrides=tuple(overrides or ()),
+        transport=transport,
+        backend=backend.value if backend is not None else None,
+        out=out,
+        resume=resume,
+        json=json,
+    )
+    raise typer.Exit(run_topology(order))
+
+
+@app.command()
+def check(file: File, overrides: Overrides = None, transport: Transport = None) -> None:
+    """Say whether a topology is right; list every fault if not. Starts nothing."""
+    from actorq.topology import check as check_topology
+
+    from .words import counted
+
+    plan = check_topology(file, overrides or (), transport=transport)
+    actors, nodes = len(plan.specs), len(plan.nodes)
+    typer.echo(f"{file} is right: {counted(actors, 'actor')} on {counted(nodes, 'node')}")
+
+
+@app.command()
+def graph(
+    file: File,
+    overrides: Overrides = None,
+    transport: Transport = None,
+    mermaid: Annotated[bool, typer.Option("--mermaid", help="As a Mermaid flowchart.")] = False,
+) -> None:
+    """Draw a topology: which actors there are, where each runs, who talks to whom."""
+    from actorq.topology import check as check_topology
+    from actorq.topology import draw, to_mermaid
+
+    plan = check_topology(file, overrides or (), transport=transport)
+    typer.echo((to_mermaid if mermaid else draw)(plan), nl=False)
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of topology files, for editors to complete and check them with."""
+    from json import dumps
+
+    from actorq.topology import json_schema
+
+    typer.echo(dumps(json_schema(), indent=2))
+
+
+@app.command()
+def roles() -> None:
+    """List the installed roles: what each does, handles, and is wired to."""
+    from actorq.topology import list_roles
+
+    for role in list_roles():
+        typer.echo(f"{role.name}  ({role.path})\n  {role.summary}")
+        for title, words in (("handles", role.handles), ("ports", role.ports), ("tables", role.tables)):
+            if words:
+                typer.echo(f"  {title + ':':9}{', '.join(words)}")
+        typer.echo()
+
+
+@app.command("eval")
+def evaluate(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.")],
+    episodes: Annotated[int, typer.Option(min=1, help="Episodes to play.")] = 20,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed plays the same episodes.")] = 0,
+    video: Annotated[Path | None, typer.Option(metavar="FILE.mp4", help="Film the first episodes.")] = None,
+    gif: Annotated[Path | None, typer.Option(metavar="FILE.gif", help="The same as a GIF.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Play what a run has learned, greedily, from its last checkpoint."""
+    from .evaluating import evaluate_run
+
+    evaluate_run(run, episodes=episodes, seed=seed, video=video, gif=gif, json=json)

@@ -1,0 +1,96 @@
+"""Where log lines go: standard error for people, run.log for later. Only the command configures logging."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from logging.handlers import MemoryHandler
+from pathlib import Path
+
+import anyio
+import structlog
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+PROGRESS = "actorq.progress"
+"""The logger of progress lines, which a live view makes superfluous on a terminal."""
+
+_EARLY_RECORDS = 1000
+
+
+class Logs:
+    """Takes the records of all loggers, from INFO on, and Python's warnings.
+
+    They go to standard error at once, and to a file as soon as `keep_in` has named one.
+    """
+
+    def __init__(self, *, colors: bool, progress_lines: bool) -> None:
+        self._to_people = _ToStandardError()
+        self._to_people.setFormatter(_formatter("%H:%M:%S", colors))
+        if not progress_lines:
+            self._to_people.addFilter(lambda record: record.name != PROGRESS)
+        self._to_file = MemoryHandler(_EARLY_RECORDS, flushLevel=logging.CRITICAL + 1)
+        self._root = logging.getLogger()
+        self._root.setLevel(logging.INFO)
+        self._root.addHandler(self._to_people)
+        self._root.addHandler(self._to_file)
+        logging.captureWarnings(True)
+        structlog.configure(  # for actors that log with structlog: by the same way
+            processors=[*_SHARED, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+            logger_factory=structlog.stdlib.LoggerFactory(),
+            wrapper_class=structlog.stdlib.BoundLogger,
+        )
+
+    def keep_in(self, path: Path) -> None:
+        """Append to a file, what came before included. Raises OSError."""
+        file = logging.FileHandler(path, encoding="utf-8")
+        file.setFormatter(_formatter("%Y-%m-%dT%H:%M:%S.%fZ", colors=False, utc=True))
+        self._to_file.setTarget(file)
+        self._to_file.flush()
+        self._root.removeHandler(self._to_file)
+        self._root.addHandler(file)
+
+
+class _ToStandardError(logging.Handler):
+    """Looks `sys.stderr` up each time: a live view puts itself there, to keep its place below the lines."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            print(self.format(record), file=sys.stderr, flush=True)
+        except BrokenPipeError:
+            pass  # nobody reads any more; the run goes on, and run.log has it
+        except Exception:
+            self.handleError(record)
+
+
+def _formatter(time: str, colors: bool, utc: bool = False) -> logging.Formatter:
+    console = structlog.dev.ConsoleRenderer(
+        colors=colors, pad_event_to=0, exception_formatter=structlog.dev.plain_traceback
+    )
+    return structlog.stdlib.ProcessorFormatter(
+        processors=[
+            structlog.processors.TimeStamper(fmt=time, utc=utc),
+            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+            console,
+        ],
+        foreign_pre_chain=_SHARED,
+    )
+
+
+def _add_actor(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
+    """Who logs: tasks carry the names of their actors. The actors' own machinery says it in words."""
+    record = event.get("_record")
+    name = record.name if record is not None else ""
+    if not name.startswith(("actorq.actors", "actorq.run", PROGRESS)):
+        try:
+            event["actor"] = anyio.get_current_task().name
+        except Exception:  # no event loop in this thread
+            return event
+    return event
+
+
+_SHARED: list[Processor] = [
+    structlog.contextvars.merge_contextvars,
+    structlog.stdlib.add_log_level,
+    structlog.stdlib.ExtraAdder(),
+    _add_actor,
+]

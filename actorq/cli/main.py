@@ -1,0 +1,55 @@
+"""From the shell and back: one command, and how it ends as an exit status."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+DONE, FAILED, WRONG = 0, 1, 2
+INTERRUPTED, BROKEN_PIPE = 130, 141
+
+
+class WrongUsage(ValueError):
+    """Arguments that are right by themselves, but not together."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command that `arguments` (by default the process's own) name; returns its exit status.
+
+    A mistake in the arguments, a file or a folder is told in sentences on standard error: status 2. An error
+    that leaves this function is a bug; Python shows its traceback and exits with 1.
+    """
+    from .app import app
+
+    try:
+        app(arguments, prog_name="actorq")
+    except SystemExit as end:
+        status = end.code if isinstance(end.code, int) else DONE
+    except KeyboardInterrupt:
+        status = INTERRUPTED
+    except BrokenPipeError:
+        status = BROKEN_PIPE
+    except Exception as error:
+        if not _is_users(error):
+            raise
+        print(f"actorq: {error}", file=sys.stderr)
+        status = WRONG
+    return _flushed(status)
+
+
+def _is_users(error: Exception) -> bool:
+    """Whether it is about what the user gave; all of these say what, where, and what would be right."""
+    from actorq.actors.errors import ActorqError
+
+    return isinstance(error, WrongUsage) or (isinstance(error, ActorqError) and isinstance(error, ValueError))
+
+
+def _flushed(status: int) -> int:
+    """Write what is left while a closed pipe (`| head`) can still be met without a traceback."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
+    return status

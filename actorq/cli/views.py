@@ -1,0 +1,79 @@
+"""How a run is shown while it goes on: a live view on a terminal, log lines elsewhere."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from types import TracebackType
+from typing import Protocol, Self
+
+from actorq.run.recorder import Progress
+from actorq.run.run import Run
+
+from .logs import PROGRESS
+from .words import duration, figure, rate
+
+LINE_EVERY_SECONDS = 5.0
+
+log = logging.getLogger(PROGRESS)
+
+
+class View(Protocol):
+    """What shows a run; a context that it ends with."""
+
+    async def follow(self) -> None:
+        """Show the run's progress until it ends. Cancelled, the view stays as it is."""
+
+    def say(self, words: str) -> None:
+        """Tell something that doesn't belong into the log."""
+
+    def close(self) -> None: ...
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+def make_view(run: Run, on_terminal: bool) -> View:
+    """The view that suits standard error."""
+    return Lines(run)
+
+
+class Lines:
+    """A line of progress every few seconds, through the log."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+
+    async def follow(self) -> None:
+        async for progress in self._run.progress(LINE_EVERY_SECONDS):
+            log.info(in_words(progress))
+
+    def say(self, words: str) -> None:
+        print(words, file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        pass
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def in_words(progress: Progress) -> str:
+    """One line: elapsed time, counts with their rates, the readings that tell most."""
+    words = [duration(progress.wall_seconds)]
+    for name, what in (("env_steps", "env steps"), ("updates", "updates")):
+        if name in progress.counts:
+            words.append(f"{what} {progress.counts[name]:,} ({rate(progress.rates.get(name, 0.0))})")
+    for name, what in (("episode_return", "return"), ("loss", "loss")):
+        if name in progress.gauges:
+            words.append(f"{what} {figure(progress.gauges[name])}")
+    if progress.evaluation is not None:
+        evaluation = progress.evaluation
+        words.append(f"evaluation {evaluation.return_mean:.1f} ± {evaluation.return_std:.1f}")
+    return "  ".join(words)

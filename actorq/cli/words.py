@@ -1,0 +1,35 @@
+"""Figures as people read them."""
+
+from __future__ import annotations
+
+
+def counted(count: int, what: str) -> str:
+    """Such as "1 actor" or "1,200 actors"."""
+    return f"1 {what}" if count == 1 else f"{count:,} {what}s"
+
+
+def duration(seconds: float) -> str:
+    """Such as "9.4 s", "2 min 05 s" or "3 h 12 min"."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02} s"
+    return f"{minutes // 60} h {minutes % 60:02} min"
+
+
+def rate(per_second: float) -> str:
+    """Such as "4,050/s" or "2.5/s"."""
+    return f"{per_second:,.0f}/s" if per_second >= 100 else f"{per_second:.1f}/s"
+
+
+def figure(value: float) -> str:
+    """A reading of any size in a few characters: "18,417", "107.2", "0.77", "3.1e-05"."""
+    size = abs(value)
+    if size >= 1000:
+        return f"{value:,.0f}"
+    if size >= 10:
+        return f"{value:.1f}"
+    if size >= 0.01 or size == 0:
+        return f"{value:.2f}"
+    return f"{value:.1e}"
