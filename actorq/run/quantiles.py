@@ -37,9 +37,12 @@ class Histogram:
     def add(self, value: float) -> None:
         """Observe one value; what is negative or infinite counts as 0, a fraction is cut off."""
         whole = int(value) if 0 < value < math.inf else 0
-        self._largest = max(self._largest, whole)
-        shift = max(whole.bit_length() - EXACT_BITS, 0)
-        cell = whole >> shift << shift
+        if whole > self._largest:
+            self._largest = whole
+        cell = whole
+        if whole >> EXACT_BITS:
+            shift = whole.bit_length() - EXACT_BITS
+            cell = whole >> shift << shift
         self._cells[cell] = self._cells.get(cell, 0) + 1
 
     def quantiles(self) -> Quantiles | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -61,7 +60,7 @@ class _Interval:
 class Recorder:
     """Takes actors' reports (it is a `Reports`), tells when the run shall end, and makes rows of metrics.
 
-    `count` and `gauge` belong to the run's event loop and take less than a microsecond or two; `progress`
+    `count` and `gauge` belong to the run's event loop and take about a microsecond; `progress`
     may be called from any thread.
     """
 
@@ -80,7 +79,7 @@ class Recorder:
         count that takes the sum of all counts past a multiple of ROW_EVERY_COUNTS; in any other run nobody
         calls it, and `row` is for the caller to call by time.
         """
-        self.counts: Counter[str] = Counter()
+        self.counts: dict[str, int] = {}
         """Sums over all actors, by name."""
         self.solved = False
         self.stopped_by: str | None = None
@@ -91,7 +90,7 @@ class Recorder:
         self._on_row = on_row if deterministic else None
         self._limits = {name: limit for name in LIMITED if (limit := getattr(stop, name)) is not None}
         self._stop_when_solved = stop.solved is not None
-        self._by_actor: Counter[tuple[str, str]] = Counter()
+        self._by_actor: dict[tuple[str, str], int] = {}
         self._gauges: dict[str, dict[str, _Interval]] = {}
         self._last: dict[str, float] = {}
         self._means: dict[str, float] = {}
@@ -111,8 +110,9 @@ class Recorder:
 
     def count(self, actor: str, name: str, amount: int) -> None:
         amount = int(amount)
-        self._by_actor[actor, name] += amount
-        self.counts[name] = total = self.counts[name] + amount
+        key = (actor, name)
+        self._by_actor[key] = self._by_actor.get(key, 0) + amount
+        self.counts[name] = total = self.counts.get(name, 0) + amount
         if self._on_row is not None:
             self._counts_in_all += amount
             if self._counts_in_all >= self._next_row:
@@ -146,7 +146,7 @@ class Recorder:
 
     def count_of(self, actor: str, name: str) -> int:
         """One actor's share of `counts[name]`."""
-        return self._by_actor[actor, name]
+        return self._by_actor.get((actor, name), 0)
 
     def last(self, name: str) -> float | None:
         """The latest reading of that name, whichever actor's; None if there was none."""
@@ -224,7 +224,7 @@ class Recorder:
         self._seconds_before = state["wall_seconds"]
         for actor, name, total in state["counts"]:
             self._by_actor[actor, name] = total
-            self.counts[name] += total
+            self.counts[name] = self.counts.get(name, 0) + total
         self._last = dict(state["last"])
         self.solved = state["solved"]
         self.staleness.load_state(state["staleness"])

@@ -10,7 +10,7 @@ from actorq.actors.statistics import SystemStatistics
 
 from .folder import RunFolderError, write_whole
 from .quantiles import Quantiles
-from .recorder import Recorder
+from .recorder import LIMITED, Recorder
 
 
 class ActorSummary(msgspec.Struct, frozen=True):
@@ -54,7 +54,7 @@ def summarize(
     name: str, seed: int, stopped_by: str, recorder: Recorder, statistics: SystemStatistics
 ) -> Summary:
     """The summary of a run that has ended."""
-    counts = recorder.counts
+    env_steps, updates, episodes = (recorder.counts.get(name, 0) for name in LIMITED)
     seconds = recorder.wall_seconds
     evaluation = recorder.evaluation
     return Summary(
@@ -62,12 +62,12 @@ def summarize(
         seed=seed,
         stopped_by=stopped_by,
         solved=recorder.solved,
-        env_steps=counts["env_steps"],
-        updates=counts["updates"],
-        episodes=counts["episodes"],
+        env_steps=env_steps,
+        updates=updates,
+        episodes=episodes,
         wall_seconds=seconds,
-        env_steps_per_second=counts["env_steps"] / seconds if seconds else 0.0,
-        updates_per_second=counts["updates"] / seconds if seconds else 0.0,
+        env_steps_per_second=env_steps / seconds if seconds else 0.0,
+        updates_per_second=updates / seconds if seconds else 0.0,
         evaluation_return_mean=evaluation.return_mean if evaluation else None,
         evaluation_return_std=evaluation.return_std if evaluation else None,
         evaluation_episodes=evaluation.episodes if evaluation else 0,
