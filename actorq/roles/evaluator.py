@@ -82,8 +82,11 @@ class Evaluator(actors.Actor):
 
     @handles
     async def follow(self, weights: Weights) -> None:
+        version, before = weights.version, self._newest
+        if before is not None and version.incarnation != before.version.incarnation:
+            self._next_updates = version.updates  # another life of the learner counts for itself
         self._newest = weights
-        if weights.version.updates >= self._next_updates:
+        if version.updates >= self._next_updates:
             self._arrived.set()
 
     async def run(self) -> None:
@@ -100,11 +103,12 @@ class Evaluator(actors.Actor):
         returns = await self._play()
         self._keep_if_best(weights, returns)
         self._report(returns)
-        if self._reaches(returns) and self.is_good_enough(weights):
+        good_enough = self.is_good_enough(weights)
+        if good_enough and self._reaches(returns):
             again = await self._play()
             self._report(again)
             if self._reaches(again):
-                self._best, self._best_updates = weights.parameters, weights.version.updates
+                self._keep(weights, again)
                 self.report("solved", 1.0)
                 await self._leave_it_at_that()
 
@@ -122,13 +126,16 @@ class Evaluator(actors.Actor):
         return self._solved_at is not None and bool(returns.mean() >= self._solved_at.mean_return)
 
     def is_good_enough(self, weights: Weights) -> bool:
-        """What else must hold before the second measurement; for subclasses."""
+        """What else must hold to be solved; for subclasses. Asked once in every evaluation."""
         return True
 
     def _keep_if_best(self, weights: Weights, returns: NDArray[np.float64]) -> None:
         if returns.mean() >= self._best_return:
-            self._best, self._best_return = weights.parameters, float(returns.mean())
-            self._best_updates = weights.version.updates
+            self._keep(weights, returns)
+
+    def _keep(self, weights: Weights, returns: NDArray[np.float64]) -> None:
+        self._best, self._best_updates = weights.parameters, weights.version.updates
+        self._best_return = float(returns.mean())
 
     def _report(self, returns: NDArray[np.float64]) -> None:
         self.report("evaluation_return_mean", float(returns.mean()))
