@@ -6,6 +6,8 @@ import logging
 import sys
 from logging.handlers import MemoryHandler
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 import anyio
 import structlog
@@ -20,7 +22,8 @@ _EARLY_RECORDS = 1000
 class Logs:
     """Takes the records of all loggers, from INFO on, and Python's warnings.
 
-    They go to standard error at once, and to a file as soon as `keep_in` has named one.
+    They go to standard error at once, and to a file as soon as `keep_in` has named one. A context: leaving it
+    undoes all but structlog's configuration.
     """
 
     def __init__(self, *, colors: bool, progress_lines: bool) -> None:
@@ -28,26 +31,39 @@ class Logs:
         self._to_people.setFormatter(_formatter("%H:%M:%S", colors))
         if not progress_lines:
             self._to_people.addFilter(lambda record: record.name != PROGRESS)
-        self._to_file = MemoryHandler(_EARLY_RECORDS, flushLevel=logging.CRITICAL + 1)
-        self._root = logging.getLogger()
-        self._root.setLevel(logging.INFO)
-        self._root.addHandler(self._to_people)
-        self._root.addHandler(self._to_file)
-        logging.captureWarnings(True)
-        structlog.configure(  # for actors that log with structlog: by the same way
+        self._early = MemoryHandler(_EARLY_RECORDS, flushLevel=logging.CRITICAL + 1)
+        self._handlers: list[logging.Handler] = [self._to_people, self._early]
+        structlog.configure(  # for actors that log with structlog: the same way
             processors=[*_SHARED, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
             logger_factory=structlog.stdlib.LoggerFactory(),
             wrapper_class=structlog.stdlib.BoundLogger,
         )
 
+    def __enter__(self) -> Self:
+        root = logging.getLogger()
+        root.setLevel(logging.INFO)
+        for handler in self._handlers:
+            root.addHandler(handler)
+        logging.captureWarnings(True)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        logging.captureWarnings(False)
+        for handler in self._handlers:
+            logging.getLogger().removeHandler(handler)
+            handler.close()
+
     def keep_in(self, path: Path) -> None:
-        """Append to a file, what came before included. Raises OSError."""
+        """Append to a file from now on, and to begin with what came before. Raises OSError."""
         file = logging.FileHandler(path, encoding="utf-8")
         file.setFormatter(_formatter("%Y-%m-%dT%H:%M:%S.%fZ", colors=False, utc=True))
-        self._to_file.setTarget(file)
-        self._to_file.flush()
-        self._root.removeHandler(self._to_file)
-        self._root.addHandler(file)
+        logging.getLogger().addHandler(file)
+        self._handlers.append(file)
+        logging.getLogger().removeHandler(self._early)
+        self._early.setTarget(file)
+        self._early.flush()
 
 
 class _ToStandardError(logging.Handler):

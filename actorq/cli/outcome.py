@@ -18,13 +18,13 @@ _ENDS = {
 
 def outcome(summary: Summary, folder: Path) -> str:
     """For people, where `--json` prints the summary itself."""
-    lines = [f"{summary.name}, seed {summary.seed}: {_end(summary)} after {duration(summary.wall_seconds)}"]
+    took = duration(summary.wall_seconds)
+    lines = [f"{summary.name}, seed {summary.seed}: {how_it_ended(summary)} after {took}"]
     if summary.evaluation_return_mean is not None:
-        spread = (
-            f" ± {summary.evaluation_return_std:.1f}" if summary.evaluation_return_std is not None else ""
+        mean, std = summary.evaluation_return_mean, summary.evaluation_return_std or 0.0
+        lines.append(
+            f"  return {mean:.1f} ± {std:.1f} in {counted(summary.evaluation_episodes, 'greedy episode')}"
         )
-        episodes = counted(summary.evaluation_episodes, "episode")
-        lines.append(f"  evaluation   {summary.evaluation_return_mean:.1f}{spread}, mean of {episodes}")
     for count, what, per_second in (
         (summary.env_steps, "environment steps", summary.env_steps_per_second),
         (summary.updates, "updates", summary.updates_per_second),
@@ -37,5 +37,6 @@ def outcome(summary: Summary, folder: Path) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _end(summary: Summary) -> str:
+def how_it_ended(summary: Summary) -> str:
+    """Such as "solved", "interrupted" or "reached env_steps"."""
     return "solved" if summary.solved else _ENDS.get(summary.stopped_by, f"reached {summary.stopped_by}")

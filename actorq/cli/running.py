@@ -11,6 +11,7 @@ from typing import Literal
 import anyio
 import msgspec
 
+from actorq.run.folder import RunFolderError
 from actorq.run.run import Run, RunFailed, going, prepare
 
 from .ending import Ending
@@ -18,7 +19,7 @@ from .logs import Logs
 from .main import DONE, FAILED
 from .outcome import outcome
 from .started import process_started
-from .views import View, make_view
+from .views import View, can_be_live, make_view
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,20 +50,23 @@ def run_topology(order: Order) -> int:
 
 
 async def _run(order: Order, started: float) -> tuple[Run, int]:
-    on_terminal = sys.stderr.isatty()
-    logs = Logs(colors=on_terminal, progress_lines=not on_terminal)
-    run = prepare(
-        order.source,
-        overrides=order.overrides,
-        transport=order.transport,
-        backend=order.backend,
-        out=order.out,
-        resume=order.resume,
-        started=started,
-    )
-    logs.keep_in(run.folder.log)
-    with make_view(run, on_terminal) as view:
-        status = await _to_its_end(run, view)
+    live = can_be_live()
+    with Logs(colors=live, progress_lines=not live) as logs:
+        run = prepare(
+            order.source,
+            overrides=order.overrides,
+            transport=order.transport,
+            backend=order.backend,
+            out=order.out,
+            resume=order.resume,
+            started=started,
+        )
+        try:
+            logs.keep_in(run.folder.log)
+        except OSError as error:
+            raise RunFolderError(f"{run.folder.log}: can't be written: {error.strerror}") from error
+        with make_view(run, live) as view:
+            status = await _to_its_end(run, view)
     return run, status
 
 

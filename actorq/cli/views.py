@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from types import TracebackType
 from typing import Protocol, Self
@@ -27,15 +28,26 @@ class View(Protocol):
     def say(self, words: str) -> None:
         """Tell something that doesn't belong into the log."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Show how the run stands for the last time, and leave it at that; a second call does nothing."""
+
     def __enter__(self) -> Self: ...
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
 
 
-def make_view(run: Run, on_terminal: bool) -> View:
-    """The view that suits standard error."""
+def can_be_live() -> bool:
+    """Whether standard error is a terminal that a picture can be redrawn on."""
+    return sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+
+
+def make_view(run: Run, live: bool) -> View:
+    """A live view, or lines."""
+    if live:
+        from .live import LiveView
+
+        return LiveView(run)
     return Lines(run)
 
 

@@ -33,3 +33,10 @@ def figure(value: float) -> str:
     if size >= 0.01 or size == 0:
         return f"{value:.2f}"
     return f"{value:.1e}"
+
+
+def clock(seconds: float) -> str:
+    """Such as "0:42" or "1:02:05"."""
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -1,0 +1,129 @@
+"""`actorq eval`: play what a run has learned, print the returns, film it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, nullcontext, redirect_stdout
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import anyio
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from actorq.run.playback import (
+    Learned,
+    Picture,
+    PlaybackError,
+    film,
+    load_learned,
+    pictures_per_second,
+    play_greedily,
+    value_map,
+)
+
+from .main import WrongUsage
+from .words import counted
+
+# Environments draw with pygame, in memory: it needs no screen, and shall not complain that there is none.
+_QUIETLY = {"PYGAME_HIDE_SUPPORT_PROMPT": "1", "SDL_VIDEODRIVER": "dummy", "SDL_AUDIODRIVER": "dummy"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation:
+    """What `actorq eval --json` prints. These names are stable."""
+
+    run: str
+    updates: int
+    """Behind the parameters that were played."""
+    seed: int
+    episodes: int
+    returns: list[float]
+    return_mean: float
+    return_std: float
+
+
+def evaluate_run(
+    run: Path, *, episodes: int, seed: int, video: Path | None, gif: Path | None, json: bool
+) -> None:
+    """Play and print. Raises what `load_learned` raises, PlaybackError, and WrongUsage over a film's file."""
+    films = [path for path in (video, gif) if path is not None]
+    _check_films(video, gif)
+    for name, value in _QUIETLY.items():
+        os.environ.setdefault(name, value)
+    with redirect_stdout(sys.stderr) if json else nullcontext():  # what environments print is no JSON
+        learned = load_learned(run)
+        filmed = anyio.run(_film, learned, episodes, seed, films) if films else np.empty(0)
+        returns = anyio.run(play_greedily, learned, episodes, seed)
+    if json:
+        found = Evaluation(
+            run=str(run),
+            updates=learned.updates,
+            seed=seed,
+            episodes=episodes,
+            returns=returns.tolist(),
+            return_mean=float(returns.mean()),
+            return_std=float(returns.std()),
+        )
+        print(msgspec.json.encode(found).decode())
+    else:
+        print(_in_words(learned, returns))
+        for path in films:
+            shown = ", ".join(f"{value:g}" for value in filmed)
+            print(f"{path}: {counted(len(filmed), 'episode')}, return {shown}")
+
+
+def _in_words(learned: Learned, returns: NDArray[np.float64]) -> str:
+    lines = [f"{learned.task.env}, greedily, after {counted(learned.updates, 'update')} ({learned.actor})"]
+    lines += [f"  episode {number:>3}   return {value:g}" for number, value in enumerate(returns, 1)]
+    lines.append(f"mean return {returns.mean():.2f} ± {returns.std():.2f}")
+    drawn = value_map(learned)
+    return "\n".join([*lines, drawn] if drawn else lines)
+
+
+def _check_films(video: Path | None, gif: Path | None) -> None:
+    for option, path, suffix in (("--video", video, ".mp4"), ("--gif", gif, ".gif")):
+        if path is None:
+            continue
+        if path.suffix != suffix:
+            raise WrongUsage(f"{option} {path}: the file's name must end in {suffix}")
+        if not path.parent.is_dir():
+            raise WrongUsage(f"{option} {path}: there is no folder {path.parent}")
+        if find_spec("imageio") is None or (suffix == ".mp4" and find_spec("imageio_ffmpeg") is None):
+            raise WrongUsage(f"{option} needs imageio: pip install 'actorq[video]'")
+
+
+async def _film(learned: Learned, episodes: int, seed: int, paths: list[Path]) -> NDArray[np.float64]:
+    per_second = pictures_per_second(learned.task)
+    with ExitStack() as files:
+        writers = [files.enter_context(_film_file(path, per_second)) for path in paths]
+
+        def show(picture: Picture) -> None:
+            for writer in writers:
+                writer.append_data(picture)
+
+        return await film(learned, episodes, seed, show)
+
+
+@contextmanager
+def _film_file(path: Path, per_second: float) -> Iterator[Any]:
+    """imageio's writer of this file, which is removed again if it doesn't become whole."""
+    import imageio.v2
+
+    options: dict[str, Any] = {"duration": 1000 / per_second, "loop": 0}
+    if path.suffix == ".mp4":
+        options = {"fps": per_second, "macro_block_size": 2}  # any even size, not multiples of 16 only
+    try:
+        path.open("wb").close()  # imageio opens it only at the end, and once more after it could not
+        with imageio.v2.get_writer(path, **options) as writer:
+            yield writer
+    except BaseException as error:
+        path.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise PlaybackError(f"{path}: can't be written: {error.strerror or error}") from error
+        raise

@@ -1,0 +1,108 @@
+"""The live view: redrawn in place on a terminal, four times a second, with log lines above it."""
+
+from __future__ import annotations
+
+import logging
+import time
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.live import Live
+
+from actorq.actors import SystemStatistics
+from actorq.run.recorder import Progress
+from actorq.run.run import Run
+
+from .logs import PROGRESS
+from .outcome import how_it_ended
+from .picture import WIDEST, Picture, draw
+from .views import LINE_EVERY_SECONDS, in_words
+
+REDRAWN_EVERY_SECONDS = 0.25
+
+log = logging.getLogger(PROGRESS)
+
+
+class LiveView:
+    """A `View` on a terminal; progress lines go to the log as well, for run.log."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._console = Console(stderr=True)
+        self._live = Live(console=self._console, auto_refresh=False)
+        self._returns: dict[str, float] = {}
+        self._rates: dict[str, float] = {}
+        self._seen: tuple[SystemStatistics, float] | None = None
+        self._stopping = False
+        self._next_line = LINE_EVERY_SECONDS
+
+    def __enter__(self) -> Self:
+        self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    async def follow(self) -> None:
+        began = time.monotonic()
+        async for progress in self._run.progress(REDRAWN_EVERY_SECONDS):
+            self._redraw(progress)
+            if time.monotonic() - began >= self._next_line:
+                self._next_line += LINE_EVERY_SECONDS
+                log.info(in_words(progress))
+
+    def say(self, words: str) -> None:
+        self._stopping = True
+        self._console.print(words, highlight=False, markup=False)
+
+    def close(self) -> None:
+        if self._live.is_started:
+            self._redraw(self._run.progress_now())
+            self._live.stop()
+
+    def _redraw(self, progress: Progress) -> None:
+        self._note_returns()
+        statistics = self._run.statistics()
+        if statistics is not None:
+            self._note_rates(statistics)
+        picture = Picture(
+            topology=self._run.plan.topology,
+            progress=progress,
+            statistics=statistics,
+            returns=self._returns,
+            handled_per_second=self._rates,
+            state=self._state(progress),
+            ended=self._run.summary is not None,
+        )
+        self._live.update(draw(picture, min(self._console.width, WIDEST)), refresh=True)
+
+    def _state(self, progress: Progress) -> str:
+        if self._run.summary is not None:
+            return how_it_ended(self._run.summary)
+        if self._stopping or progress.stopped_by is not None:
+            return "stopping"
+        return "" if self._run.statistics() is not None else "starting"
+
+    def _note_returns(self) -> None:
+        """Each explorer's own return, kept while no episode of its ends."""
+        for name, value in self._run.newest_row().items():
+            reading, _, actor = name.partition("/")
+            if actor and reading == "episode_return":
+                self._returns[actor] = value
+
+    def _note_rates(self, statistics: SystemStatistics) -> None:
+        """Messages handled per second by each actor, between the newest readings and those before."""
+        now = time.monotonic()
+        if self._seen is None:
+            self._seen = statistics, now
+        before, at = self._seen
+        if statistics is not before:
+            handled = {actor.name: actor.mailbox.handled for actor in before.actors}
+            self._rates = {
+                actor.name: (actor.mailbox.handled - handled.get(actor.name, 0)) / (now - at)
+                for actor in statistics.actors
+            }
+            self._seen = statistics, now

@@ -1,0 +1,182 @@
+"""What the live view shows, as a function of a run's readings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from rich.columns import Columns
+from rich.console import Group, RenderableType
+from rich.panel import Panel
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from actorq.actors import SystemStatistics
+from actorq.actors.statistics import ActorStatistics
+from actorq.run.recorder import Progress
+from actorq.topology import Solved, Topology
+
+from .words import clock, counted, figure, rate
+
+WIDEST = 100
+"""Wider, a figure is too far from its label."""
+MOST_ACTORS = 12
+MOST_COUNTS = 5
+
+_LIMITED = {"env_steps": "env steps", "updates": "updates", "episodes": "episodes"}
+_READINGS = {"loss": "loss", "replay_size": "replay size", "staleness": "staleness"}
+_TOLD_ELSEWHERE = {"episode_return", "episode_length", "gradient_norm", "limiter_error", "solved"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Picture:
+    """All that is drawn."""
+
+    topology: Topology
+    progress: Progress
+    statistics: SystemStatistics | None
+    """None until the actors have started."""
+    returns: Mapping[str, float]
+    """Mean episode return by explorer, where there are several."""
+    handled_per_second: Mapping[str, float]
+    """By actor."""
+    state: str
+    """Such as "stopping" or "solved"; "" while all goes its way."""
+    ended: bool
+
+
+def draw(picture: Picture, width: int) -> RenderableType:
+    """A frame with the progress to each limit, the readings, and the actors, so many columns wide."""
+    parts: list[RenderableType] = []
+    if (limits := _limits(picture)).row_count:
+        parts += [limits, ""]
+    if readings := [Text.assemble((f"{label} ", "dim"), value) for label, value in _readings(picture)]:
+        parts += [Columns(readings, padding=(0, 3)), ""]
+    if picture.statistics is not None:
+        parts += [_actors(picture, picture.statistics), ""]
+    title = Text.assemble((picture.topology.name, "bold"), (f"  seed {picture.topology.seed}", "dim"))
+    at = Text.assemble(
+        (f"{picture.state}  " if picture.state else "", "green" if picture.progress.solved else "yellow"),
+        clock(picture.progress.wall_seconds),
+    )
+    return Panel(
+        Group(*parts[:-1]),
+        title=title,
+        title_align="left",
+        subtitle=at,
+        subtitle_align="right",
+        border_style="dim",
+        padding=(1, 2),
+        width=width,
+    )
+
+
+def _limits(picture: Picture) -> Table:
+    """Counts and, where [stop] bounds them, how far they have come."""
+    table = Table.grid(padding=(0, 2), expand=True)
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(ratio=1, max_width=40)
+    table.add_column(justify="right", no_wrap=True)
+    table.add_column(justify="right", no_wrap=True, style="cyan", min_width=8)
+    progress, stop = picture.progress, picture.topology.stop
+    for name, label in _labels(progress.counts).items():
+        limit = getattr(stop, name, None)
+        if name in progress.counts or limit is not None:
+            done = progress.counts.get(name, 0)
+            bounded = f"{done:,} / {limit:,}" if limit is not None else f"{done:,}"
+            table.add_row(label, _bar(done, limit), bounded, _rate(picture, progress.rates.get(name, 0.0)))
+    if stop.wall_seconds is not None:
+        bounded = f"{clock(progress.wall_seconds)} / {clock(stop.wall_seconds)}"
+        table.add_row("time", _bar(progress.wall_seconds, stop.wall_seconds), bounded)
+    if stop.solved is not None or progress.evaluation is not None:
+        table.add_row(*_evaluation_row(progress, stop.solved))
+    return table
+
+
+def _labels(counts: Mapping[str, int]) -> dict[str, str]:
+    """The counts that are shown: those that [stop] may bound, and what a user's own actors count."""
+    others = [name for name in counts if name not in _LIMITED and name != "evaluations"]
+    return _LIMITED | {name: name.replace("_", " ") for name in others[:MOST_COUNTS]}
+
+
+def _evaluation_row(progress: Progress, solved: Solved | None) -> tuple[RenderableType, ...]:
+    evaluation = progress.evaluation
+    mean = f"{evaluation.return_mean:.1f}" if evaluation is not None else "–"
+    spread = f"± {evaluation.return_std:.1f}" if evaluation is not None else ""
+    heading = Text("solved", "green") if progress.solved else "evaluation"
+    target = solved.mean_return if solved is not None else None
+    bounded = f"{mean} / {target:g}" if target is not None else mean
+    done = evaluation.return_mean if evaluation is not None else 0.0
+    return heading, _bar(done, target), bounded, Text(spread, "dim")
+
+
+def _rate(picture: Picture, per_second: float) -> str:
+    return rate(per_second) if not picture.ended else ""
+
+
+def _bar(done: float, limit: float | None) -> RenderableType:
+    if limit is None or limit <= 0 or done < 0:
+        return ""
+    return ProgressBar(total=limit, completed=min(done, limit), complete_style="cyan")
+
+
+def _readings(picture: Picture) -> Iterator[tuple[str, str]]:
+    """Label and value of what the actors have measured; the roles' own first, in a fixed order."""
+    gauges = picture.progress.gauges
+    yield from _returns(picture)
+    for name, label in _READINGS.items():
+        if name in gauges:
+            yield label, figure(gauges[name])
+    for name, value in gauges.items():
+        if name not in _READINGS and name not in _TOLD_ELSEWHERE and not name.startswith("evaluation_"):
+            yield name.replace("_", " "), figure(value)
+
+
+def _returns(picture: Picture) -> Iterator[tuple[str, str]]:
+    """Mean episode return of each group of explorers, with its least and most successful member's."""
+    groups: dict[str, list[float]] = {}
+    for actor, value in picture.returns.items():
+        groups.setdefault(_declared(actor, picture.topology), []).append(value)
+    for group, values in groups.items():
+        label = f"return of {group}" if len(groups) > 1 else "return"
+        mean = figure(sum(values) / len(values))
+        yield label, f"{mean} ({figure(min(values))} … {figure(max(values))})" if len(values) > 1 else mean
+    if not groups and "episode_return" in picture.progress.gauges:
+        yield "return", figure(picture.progress.gauges["episode_return"])
+
+
+def _actors(picture: Picture, statistics: SystemStatistics) -> RenderableType:
+    """A row for each declared actor, its members together."""
+    table = Table(box=None, padding=(0, 2, 0, 0), expand=True, header_style="dim")
+    table.add_column("actor", no_wrap=True, ratio=1)
+    for heading in ("waiting", "handled", "per second", "restarts"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    declared: dict[str, list[ActorStatistics]] = {}
+    for actor in statistics.actors:
+        declared.setdefault(_declared(actor.name, picture.topology), []).append(actor)
+    for name, members in list(declared.items())[:MOST_ACTORS]:
+        restarts = sum(member.restarts for member in members)
+        down = sum(not member.alive for member in members)
+        table.add_row(
+            Text.assemble(
+                name if len(members) == 1 else f"{name} × {len(members)}",
+                (f"  {down} down" if down and not picture.ended else "", "red"),
+            ),
+            f"{sum(member.mailbox.unread for member in members):,}",
+            f"{sum(member.mailbox.handled for member in members):,}",
+            _rate(picture, sum(picture.handled_per_second.get(member.name, 0.0) for member in members)),
+            Text(f"{restarts:,}", "yellow" if restarts else ""),
+        )
+    notes = []
+    if len(declared) > MOST_ACTORS:
+        notes.append(Text(f"and {counted(len(declared) - MOST_ACTORS, 'actor')} more", "dim"))
+    if statistics.dead_letters:
+        notes.append(Text(counted(statistics.dead_letters, "dead letter"), "yellow"))
+    return Group(table, *notes)
+
+
+def _declared(member: str, topology: Topology) -> str:
+    """The name in the file: `explorer` of `explorer.0`."""
+    name = member.rpartition(".")[0]
+    return name if name in topology.actors else member

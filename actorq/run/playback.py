@@ -1,0 +1,190 @@
+"""Playing what a run has learned: the greedy policy of its last checkpoint, on fresh seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+
+import anyio.lowlevel
+import gymnasium
+import numpy as np
+from gymnasium.envs.registration import EnvSpec, load_env_creator
+from numpy.typing import NDArray
+
+from actorq.actors import ActorqError, State
+from actorq.actors.spec import ActorSpec
+from actorq.dqn.acting import Policy, make_policy
+from actorq.dqn.agent import Agent
+from actorq.envs import registry
+from actorq.envs.environments import Environments, Step
+from actorq.envs.frames import FrameStack
+from actorq.envs.grid import Grid
+from actorq.envs.make import describe, make_environments
+from actorq.envs.task import Task, TaskError
+from actorq.roles.evaluator import Evaluator
+from actorq.roles.playing import play
+from actorq.topology import check
+
+from . import checkpoint
+from .folder import RunFolder
+
+PICTURES_AT_LEAST = 200
+"""Whole episodes are filmed until there are so many pictures."""
+
+GRID_WORLD = "actorq/GridWorld-v0"
+
+Picture = NDArray[np.uint8]
+
+
+class PlaybackError(ActorqError, ValueError):
+    """What this run has learned can't be played, or not be filmed."""
+
+
+class Learned:
+    """A Q-network as a run left it: its task, its parameters, and how many updates made them."""
+
+    def __init__(self, actor: str, task: Task, agent: Agent, state: State) -> None:
+        self.actor = actor
+        """Who kept the parameters."""
+        self.task = task
+        self.agent = agent
+        self.parameters: NDArray[Any] = state["parameters"]
+        self.updates = int(state["updates"])
+
+    def policy(self) -> Policy:
+        """One that acts with these parameters. Raises PlaybackError if they are another network's."""
+        try:
+            spaces = describe(self.task)
+            policy = make_policy(self.agent, spaces.observation_shape, spaces.dtype, spaces.actions)
+            policy.load(self.parameters)
+        except (TaskError, ValueError) as error:
+            raise PlaybackError(f"what {self.actor} has learned can't be played: {error}") from error
+        return policy
+
+
+def load_learned(run: Path) -> Learned:
+    """The Q-network in the last checkpoint of a run's folder: an evaluator's, which keeps the best one, or
+    else the newest.
+
+    Raises RunFolderError, TopologyError or CheckpointError as reading these does, PlaybackError if the run
+    has none.
+    """
+    folder = RunFolder.open(run)
+    plan = check(folder.topology)
+    path = checkpoint.latest(folder.checkpoints)
+    if path is None:
+        raise checkpoint.CheckpointError(f"{run}: there is no whole checkpoint to play")
+    states, _ = checkpoint.load(path)
+    for spec in sorted(plan.specs, key=lambda spec: not issubclass(spec.cls, Evaluator)):
+        if learned := _learned(spec, states.get(spec.name)):
+            return learned
+    raise PlaybackError(f"{path}: no actor in it keeps the parameters of a Q-network")
+
+
+def _learned(spec: ActorSpec, state: State | None) -> Learned | None:
+    task, agent = spec.tables.get("task"), spec.tables.get("agent")
+    if not (state and isinstance(task, Task) and isinstance(agent, Agent)):
+        return None
+    return Learned(spec.name, task, agent, state) if {"parameters", "updates"} <= state.keys() else None
+
+
+async def play_greedily(learned: Learned, episodes: int, seed: int) -> NDArray[np.float64]:
+    """The undiscounted returns of so many episodes, [episodes]; the same seed plays the same ones.
+
+    Cancelled, it stops at the next pause. Raises PlaybackError if the environment can't be made.
+    """
+    policy = learned.policy()
+    environments = _environments(learned.task, episodes, seed, render=False)
+    try:
+        return await play(environments, _stack(environments, learned.task), policy, anyio.lowlevel.checkpoint)
+    finally:
+        environments.close()
+
+
+async def film(
+    learned: Learned, episodes: int, seed: int, show: Callable[[Picture], None]
+) -> NDArray[np.float64]:
+    """Play one episode after the other and give each picture, RGB [height, width, 3], to `show`; returns
+    their returns.
+
+    Whole episodes are filmed until there are PICTURES_AT_LEAST pictures, and at most `episodes`. Raises
+    PlaybackError if the environment can't be rendered.
+    """
+    policy = learned.policy()
+    environments = _environments(learned.task, 1, seed, render=True)
+    returns: list[NDArray[np.float64]] = []
+    try:
+        camera = _Camera(environments, learned.task, show)
+        filmed = cast(Environments, camera)  # all of it that `play` uses
+        stack = _stack(environments, learned.task)
+        while len(returns) < episodes and camera.pictures < PICTURES_AT_LEAST:
+            returns.append(await play(filmed, stack, policy, anyio.lowlevel.checkpoint))
+    finally:
+        environments.close()
+    return np.concatenate(returns)
+
+
+class _Camera:
+    """Environments that show each picture as they are played: up to an episode's last step but one, since
+    what follows its end may already be the next episode's first picture.
+    """
+
+    def __init__(self, environments: Environments, task: Task, show: Callable[[Picture], None]) -> None:
+        self.count = environments.count
+        self.pictures = 0
+        self._environments = environments
+        self._task = task
+        self._show = show
+
+    def reset(self) -> NDArray[Any]:
+        frames = self._environments.reset()
+        self._shoot()
+        return frames
+
+    def step(self, actions: NDArray[np.integer[Any]]) -> Step:
+        step = self._environments.step(actions)
+        if step.finished is None:
+            self._shoot()
+        return step
+
+    def _shoot(self) -> None:
+        try:
+            pictures = self._environments.render()
+        except gymnasium.error.DependencyNotInstalled as error:
+            raise PlaybackError(
+                f"{self._task.env} can't be rendered: {error}; pip install 'actorq[video]'"
+            ) from error
+        if not pictures:
+            raise PlaybackError(f"{self._task.env} can't be rendered: it gives no pictures")
+        self.pictures += 1
+        self._show(pictures[0])
+
+
+def pictures_per_second(task: Task) -> float:
+    """How fast the environment's pictures are meant to be shown: as it says itself, or 30."""
+    found = registry.find(task.env)
+    creator: Any = found.entry_point if isinstance(found, EnvSpec) else found
+    if isinstance(creator, str):
+        creator = load_env_creator(creator)
+    return float(getattr(creator, "metadata", {}).get("render_fps") or 30)
+
+
+def value_map(learned: Learned) -> str | None:
+    """The map of a GridWorld with the learned values and greedy arrows; None for any other environment."""
+    if learned.task.env != GRID_WORLD:
+        return None
+    grid = Grid(**learned.task.options)
+    return grid.render_values(learned.policy().q_values(np.eye(grid.count, dtype=np.float32)))
+
+
+def _environments(task: Task, count: int, seed: int, *, render: bool) -> Environments:
+    try:
+        return make_environments(task, count, seed, render=render)
+    except TaskError as error:
+        raise PlaybackError(str(error)) from error
+
+
+def _stack(environments: Environments, task: Task) -> FrameStack:
+    spaces = environments.spaces
+    return FrameStack(environments.count, spaces.frame_shape, spaces.dtype, task.frame_stack)
