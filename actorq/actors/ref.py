@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
+from .errors import NotCarried
 from .message import Message
 
 if TYPE_CHECKING:
@@ -130,27 +131,34 @@ class Topic(Generic[M]):
 
     __slots__ = ("_newest", "_refs")
 
-    def __init__(self, refs: Sequence[Ref[M]]) -> None:
-        self._refs = tuple(refs)
-        self._newest: dict[type, M] = {}
+    def __init__(self, refs: Mapping[type[Message], Sequence[Ref[M]]]) -> None:
+        self._refs = refs
+        """The subscribers of each message type."""
+        self._newest: dict[type[Message], M] = {}
 
     async def publish(self, message: M) -> None:
         """Tell all subscribers. A `latest` message never waits; others wait for the slowest subscriber.
 
-        Cancelled, the first subscribers have it and the rest have not.
+        Raises NotCarried for a type that the topic does not publish. Cancelled, the first subscribers have
+        it and the rest have not.
         """
+        kind = type(message)
+        if kind not in self._refs:
+            carried = ", ".join(known.__name__ for known in self._refs)
+            raise NotCarried(f"this topic publishes {carried}, not {kind.__name__}")
         if message.delivery == "latest":
-            self._newest[type(message)] = message
-        for ref in self._refs:
+            self._newest[kind] = message
+        for ref in self._refs[kind]:
             await ref.tell(message)
 
     async def repeat(self, subscriber: str) -> None:
         """Send the newest `latest` messages again to a subscriber that has started anew."""
-        for ref in self._refs:
-            if ref.name == subscriber:
-                for message in list(self._newest.values()):
+        for kind, message in list(self._newest.items()):
+            for ref in self._refs[kind]:
+                if ref.name == subscriber:
                     await ref.tell(message)
 
     @property
     def subscribers(self) -> tuple[str, ...]:
-        return tuple(ref.name for ref in self._refs)
+        """The subscribers' names, whatever they take."""
+        return tuple(dict.fromkeys(ref.name for refs in self._refs.values() for ref in refs))

@@ -50,11 +50,12 @@ def _refs(cell: Cell, port: Port, targets: Sequence[Cell], make_link: MakeLink) 
 
 def _topic(cell: Cell, port: Port, cells: Mapping[str, Cell], make_link: MakeLink) -> Topic[Any]:
     """A publisher's subscribers are those whose feeds name it and carry what the topic publishes."""
-    links = []
+    refs: dict[type[Message], list[Ref[Any]]] = {message: [] for message in port.messages}
     for subscriber in cells.values():
         for feed in subscriber.definition.ports.values():
             if feed.kind == "feed" and cell.name in subscriber.spec.ports.get(feed.name, ()):
                 carried = [message for message in port.messages if message in feed.messages]
-                if carried:
-                    links.append(make_link(cell, subscriber, carried))
-    return Topic([Ref(link) for link in links])
+                ref: Ref[Any] = Ref(make_link(cell, subscriber, carried))
+                for message in carried:
+                    refs[message].append(ref)
+    return Topic(refs)

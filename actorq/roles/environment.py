@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 from msgspec import Meta
@@ -19,6 +19,9 @@ from actorq.envs.task import Task
 from .faults import environment_faults
 from .generators import generator_state, load_generator
 from .messages import Insert, Version, Weights
+
+if TYPE_CHECKING:
+    from actorq.envs.environments import Finished
 
 
 class Environment(actors.Actor):
@@ -75,6 +78,7 @@ class Environment(actors.Actor):
             length=config.chunk_steps,
         )
         self._rng = np.random.default_rng(self.seed)
+        self._finished: list[Finished] = []
         self._version = Version(0, 0)
         self._have_weights = self.event()
         ladder = ape_x_ladder(self.count, base=config.ladder_base, alpha=config.ladder_alpha)
@@ -107,9 +111,10 @@ class Environment(actors.Actor):
             full = trajectory.record(actions, q_values, step)
             observations = self._stack.push(step.observations, step.starts if step.boundary else None)
             if step.finished is not None:
-                self._report_episodes(step.finished.returns, step.finished.lengths)
+                self._finished.append(step.finished)
         chunk = trajectory.flush(self._best_values)
         self.progress("env_steps", environments.env_steps - before)
+        self._report_episodes()
         if len(chunk.actions):
             await self.replay.ask(Insert(chunk, self._version))
         return observations
@@ -119,11 +124,15 @@ class Environment(actors.Actor):
         best: NDArray[Any] = self._policy.q_values(observations).max(axis=1)
         return best
 
-    def _report_episodes(self, returns: NDArray[np.float64], lengths: NDArray[np.int64]) -> None:
-        self.progress("episodes", len(returns))
-        for total, length in zip(returns, lengths, strict=True):
-            self.report("episode_return", float(total))
-            self.report("episode_length", float(length))
+    def _report_episodes(self) -> None:
+        """Once a chunk, not at every end: reports are cheap, but bad policies end episodes at every step."""
+        if self._finished:
+            returns = np.concatenate([finished.returns for finished in self._finished])
+            lengths = np.concatenate([finished.lengths for finished in self._finished])
+            self._finished.clear()
+            self.progress("episodes", len(returns))
+            self.report("episode_return", float(returns.mean()))
+            self.report("episode_length", float(lengths.mean()))
 
     async def on_stop(self) -> None:
         self._environments.close()

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Any
 
 import actorq.actors as actors
 from actorq.actors import Refused, State, handles
 from actorq.replay.config import ReplayConfig
+from actorq.replay.experience import Batch
 from actorq.replay.limiter import RateLimiter
 
 from .messages import Insert, Inserted, Sample, Sampled, UpdatePriorities, Version
-
-log = logging.getLogger("actorq.roles")
+from .turnstile import Turnstile
 
 
 class Replay(actors.Actor):
@@ -44,9 +44,10 @@ class Replay(actors.Actor):
             index = PrioritizedIndex(config.capacity, alpha=config.alpha, epsilon=config.epsilon)
             self._replay = Buffer(MemoryStore(config.capacity), index, seed=self.seed)
         self._limiter = self._make_limiter()
+        self._inserts = Turnstile(self._may_insert, self.event)
+        self._samples = Turnstile(self._may_sample, self.event)
         self._inserted = self._batches = 0
         self._newest = Version(0, 0)
-        self._moved = self.event()
         self._stopping = False
 
     def _make_limiter(self) -> RateLimiter | None:
@@ -62,35 +63,20 @@ class Replay(actors.Actor):
     @handles(concurrent=1024)
     async def insert(self, request: Insert) -> Inserted:
         count = len(request.chunk)
-        if self._limiter is not None:
-            self._make_room_for(count * self._limiter.samples_per_insert)
-            while not (self._stopping or self._limiter.can_insert(count)):
-                await self._moved.wait()
-            self._limiter.inserted(count)
-        try:
-            ids = self._replay.add(request.chunk)
-        except ValueError as error:
-            raise Refused(str(error)) from error
-        self._inserted += count
-        self._note_staleness(request.version)
-        self._wake()
+        self._check_passable(count * (self._limiter.samples_per_insert if self._limiter else 0.0))
+        ids = await self._inserts.pass_through(count, partial(self._insert, request, count))
+        self._advance()
         return Inserted(ids.start, count)
 
     @handles(concurrent=64)
     async def sample(self, request: Sample) -> Sampled:
-        size = request.batch_size
         self._newest = request.version
-        if self._limiter is not None:
-            self._make_room_for(size)
-        while not self._can_sample(size):
-            if self._stopping:
-                raise Refused("the run is stopping")
-            await self._moved.wait()
-        if self._limiter is not None:
-            self._limiter.sampled(size)
-            self._wake()
-        self._batches += 1
-        return Sampled(self._replay.sample(size, self.config.beta(self._batches)))
+        self._check_passable(request.batch_size)
+        batch = await self._samples.pass_through(
+            request.batch_size, partial(self._sample, request.batch_size)
+        )
+        self._advance()
+        return Sampled(batch)
 
     @handles
     async def update_priorities(self, message: UpdatePriorities) -> None:
@@ -99,12 +85,40 @@ class Replay(actors.Actor):
         except ValueError as error:
             raise Refused(str(error)) from error
 
-    def _can_sample(self, size: int) -> bool:
+    def _may_insert(self, count: int) -> bool:
+        return self._limiter is None or self._stopping or self._limiter.can_insert(count)
+
+    def _may_sample(self, count: int) -> bool:
         if self._limiter is None:
             return self._inserted >= self.config.min_size
-        return self._limiter.can_sample(size)
+        return self._limiter.can_sample(count)
 
-    def _make_room_for(self, samples: float) -> None:
+    def _insert(self, request: Insert, count: int) -> range:
+        try:
+            ids = self._replay.add(request.chunk)
+        except ValueError as error:
+            raise Refused(str(error)) from error
+        self._inserted += count
+        if self._limiter is not None:
+            self._limiter.inserted(count)
+            self.report("limiter_error", self._limiter.error)
+        self.report("replay_size", len(self._replay))
+        if request.version.incarnation == self._newest.incarnation and not self._stopping:
+            self.report("staleness", max(0, self._newest.updates - request.version.updates))
+        return ids
+
+    def _sample(self, size: int) -> Batch:
+        self._batches += 1
+        if self._limiter is not None:
+            self._limiter.sampled(size)
+        return self._replay.sample(size, self.config.beta(self._batches))
+
+    def _advance(self) -> None:
+        """Let through whom the last insert or sample has made room for."""
+        while self._inserts.advance() or self._samples.advance():
+            pass
+
+    def _check_passable(self, samples: float) -> None:
         """Widen the limiter's bounds to what one chunk or batch takes, or nothing would ever move."""
         limiter = self._limiter
         if limiter is not None and samples > limiter.error_buffer:
@@ -115,21 +129,10 @@ class Replay(actors.Actor):
                 )
             limiter.error_buffer = samples
 
-    def _wake(self) -> None:
-        """Whoever waits for the limiter looks again."""
-        self._moved.set()
-        self._moved = self.event()
-
-    def _note_staleness(self, version: Version) -> None:
-        if version.incarnation == self._newest.incarnation:
-            self.report("staleness", max(0, self._newest.updates - version.updates))
-        self.report("replay_size", len(self._replay))
-        if self._limiter is not None:
-            self.report("limiter_error", self._limiter.error)
-
     def on_drain(self) -> None:
         self._stopping = True
-        self._wake()
+        self._inserts.advance()
+        self._samples.turn_back(Refused("the run is stopping"))
 
     def state(self) -> State:
         limiter = self._limiter.state() if self._limiter is not None else None
