@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any
@@ -34,7 +35,10 @@ class Learner(actors.Actor):
         device: Annotated[str, Meta(description="where to compute: auto, cpu, cuda:0, …")] = "auto"
         torch_threads: Annotated[
             Annotated[int, Meta(ge=1)] | None,
-            Meta(description="threads torch computes with, in the whole process; absent: torch's choice"),
+            Meta(
+                description="threads torch computes with, in the whole process; absent: 1 for networks below "
+                "a million parameters, or else one per core"
+            ),
         ] = None
 
     task: Table[Task]
@@ -56,18 +60,22 @@ class Learner(actors.Actor):
         from actorq.dqn.target import TargetNetwork
         from actorq.envs.make import describe
 
-        if self.config.torch_threads is not None:
-            torch.set_num_threads(self.config.torch_threads)
+        torch.set_flush_denormal(True)  # Adam's moments of dead units become denormal, which is slow
         spaces, agent = describe(self.task), self.agent
         device = resolve_device(self.config.device)
         self._online = make_parameters(
             agent, spaces.observation_shape, spaces.dtype, spaces.actions, self.seed, device
         )
+        torch.set_num_threads(self.config.torch_threads or self._suitable_threads())
         self._target = TargetNetwork(agent, self._online)
         self._optimizer = make_optimizer(agent, self._online.vector, self._online.gradient)
         self._rule = LearningRule(agent, self._online, self._target.parameters)
         self._updates = 0
         self._update_seconds = 0.0
+
+    def _suitable_threads(self) -> int:
+        """Sharing out small products costs more than it saves."""
+        return 1 if self._online.size < 1_000_000 else len(os.sched_getaffinity(0))
 
     @property
     def version(self) -> Version:
