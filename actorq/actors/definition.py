@@ -138,6 +138,9 @@ class Definition:
         parameters = list(inspect.signature(function).parameters.values())
         if len(parameters) != 2:
             raise DefinitionError(f"{where}: a handler takes self and one message, annotated with its type")
+        if inspect.iscoroutinefunction(function) == marked.thread:
+            kind = "a plain def" if marked.thread else "an async def"
+            raise DefinitionError(f"{where}: the handler it replaces is {kind}; mark it with @handles anew")
         annotation = parameters[1].annotation
         if annotation is inspect.Parameter.empty:
             raise DefinitionError(
@@ -240,7 +243,7 @@ def _marked_methods(cls: type) -> Iterator[tuple[str, Any, Handling]]:
             marked = getattr(function, _MARK, None)
             if marked is not None:
                 marks[name] = marked
-            elif name in marks and function is not None and not callable(function):
+            elif name in marks and not callable(function):
                 del marks[name]
     for name, marked in marks.items():
         yield name, inspect.getattr_static(cls, name), marked

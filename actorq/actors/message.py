@@ -95,7 +95,10 @@ _SCALARS = {int, float, bool, type(None), complex}
 
 def fixed_size(message_type: type[Message]) -> int:
     """Bytes that every instance takes, or VARIABLE if the fields can hold arrays, text or containers."""
-    fields = msgspec.structs.fields(message_type)
+    try:
+        fields = msgspec.structs.fields(message_type)
+    except NameError:  # annotated with a class local to a function
+        return VARIABLE
     if all(field.type in _SCALARS for field in fields):
         return HEADER_BYTES + 8 * len(fields)
     return VARIABLE
@@ -133,7 +136,10 @@ def _seal_value(value: Any) -> tuple[Any, int]:
         items = [_seal_value(item) for item in value]
         changed = any(new is not old for (new, _), old in zip(items, value, strict=True))
         size = sum(nbytes for _, nbytes in items) + 8 * len(value)
-        return (type(value)(new for new, _ in items) if changed else value), size
+        if not changed:
+            return value, size
+        make = getattr(type(value), "_make", type(value))  # a named tuple takes no iterable
+        return make(new for new, _ in items), size
     return value, 8
 
 
@@ -146,7 +152,15 @@ def sealed_array(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
             break
         base = base.base
     else:
-        if base is not None and array.flags.writeable:  # memory of some other object: its owner may write
+        if base is not None and not _is_readonly(base):
             array = array.copy()
     array.flags.writeable = False
     return array
+
+
+def _is_readonly(memory: Any) -> bool:
+    """Whether an object that owns an array's memory is known not to write it."""
+    try:
+        return memoryview(memory).readonly
+    except TypeError:  # a tensor, for one, does not say
+        return False

@@ -2,6 +2,33 @@
 
 from __future__ import annotations
 
+from .clock import run_virtually
 from .encoded import EncodedTransport
+from .misbehaving import (
+    PLACES,
+    GetPokes,
+    Misbehaving,
+    Misbehaviour,
+    Poke,
+    PokeBeside,
+    PokeInThread,
+    Pokes,
+    StartTask,
+)
+from .record import Record, recorder
 
-__all__ = ["EncodedTransport"]
+__all__ = [
+    "PLACES",
+    "EncodedTransport",
+    "GetPokes",
+    "Misbehaving",
+    "Misbehaviour",
+    "Poke",
+    "PokeBeside",
+    "PokeInThread",
+    "Pokes",
+    "Record",
+    "StartTask",
+    "recorder",
+    "run_virtually",
+]

@@ -1,0 +1,57 @@
+"""Where the actors of a test run."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+from actorq.actors import (
+    Actor,
+    ActorSpec,
+    Config,
+    GroupSpec,
+    RestartLimits,
+    System,
+    Transport,
+    make_transport,
+)
+from actorq.testing import EncodedTransport
+
+A = TypeVar("A", bound=Actor)
+
+TRANSPORTS: dict[str, Callable[[], Transport]] = {
+    "inproc": lambda: make_transport("inproc"),
+    "encoded": EncodedTransport,
+}
+
+AT_ONCE = (GroupSpec(limits=RestartLimits(backoff_seconds=0.0)),)
+"""Crashed actors are started again without a pause."""
+
+
+def spec(
+    name: str,
+    cls: type[Actor],
+    ports: Mapping[str, str | tuple[str, ...]] | None = None,
+    config: Config | None = None,
+    **rest: Any,
+) -> ActorSpec:
+    """An actor, its ports wired by name, its settings the defaults of its class."""
+    wired = {port: (to,) if isinstance(to, str) else to for port, to in (ports or {}).items()}
+    return ActorSpec(name=name, cls=cls, ports=wired, config=config or cls.Config(), **rest)
+
+
+def fresh(cls: type[A], **values: Any) -> type[A]:
+    """A class for one test alone, with values of its own, such as a record that the test reads."""
+    made: type[A] = type(cls.__name__, (cls,), values)
+    return made
+
+
+@dataclass(frozen=True)
+class World:
+    """Where actors run: over which transport, on how many nodes."""
+
+    transport: Callable[[], Transport]
+    nodes: int
+
+    def system(self, *specs: ActorSpec, groups: Sequence[GroupSpec] = AT_ONCE, **rest: Any) -> System:
+        placed = [replace(each, node=f"node{i % self.nodes}") for i, each in enumerate(specs)]
+        return System(placed, groups, transport=self.transport(), **rest)
