@@ -119,11 +119,12 @@ def _film_file(path: Path, per_second: float) -> Iterator[Any]:
     if path.suffix == ".mp4":
         options = {"fps": per_second, "macro_block_size": 2}  # any even size, not multiples of 16 only
     try:
-        path.open("wb").close()  # imageio opens it only at the end, and once more after it could not
+        path.open("wb").close()  # imageio opens it only at the end, and once more if it could not
+    except OSError as error:
+        raise PlaybackError(f"{path}: can't be written: {error.strerror}") from error
+    try:
         with imageio.v2.get_writer(path, **options) as writer:
             yield writer
-    except BaseException as error:
+    except BaseException:
         path.unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise PlaybackError(f"{path}: can't be written: {error.strerror or error}") from error
         raise

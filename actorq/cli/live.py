@@ -77,7 +77,8 @@ class LiveView:
             state=self._state(progress),
             ended=self._run.summary is not None,
         )
-        self._live.update(draw(picture, min(self._console.width, WIDEST)), refresh=True)
+        width = min(self._console.width - len("^C"), WIDEST)  # its echo must not wrap, or a line stays behind
+        self._live.update(draw(picture, width), refresh=True)
 
     def _state(self, progress: Progress) -> str:
         if self._run.summary is not None:

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 DONE, FAILED, WRONG = 0, 1, 2
-INTERRUPTED, BROKEN_PIPE = 130, 141
+INTERRUPTED = 130
 
 
 class WrongUsage(ValueError):
@@ -20,16 +20,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     A mistake in the arguments, a file or a folder is told in sentences on standard error: status 2. An error
     that leaves this function is a bug; Python shows its traceback and exits with 1.
     """
-    from .app import app
-
     try:
+        from .app import app
+
         app(arguments, prog_name="actorq")
     except SystemExit as end:
         status = end.code if isinstance(end.code, int) else DONE
     except KeyboardInterrupt:
         status = INTERRUPTED
-    except BrokenPipeError:
-        status = BROKEN_PIPE
     except Exception as error:
         if not _is_users(error):
             raise
@@ -46,10 +44,10 @@ def _is_users(error: Exception) -> bool:
 
 
 def _flushed(status: int) -> int:
-    """Write what is left while a closed pipe (`| head`) can still be met without a traceback."""
+    """Write what is left, while a closed pipe (`| head`) can still be met without a traceback."""
     try:
         sys.stdout.flush()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return BROKEN_PIPE
+        return FAILED
     return status

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import shlex
+from collections.abc import Iterator
 
+from actorq.run.folder import RunFolder
 from actorq.run.summary import Summary
 
 from .words import counted, duration, rate
@@ -16,7 +18,7 @@ _ENDS = {
 }
 
 
-def outcome(summary: Summary, folder: Path) -> str:
+def outcome(summary: Summary, folder: RunFolder) -> str:
     """For people, where `--json` prints the summary itself."""
     took = duration(summary.wall_seconds)
     lines = [f"{summary.name}, seed {summary.seed}: {how_it_ended(summary)} after {took}"]
@@ -33,8 +35,20 @@ def outcome(summary: Summary, folder: Path) -> str:
             lines.append(f"  {count:,} {what} ({rate(per_second)})")
     if summary.restarts or summary.dead_letters:
         lines.append(f"  {summary.restarts:,} restarts, {summary.dead_letters:,} dead letters")
-    lines.append(f"  {folder}")
+    lines.append(f"  {folder.path}")
+    lines += _what_next(summary, folder)
     return "\n".join(lines) + "\n"
+
+
+def _what_next(summary: Summary, folder: RunFolder) -> Iterator[str]:
+    """Commands that the run's checkpoint is good for, if it left one."""
+    if not folder.checkpoints.is_dir():
+        return
+    where = shlex.quote(str(folder.path))
+    if summary.stopped_by in ("interrupt", "request", "failure"):
+        yield f"  go on with it:  actorq run --resume {where}"
+    if summary.updates:
+        yield f"  see it play:    actorq eval {where} --gif play.gif"
 
 
 def how_it_ended(summary: Summary) -> str:

@@ -161,7 +161,7 @@ def _actors(picture: Picture, statistics: SystemStatistics) -> RenderableType:
         table.add_row(
             Text.assemble(
                 name if len(members) == 1 else f"{name} × {len(members)}",
-                (f"  {down} down" if down and not picture.ended else "", "red"),
+                (f"  {down} down" if down and not picture.state else "", "red"),
             ),
             f"{sum(member.mailbox.unread for member in members):,}",
             f"{sum(member.mailbox.handled for member in members):,}",

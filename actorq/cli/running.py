@@ -45,7 +45,7 @@ def run_topology(order: Order) -> int:
         if order.json:
             print(msgspec.json.encode(run.summary).decode())
         else:
-            print(outcome(run.summary, run.folder.path), end="")
+            print(outcome(run.summary, run.folder), end="")
     return status
 
 
