@@ -34,10 +34,11 @@ class _Turn(Enum):
 class _Task:
     """One task that takes turns."""
 
-    __slots__ = ("go", "name", "turn")
+    __slots__ = ("go", "id", "name", "turn")
 
     def __init__(self, name: str) -> None:
         self.name = name
+        self.id = 0
         self.go = anyio.Event()
         self.turn = _Turn.PARKED
 
@@ -170,10 +171,10 @@ class TurnScheduler:
 
     async def park(self, task: _Task, *events: TurnEvent, ready: bool = False) -> None:
         """Give up the turn until one of the events is set; a cancelled task gets one more, to clean up in."""
-        if task is not self._running:
+        if task.id != anyio.get_current_task().id:
             raise RuntimeError(
-                f"a task of {task.name} waits that takes no turns: in a deterministic run, start tasks "
-                "with Actor.start_soon, and wait with Actor.sleep and Actor.event"
+                f"a task of {task.name} waits that takes no turns: in a deterministic run, start tasks with "
+                "Actor.start_soon"
             )
         await checkpoint_if_cancelled()  # here, where it holds the turn
         for event in events:
@@ -212,6 +213,7 @@ class TurnScheduler:
 
     async def _take_part(self, task: _Task, function: Callable[[], Awaitable[V]]) -> V:
         _me.set(task)
+        task.id = anyio.get_current_task().id
         with anyio.CancelScope(shield=True):  # it has a place in the order, and must take it to leave it
             await task.go.wait()
         task.go = anyio.Event()
@@ -233,12 +235,12 @@ class TurnScheduler:
     def _next(self) -> None:
         if self._held or self._running is not None:
             return
-        while not self._ready and self._deadlines:
+        while not self._ready and self._running is None and self._deadlines:
             at, _, event = heapq.heappop(self._deadlines)
             if event.awaited():
                 self._now = at
                 event.set()
-        if self._ready and self._running is None:
+        if self._ready and self._running is None:  # setting the event may have given the turn already
             task = self._ready.pop(self._random.randrange(len(self._ready)))
             task.turn = _Turn.MINE
             self._running = task
