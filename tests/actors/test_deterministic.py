@@ -44,7 +44,7 @@ class Learner(Tracing):
 
     weights: Topic[Weights]
     replay: Ref[GetTotal | Add]
-    finish: ClassVar[staticmethod[[], None]]
+    finish: ClassVar[Any]
 
     async def run(self) -> None:
         for version in range(12):
