@@ -15,6 +15,8 @@ from actorq.replay.limiter import RateLimiter
 from .messages import Insert, Inserted, Sample, Sampled, UpdatePriorities, Version
 from .turnstile import Turnstile
 
+STOPPING = "the run is stopping"
+
 
 class Replay(actors.Actor):
     """A replay in memory, uniform or prioritized, behind a rate limiter.
@@ -70,6 +72,8 @@ class Replay(actors.Actor):
 
     @handles(concurrent=64)
     async def sample(self, request: Sample) -> Sampled:
+        if self._stopping:  # nobody waits for it any more, and the state goes on from what was learned
+            raise Refused(STOPPING)
         self._newest = request.version
         self._check_passable(request.batch_size)
         batch = await self._samples.pass_through(
@@ -132,7 +136,7 @@ class Replay(actors.Actor):
     def on_drain(self) -> None:
         self._stopping = True
         self._inserts.advance()
-        self._samples.turn_back(Refused("the run is stopping"))
+        self._samples.turn_back(Refused(STOPPING))
 
     def state(self) -> State:
         limiter = self._limiter.state() if self._limiter is not None else None
