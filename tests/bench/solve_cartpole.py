@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,11 +27,18 @@ ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 
 def actorq_command(seed: int, every: int, cap: int, folder: str) -> list[str]:
-    settings = [f"seed={seed}", f"stop.env_steps={cap}", f"actors.evaluator.config.every_env_steps={every}"]
+    path = ROOT / "recipes" / "hierarchical.toml"
+    recipe = tomllib.loads(path.read_text())
+    per_insert = recipe["actors"]["replay"]["config"]["samples_per_insert"]
+    every_updates = round(every * per_insert / recipe["agent"]["batch_size"])
+    settings = [
+        f"seed={seed}",
+        f"stop.env_steps={cap}",
+        f"actors.decider.config.every_updates={every_updates}",
+    ]
     overrides = [word for setting in settings for word in ("--set", setting)]
-    recipe = str(ROOT / "recipes" / "hierarchical.toml")
     actorq = str(Path(sys.executable).with_name("actorq"))
-    return [actorq, "run", recipe, *overrides, "--json", "--out", f"{folder}/run"]
+    return [actorq, "run", str(path), *overrides, "--json", "--out", f"{folder}/run"]
 
 
 def baseline_command(seed: int, every: int, cap: int, folder: str) -> list[str]:
