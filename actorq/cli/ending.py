@@ -19,9 +19,6 @@ class Ending:
     """
 
     def __init__(self, run: Run, view: View) -> None:
-        self.starting = anyio.CancelScope()
-        """Around the run; cancelled by a signal that comes while it starts."""
-        self.has_started = False
         self.status = 0
         """128 and the first signal's number, as a shell has it."""
         self._run = run
@@ -38,13 +35,10 @@ class Ending:
 
     def _heed(self, heard: int, number: signal.Signals) -> None:
         self.status = self.status or 128 + number
-        if heard == 1 and not self.has_started:
-            self._view.say("stopping")
-            self.starting.cancel()
-        elif heard == 1:
+        if heard == 1:
             self._view.say("stopping; once more skips the checkpoint")
             self._run.stop("interrupt")
-        elif heard == 2 and self.has_started:
+        elif heard == 2:
             self._view.say("stopping without a checkpoint; once more ends the process at once")
             self._run.stop("interrupt", checkpoint=False)
         else:

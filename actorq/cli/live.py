@@ -60,8 +60,10 @@ class LiveView:
 
     def close(self) -> None:
         if self._live.is_started:
-            self._redraw(self._run.progress_now())
+            progress = self._run.progress_now()
+            self._redraw(progress)
             self._live.stop()
+            log.info(in_words(progress))
 
     def _redraw(self, progress: Progress) -> None:
         self._note_returns()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from contextlib import suppress
 from logging.handlers import MemoryHandler
 from pathlib import Path
 from types import TracebackType
@@ -17,6 +18,7 @@ PROGRESS = "actorq.progress"
 """The logger of progress lines, which a live view makes superfluous on a terminal."""
 
 _EARLY_RECORDS = 1000
+_ANONYMOUS = ("actorq.actors", "actorq.run", PROGRESS, "py.warnings")
 
 
 class Logs:
@@ -93,14 +95,11 @@ def _formatter(time: str, colors: bool, utc: bool = False) -> logging.Formatter:
 
 
 def _add_actor(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
-    """Who logs: tasks carry the names of their actors. The actors' own machinery says it in words."""
+    """Say who logs: tasks carry the names of their actors. The actors' own machinery says it in words."""
     record = event.get("_record")
-    name = record.name if record is not None else ""
-    if not name.startswith(("actorq.actors", "actorq.run", PROGRESS)):
-        try:
-            event["actor"] = anyio.get_current_task().name
-        except Exception:  # no event loop in this thread
-            return event
+    if record is None or not record.name.startswith(_ANONYMOUS):
+        with suppress(RuntimeError):  # no event loop in this thread
+            event["event"] = f"{anyio.get_current_task().name}: {event['event']}"
     return event
 
 

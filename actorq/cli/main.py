@@ -20,8 +20,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     A mistake in the arguments, a file or a folder is told in sentences on standard error: status 2. An error
     that leaves this function is a bug; Python shows its traceback and exits with 1.
     """
-    # Read when numpy is imported. Explorers' products are small: sharing one out costs more than it saves, and
-    # much more where the other cores are busy.
+    # Read when numpy is imported. Explorers' products are small: sharing one out costs more than it saves,
+    # and much more where the other cores are busy.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     try:
         from .app import app

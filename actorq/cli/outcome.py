@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from actorq.run.folder import RunFolder
 from actorq.run.summary import Summary
 
-from .words import counted, duration, rate
+from .words import counted, duration, figure, rate
 
 _ENDS = {
     "request": "stopped on request",
@@ -24,9 +24,8 @@ def outcome(summary: Summary, folder: RunFolder) -> str:
     lines = [f"{summary.name}, seed {summary.seed}: {how_it_ended(summary)} after {took}"]
     if summary.evaluation_return_mean is not None:
         mean, std = summary.evaluation_return_mean, summary.evaluation_return_std or 0.0
-        lines.append(
-            f"  return {mean:.1f} ± {std:.1f} in {counted(summary.evaluation_episodes, 'greedy episode')}"
-        )
+        episodes = counted(summary.evaluation_episodes, "greedy episode")
+        lines.append(f"  return {figure(mean)} ± {figure(std)} in {episodes}")
     for count, what, per_second in (
         (summary.env_steps, "environment steps", summary.env_steps_per_second),
         (summary.updates, "updates", summary.updates_per_second),
@@ -34,7 +33,9 @@ def outcome(summary: Summary, folder: RunFolder) -> str:
         if count:
             lines.append(f"  {count:,} {what} ({rate(per_second)})")
     if summary.restarts or summary.dead_letters:
-        lines.append(f"  {summary.restarts:,} restarts, {summary.dead_letters:,} dead letters")
+        lines.append(
+            f"  {counted(summary.restarts, 'restart')}, {counted(summary.dead_letters, 'dead letter')}"
+        )
     lines.append(f"  {folder.path}")
     lines += _what_next(summary, folder)
     return "\n".join(lines) + "\n"

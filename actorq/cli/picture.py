@@ -102,8 +102,8 @@ def _labels(counts: Mapping[str, int]) -> dict[str, str]:
 
 def _evaluation_row(progress: Progress, solved: Solved | None) -> tuple[RenderableType, ...]:
     evaluation = progress.evaluation
-    mean = f"{evaluation.return_mean:.1f}" if evaluation is not None else "–"
-    spread = f"± {evaluation.return_std:.1f}" if evaluation is not None else ""
+    mean = figure(evaluation.return_mean) if evaluation is not None else "–"
+    spread = f"± {figure(evaluation.return_std)}" if evaluation is not None else ""
     heading = Text("solved", "green") if progress.solved else "evaluation"
     target = solved.mean_return if solved is not None else None
     bounded = f"{mean} / {target:g}" if target is not None else mean

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from contextlib import nullcontext, redirect_stdout
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -38,8 +38,7 @@ class Order:
 def run_topology(order: Order) -> int:
     """Run it to its end; returns the exit status. Raises what `prepare` raises, before anything starts."""
     started = process_started()
-    # Standard output is the summary's alone then: what actors print goes to standard error.
-    with redirect_stdout(sys.stderr) if order.json else nullcontext():
+    with redirect_stdout(sys.stderr):  # what actors print; standard output is the summary's alone
         run, status = anyio.run(_run, order, started)
     if run.summary is not None:
         if order.json:
@@ -77,10 +76,8 @@ async def _to_its_end(run: Run, view: View) -> int:
         await beside.start(ending.heed_signals)
         beside.start_soon(view.follow)
         try:
-            with ending.starting:
-                async with going(run):
-                    ending.has_started = True
-                    await run.wait()
+            async with going(run):
+                await run.wait()
         except Exception as raised:  # kept out of the task group, which would wrap it in an ExceptionGroup
             error = raised
         beside.cancel_scope.cancel()

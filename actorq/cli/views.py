@@ -87,5 +87,5 @@ def in_words(progress: Progress) -> str:
             words.append(f"{what} {figure(progress.gauges[name])}")
     if progress.evaluation is not None:
         evaluation = progress.evaluation
-        words.append(f"evaluation {evaluation.return_mean:.1f} ± {evaluation.return_std:.1f}")
+        words.append(f"evaluation {figure(evaluation.return_mean)} ± {figure(evaluation.return_std)}")
     return "  ".join(words)

@@ -1,0 +1,142 @@
+"""`actorq eval`: what a run has learned is played, printed and filmed."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import imageio.v3
+import pytest
+
+from actorq.cli import main
+from actorq.run import checkpoint
+
+from .command import HERE, LEARNING, actorq, setting
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that has learned CartPole for a moment."""
+    folder = tmp_path_factory.mktemp("trained")
+    ended = actorq("run", LEARNING, "--backend", "trio", "--json", "--out", "run", cwd=folder)
+    assert ended.returncode == 0, ended.stderr
+    assert json.loads(ended.stdout)["updates"] >= 60
+    return folder / "run"
+
+
+@pytest.fixture
+def run(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of it, to be changed."""
+    monkeypatch.chdir(tmp_path)
+    return Path(shutil.copytree(trained, tmp_path / "run"))
+
+
+def found(capsys: pytest.CaptureFixture[str], *arguments: object) -> dict[str, Any]:
+    assert main(["eval", *map(str, arguments), "--json"]) == 0
+    evaluation: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return evaluation
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+    assert main(["eval", *map(str, arguments)]) == 2
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert "Traceback" not in told.err
+    return told.err
+
+
+def change(run: Path, old: str, new: str) -> None:
+    """Change the run's topology afterwards."""
+    text = (run / "topology.toml").read_text()
+    assert old in text
+    (run / "topology.toml").write_text(text.replace(old, new))
+
+
+def test_returns_are_printed(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["eval", str(run), "--episodes", "3"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(r"CartPole-v1, greedily, after \d+ updates \(decider\)", lines[0])
+    returns = [float(line.split()[-1]) for line in lines[1:4]]
+    assert all(8 <= value <= 500 for value in returns)
+    assert lines[4].startswith(f"mean return {sum(returns) / 3:.2f} ±")
+
+
+def test_a_seed_plays_the_same_episodes_again(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first = found(capsys, run, "--episodes", 8, "--seed", 5)
+    assert first.keys() == {
+        *("run", "updates", "seed", "episodes", "returns", "return_mean", "return_std")
+    }  # fmt: skip
+    assert first == found(capsys, run, "--episodes", 8, "--seed", 5)
+    assert first["returns"] != found(capsys, run, "--episodes", 8, "--seed", 6)["returns"]
+    assert first["return_mean"] == pytest.approx(sum(first["returns"]) / 8)
+
+
+def test_the_evaluator_s_parameters_come_first(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    states, _ = checkpoint.load(next((run / "checkpoints").iterdir()))
+    assert found(capsys, run)["updates"] == states["decider"]["updates"]
+    del states["decider"]
+    checkpoint.save(run / "checkpoints", states, {})
+    assert found(capsys, run)["updates"] == states["learner"]["updates"]
+    del states["learner"]
+    checkpoint.save(run / "checkpoints", states, {})
+    assert "no actor in it keeps the parameters of a Q-network" in refused(capsys, run)
+
+
+@pytest.mark.skipif(find_spec("pygame") is None, reason="CartPole is drawn with pygame")
+def test_it_is_filmed(run: Path) -> None:
+    films = ["--gif", "play.gif", "--video", "play.mp4"]
+    ended = actorq("eval", run, "--episodes", "2", *films, cwd=run.parent)
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stderr == ""
+    counted = re.findall(r"play\.(?:gif|mp4): (\d) episodes?, return", ended.stdout)
+    assert len(counted) == 2
+    pictures = imageio.v3.imread("play.gif")
+    assert pictures.shape[1:] == (400, 600, 3)
+    assert (pictures[0] != pictures[-1]).any()
+    assert Path("play.mp4").read_bytes()[4:8] == b"ftyp"
+
+
+def test_without_imageio_the_extra_is_named(
+    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("actorq.cli.evaluating.find_spec", lambda name: None)
+    assert "--gif needs imageio: pip install 'actorq[video]'" in refused(capsys, run, "--gif", "play.gif")
+
+
+def test_what_cannot_be_drawn_is_refused(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copy(HERE / "toy.py", run / "drawn.py")
+    change(run, '"CartPole-v1"', '"drawn:Unseen"')
+    assert found(capsys, run, "--episodes", 2)["returns"] == [1.0, 1.0]
+    assert "can't be rendered" in refused(capsys, run, "--gif", "play.gif")
+    assert not Path("play.gif").exists()
+
+
+def test_a_film_that_cannot_be_written(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("folder.gif").mkdir()
+    assert "folder.gif: can't be written: Is a directory" in refused(capsys, run, "--gif", "folder.gif")
+
+
+def test_parameters_of_another_network(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    change(run, "hidden = [16]", "hidden = [17]")
+    assert "what decider has learned can't be played: the network has" in refused(capsys, run)
+
+
+def test_a_damaged_checkpoint(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for path in (run / "checkpoints").iterdir():
+        with (path / "arrays.safetensors").open("r+b") as file:
+            file.truncate(100)
+    assert "there is no whole checkpoint to play" in refused(capsys, run)
+
+
+def test_a_grid_world_shows_its_map(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    small = setting('task.env="actorq/GridWorld-v0"', "agent.gamma=0.9", "actors.decider.config.episodes=1")
+    ended = actorq("run", LEARNING, *small, "--out", "grid", cwd=tmp_path)
+    assert ended.returncode == 0, ended.stderr
+    assert main(["eval", str(tmp_path / "grid"), "--episodes", "2"]) == 0
+    output = capsys.readouterr().out
+    assert "goal" in output
+    assert set(output) & set("↑→↓←")
