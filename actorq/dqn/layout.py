@@ -25,6 +25,20 @@ def observation_scale(dtype: DTypeLike) -> float:
     return 1.0 / 255.0 if dtype == np.uint8 else 1.0
 
 
+_LEAST_SIDES = {"nature_cnn": 36, "minatar_cnn": 3}
+
+
+def picture_fault(network: str, observation_shape: Sequence[int]) -> str | None:
+    """Why a convolutional network can't take such observations; None if it can, and for all others."""
+    least = _LEAST_SIDES.get(network)
+    if least is None or (len(observation_shape) == 3 and min(observation_shape[1:]) >= least):
+        return None
+    return (
+        f"{network} takes pictures [channels, height, width] (or grey ones, stacked), height and width at"
+        f" least {least}; the observations are {list(observation_shape)}"
+    )
+
+
 def mlp_shapes(agent: Agent, inputs: int, actions: int) -> list[tuple[int, ...]]:
     """Shapes of an MLP's parameters, (outputs, inputs) and (outputs,) by turns, in the order of the flat
     vector.

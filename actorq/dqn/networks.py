@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from actorq.dqn.layout import picture_fault
 
 
 class MLP(nn.Module):
@@ -62,11 +63,7 @@ class NatureCNN(nn.Module):
         self, observation_shape: Sequence[int], hidden: Sequence[int], actions: int, *, dueling: bool = False
     ) -> None:
         super().__init__()
-        if len(observation_shape) != 3 or min(observation_shape[1:]) < 36:
-            raise ValueError(
-                "nature_cnn takes stacked pictures [stack, height, width], height and width at least 36,"
-                f" such as [4, 84, 84]; the observations are {list(observation_shape)}"
-            )
+        _refuse(picture_fault("nature_cnn", observation_shape))
         stack, height, width = observation_shape
         self.convolutions = nn.Sequential(
             nn.Conv2d(stack, 32, 8, stride=4),
@@ -86,25 +83,27 @@ class MinAtarCNN(nn.Module):
     """One convolution of 16 filters 3x3, then an `MLP`; Young & Tian 2019 (arXiv 1903.03176) with hidden =
     [128].
 
-    Takes observations as MinAtar gives them, channels last: [B, height, width, channels], sides at least 3.
+    Takes pictures [B, channels, height, width], both sides at least 3. MinAtar itself has its channels last;
+    `[task] channels` turns them.
     """
 
     def __init__(
         self, observation_shape: Sequence[int], hidden: Sequence[int], actions: int, *, dueling: bool = False
     ) -> None:
         super().__init__()
-        if len(observation_shape) != 3 or min(observation_shape[:2]) < 3:
-            raise ValueError(
-                "minatar_cnn takes pictures, channels last, [height, width, channels], such as [10, 10, 4];"
-                f" the observations are {list(observation_shape)}"
-            )
-        height, width, channels = observation_shape
+        _refuse(picture_fault("minatar_cnn", observation_shape))
+        channels, height, width = observation_shape
         self.convolution = nn.Conv2d(channels, 16, 3)
         self.head = MLP(16 * (height - 2) * (width - 2), hidden, actions, dueling=dueling)
 
     def forward(self, observations: Tensor) -> Tensor:
-        features = functional.relu(self.convolution(torch.movedim(observations, 3, 1)))
+        features = functional.relu(self.convolution(observations))
         return self.head(features)  # type: ignore[no-any-return]
+
+
+def _refuse(fault: str | None) -> None:
+    if fault is not None:
+        raise ValueError(fault)
 
 
 def _nature_side(side: int) -> int:

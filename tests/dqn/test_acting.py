@@ -87,8 +87,8 @@ def test_loading_copies() -> None:
 
 @pytest.mark.parametrize("network", ["mlp", "minatar_cnn"])
 def test_all_values_are_zero_before_the_first_load(network: str) -> None:
-    policy = make_policy(Agent(network=network), (10, 10, 4), "bool", 3, device="cpu")
-    assert not policy.q_values(np.ones((2, 10, 10, 4), np.bool_)).any()
+    policy = make_policy(Agent(network=network), (4, 10, 10), "bool", 3, device="cpu")
+    assert not policy.q_values(np.ones((2, 4, 10, 10), np.bool_)).any()
 
 
 @pytest.mark.parametrize("policy_type", [NumpyPolicy, TorchPolicy])

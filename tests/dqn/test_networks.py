@@ -13,8 +13,8 @@ BUILT_IN = [
     ("mlp", (3, 2), "float32"),
     ("nature_cnn", (4, 84, 84), "uint8"),
     ("nature_cnn", (1, 36, 40), "uint8"),
-    ("minatar_cnn", (10, 10, 4), "bool"),
-    ("minatar_cnn", (3, 5, 7), "float32"),
+    ("minatar_cnn", (4, 10, 10), "bool"),
+    ("minatar_cnn", (7, 3, 5), "float32"),
 ]
 
 
@@ -34,19 +34,15 @@ def test_one_value_per_action(network: str, shape: tuple[int, ...], dtype: str, 
 def test_sizes_are_the_papers() -> None:
     nature = NatureCNN((4, 84, 84), (512,), 18)
     assert parameters(nature) == 8224 + 32832 + 36928 + 3136 * 512 + 512 + 512 * 18 + 18
-    minatar = MinAtarCNN((10, 10, 4), (128,), 6)
+    minatar = MinAtarCNN((4, 10, 10), (128,), 6)
     assert parameters(minatar) == 16 * 4 * 9 + 16 + 1024 * 128 + 128 + 128 * 6 + 6
 
 
-def test_minatar_takes_channels_last() -> None:
-    network = MinAtarCNN((10, 10, 4), (8,), 2)
-    picture = torch.zeros(1, 10, 10, 4)
-    picture[0, 4, 5, 2] = 1.0
-    with torch.no_grad():
-        network.convolution.bias.zero_()  # type: ignore[union-attr]
-        features = network.convolution(picture.movedim(3, 1))
-    rows, columns = torch.nonzero(features[0].abs().sum(0)).T.tolist()
-    assert (set(rows), set(columns)) == ({2, 3, 4}, {3, 4, 5})
+def test_minatar_takes_frames_as_the_environments_give_them() -> None:
+    """Whatever side of an observation its channels are on, `Environments` puts them first."""
+    network = MinAtarCNN((4, 10, 9), (8,), 2)
+    assert (network.convolution.in_channels, network.head.hidden[0].in_features) == (4, 16 * 8 * 7)
+    assert network(torch.zeros(1, 4, 10, 9)).shape == (1, 2)
 
 
 def test_dueling_advantages_are_relative_to_their_mean() -> None:
@@ -116,9 +112,10 @@ def test_a_custom_network_that_cannot_be_used_is_refused(network: str, words: st
 @pytest.mark.parametrize(
     ("network", "shape", "words"),
     [
-        ("nature_cnn", (84, 84), "stack, height, width"),
+        ("nature_cnn", (84, 84), "channels, height, width"),
         ("nature_cnn", (4, 35, 84), "at least 36"),
-        ("minatar_cnn", (10, 10), "height, width, channels"),
+        ("minatar_cnn", (10, 10), "channels, height, width"),
+        ("minatar_cnn", (10, 10, 2), "at least 3"),
     ],
 )
 def test_observations_that_do_not_fit_are_refused(network: str, shape: tuple[int, ...], words: str) -> None:

@@ -89,7 +89,7 @@ CASES = [
     ("mlp", (2, 3), "uint8", False),
     ("mlp", (4,), "bool", True),
     ("mlp", (4,), "int64", False),
-    ("minatar_cnn", (5, 5, 2), "bool", False),
+    ("minatar_cnn", (2, 5, 5), "bool", False),
     ("nature_cnn", (2, 36, 36), "uint8", True),
     ("tests.dqn.custom:Tanh", (4,), "float64", False),
 ]
