@@ -7,7 +7,8 @@ load it:
 - `exploration`: epsilon schedules, the Ape-X ladder, epsilon-greedy choice
 - `returns`: n-step returns
 - `acting`: Q-values of the current weights, in numpy for multilayer perceptrons
-- `layout`: the shapes behind a flat vector
+- `layout`: the shapes behind a flat vector, and which observations a network takes
+- `custom`: finding the user's own network class
 - `device`: names of devices (imports torch when asked to resolve one)
 
 With torch:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+from msgspec import Meta
 
 if TYPE_CHECKING:
     import torch
 
-_DEVICE = re.compile(r"auto|cpu|cuda(?::(?P<index>\d+))?")
+Device = Annotated[str, Meta(pattern=r"^(auto|cpu|cuda(:[0-9]+)?)$")]
+"""A setting: a name that is some machine's device; `resolve_device` tells whether this one has it."""
+
+_DEVICE = re.compile(r"auto|cpu|cuda(?::(?P<index>[0-9]+))?")
 
 
 def resolve_device(name: str) -> torch.device:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import difflib
-import importlib
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from numpy.typing import DTypeLike
 from torch import nn
 
 from actorq.dqn.agent import Agent
+from actorq.dqn.custom import load_network_class
 from actorq.dqn.flat import FlatParameters
 from actorq.dqn.layout import observation_scale
 from actorq.dqn.networks import MLP, MinAtarCNN, NatureCNN
@@ -60,7 +58,7 @@ def make_parameters(
 
 
 def _make_custom(path: str, observation_shape: tuple[int, ...], actions: int) -> nn.Module:
-    network = _load(path)(observation_shape, actions)
+    network = load_network_class(path)(observation_shape, actions)
     if not isinstance(network, nn.Module):
         raise ValueError(f"network {path!r} made a {type(network).__name__}, not a torch.nn.Module")
     with torch.no_grad():
@@ -72,24 +70,3 @@ def _make_custom(path: str, observation_shape: tuple[int, ...], actions: int) ->
             f" one row per observation and one column per action; it gave {answer}"
         )
     return network
-
-
-def _load(path: str) -> Any:
-    module_name, separator, class_name = path.partition(":")
-    if not separator:
-        raise ValueError(f"network {path!r} is neither built in nor a 'package.module:Class'")
-    try:
-        module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
-            raise  # the module is there; something it imports is not
-        raise ValueError(f"network {path!r}: there is no module {error.name!r}") from error
-    try:
-        made = getattr(module, class_name)
-    except AttributeError:
-        near = difflib.get_close_matches(class_name, vars(module), n=1)
-        guess = f"; did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"network {path!r}: module {module_name!r} has no {class_name!r}{guess}") from None
-    if not callable(made):
-        raise ValueError(f"network {path!r} is no class but a {type(made).__name__}")
-    return made

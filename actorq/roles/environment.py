@@ -13,6 +13,7 @@ import actorq.actors as actors
 from actorq.actors import Feed, Ref, State, Table, handles
 from actorq.dqn.acting import make_policy
 from actorq.dqn.agent import Agent
+from actorq.dqn.device import Device
 from actorq.dqn.exploration import Epsilon, ape_x_ladder, epsilon_at, epsilon_greedy
 from actorq.envs.task import Task
 
@@ -44,7 +45,7 @@ class Environment(actors.Actor):
         ladder_base: Annotated[float, Meta(ge=0, le=1, description="the ladder's largest epsilon")] = 0.4
         ladder_alpha: Annotated[float, Meta(ge=0, description="how steeply the ladder falls")] = 7.0
         chunk_steps: Annotated[int, Meta(ge=2, description="steps of each environment in one chunk")] = 16
-        device: Annotated[str, Meta(description="where the network acts: auto, cpu, cuda:0, …")] = "auto"
+        device: Annotated[Device, Meta(description="where the network acts: auto, cpu, cuda:0, …")] = "auto"
 
     task: Table[Task]
     agent: Table[Agent]

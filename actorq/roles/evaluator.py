@@ -15,6 +15,7 @@ import actorq.actors as actors
 from actorq.actors import Feed, State, Table, handles
 from actorq.dqn.acting import make_policy
 from actorq.dqn.agent import Agent
+from actorq.dqn.device import Device
 from actorq.envs.task import Task
 
 from .faults import environment_faults
@@ -50,7 +51,7 @@ class Evaluator(actors.Actor):
             Annotated[int, Meta(ge=1)] | None,
             Meta(description="episodes of one evaluation; absent: as [stop] solved says, or 20"),
         ] = None
-        device: Annotated[str, Meta(description="where the network acts: auto, cpu, cuda:0, …")] = "auto"
+        device: Annotated[Device, Meta(description="where the network acts: auto, cpu, cuda:0, …")] = "auto"
 
     task: Table[Task]
     agent: Table[Agent]

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from actorq.dqn.agent import Agent
+from actorq.dqn.custom import load_network_class
+from actorq.dqn.layout import picture_fault
 from actorq.envs.task import Task, TaskError
 
 
@@ -14,6 +16,11 @@ def environment_faults(tables: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     from actorq.envs.make import describe
 
     agent, task = tables.get("agent"), tables.get("task")
+    if isinstance(agent, Agent) and agent.custom and not any(agent.faults()):
+        try:
+            load_network_class(agent.network)
+        except ValueError as error:
+            yield "agent.network", str(error)
     if not isinstance(task, Task) or any(task.faults()):
         return
     try:
@@ -21,11 +28,7 @@ def environment_faults(tables: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     except TaskError as error:
         yield f"task.{error.field}", str(error)
         return
-    if isinstance(agent, Agent) and agent.network in ("nature_cnn", "minatar_cnn"):
-        shape = spaces.observation_shape
-        if len(shape) != 3:
-            yield (
-                "agent.network",
-                f"{agent.network} takes pictures [channels, height, width], but observations of {task.env} "
-                f"are {list(shape)}; use mlp, or a network of your own",
-            )
+    if isinstance(agent, Agent):
+        fault = picture_fault(agent.network, spaces.observation_shape)
+        if fault is not None:
+            yield "agent.network", f"{fault}, in {task.env}; use mlp, or a network of your own"

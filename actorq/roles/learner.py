@@ -13,6 +13,7 @@ from msgspec import Meta
 import actorq.actors as actors
 from actorq.actors import Ref, State, Table, Topic
 from actorq.dqn.agent import Agent
+from actorq.dqn.device import Device
 from actorq.envs.task import Task
 from actorq.replay.experience import Batch
 
@@ -32,7 +33,7 @@ class Learner(actors.Actor):
 
     class Config(actors.Config):
         publish_every_updates: Annotated[int, Meta(ge=1, description="updates between two weights")] = 16
-        device: Annotated[str, Meta(description="where to compute: auto, cpu, cuda:0, …")] = "auto"
+        device: Annotated[Device, Meta(description="where to compute: auto, cpu, cuda:0, …")] = "auto"
         torch_threads: Annotated[
             Annotated[int, Meta(ge=1)] | None,
             Meta(

@@ -122,3 +122,11 @@ class Moody(gymnasium.Env[Any, Any]):
 
 def moody(*good: int) -> Task:
     return Task(env=MOODY, options={"good": list(good)})
+
+
+class Stamp(gymnasium.Env[Any, Any]):
+    """Pictures [10, 12, 3], too small for most."""
+
+    metadata = {"render_modes": []}  # noqa: RUF012
+    observation_space = Box(0, 255, (10, 12, 3), np.uint8)
+    action_space = Discrete(2)

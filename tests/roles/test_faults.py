@@ -1,0 +1,67 @@
+"""What the learning roles find wrong with network and environment before anything starts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from actorq.dqn.agent import Agent
+from actorq.envs.task import Task
+from actorq.roles.faults import environment_faults
+from actorq.topology import TopologyError, check
+
+
+def faults(agent: Agent, env: str = "CartPole-v1") -> list[tuple[str, str]]:
+    return list(environment_faults({"agent": agent, "task": Task(env=env)}))
+
+
+@pytest.mark.parametrize("network", ["mlp", "tests.dqn.custom:Tanh"])
+def test_networks_that_fit_have_none(network: str) -> None:
+    assert faults(Agent(network=network)) == []
+
+
+@pytest.mark.parametrize(
+    ("network", "words"),
+    [
+        ("nature_cnn", "takes pictures [channels, height, width]"),
+        ("minatar_cnn", "takes pictures [channels, height, width]"),
+        ("tests.dqn.custom:Tan", "did you mean 'Tanh'"),
+        ("no_such_package:Net", "there is no module 'no_such_package'"),
+    ],
+)
+def test_a_network_that_cannot_be_used_is_found_before_the_start(network: str, words: str) -> None:
+    ((key, sentence),) = faults(Agent(network=network))
+    assert key == "agent.network"
+    assert words in sentence
+
+
+def test_pictures_must_be_large_enough() -> None:
+    ((_, sentence),) = faults(Agent(network="nature_cnn"), "tests.roles.cast:Stamp")
+    assert "at least 36; the observations are [3, 10, 12]" in sentence
+    assert faults(Agent(network="minatar_cnn"), "tests.roles.cast:Stamp") == []
+
+
+def topology() -> dict[str, Any]:
+    return {
+        "name": "t",
+        "task": {"env": "CartPole-v1"},
+        "stop": {"updates": 1},
+        "actors": {
+            "replay": {"role": "replay"},
+            "learner": {"role": "learner", "ports": {"replay": "replay"}},
+            "explorer": {"role": "environment", "ports": {"replay": "replay", "weights": "learner"}},
+            "decider": {"role": "evaluator", "ports": {"weights": "learner"}},
+        },
+    }
+
+
+@pytest.mark.parametrize("actor", ["learner", "explorer", "decider"])
+def test_a_name_that_is_no_device_is_found_before_the_start(actor: str) -> None:
+    wrong = topology()
+    wrong["actors"][actor]["config"] = {"device": "gpu"}
+    with pytest.raises(TopologyError, match=rf"actors\.{actor}\.config\.device.*gpu"):
+        check(wrong)
+    for right in ("auto", "cpu", "cuda", "cuda:1"):
+        wrong["actors"][actor]["config"] = {"device": right}
+        check(wrong)
