@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import logging
+import sys
 import time
+from collections import deque
+from contextlib import ExitStack, redirect_stderr, redirect_stdout
 from types import TracebackType
 from typing import Self
 
 from rich.console import Console
 from rich.live import Live
+from rich.text import Text
 
 from actorq.actors import SystemStatistics
 from actorq.run.recorder import Progress
@@ -24,13 +29,44 @@ REDRAWN_EVERY_SECONDS = 0.25
 log = logging.getLogger(PROGRESS)
 
 
+class Above(io.TextIOBase):
+    """Standard output and error while the view is there: keeps what any thread writes, for the view's own
+    thread to print above it. Rich prints for other threads at once, and their lines and the view collide.
+    """
+
+    def __init__(self) -> None:
+        self._parts: deque[str] = deque()
+
+    def write(self, text: str) -> int:
+        self._parts.append(text)
+        return len(text)
+
+    def writable(self) -> bool:
+        return True
+
+    def isatty(self) -> bool:
+        return True
+
+    def take(self) -> str:
+        """All whole lines so far, less the last line's end."""
+        parts = [self._parts.popleft() for _ in range(len(self._parts))]
+        whole, _, rest = "".join(parts).rpartition("\n")
+        if rest:
+            self._parts.appendleft(rest)
+        return whole
+
+
 class LiveView:
     """A `View` on a terminal; progress lines go to the log as well, for run.log."""
 
     def __init__(self, run: Run) -> None:
         self._run = run
-        self._console = Console(stderr=True)
-        self._live = Live(console=self._console, auto_refresh=False)
+        self._console = Console(file=sys.stderr)
+        self._live = Live(
+            console=self._console, auto_refresh=False, redirect_stdout=False, redirect_stderr=False
+        )
+        self._above = Above()
+        self._redirected = ExitStack()
         self._returns: dict[str, float] = {}
         self._rates: dict[str, float] = {}
         self._seen: tuple[SystemStatistics, float] | None = None
@@ -38,6 +74,8 @@ class LiveView:
         self._next_line = LINE_EVERY_SECONDS
 
     def __enter__(self) -> Self:
+        self._redirected.enter_context(redirect_stdout(self._above))
+        self._redirected.enter_context(redirect_stderr(self._above))
         self._live.start()
         return self
 
@@ -63,9 +101,12 @@ class LiveView:
             progress = self._run.progress_now()
             self._redraw(progress)
             self._live.stop()
+            self._redirected.close()
             log.info(in_words(progress))
 
     def _redraw(self, progress: Progress) -> None:
+        if lines := self._above.take():
+            self._console.print(Text.from_ansi(lines))
         self._note_returns()
         statistics = self._run.statistics()
         if statistics is not None:

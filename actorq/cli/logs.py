@@ -69,7 +69,7 @@ class Logs:
 
 
 class _ToStandardError(logging.Handler):
-    """Looks `sys.stderr` up each time: a live view puts itself there, to keep its place below the lines."""
+    """Looks `sys.stderr` up each time: a live view puts itself there, to print the lines above it."""
 
     def emit(self, record: logging.LogRecord) -> None:
         try:

@@ -21,10 +21,14 @@ from .words import clock, counted, figure, rate
 
 WIDEST = 100
 """Wider, a figure is too far from its label."""
+NARROW = 60
+"""Less than that has no room for each actor's rate."""
+
 MOST_ACTORS = 12
 MOST_COUNTS = 5
 
 _LIMITED = {"env_steps": "env steps", "updates": "updates", "episodes": "episodes"}
+_ACTOR_COLUMNS = ("waiting", "handled", "per second", "restarts")
 _READINGS = {"loss": "loss", "replay_size": "replay size", "staleness": "staleness"}
 _TOLD_ELSEWHERE = {"episode_return", "episode_length", "gradient_norm", "limiter_error", "solved"}
 
@@ -54,7 +58,7 @@ def draw(picture: Picture, width: int) -> RenderableType:
     if readings := [Text.assemble((f"{label} ", "dim"), value) for label, value in _readings(picture)]:
         parts += [Columns(readings, padding=(0, 3)), ""]
     if picture.statistics is not None:
-        parts += [_actors(picture, picture.statistics), ""]
+        parts += [_actors(picture, picture.statistics, narrow=width < NARROW), ""]
     title = Text.assemble((picture.topology.name, "bold"), (f"  seed {picture.topology.seed}", "dim"))
     at = Text.assemble(
         (f"{picture.state}  " if picture.state else "", "green" if picture.progress.solved else "yellow"),
@@ -146,11 +150,11 @@ def _returns(picture: Picture) -> Iterator[tuple[str, str]]:
         yield "return", figure(picture.progress.gauges["episode_return"])
 
 
-def _actors(picture: Picture, statistics: SystemStatistics) -> RenderableType:
+def _actors(picture: Picture, statistics: SystemStatistics, narrow: bool) -> RenderableType:
     """A row for each declared actor, its members together."""
     table = Table(box=None, padding=(0, 2, 0, 0), expand=True, header_style="dim")
     table.add_column("actor", no_wrap=True, ratio=1)
-    for heading in ("waiting", "handled", "per second", "restarts"):
+    for heading in ("waiting", "handled", "restarts") if narrow else _ACTOR_COLUMNS:
         table.add_column(heading, justify="right", no_wrap=True)
     declared: dict[str, list[ActorStatistics]] = {}
     for actor in statistics.actors:
@@ -158,16 +162,20 @@ def _actors(picture: Picture, statistics: SystemStatistics) -> RenderableType:
     for name, members in list(declared.items())[:MOST_ACTORS]:
         restarts = sum(member.restarts for member in members)
         down = sum(not member.alive for member in members)
-        table.add_row(
+        handled_per_second = sum(picture.handled_per_second.get(member.name, 0.0) for member in members)
+        cells: list[RenderableType] = [
             Text.assemble(
                 name if len(members) == 1 else f"{name} × {len(members)}",
                 (f"  {down} down" if down and not picture.state else "", "red"),
             ),
             f"{sum(member.mailbox.unread for member in members):,}",
             f"{sum(member.mailbox.handled for member in members):,}",
-            _rate(picture, sum(picture.handled_per_second.get(member.name, 0.0) for member in members)),
+            _rate(picture, handled_per_second),
             Text(f"{restarts:,}", "yellow" if restarts else ""),
-        )
+        ]
+        if narrow:
+            del cells[_ACTOR_COLUMNS.index("per second") + 1]
+        table.add_row(*cells)
     notes = []
     if len(declared) > MOST_ACTORS:
         notes.append(Text(f"and {counted(len(declared) - MOST_ACTORS, 'actor')} more", "dim"))

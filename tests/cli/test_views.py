@@ -12,6 +12,7 @@ import pytest
 from rich.console import Console
 
 from actorq.actors.statistics import ActorStatistics, MailboxStatistics, SystemStatistics
+from actorq.cli.live import Above
 from actorq.cli.outcome import outcome
 from actorq.cli.picture import MOST_ACTORS, Picture, draw
 from actorq.cli.views import in_words
@@ -117,6 +118,24 @@ def test_a_target_below_zero_has_no_bar(hierarchical: Topology) -> None:
     text = drawn(picture(msgspec.structs.replace(hierarchical, stop=stop)), 80)
     assert "130.7 / -110" in text
     assert "━" not in text
+
+
+def test_a_narrow_terminal_still_shows_names(hierarchical: Topology) -> None:
+    text = drawn(picture(hierarchical), 48)
+    assert "explorer × 4" in text
+    assert "7,941" in text
+    assert "per second" not in text
+
+
+def test_lines_for_above_the_view_are_kept_whole() -> None:
+    above = Above()
+    assert above.take() == ""
+    print("one", "two", file=above)
+    print("three", end="", file=above)
+    assert above.take() == "one two"
+    assert above.take() == ""
+    print(" four\nfive", file=above)
+    assert above.take() == "three four\nfive"
 
 
 def test_one_line_of_progress() -> None:
