@@ -3,49 +3,95 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
-from actorq.actors import Message, Request
+from actorq.actors import Group, Message, Ref, Request
 from actorq.engines.here import Here
 
 R = TypeVar("R")
 
 
 class OutsideRef:
-    """One actor of a run."""
+    """One actor of a run; good until the run ends, after which it raises ActorDied."""
 
     def __init__(self, name: str, engine: Here) -> None:
         self.name = name
         self._engine = engine
+        self._ref: Ref[Any] | None = None
 
     async def tell(self, message: Message) -> None:
-        """As `Ref.tell`: it returns when the message is accepted."""
-        await self._engine.call(self._ref().tell, message)
+        """As `Ref.tell`: it returns when the message is accepted. Cancelled, it may have been sent."""
+        await self._engine.call(self._tell, message)
 
     async def ask(self, request: Request[R], *, timeout: float | None = None) -> R:
         """As `Ref.ask`."""
+        return await self._engine.call(self._ask, request, timeout)
 
-        async def ask() -> R:
-            reply: R = await self._ref().ask(request, timeout=timeout)
-            return reply
+    async def _tell(self, message: Message) -> None:
+        await self.inside().tell(message)
 
-        return await self._engine.call(ask)
+    async def _ask(self, request: Request[R], timeout: float | None) -> R:
+        reply: R = await self.inside().ask(request, timeout=timeout)
+        return reply
 
-    def _ref(self) -> Any:
-        return self._engine.system.ref(self.name)
+    def inside(self) -> Ref[Any]:
+        """On the actors' loop: always the same one, for it keeps account of what is on its way."""
+        if self._ref is None:
+            self._ref = self._engine.system.ref(self.name)
+        return self._ref
 
     def __repr__(self) -> str:
         return f"<OutsideRef to {self.name}>"
 
 
 class OutsideGroup(Sequence[OutsideRef]):
-    """The members of an actor with a count, in order."""
+    """The members of an actor with a count, in order. It says how, as `Group` does."""
 
-    def __init__(self, members: Sequence[OutsideRef]) -> None:
+    def __init__(self, members: Sequence[OutsideRef], engine: Here) -> None:
         self._members = tuple(members)
+        self._engine = engine
+        self._group: Group[Any] = Group(cast(Any, self._members))
+
+    def any(self) -> OutsideRef:
+        """The members in turn."""
+        return cast(OutsideRef, self._group.any())
+
+    def by(self, key: object) -> OutsideRef:
+        """Always the same member for the same key, and the same as inside."""
+        return cast(OutsideRef, self._group.by(key))
+
+    def all(self) -> OutsideEveryone:
+        """All members at once."""
+        return OutsideEveryone(self._members, self._engine)
 
     def __getitem__(self, index: Any) -> Any:
         return self._members[index]
 
     def __len__(self) -> int:
         return len(self._members)
+
+
+class OutsideEveryone:
+    """All members of a group, told or asked together."""
+
+    def __init__(self, members: Sequence[OutsideRef], engine: Here) -> None:
+        self._members = members
+        self._engine = engine
+
+    async def tell(self, message: Message) -> None:
+        """As `Everyone.tell`. Cancelled, any of the members may have it."""
+        await self._engine.call(self._tell, message)
+
+    async def ask(self, request: Request[R], *, timeout: float | None = None) -> list[R]:
+        """As `Everyone.ask`."""
+        return await self._engine.call(self._ask, request, timeout)
+
+    async def _tell(self, message: Message) -> None:
+        await self._inside().all().tell(message)
+
+    async def _ask(self, request: Request[R], timeout: float | None) -> list[R]:
+        replies: list[R] = await self._inside().all().ask(request, timeout=timeout)
+        return replies
+
+    def _inside(self) -> Group[Any]:
+        return Group([member.inside() for member in self._members])

@@ -1,0 +1,308 @@
+"""A run that goes on: watched, stopped, and what it leaves behind."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import anyio
+import anyio.to_thread
+from anyio.abc import TaskGroup
+
+from actorq.actors import Actor, ActorDied, ActorFailed, ActorqError, State, SystemStatistics
+from actorq.engines.here import Backend, Here
+from actorq.topology import Plan
+from actorq.topology.plan import members
+
+from . import checkpoint
+from .folder import RunFolder
+from .lock import FolderLock
+from .metrics import Metrics
+from .recorder import Progress, Recorder, Row
+from .refs import OutsideGroup, OutsideRef
+from .report import write_report
+from .summary import Summary, summarize, write_summary
+
+log = logging.getLogger("actorq.run")
+
+
+class RunFailed(ActorqError):
+    """An actor crashed past its restart limits and the run was stopped; the actor's error is the cause."""
+
+
+class Run:
+    """A run that has been started; `open_run` makes it. Its methods are for the application's event loop."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        folder: RunFolder,
+        lock: FolderLock,
+        *,
+        backend: Backend | None = None,
+        states: dict[str, State] | None = None,
+        recorded: dict[str, Any] | None = None,
+        started: float | None = None,
+    ) -> None:
+        """It lets the lock go when it has ended. Raises OSError if the folder can't be written."""
+        self.plan = plan
+        self.folder = folder
+        self.summary: Summary | None = None
+        """Once ended: what came of it."""
+        self._lock = lock
+        self._began = time.monotonic() if started is None else started
+        topology = plan.topology
+        self._recorder = Recorder(
+            topology.stop, topology.deterministic, self._limit_reached, self._elapsed, self._write_row
+        )
+        if recorded is not None:
+            self._recorder.load_state(recorded)
+        resumed_at = self._recorder.wall_seconds if recorded is not None else None
+        self._metrics = Metrics(folder, resumed_at)
+        self._engine = Here(
+            plan,
+            self._recorder,
+            backend=backend or topology.backend,
+            states=states,
+            tick=self._tick,
+            tick_seconds=topology.run.metrics_every_seconds,
+        )
+        self._refs = {spec.name: OutsideRef(spec.name, self._engine) for spec in plan.specs}
+        self._stopped_by = ""
+        self._keep_checkpoint = True
+        self._kept = set(states or ())
+        """The actors with a state in the newest checkpoint."""
+        self._saving = anyio.Lock()
+        self._newest_row: Row = {}
+        self._failure: RunFailed | None = None
+        self._failed_actor = ""
+        self._failure_seen = False
+        self._started, self._ended = anyio.Event(), anyio.Event()
+
+    # What an application uses.
+
+    def __getitem__(self, name: str) -> OutsideRef:
+        """The actor of that name; members of one with a count are `explorer.0`, `explorer.1`, … Raises
+        KeyError.
+        """
+        if name in self._refs:
+            return self._refs[name]
+        declared = self.plan.topology.actors.get(name)
+        if declared is not None:
+            raise KeyError(
+                f"{name!r} has {declared.count} members, {name}.0 and so on; or use group({name!r})"
+            )
+        raise KeyError(f"no actor {name!r}; there are {', '.join(self._refs)}")
+
+    def group(self, name: str) -> OutsideGroup:
+        """All members of the actor declared under that name. Raises KeyError."""
+        if name not in self.plan.topology.actors:
+            raise KeyError(f"no actor {name!r}; there are {', '.join(self.plan.topology.actors)}")
+        count = self.plan.topology.actors[name].count
+        return OutsideGroup([self._refs[member] for member in members(name, count)], self._engine)
+
+    def progress(self, every_seconds: float = 1.0) -> AsyncIterator[Progress]:
+        """How the run stands, now and then, and once more when it has ended; may be left at any time."""
+        return _Readings(self, every_seconds)
+
+    def progress_now(self) -> Progress:
+        """How the run stands."""
+        return self._recorder.progress()
+
+    def statistics(self) -> SystemStatistics | None:
+        """The actors' newest readings, at most one interval of the metrics old."""
+        return self._engine.statistics
+
+    def newest_row(self) -> Row:
+        """The newest row of the metrics, empty before the first; not to be changed."""
+        return self._newest_row
+
+    @property
+    def has_ended(self) -> bool:
+        """All is written, and `wait` returns at once."""
+        return self._ended.is_set()
+
+    async def ended(self) -> None:
+        """Return when the run has ended and all is written, however it ended. Cancelled, the run goes on."""
+        await self._ended.wait()
+
+    async def wait(self) -> Summary:
+        """Return the summary when the run has ended and all is written. Raises RunFailed if it failed.
+
+        Cancelled, the run goes on.
+        """
+        await self._ended.wait()
+        if self._failure is not None:
+            self._failure_seen = True
+            raise self._failure
+        assert self.summary is not None
+        return self.summary
+
+    def stop(self, reason: str = "request", *, checkpoint: bool = True) -> None:
+        """Ask the run to stop in order; `wait` tells when it has. `checkpoint=False` skips the last one."""
+        self._stopped_by = self._stopped_by or reason
+        self._keep_checkpoint = self._keep_checkpoint and checkpoint
+        self._engine.stop()
+
+    async def checkpoint(self) -> Path:
+        """Write a checkpoint now; returns its folder.
+
+        Raises CheckpointError or OSError if none can be made, ActorDied once the run has ended. Cancelled, it
+        is finished or not begun.
+        """
+        async with self._saving:
+            states, recorded = await self._engine.call(self._states)
+            return await anyio.to_thread.run_sync(self._save, states, recorded)
+
+    # How it goes on.
+
+    async def start(self, tasks: TaskGroup) -> None:
+        """Start the actors; what goes on then is a task that lasts to the run's end, whoever is cancelled.
+
+        Raises RunFailed if an actor can't start. Cancelled, the actors go on until `stop`.
+        """
+        tasks.start_soon(self._go_on)
+        await self._started.wait()
+        if self._ended.is_set():
+            self.raise_unseen_failure()
+
+    async def _go_on(self) -> None:
+        with anyio.CancelScope(shield=True):
+            try:
+                await self._run_actors()
+            except Exception as error:
+                self._note_failure(error)
+            try:
+                async with self._saving:
+                    await anyio.to_thread.run_sync(self._write_end)
+            except Exception as error:
+                self._note_failure(error)
+            finally:
+                self._lock.release()
+                self._ended.set()
+                self._started.set()
+
+    async def _run_actors(self) -> None:
+        topology = self.plan.topology
+        error: Exception | None = None
+        async with anyio.create_task_group() as beside:
+            if topology.stop.wall_seconds is not None:
+                beside.start_soon(self._stop_after, topology.stop.wall_seconds)
+            if not topology.deterministic:  # states taken by the clock would not be the same twice
+                beside.start_soon(self._keep_checkpoints, topology.run.checkpoint_every_seconds)
+            try:
+                await self._engine.run(self._started.set)
+            except Exception as raised:  # kept out of the task group, which would wrap it
+                error = raised
+            beside.cancel_scope.cancel()
+        if error is not None:
+            raise error
+
+    def _note_failure(self, error: Exception) -> None:
+        if self._failure is not None:
+            return  # what came of it, not why
+        if isinstance(error, ActorFailed):  # its crash has been logged, with its traceback
+            self._failure = RunFailed(str(error))
+            self._failure.__cause__ = error.__cause__
+            self._failed_actor = error.actor
+        else:
+            self._failure = RunFailed(f"the run itself failed: {type(error).__name__}: {error}")
+            self._failure.__cause__ = error
+            log.error("the run itself failed", exc_info=error)
+
+    def _write_end(self) -> None:
+        self._write_row(self._recorder.row())
+        self._metrics.close()
+        states = self._engine.final_states
+        if self._keep_checkpoint and states:
+            try:
+                self._save(states, self._recorder.state())
+            except (OSError, checkpoint.CheckpointError) as error:  # the summary is written all the same
+                self._note_failure(error)
+        topology, statistics = self.plan.topology, self._engine.statistics
+        reason = "failure" if self._failure is not None else self._stopped_by or "finished"
+        self.summary = summarize(
+            topology.name, topology.seed, reason, self._recorder, statistics or SystemStatistics((), 0, 0)
+        )
+        write_summary(self.folder.summary, self.summary)
+        write_report(self.folder)
+
+    def raise_unseen_failure(self) -> None:
+        """Leaving the run must not hide that it failed."""
+        if self._failure is not None and not self._failure_seen:
+            self._failure_seen = True
+            raise self._failure
+
+    async def _stop_after(self, seconds: float) -> None:
+        await anyio.sleep(max(0.0, seconds - self._recorder.wall_seconds))
+        self.stop("wall_seconds")
+
+    async def _keep_checkpoints(self, every_seconds: float) -> None:
+        await self._started.wait()
+        while True:
+            await anyio.sleep(every_seconds)
+            try:
+                await self.checkpoint()
+            except ActorDied:
+                return  # the run has ended meanwhile
+            except Exception as error:
+                log.error("no checkpoint could be written, the run goes on: %s", error)
+
+    def _save(self, states: dict[str, State], recorded: dict[str, Any]) -> Path:
+        lost = self._lost(states)
+        if lost:
+            raise checkpoint.CheckpointError(f"no checkpoint can be made: the state of {lost} is lost")
+        meta = {"name": self.plan.topology.name, "recorder": recorded}
+        path = checkpoint.save(self.folder.checkpoints, states, meta)
+        self._kept = set(states)
+        return path
+
+    def _lost(self, states: dict[str, State]) -> str:
+        """Who had a state, but has none now: with this checkpoint it would begin anew beside the others."""
+        lost = self._kept - states.keys()
+        for spec in self.plan.specs:
+            if spec.restart == "never":
+                lost.discard(spec.name)  # the run goes on without it
+            elif spec.name == self._failed_actor and spec.cls.state is not Actor.state:
+                lost |= {spec.name} - states.keys()
+        return ", ".join(sorted(lost))
+
+    # Called on the actors' loop.
+
+    async def _states(self) -> tuple[dict[str, State], dict[str, Any]]:
+        """What the actors have, and what they have reported, of one moment."""
+        states = await self._engine.system.states()
+        return states, self._recorder.state()
+
+    def _limit_reached(self, reason: str) -> None:
+        self._stopped_by = self._stopped_by or reason
+        self._engine.stop_now()
+
+    def _tick(self) -> None:
+        if not self.plan.topology.deterministic:
+            self._write_row(self._recorder.row())
+
+    def _write_row(self, row: Row) -> None:
+        self._newest_row = row
+        self._metrics.write(row)
+
+    def _elapsed(self) -> float:
+        return time.monotonic() - self._began
+
+
+class _Readings(AsyncIterator[Progress]):
+    """Not a generator: trio warns of those that a `break` leaves unfinished."""
+
+    def __init__(self, run: Run, every_seconds: float) -> None:
+        self._run = run
+        self._every_seconds = every_seconds
+
+    async def __anext__(self) -> Progress:
+        if self._run.has_ended:
+            raise StopAsyncIteration
+        with anyio.move_on_after(self._every_seconds):
+            await self._run.ended()
+        return self._run.progress_now()
