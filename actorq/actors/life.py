@@ -102,7 +102,7 @@ class Life:
                         with anyio.CancelScope(shield=True):
                             await self.clock.join(self.cell.name)
         finally:
-            self.actor = self._tasks = None
+            self.actor = None
             self.up.set()
             self.down.set()
             self.cell.life_ended(self)
@@ -322,6 +322,7 @@ class Life:
 
     def kill(self) -> None:
         """End at once; what is at hand is in doubt."""
+        self._tasks = None  # nothing is started any more
         for lane in self.cell.concurrent:
             lane.close()
         self.clock.cancel(self._scope, self.cell.name)

@@ -24,6 +24,7 @@ from .statistics import SystemStatistics
 from .supervision import Supervisor
 from .transport import CircleFound, Transport, make_transport
 from .turns import TurnScheduler
+from .watchdog import Watchdog
 from .wiring import wire
 
 log = logging.getLogger("actorq.actors")
@@ -117,6 +118,8 @@ class System:
         self._nursery = anyio.create_task_group()
         await self._nursery.__aenter__()
         self.supervisor.nursery = self._nursery
+        if self._turns is None:
+            self._nursery.start_soon(Watchdog().watch)
         try:
             await self._in_turn(self._start)
         except BaseException as error:
@@ -131,6 +134,8 @@ class System:
         for cell in self.cells.values():
             await cell.start(self._nursery, order)
             await cell.ready.wait()
+            if self._failure is not None:
+                await self.scheduler.event().wait()  # the stop under way cancels it
         for cell in self.cells.values():
             cell.begin()
 

@@ -235,16 +235,21 @@ class TurnScheduler:
     def _next(self) -> None:
         if self._held or self._running is not None:
             return
-        while not self._ready and self._running is None and self._deadlines:
-            at, _, event = heapq.heappop(self._deadlines)
-            if event.awaited():
-                self._now = at
-                event.set()
-        if self._ready and self._running is None:  # setting the event may have given the turn already
+        if self._ready:
             task = self._ready.pop(self._random.randrange(len(self._ready)))
             task.turn = _Turn.MINE
             self._running = task
             task.go.set()
+        else:
+            self._jump()
+
+    def _jump(self) -> None:
+        """Nobody can go on: move time to the next deadline that somebody waits for."""
+        while self._deadlines and self._running is None:
+            at, _, event = heapq.heappop(self._deadlines)
+            if event.awaited():
+                self._now = at
+                event.set()
 
     def _deadline(self, seconds: float) -> TurnEvent:
         event = TurnEvent(self)

@@ -321,9 +321,11 @@ async def test_past_the_limit_the_run_stops_with_the_actors_error_as_cause(
 @pytest.mark.anyio
 async def test_an_actor_that_cannot_start_fails_the_run_before_its_body(world: World) -> None:
     config = Misbehaving.Config(place="__init__", times=99)
+    later = fresh(Told, lives=Record())
     with pytest.raises(ActorFailed, match="'it' crashed in __init__") as failure:
-        async with world.system(spec("it", Misbehaving, config=config), spec("later", Misbehaving)):
+        async with world.system(spec("it", Misbehaving, config=config), spec("later", later)):
             pytest.fail("it began")
+    assert later.lives.entries == []
     assert isinstance(failure.value.__cause__, Misbehaviour)
 
 
