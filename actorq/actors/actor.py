@@ -93,6 +93,7 @@ class Actor:
         """What types can't tell is wrong with these settings: pairs of a key and a sentence.
 
         Asked before anything starts. A key such as "config.capacity" or "task.env" says where to look.
+        A table that has faults of its own already is not among `tables`.
         """
         return ()
 

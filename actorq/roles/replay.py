@@ -33,18 +33,10 @@ class Replay(actors.Actor):
         return ((f"config.{field}", sentence) for field, sentence in config.faults())
 
     async def on_start(self) -> None:
-        from actorq.replay.buffer import Replay as Buffer
-        from actorq.replay.store import MemoryStore
-        from actorq.replay.uniform import UniformIndex
+        from actorq.replay import make_replay
 
-        config = self.config
-        if config.sampling == "uniform":
-            self._replay = Buffer(MemoryStore(config.capacity), UniformIndex(config.capacity), seed=self.seed)
-        else:
-            from actorq.replay.priorities import PrioritizedIndex
-
-            index = PrioritizedIndex(config.capacity, alpha=config.alpha, epsilon=config.epsilon)
-            self._replay = Buffer(MemoryStore(config.capacity), index, seed=self.seed)
+        # In a thread: a prioritized index compiles its tree when it is first made on a machine.
+        self._replay = await self.in_thread(partial(make_replay, self.config, seed=self.seed))
         self._limiter = self._make_limiter()
         self._inserts = Turnstile(self._may_insert, self.event)
         self._samples = Turnstile(self._may_sample, self.event)

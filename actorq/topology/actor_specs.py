@@ -28,7 +28,10 @@ class Given:
 def settle(
     name: str, cls: type[Actor], topology: Topology, tables: Mapping[str, Any], faults: Faults
 ) -> Given:
-    """Convert and check one actor's settings; only if all are right is the role asked for further faults."""
+    """Convert and check one actor's settings; if its own are right the role is asked for further faults.
+
+    Tables that have faults already are left out of what the role is asked about.
+    """
     where = f"actors.{name}"
     before = len(faults)
     actor = topology.actors[name]
@@ -36,15 +39,16 @@ def settle(
     own_tables = tables_of(cls, topology, tables, faults)
     if actor.snapshot_every is not None:
         _check_snapshots(f"{where}.snapshot_every", actor.snapshot_every, faults)
-    if len(faults) == before and not any(faults.touch(table) for table in own_tables):
+    if len(faults) == before:
+        right = {table: value for table, value in own_tables.items() if not faults.touch(table)}
 
         def place(key: str) -> str:
             return key if key.partition(".")[0] in own_tables else f"{where}.{key}"
 
         def tell() -> Iterable[tuple[str, str]]:
-            return cls.faults(config, own_tables)
+            return cls.faults(config, right)
 
-        add_told(tell, place, where, faults)
+        add_told(tell, place, where, faults, whole=len(right) == len(own_tables))
     return Given(config, own_tables)
 
 

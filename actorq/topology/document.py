@@ -12,7 +12,7 @@ from typing import Any
 from .convert import plain
 from .faults import Fault, TopologyError
 from .overrides import apply_overrides
-from .schema import OWN_KEYS, Topology
+from .schema import MAIN, OWN_KEYS, Topology
 from .suggest import suggestion
 
 Source = str | Path | Mapping[str, Any] | Topology
@@ -126,7 +126,9 @@ def _copied(value: Any) -> Any:
 
 
 def _put_on(tables: dict[str, Any], transport: str) -> None:
-    nodes = tables.get("nodes")
-    for node in nodes.values() if isinstance(nodes, dict) else ():
-        if isinstance(node, dict):
-            node["transport"] = transport
+    nodes = tables.setdefault("nodes", {})
+    if isinstance(nodes, dict):
+        nodes.setdefault(MAIN, {})  # there without being declared, and put there like the others
+        for node in nodes.values():
+            if isinstance(node, dict):
+                node["transport"] = transport

@@ -59,13 +59,22 @@ def tables_of(cls: Any, topology: Topology, tables: Mapping[str, Any], faults: F
 
 
 def add_told(
-    tell: Callable[[], Iterable[tuple[str, str]]], place: Callable[[str], str], teller: str, faults: Faults
+    tell: Callable[[], Iterable[tuple[str, str]]],
+    place: Callable[[str], str],
+    teller: str,
+    faults: Faults,
+    whole: bool = True,
 ) -> None:
-    """Add the faults that a role or table tells of its own settings; `place` says where a key stands."""
+    """Add the faults that a role or table tells of its own settings; `place` says where a key stands.
+
+    If it was not shown the `whole` of them, that it fails is no fault of its own.
+    """
     try:
         for key, sentence in tell():
             faults.add(place(key), sentence)
     except Exception as error:  # it is anyone's code
+        if not whole:
+            return
         faults.add(teller, f"its own check failed: {type(error).__name__}: {error}")
 
 

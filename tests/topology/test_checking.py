@@ -219,3 +219,15 @@ def test_any_text_survives_toml(text: str, tmp_path: Path) -> None:
 def test_a_number_too_long_to_be_printed() -> None:
     with pytest.raises(TopologyError, match="found a number beyond all bounds"):
         check({**cast.hierarchy(), "backend": 10**5000})
+
+
+def test_a_transport_for_all_nodes_is_held_against_the_installed_ones_though_none_is_declared() -> None:
+    with pytest.raises(TopologyError, match='transport "pigeon" is not installed'):
+        check({"actors": {"loner": {"role": cast.Loner}}}, transport="pigeon")
+
+
+def test_a_fault_in_one_table_hides_none_in_another() -> None:
+    overrides = ["agent.n_stpe=3", "task.env=CartPole-v9"]
+    with pytest.raises(TopologyError) as found:
+        check("hierarchical", overrides)
+    assert [fault.where for fault in found.value.faults] == ["agent.n_stpe", "task.env"]
