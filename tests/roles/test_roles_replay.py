@@ -54,7 +54,8 @@ async def test_a_sample_waits_for_the_least_size() -> None:
         inserted = await system.ref("replay").ask(insert(1))
         assert (inserted.first_id, inserted.count) == (3, 1)
         await anyio.wait_all_tasks_blocked()
-        assert len(sampling.answer.batch.ids) == 3
+        answer: Any = sampling.answer
+        assert len(answer.batch.ids) == 3
 
 
 async def test_inserts_wait_for_samples_and_go_in_one_after_the_other() -> None:

@@ -1,0 +1,118 @@
+"""The evaluator: when it plays, when it believes that the task is solved, which parameters it keeps."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from actorq.actors import ActorSpec, System
+from actorq.envs.task import Task
+from actorq.roles.evaluator import Evaluator, Solved, Stop
+from actorq.topology import TopologyError, check
+from tests.roles.cast import AGENT, Moody, Publish, Publisher, Watch, moody, spec, weights
+
+pytestmark = pytest.mark.anyio
+
+SOLVED = Stop(solved=Solved(mean_return=1.0, episodes=3))
+
+
+def actors(task: Task, stop: Stop = SOLVED, **config: Any) -> list[ActorSpec]:
+    tables = {"task": task, "agent": AGENT, "stop": stop}
+    given = Evaluator.Config(every_updates=10, **config)
+    return [
+        spec("learner", Publisher),
+        spec("decider", Evaluator, {"weights": "learner"}, given, tables=tables),
+    ]
+
+
+async def publish(system: System, updates: int, incarnation: int = 0) -> None:
+    await system.ref("learner").tell(Publish([weights(updates, incarnation)]))
+
+
+async def test_solved_is_measured_twice_on_fresh_seeds() -> None:
+    """Playing takes two of each environment's episodes, so the four measurements are those of 1, 3, 5, 7."""
+    Moody.seeds.clear()
+    watch = Watch()
+    async with System(actors(moody(1, 5, 7)), reports=watch) as system:
+        await publish(system, 10)
+        await watch.progress.has(("evaluations", 2))
+        assert watch.all_of("evaluation_return_mean") == [1.0, 0.0]
+        assert watch.all_of("solved") == []
+        await publish(system, 20)
+        await watch.readings.has(("solved", 1.0))
+        await publish(system, 30)  # it leaves it at that
+    assert watch.all_of("evaluation_return_mean") == [1.0, 0.0, 1.0, 1.0]
+    assert watch.all_of("evaluation_episodes") == [3.0] * 4
+    assert watch.all_of("solved") == [1.0]
+    assert len(set(Moody.seeds)) == len(Moody.seeds) == 4 * 3, "each measurement on seeds of its own"
+    kept = system.final_states["decider"]
+    assert (kept["updates"], kept["return_mean"]) == (20, 1.0)
+    assert (kept["parameters"] == 20).all()
+
+
+async def test_plays_every_so_many_updates() -> None:
+    watch = Watch()
+    async with System(actors(moody()), reports=watch) as system:
+        for updates, expected in [(9, 0), (10, 1), (19, 1), (25, 2), (34, 2), (35, 3)]:
+            await publish(system, updates)
+            if expected > len(watch.all_of("evaluation_return_mean")):
+                await watch.progress.has(("evaluations", expected))
+            assert watch.counts["evaluations"] == expected
+
+
+async def test_another_life_of_the_learner_is_evaluated_at_once() -> None:
+    watch = Watch()
+    async with System(actors(moody()), reports=watch) as system:
+        await publish(system, 1000)
+        await watch.progress.has(("evaluations", 1))
+        await publish(system, 0, incarnation=1)
+        await watch.progress.has(("evaluations", 2))
+        await publish(system, 10, incarnation=1)
+        await watch.progress.has(("evaluations", 3))
+
+
+async def test_without_a_goal_it_keeps_the_best_and_is_never_solved() -> None:
+    watch = Watch()
+    async with System(actors(moody(3), Stop(), episodes=2), reports=watch) as system:
+        for number in (1, 2, 3):
+            await publish(system, 10 * number)
+            await watch.progress.has(("evaluations", number))
+    assert watch.all_of("evaluation_return_mean") == [0.0, 1.0, 0.0]
+    assert watch.all_of("evaluation_episodes") == [2.0] * 3
+    assert watch.all_of("solved") == []
+    assert system.final_states["decider"]["updates"] == 20
+
+
+async def test_goes_on_from_its_state() -> None:
+    """The next evaluation when it was due, the best as it was, and seeds that it has not yet seen."""
+    Moody.seeds.clear()
+    async with System(actors(moody(1), Stop()), reports=(watch := Watch())) as system:
+        await publish(system, 10)
+        await watch.progress.has(("evaluations", 1))
+    states = system.final_states
+    async with System(actors(moody(), Stop()), states=states, reports=(watch := Watch())) as system:
+        await publish(system, 19)
+        await publish(system, 21)
+        await watch.progress.has(("evaluations", 1))
+    kept = system.final_states["decider"]
+    assert (kept["updates"], kept["return_mean"], kept["next_updates"]) == (10, 1.0, 31)
+    assert len(set(Moody.seeds)) == len(Moody.seeds)
+    assert isinstance(kept["parameters"], np.ndarray)
+
+
+@pytest.mark.parametrize(
+    ("override", "where"),
+    [
+        ("task.env=CartPole-v1", "no exact Q-values"),
+        ("task.frame_stack=2", "task.frame_stack"),
+        ("agent.gamma=1.0", "agent.gamma"),
+        ("agent.network=nature_cnn", "takes pictures"),
+        ("actors.decider.config.max_q_error=0", "max_q_error"),
+    ],
+)
+async def test_what_has_no_exact_values_is_refused(override: str, where: str) -> None:
+    overrides = [override, "task.options={}"] if "env" in override else [override]
+    with pytest.raises(TopologyError, match=where):
+        check("gridworld", overrides)
