@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import os
+import threading
 import time
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Any
+from importlib import import_module
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 from msgspec import Meta
+from numpy.typing import NDArray
 
 import actorq.actors as actors
-from actorq.actors import Ref, State, Table, Topic
+from actorq.actors import ActorDied, Ref, State, Table, Topic
 from actorq.dqn.agent import Agent
 from actorq.dqn.device import Device
 from actorq.envs.task import Task
@@ -22,6 +26,16 @@ from .messages import Sample, UpdatePriorities, Version, Weights
 
 LONG_UPDATE_SECONDS = 0.005
 """From here on an update goes to a thread; below, the hop would cost more than it frees."""
+
+
+class Update(NamedTuple):
+    """What came of one update."""
+
+    priorities: NDArray[np.float32]
+    """[B] the new |TD error| of the batch."""
+    loss: float
+    gradient_norm: float | None
+    """Before clipping; None where nothing is clipped."""
 
 
 class Learner(actors.Actor):
@@ -52,6 +66,7 @@ class Learner(actors.Actor):
         return environment_faults(tables)
 
     async def on_start(self) -> None:
+        await self.in_thread(import_module, "torch")  # takes seconds
         import torch
 
         from actorq.dqn.device import resolve_device
@@ -73,6 +88,7 @@ class Learner(actors.Actor):
         self._rule = LearningRule(agent, self._online, self._target.parameters)
         self._updates = 0
         self._update_seconds = 0.0
+        self._stepping = threading.Lock()  # a long update is made in a thread, and a state may be asked for
 
     def _suitable_threads(self) -> int:
         """Sharing out small products costs more than it saves."""
@@ -86,42 +102,59 @@ class Learner(actors.Actor):
         await self._publish()
         size, every = self.agent.batch_size, self.config.publish_every_updates
         while True:
-            sampled = await self.replay.ask(Sample(size, self.version))
+            batch = await self._sample(size)
             if self._update_seconds > LONG_UPDATE_SECONDS:
-                priorities = await self.in_thread(self._update, sampled.batch)
+                update = await self.in_thread(self._update, batch)
             else:
-                priorities = self._update(sampled.batch)
-            await self.replay.tell(UpdatePriorities(sampled.batch.ids, priorities))
+                update = self._update(batch)
+            await self.replay.tell(UpdatePriorities(batch.ids, update.priorities))
+            self.report("loss", update.loss)
+            if update.gradient_norm is not None:
+                self.report("gradient_norm", update.gradient_norm)
             self.progress("updates")
             if self._updates % every == 0:
                 await self._publish()
 
-    def _update(self, batch: Batch) -> np.ndarray[Any, np.dtype[np.float32]]:
-        """One optimizer step; returns the new priorities, [B]."""
+    async def _sample(self, size: int) -> Batch:
+        """A batch. A crash of the replay costs the learner nothing: it asks the next life, once."""
+        request = Sample(size, self.version)
+        try:
+            return (await self.replay.ask(request)).batch
+        except ActorDied:
+            return (await self.replay.ask(request)).batch
+
+    def _update(self, batch: Batch) -> Update:
+        """One optimizer step. Raises FloatingPointError, with nothing changed, if learning has diverged."""
         from actorq.dqn.optimizers import clip_gradient_norm
 
         began = time.perf_counter()
         learned = self._rule(batch)
+        norm = None
         if self.agent.max_gradient_norm is not None:
             norm = clip_gradient_norm(self._online.gradient, self.agent.max_gradient_norm)
-            self.report("gradient_norm", norm)
-        self._optimizer.step()
-        self._updates += 1
-        self._target.follow(self._updates)
-        self.report("loss", learned.loss)
+        if not (math.isfinite(learned.loss) and math.isfinite(norm or 0.0)):
+            raise FloatingPointError(
+                f"learning has diverged: after {self._updates} updates the loss is {learned.loss}; a lower"
+                " agent.learning_rate, a lower agent.max_gradient_norm or task.reward_clip may help"
+            )
+        with self._stepping:
+            self._optimizer.step()
+            self._updates += 1
+            self._target.follow(self._updates)
         self._update_seconds += 0.1 * (time.perf_counter() - began - self._update_seconds)
-        return np.abs(learned.td_errors)
+        return Update(np.abs(learned.td_errors), learned.loss, norm)
 
     async def _publish(self) -> None:
         await self.weights.publish(Weights(self.version, self._online.read()))
 
     def state(self) -> State:
-        return {
-            "parameters": self._online.read(),
-            "target": self._target.state(),
-            "optimizer": self._optimizer.state(),
-            "updates": self._updates,
-        }
+        with self._stepping:
+            return {
+                "parameters": self._online.read(),
+                "target": self._target.state(),
+                "optimizer": self._optimizer.state(),
+                "updates": self._updates,
+            }
 
     def load_state(self, state: State) -> None:
         self._online.write(state["parameters"])
