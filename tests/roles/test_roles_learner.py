@@ -1,0 +1,131 @@
+"""The learner: what it publishes, and that it goes on from its state bit for bit."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, ClassVar
+
+import anyio
+import msgspec
+import numpy as np
+import pytest
+
+from actorq.actors import Actor, ActorSpec, Ref, Refused, State, System, handles
+from actorq.dqn.agent import Agent
+from actorq.envs.task import Task
+from actorq.roles.learner import Learner
+from actorq.roles.messages import Insert, Sample, Sampled, UpdatePriorities, Version, Weights
+from actorq.roles.replay import Replay
+from actorq.testing import Record
+from tests.actors.world import fresh
+from tests.replay.chunks import make_chunk
+from tests.roles.cast import Follower, Watch, spec
+from tests.roles.test_roles_deterministic import assert_identical
+
+pytestmark = pytest.mark.anyio
+
+TABLES = {
+    "task": Task(env="CartPole-v1"),
+    "agent": Agent(hidden=(8,), batch_size=4, target_every_updates=7),
+}
+
+
+def actors(record: Record[Weights], **config: Any) -> list[ActorSpec]:
+    memory = Replay.Config(capacity=100, min_size=20, sampling="uniform")
+    return [
+        spec("replay", Replay, config=memory),
+        spec("learner", Learner, {"replay": "replay"}, Learner.Config(**config), tables=TABLES),
+        spec("follower", fresh(Follower, record=record), {"weights": "learner"}),
+    ]
+
+
+class Tap(Actor):
+    """Stands between learner and replay: lets so many samples through, and no more."""
+
+    left: ClassVar[int]
+    replay: Ref[Sample | UpdatePriorities]
+
+    async def on_start(self) -> None:
+        self.samples = self.left
+        self.end = self.event()
+
+    @handles(concurrent=2)
+    async def sample(self, request: Sample) -> Sampled:
+        if not self.samples:
+            await self.end.wait()
+            raise Refused("the run is stopping")
+        self.samples -= 1
+        return await self.replay.ask(request)
+
+    @handles
+    async def update_priorities(self, message: UpdatePriorities) -> None:
+        await self.replay.tell(message)
+
+    def on_drain(self) -> None:
+        self.end.set()
+
+
+async def experience(system: System) -> None:
+    """Fill the replay with what could be CartPole's."""
+    chunk = make_chunk(20, frame_shape=(4,))
+    frames = np.sin(chunk.frames + np.arange(4, dtype=np.float32))
+    plausible = msgspec.structs.replace(chunk, frames=frames, actions=chunk.actions % 2)
+    await system.ref("replay").ask(Insert(plausible, Version(0, 0)))
+
+
+async def learn(updates: int, states: dict[str, State] | None = None) -> dict[str, State]:
+    """Make so many updates, deterministically, from `states` on; returns all states."""
+    watch = Watch()
+    replay, learner, follower = actors(Record())
+    tap = spec("tap", fresh(Tap, left=updates), {"replay": "replay"})
+    specs = [replay, tap, replace(learner, ports={"replay": ("tap",)}), follower]
+    async with System(specs, deterministic=True, states=states, reports=watch) as system:
+        if states is None:
+            await experience(system)
+        await watch.progress.has(("updates", updates))
+    assert watch.counts["updates"] == updates
+    return system.final_states
+
+
+async def test_goes_on_from_its_state_bit_for_bit() -> None:
+    """With a uniform replay; with priorities, which new ones the next batch knows depends on the turns."""
+    whole = await learn(30)
+    halves = await learn(12, await learn(18))
+    assert whole["learner"]["updates"] == 30
+    assert_identical(halves, whole)
+
+
+async def test_publishes_at_once_and_every_so_many_updates() -> None:
+    record: Record[Weights] = Record()
+    watch = Watch()
+    async with System(actors(record, publish_every_updates=5), deterministic=True, reports=watch) as system:
+        await record.reaches(1)
+        assert record.entries[0].version == Version(0, 0)
+        await experience(system)
+        await record.reaches(4)
+    assert [weights.version.updates for weights in record.entries[:4]] == [0, 5, 10, 15]
+    sizes = {weights.parameters.shape for weights in record.entries}
+    assert sizes == {(4 * 8 + 8 + 8 * 2 + 2,)}
+    assert not np.array_equal(record.entries[0].parameters, record.entries[1].parameters)
+    assert watch.all_of("loss")
+
+
+async def test_a_crash_costs_an_incarnation_and_keeps_the_snapshot() -> None:
+    class Faltering(Learner):
+        def _update(self, batch: Any) -> Any:
+            if self.restarts == 0 and self._updates == 12:
+                raise ArithmeticError("the loss is not a number")
+            return super()._update(batch)
+
+    record: Record[Weights] = Record()
+    specs = actors(record, publish_every_updates=5)
+    specs[1] = replace(specs[1], cls=Faltering, snapshot_every_updates=5)
+    async with System(specs, deterministic=True) as system:
+        await experience(system)
+        with anyio.fail_after(20):
+            while record.entries[-1:] == [] or record.entries[-1].version.incarnation == 0:
+                await record.reaches(len(record.entries) + 1)
+    versions = [weights.version for weights in record.entries]
+    again = next(version for version in versions if version.incarnation == 1)
+    assert Version(0, 10) in versions
+    assert 5 <= again.updates <= 12, "from the last snapshot, not from nothing"
