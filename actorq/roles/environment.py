@@ -10,12 +10,13 @@ from msgspec import Meta
 from numpy.typing import NDArray
 
 import actorq.actors as actors
-from actorq.actors import Feed, Ref, State, Table, handles
+from actorq.actors import ActorDied, Feed, Ref, State, Table, handles
 from actorq.dqn.acting import make_policy
 from actorq.dqn.agent import Agent
 from actorq.dqn.device import Device
 from actorq.dqn.exploration import Epsilon, ape_x_ladder, epsilon_at, epsilon_greedy
 from actorq.envs.task import Task
+from actorq.replay.experience import Chunk
 
 from .faults import environment_faults
 from .generators import generator_state, load_generator
@@ -30,7 +31,7 @@ class Environment(actors.Actor):
 
     Each stretch of `chunk_steps` steps goes to replay as one chunk, with n-step returns and first priorities
     already computed (Ape-X, Horgan et al. 2018). One chunk is under way at most: when the replay's rate
-    limiter holds it back, exploring waits.
+    limiter holds it back, exploring waits. Environment steps and episodes count once their chunk is in.
     """
 
     class Config(actors.Config):
@@ -63,7 +64,8 @@ class Environment(actors.Actor):
         from .trajectory import Trajectory
 
         config, task = self.config, self.task
-        self._environments = make_environments(task, config.envs, self.seed)
+        seed = self.seed + self.restarts  # a life from no snapshot is not to live through the same again
+        self._environments = make_environments(task, config.envs, seed)
         spaces = self._environments.spaces
         shape, dtype = spaces.frame_shape, spaces.dtype
         self._policy = make_policy(self.agent, spaces.observation_shape, dtype, spaces.actions, config.device)
@@ -78,10 +80,11 @@ class Environment(actors.Actor):
             gamma=self.agent.gamma,
             length=config.chunk_steps,
         )
-        self._rng = np.random.default_rng(self.seed)
+        self._rng = np.random.default_rng(seed)
         self._finished: list[Finished] = []
         self._version = Version(0, 0)
         self._have_weights = self.event()
+        self._lost_the_last = False
         ladder = ape_x_ladder(self.count, base=config.ladder_base, alpha=config.ladder_alpha)
         self._epsilon: Epsilon = float(ladder[self.index]) if config.epsilon is None else config.epsilon
 
@@ -113,12 +116,22 @@ class Environment(actors.Actor):
             observations = self._stack.push(step.observations, step.starts if step.boundary else None)
             if step.finished is not None:
                 self._finished.append(step.finished)
-        chunk = trajectory.flush(self._best_values)
+        await self._send(trajectory.flush(self._best_values))
+        # Not before: a life whose chunks are refused makes no progress, and so runs into its restart limit.
         self.progress("env_steps", environments.env_steps - before)
         self._report_episodes()
-        if len(chunk.actions):
-            await self.replay.ask(Insert(chunk, self._version))
         return observations
+
+    async def _send(self, chunk: Chunk) -> None:
+        """Have a chunk inserted. One that the replay crashed over is lost; a second in a row is a crash."""
+        try:
+            await self.replay.ask(Insert(chunk, self._version))
+        except ActorDied:
+            if self._lost_the_last:
+                raise
+            self._lost_the_last = True
+        else:
+            self._lost_the_last = False
 
     def _best_values(self, observations: NDArray[Any]) -> NDArray[Any]:
         """max_a Q of the last observations of episodes that were cut off, [M]."""

@@ -71,7 +71,7 @@ async def test_goes_on_after_a_crash_with_the_newest_weights() -> None:
     assert [actor.restarts for actor in statistics.actors] == [0, 0, 1]
     assert {insert.version for insert in record.entries} == {Version(0, 7)}
     assert statistics.dead_letters == 0
-    assert watch.counts["env_steps"] >= 160, "each chunk, 16 environment steps, is counted"
+    assert watch.counts["env_steps"] >= 9 * 16, "each chunk that is in counts, 16 environment steps"
 
 
 async def test_resumed_it_begins_new_episodes() -> None:
