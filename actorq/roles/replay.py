@@ -104,10 +104,11 @@ class Replay(actors.Actor):
         return ids
 
     def _sample(self, size: int) -> Batch:
+        batch = self._replay.sample(size, self.config.beta(self._batches))
         self._batches += 1
         if self._limiter is not None:
             self._limiter.sampled(size)
-        return self._replay.sample(size, self.config.beta(self._batches))
+        return batch
 
     def _advance(self) -> None:
         """Let through whom the last insert or sample has made room for."""

@@ -153,6 +153,15 @@ async def test_new_priorities_decide_what_is_drawn() -> None:
         assert (statistics.mailbox.refused, statistics.restarts) == (1, 0)
 
 
+async def test_the_first_batch_has_the_first_beta() -> None:
+    async with System(replay(beta_start=0.0, beta_end=1.0, beta_batches=2)) as system:
+        await system.ref("replay").ask(insert(10))
+        first, second = [(await system.ref("replay").ask(Sample(32, AT_FIRST))).batch for _ in range(2)]
+    assert (first.weights == 1.0).all()
+    expected = (second.probabilities.min() / second.probabilities) ** 0.5
+    np.testing.assert_allclose(second.weights, expected, rtol=1e-6)
+
+
 async def test_staleness_is_told_within_one_incarnation() -> None:
     watch = Watch()
     async with System(replay(), reports=watch) as system:
