@@ -89,7 +89,7 @@ class MemoryStore:
             )
         if self._rows is None:
             self._rows = np.empty(self.capacity, _row_dtype(chunk.index.shape[1]))
-            self._frames = np.empty_like(chunk.frames)
+            self._frames = np.empty(chunk.frames.shape, chunk.frames.dtype)  # whatever the chunk's own layout
         else:
             self._expect_alike(chunk, self._rows.dtype)
         evicted = self._make_room(len(chunk), len(chunk.frames))

@@ -95,6 +95,18 @@ def test_shapes_and_dtypes_are_the_environments_own() -> None:
         assert dtypes == [np.int64, np.float32, np.float32]
 
 
+@pytest.mark.parametrize(
+    "layout", [np.asfortranarray, lambda frames: frames.swapaxes(1, 2).copy().swapaxes(1, 2)]
+)
+def test_the_layout_of_a_chunks_memory_does_not_matter(layout: Any) -> None:
+    store = MemoryStore(40)
+    frames = np.arange(11 * 6, dtype=np.float32).reshape(11, 3, 2)
+    for _ in range(3):
+        store.add(changed(make_chunk(10), frames=layout(frames)))
+    np.testing.assert_array_equal(store.gather(np.arange(20, 30)).next_observations, frames[1:])
+    np.testing.assert_array_equal(store.gather(np.arange(10)).observations, frames[:10])
+
+
 def test_what_was_gathered_is_the_callers_own() -> None:
     store = MemoryStore(4)
     store.add(make_chunk(4))
