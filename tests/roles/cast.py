@@ -96,19 +96,19 @@ class Watch(Tally):
 
 
 class Moody(gymnasium.Env[Any, Any]):
-    """Episodes of one step; those of the numbers in `good`, counted from 1, give 1, all others 0.
+    """Episodes of one step. Played in a vector, it gives `returns` one after the other, then 0.
 
-    Playing once in a vector takes two: the one that is played, and the one that begins at its end.
+    Playing once takes two episodes: the one that is played, and the one that begins at its end.
     """
 
     metadata = {"render_modes": []}  # noqa: RUF012
     seeds: ClassVar[list[int]] = []
     """All that any environment was seeded with."""
 
-    def __init__(self, good: list[int]) -> None:
+    def __init__(self, returns: list[float]) -> None:
         self.observation_space = Box(0.0, 1.0, (1,), np.float32)
         self.action_space = Discrete(2)
-        self.good, self.episode = good, 0
+        self.returns, self.episode = dict(enumerate(returns)), 0
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, Any]:
         if seed is not None:
@@ -117,11 +117,11 @@ class Moody(gymnasium.Env[Any, Any]):
         return np.zeros(1, np.float32), {}
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        return np.ones(1, np.float32), float(self.episode in self.good), True, False, {}
+        return np.ones(1, np.float32), self.returns.get(self.episode // 2, 0.0), True, False, {}
 
 
-def moody(*good: int) -> Task:
-    return Task(env=MOODY, options={"good": list(good)})
+def moody(*returns: float) -> Task:
+    return Task(env=MOODY, options={"returns": list(returns)})
 
 
 class Stamp(gymnasium.Env[Any, Any]):
