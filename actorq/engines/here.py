@@ -52,6 +52,7 @@ class Here:
         self.statistics: SystemStatistics | None = None
         """The newest readings, replaced every `tick_seconds`; for any thread."""
         self.final_states: dict[str, State] = {}
+        """Once ended in order; empty if a crash ended them."""
         # The application's side.
         self._pending: set[_Call[Any]] = set()
         self._stopping, self._ended = anyio.Event(), anyio.Event()
@@ -171,12 +172,8 @@ class Here:
             async with system:
                 self._is_up = True
                 self._outside.call_soon(started)
-                try:
-                    await self._until_stopped(system)
-                finally:
-                    with anyio.CancelScope(shield=True):
-                        await system.stop()
-                    self.final_states = system.final_states
+                await self._until_stopped(system)
+                await self._take_final_states(system)
         finally:
             self.statistics = system.statistics()
 
@@ -185,6 +182,15 @@ class Here:
             tasks.start_soon(self._keep_ticking, system)
             await self._stop.wait()
             tasks.cancel_scope.cancel()
+
+    async def _take_final_states(self, system: System) -> None:
+        """Stop, and keep the states unless one is missing: of an actor that has crashed there is none."""
+        crashes, failing = _crashes(system), system.supervisor.stopping
+        await system.quiesce()
+        whole = _crashes(system) == crashes and not failing
+        await system.stop()
+        if whole:
+            self.final_states = system.final_states
 
     async def _keep_ticking(self, system: System) -> None:
         while True:
@@ -213,6 +219,10 @@ class Here:
         if self._system is None:
             raise RuntimeError("the actors have not started")
         return self._system
+
+
+def _crashes(system: System) -> int:
+    return sum(actor.crashes for actor in system.statistics().actors)
 
 
 class _Call(Generic[T]):

@@ -11,7 +11,7 @@ from typing import Any
 import anyio
 import anyio.to_thread
 
-from actorq.actors import State
+from actorq.actors import ActorDied, State
 from actorq.engines.here import Backend
 from actorq.topology import Source, check
 from actorq.topology.write import to_toml
@@ -82,9 +82,10 @@ async def going(run: Run) -> AsyncIterator[None]:
             run.stop()
             with anyio.CancelScope(shield=True):
                 await run.ended()
+    if error is None or isinstance(error, ActorDied):  # which comes of a failure, and doesn't tell why
+        run.raise_unseen_failure()
     if error is not None:
         raise error
-    run.raise_unseen_failure()
 
 
 def prepare(

@@ -12,7 +12,7 @@ import anyio
 import anyio.to_thread
 from anyio.abc import TaskGroup
 
-from actorq.actors import Actor, ActorDied, ActorFailed, ActorqError, State, SystemStatistics
+from actorq.actors import ActorDied, ActorFailed, ActorqError, State, SystemStatistics
 from actorq.engines.here import Backend, Here
 from actorq.topology import Plan
 from actorq.topology.plan import members
@@ -73,12 +73,9 @@ class Run:
         self._refs = {spec.name: OutsideRef(spec.name, self._engine) for spec in plan.specs}
         self._stopped_by = ""
         self._keep_checkpoint = True
-        self._kept = set(states or ())
-        """The actors with a state in the newest checkpoint."""
         self._saving = anyio.Lock()
         self._newest_row: Row = {}
         self._failure: RunFailed | None = None
-        self._failed_actor = ""
         self._failure_seen = False
         self._started, self._ended = anyio.Event(), anyio.Event()
 
@@ -207,7 +204,6 @@ class Run:
         if isinstance(error, ActorFailed):  # its crash has been logged, with its traceback
             self._failure = RunFailed(str(error))
             self._failure.__cause__ = error.__cause__
-            self._failed_actor = error.actor
         else:
             self._failure = RunFailed(f"the run itself failed: {type(error).__name__}: {error}")
             self._failure.__cause__ = error
@@ -217,7 +213,7 @@ class Run:
         self._write_row(self._recorder.row())
         self._metrics.close()
         states = self._engine.final_states
-        if self._keep_checkpoint and states:
+        if states and self._keep_checkpoint:
             try:
                 self._save(states, self._recorder.state())
             except (OSError, checkpoint.CheckpointError) as error:  # the summary is written all the same
@@ -252,28 +248,13 @@ class Run:
                 log.error("no checkpoint could be written, the run goes on: %s", error)
 
     def _save(self, states: dict[str, State], recorded: dict[str, Any]) -> Path:
-        lost = self._lost(states)
-        if lost:
-            raise checkpoint.CheckpointError(f"no checkpoint can be made: the state of {lost} is lost")
         meta = {"name": self.plan.topology.name, "recorder": recorded}
-        path = checkpoint.save(self.folder.checkpoints, states, meta)
-        self._kept = set(states)
-        return path
-
-    def _lost(self, states: dict[str, State]) -> str:
-        """Who had a state, but has none now: with this checkpoint it would begin anew beside the others."""
-        lost = self._kept - states.keys()
-        for spec in self.plan.specs:
-            if spec.restart == "never":
-                lost.discard(spec.name)  # the run goes on without it
-            elif spec.name == self._failed_actor and spec.cls.state is not Actor.state:
-                lost |= {spec.name} - states.keys()
-        return ", ".join(sorted(lost))
+        return checkpoint.save(self.folder.checkpoints, states, meta)
 
     # Called on the actors' loop.
 
     async def _states(self) -> tuple[dict[str, State], dict[str, Any]]:
-        """What the actors have, and what they have reported, of one moment."""
+        """What the actors have, and what they have reported by then."""
         states = await self._engine.system.states()
         return states, self._recorder.state()
 

@@ -10,7 +10,8 @@ from typing import Any
 
 import anyio
 
-from actorq.actors import Actor, Config, Message, Refused, Request, State, handles
+from actorq.actors import Actor, Config, Message, Refused, Request, State, Table, handles
+from actorq.topology import Stop
 
 
 class Add(Message):
@@ -43,6 +44,12 @@ class Forever(Request[Total]):
 
 class Hold(Request[Total]):
     """Holds the actors' loop until the gate `key` is opened."""
+
+    key: str
+
+
+class WaitAt(Request[Total]):
+    """Waits until the gate `key` is opened, and holds nothing but the counter."""
 
     key: str
 
@@ -95,6 +102,12 @@ class Counter(Actor):
             raise TimeoutError("nobody opened the gate")
         return Total(self.total)
 
+    @handles
+    async def wait_at(self, request: WaitAt) -> Total:
+        gates[f"{request.key} waited at"].set()
+        await opened(request.key)
+        return Total(self.total)
+
     def state(self) -> State:
         return {"total": self.total}
 
@@ -104,6 +117,8 @@ class Counter(Actor):
 
 class Worker(Actor):
     """Reports what training reports: three environment steps and an update in each round."""
+
+    stop: Table[Stop]
 
     class Config(Config):
         solved_at: int = 0
