@@ -25,7 +25,7 @@ class TargetNetwork:
     parameters: FlatParameters
 
     def __init__(self, agent: Agent, online: FlatParameters) -> None:
-        module = copy.deepcopy(online.module).requires_grad_(False)
+        module = copy.deepcopy(online.module).requires_grad_(False).eval()
         self.parameters = FlatParameters(module, online.dtype, online.device)
         self._online = online
         self._polyak = agent.polyak

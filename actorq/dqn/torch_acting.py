@@ -31,6 +31,7 @@ class TorchPolicy:
             agent, observation_shape, observation_dtype, actions, seed=0, device=resolve_device(device)
         )
         self._parameters.vector.zero_()
+        self._parameters.module.eval()  # the greedy policy drops nothing out
         self._pass = make_pass(self._parameters)
         self._stage = ObservationStaging(self._parameters.dtype, self._parameters.device)
 

@@ -17,6 +17,13 @@ class Tanh(nn.Module):
         return q_values
 
 
+class Forgetful(Tanh):
+    """Drops most of what it is given, while it learns."""
+
+    def forward(self, observations: Tensor) -> Tensor:
+        return super().forward(torch.nn.functional.dropout(observations, 0.9, self.training))
+
+
 class OneValue(nn.Module):
     """Gives one number per observation instead of one per action."""
 

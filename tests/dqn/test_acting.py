@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from actorq.dqn.acting import NumpyPolicy, make_policy
 from actorq.dqn.agent import Agent
 from actorq.dqn.making import make_parameters
+from actorq.dqn.target import TargetNetwork
 from actorq.dqn.torch_acting import TorchPolicy
 
 TOLERANCE = 1e-5  # stated in acting.Policy: |difference| <= 1e-5 * max(1, |Q|)
@@ -89,6 +90,19 @@ def test_loading_copies() -> None:
 def test_all_values_are_zero_before_the_first_load(network: str) -> None:
     policy = make_policy(Agent(network=network), (4, 10, 10), "bool", 3, device="cpu")
     assert not policy.q_values(np.ones((2, 4, 10, 10), np.bool_)).any()
+
+
+def test_a_network_with_dropout_acts_and_judges_without() -> None:
+    agent = Agent(network="tests.dqn.custom:Forgetful")
+    online = make_parameters(agent, (20,), "float32", 2, seed=0)
+    policy = make_policy(agent, (20,), "float32", 2, "cpu")
+    policy.load(online.read())
+    ones = np.ones((1, 20), np.float32)
+    first = policy.q_values(ones).copy()
+    np.testing.assert_array_equal(policy.q_values(ones), first)
+    target = TargetNetwork(agent, online).parameters.module
+    np.testing.assert_allclose(target(torch.ones(1, 20)).detach().numpy(), first, rtol=1e-5)
+    assert online.module.training
 
 
 @pytest.mark.parametrize("policy_type", [NumpyPolicy, TorchPolicy])
