@@ -120,6 +120,10 @@ class Environments:
         infos: dict[str, Any],
     ) -> Step:
         """The rest of a step in which an episode ended, or one began by itself."""
+        terminated, truncated = (
+            np.asarray(terminated, np.bool_),
+            np.asarray(truncated, np.bool_),
+        )  # or 0 and 1
         after, valid, starts, finished = observations, self._all, self._none, None
         reset, self._resetting = self._resetting, None
         self.env_steps += self.count

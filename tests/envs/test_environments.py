@@ -107,6 +107,17 @@ def test_a_buffer_that_is_used_again_does_not_spoil_last_observations() -> None:
         assert [t[0][-1] for t in found[: 2 * length]] == [*range(length)] * 2
 
 
+def test_ends_may_be_told_as_numbers() -> None:
+    class Numeric(Mutating):
+        def step(self, actions: Any) -> tuple[Any, ...]:
+            observations, rewards, terminated, truncated, infos = super().step(actions)
+            return observations, rewards, terminated.astype(np.int64), truncated.tolist(), infos
+
+    plain, numeric = (Environments(made(3), Task(env="mutating"), 0) for made in (Mutating, Numeric))
+    for one, other in zip(transitions(plain, 9), transitions(numeric, 9), strict=True):
+        np.testing.assert_equal(one, other)
+
+
 def test_an_end_without_its_last_observation_is_an_error() -> None:
     class Silent(Mutating):
         def step(self, actions: Any) -> tuple[Any, ...]:
