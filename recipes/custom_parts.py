@@ -26,7 +26,7 @@ LEFT, STAY, RIGHT = range(3)
 Picture = NDArray[np.uint8]
 
 
-class Catch(gymnasium.Env[Picture, int]):
+class Catch(gymnasium.Env[Picture, np.int64]):
     """A ball falls aslant through a board; the paddle in the lowest row must be where it lands.
 
     Observations are pictures uint8 [rows, columns]: 255 where the ball and the paddle are. +1 for a ball that
@@ -49,7 +49,7 @@ class Catch(gymnasium.Env[Picture, int]):
         self.drift = int(self.np_random.integers(-1, 2))
         return self._picture(), {}
 
-    def step(self, action: int) -> tuple[Picture, float, bool, bool, dict[str, Any]]:
+    def step(self, action: np.int64) -> tuple[Picture, float, bool, bool, dict[str, Any]]:
         self.paddle = min(max(self.paddle + int(action) - STAY, 0), self.columns - 1)
         if not 0 <= self.ball + self.drift < self.columns:
             self.drift = -self.drift  # off the wall

@@ -41,7 +41,9 @@ def test_sizes_are_the_papers() -> None:
 def test_minatar_takes_frames_as_the_environments_give_them() -> None:
     """Whatever side of an observation its channels are on, `Environments` puts them first."""
     network = MinAtarCNN((4, 10, 9), (8,), 2)
-    assert (network.convolution.in_channels, network.head.hidden[0].in_features) == (4, 16 * 8 * 7)
+    first = network.head.hidden[0]
+    assert isinstance(first, nn.Linear)
+    assert (network.convolution.in_channels, first.in_features) == (4, 16 * 8 * 7)
     assert network(torch.zeros(1, 4, 10, 9)).shape == (1, 2)
 
 
