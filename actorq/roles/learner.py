@@ -76,7 +76,6 @@ class Learner(actors.Actor):
         from actorq.dqn.target import TargetNetwork
         from actorq.envs.make import describe
 
-        torch.set_flush_denormal(True)  # Adam's moments of dead units become denormal, which is slow
         spaces, agent = describe(self.task), self.agent
         device = resolve_device(self.config.device)
         self._online = make_parameters(
@@ -87,7 +86,7 @@ class Learner(actors.Actor):
         self._optimizer = make_optimizer(agent, self._online.vector, self._online.gradient)
         self._rule = LearningRule(agent, self._online, self._target.parameters)
         self._updates = 0
-        self._update_seconds = 0.0
+        self._update_seconds = math.inf  # the first update prepares much, whatever it takes later
         self._stepping = threading.Lock()  # a long update is made in a thread, and a state may be asked for
 
     def _suitable_threads(self) -> int:
@@ -124,10 +123,30 @@ class Learner(actors.Actor):
             return (await self.replay.ask(request)).batch
 
     def _update(self, batch: Batch) -> Update:
-        """One optimizer step. Raises FloatingPointError, with nothing changed, if learning has diverged."""
-        from actorq.dqn.optimizers import clip_gradient_norm
+        """One optimizer step. Raises FloatingPointError, with nothing changed, if learning has diverged.
+
+        Without denormal numbers, which Adam's moments of dead units become, and which are slow. That setting
+        is the thread's, and others who compute on it find theirs as it was.
+        """
+        import torch
 
         began = time.perf_counter()
+        torch.set_flush_denormal(True)
+        try:
+            return self._step(batch)
+        finally:
+            torch.set_flush_denormal(False)
+            self._note_time(time.perf_counter() - began)
+
+    def _note_time(self, seconds: float) -> None:
+        if math.isinf(self._update_seconds):
+            self._update_seconds = 0.0
+        else:
+            self._update_seconds += 0.1 * (seconds - self._update_seconds)
+
+    def _step(self, batch: Batch) -> Update:
+        from actorq.dqn.optimizers import clip_gradient_norm
+
         learned = self._rule(batch)
         norm = None
         if self.agent.max_gradient_norm is not None:
@@ -141,7 +160,6 @@ class Learner(actors.Actor):
             self._optimizer.step()
             self._updates += 1
             self._target.follow(self._updates)
-        self._update_seconds += 0.1 * (time.perf_counter() - began - self._update_seconds)
         return Update(np.abs(learned.td_errors), learned.loss, norm)
 
     async def _publish(self) -> None:

@@ -50,11 +50,11 @@ async def test_a_state_taken_during_a_long_update_is_of_one_moment() -> None:
         async def on_start(self) -> None:
             await super().on_start()
             self._update_seconds = 1.0
-            self._step = self._optimizer.step
+            self._half = self._optimizer.step
             self._optimizer.step = self._step_and_look  # type: ignore[method-assign]
 
         def _step_and_look(self) -> None:
-            self._step()
+            self._half()
             if not asking.ident:
                 asking.actor = self  # type: ignore[attr-defined]
                 asking.start()
@@ -68,6 +68,15 @@ async def test_a_state_taken_during_a_long_update_is_of_one_moment() -> None:
     asking.join()
     (state,) = taken
     assert state["updates"] == state["optimizer"]["updates"] > 0
+
+
+async def test_others_on_its_thread_keep_their_denormal_numbers() -> None:
+    """Without them `x > 0` and `x >= the least number above 0` are no longer the same, for one."""
+    watch = Watch()
+    async with System(actors(), reports=watch) as system:
+        await system.ref("replay").ask(experience())
+        await watch.progress.has(("updates", 3))
+        assert np.nextafter(np.float64(0.0), np.float64(1.0)) > 0.0
 
 
 async def test_what_diverges_is_not_learned() -> None:

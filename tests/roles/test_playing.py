@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import anyio
+import gymnasium
 import numpy as np
 import pytest
+from gymnasium.spaces import Box, Discrete
 from numpy.typing import NDArray
 
 from actorq.dqn.acting import make_policy
@@ -15,17 +17,23 @@ from actorq.envs.frames import FrameStack
 from actorq.envs.make import make_environments
 from actorq.envs.task import Task
 from actorq.roles.playing import play
-from tests.roles.cast import AGENT, Moody
+from tests.roles.cast import AGENT
 
 pytestmark = pytest.mark.anyio
 
 
-class Gloomy(Moody):
+class Gloomy(gymnasium.Env[Any, Any]):
     """Its rewards are no numbers."""
 
+    metadata = {"render_modes": []}  # noqa: RUF012
+    observation_space = Box(0.0, 1.0, (1,), np.float32)
+    action_space = Discrete(2)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, Any]:
+        return np.zeros(1, np.float32), {}
+
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        observation, _, terminated, truncated, infos = super().step(action)
-        return observation, float("nan"), terminated, truncated, infos
+        return np.ones(1, np.float32), float("nan"), True, False, {}
 
 
 async def played(environments: Environments) -> NDArray[np.float64]:
@@ -51,6 +59,6 @@ async def test_each_environments_first_episode_counts(env: str) -> None:
 
 
 async def test_rewards_that_are_no_numbers_are_an_error() -> None:
-    task = Task(env="tests.roles.test_playing:Gloomy", options={"good": []})
+    task = Task(env="tests.roles.test_playing:Gloomy")
     with anyio.fail_after(10), pytest.raises(ValueError, match="return is nan: a reward was not finite"):
         await played(make_environments(task, 2, seed=0))
