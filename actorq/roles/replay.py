@@ -77,9 +77,11 @@ class Replay(actors.Actor):
     @handles
     async def update_priorities(self, message: UpdatePriorities) -> None:
         try:
-            self._replay.update(message.ids, message.priorities)
+            late = self._replay.update(message.ids, message.priorities)
         except ValueError as error:
             raise Refused(str(error)) from error
+        if late:
+            self.progress("late_priorities", late)
 
     def _may_insert(self, count: int) -> bool:
         return self._limiter is None or self._stopping or self._limiter.can_insert(count)

@@ -153,6 +153,16 @@ async def test_new_priorities_decide_what_is_drawn() -> None:
         assert (statistics.mailbox.refused, statistics.restarts) == (1, 0)
 
 
+async def test_priorities_that_come_too_late_are_counted() -> None:
+    watch = Watch()
+    async with System(replay(capacity=10), reports=watch) as system:
+        ref = system.ref("replay")
+        await ref.ask(insert(6))
+        await ref.ask(insert(6))  # the first 6 are gone
+        await ref.tell(UpdatePriorities(np.arange(4, 8), np.ones(4, np.float32)))
+        await watch.progress.has(("late_priorities", 2))
+
+
 async def test_the_first_batch_has_the_first_beta() -> None:
     async with System(replay(beta_start=0.0, beta_end=1.0, beta_batches=2)) as system:
         await system.ref("replay").ask(insert(10))
