@@ -74,9 +74,7 @@ async def going(run: Run) -> AsyncIterator[None]:
         except anyio.get_cancelled_exc_class():
             run.stop("interrupt")
             raise
-        except (
-            BaseException
-        ) as raised:  # kept out of the task group, which would wrap it in an ExceptionGroup
+        except BaseException as raised:  # kept out of the task group, which would wrap it
             error = raised
         finally:
             run.stop()

@@ -13,7 +13,7 @@ import pytest
 import trio
 
 from actorq.run.recorder import Progress
-from actorq.run.run import Run, RunFailed, open_run
+from actorq.run.run import Run, RunFailed, going, open_run, prepare
 from actorq.run.summary import read_summary
 from tests.run.toy import (
     Add,
@@ -284,6 +284,19 @@ async def test_a_start_that_hangs_can_be_cancelled(tmp_path: Path, inside: Any) 
     assert summary.stopped_by == "interrupt"
     assert summary.actors.keys() == {"counter", "gated"}
     assert not (tmp_path / "checkpoints").exists(), "what has not started has nothing to go on from"
+
+
+@pytest.mark.anyio
+async def test_an_application_that_is_cancelled_already(tmp_path: Path, inside: Any) -> None:
+    """What was prepared is put away."""
+    before = files_and_threads()
+    run = prepare(topology(), backend=inside, out=tmp_path)
+    with anyio.CancelScope() as scope:
+        scope.cancel()
+        async with going(run):
+            pytest.fail("it is not begun")
+    assert read_summary(tmp_path / "summary.json").stopped_by == "interrupt"
+    assert files_and_threads() == before
 
 
 @pytest.mark.anyio

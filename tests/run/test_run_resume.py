@@ -11,12 +11,27 @@ from typing import Any
 import anyio
 import pytest
 
+from actorq.actors import ActorDied
 from actorq.run import checkpoint
 from actorq.run.checkpoint import CheckpointError
 from actorq.run.folder import RunFolderError
 from actorq.run.metrics import read_rows
 from actorq.run.run import RunFailed, open_run, prepare
-from tests.run.toy import Add, Counter, Crash, GetTotal, Total, WaitAt, Worker, gates, opened, role, topology
+from actorq.run.summary import read_summary
+from tests.run.toy import (
+    Add,
+    Counter,
+    Crash,
+    Gated,
+    GetTotal,
+    Total,
+    WaitAt,
+    Worker,
+    gates,
+    opened,
+    role,
+    topology,
+)
 
 ROUND = {"metrics_every_seconds": 0.005, "checkpoint_every_seconds": 60.0}
 
@@ -144,6 +159,51 @@ async def test_a_failure_leaves_the_checkpoint_from_before_it(tmp_path: Path, in
     async with open_run(resume=tmp_path, backend=inside) as run:
         assert await run["other"].ask(GetTotal()) == Total(2)
         assert await run["counter"].ask(GetTotal()) == Total(0)
+
+
+@pytest.mark.anyio
+async def test_a_crash_while_the_run_drains_leaves_no_checkpoint(tmp_path: Path, inside: Any) -> None:
+    key = f"{tmp_path} gate"
+    plan = topology(actors={"other": {"role": Counter}})
+
+    async def train() -> None:
+        async with (
+            open_run(plan, backend=inside, out=tmp_path) as run,
+            anyio.create_task_group() as tasks,
+        ):
+            tasks.start_soon(run["counter"].ask, WaitAt(key))
+            await opened(f"{key} waited at")
+            await run["counter"].tell(Crash())
+            run.stop()
+            for _ in range(3):
+                await run["other"].ask(GetTotal())  # the stop has come through
+            gates[key].set()
+
+    with pytest.raises(RunFailed, match="crashed in crash over Crash"):
+        await train()
+    assert not (tmp_path / "checkpoints").exists()
+
+
+@pytest.mark.anyio
+async def test_a_stop_while_the_run_is_failing_leaves_no_checkpoint(tmp_path: Path, inside: Any) -> None:
+    key = str(tmp_path)
+    plan = topology(
+        actors={"other": {"role": Counter}, "gated": role(Gated, key=key, stops_at=f"{key} gate")}
+    )
+
+    async def train() -> None:
+        async with open_run(plan, backend=inside, out=tmp_path) as run:
+            await run["counter"].tell(Crash())
+            await opened(f"{key} stopping")
+            run.stop()
+            with pytest.raises(ActorDied, match="crashed in crash"):
+                await run["counter"].ask(GetTotal())  # the stop has come through
+            gates[f"{key} gate"].set()
+
+    with pytest.raises(RunFailed, match="crashed in crash over Crash"):
+        await train()
+    assert read_summary(tmp_path / "summary.json").stopped_by == "failure"
+    assert not (tmp_path / "checkpoints").exists()
 
 
 @pytest.mark.anyio

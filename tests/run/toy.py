@@ -172,7 +172,7 @@ class Gated(Actor):
     async def on_stop(self) -> None:
         gates[f"{self.config.key} stopping"].set()
         if self.config.stops_at:
-            gates[self.config.stops_at].wait(timeout=20)
+            await opened(self.config.stops_at)
         gates[f"{self.config.key} stopped"].set()
 
 
