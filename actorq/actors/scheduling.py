@@ -30,6 +30,10 @@ class Scheduler(Protocol):
 
     deterministic: ClassVar[bool]
 
+    def begin(self) -> None:
+        """Called on the event loop, before anything else is waited for."""
+        ...
+
     def event(self) -> Event: ...
     def now(self) -> float: ...
     async def sleep(self, seconds: float) -> None: ...
@@ -66,8 +70,12 @@ class FreeScheduler:
 
     deterministic: ClassVar[bool] = False
 
-    def event(self) -> Event:
-        return anyio.Event()
+    def __init__(self) -> None:
+        self.event: Callable[[], Event] = anyio.Event
+
+    def begin(self) -> None:
+        # The back end's own class: anyio.Event looks the back end up each time, and initialises twice.
+        self.event = type(anyio.Event())
 
     def now(self) -> float:
         return anyio.current_time()

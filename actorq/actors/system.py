@@ -115,6 +115,7 @@ class System:
     # Life.
 
     async def __aenter__(self) -> Self:
+        self.scheduler.begin()
         self._nursery = anyio.create_task_group()
         await self._nursery.__aenter__()
         self.supervisor.nursery = self._nursery

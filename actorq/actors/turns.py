@@ -99,6 +99,9 @@ class TurnScheduler:
 
     # The Scheduler interface.
 
+    def begin(self) -> None:
+        pass
+
     def event(self) -> Event:
         return TurnEvent(self)
 
