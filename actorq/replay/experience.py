@@ -97,6 +97,16 @@ class Batch(msgspec.Struct, frozen=True, eq=False):
         """Its number of transitions."""
         return len(self.ids)
 
+    def split(self, parts: int) -> list[Batch]:
+        """`parts` batches, of every `parts`-th transition each, as views.
+
+        A stratified draw comes in order: so each part spans all of it.
+        """
+        if parts == 1:
+            return [self]
+        fields = [getattr(self, name) for name in self.__struct_fields__]
+        return [Batch(*(field[part::parts] for field in fields)) for part in range(parts)]
+
 
 def _expect(field: str, array: NDArray[Any], dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
     if array.dtype != dtype or array.shape != shape:

@@ -46,6 +46,9 @@ class Learner(actors.Actor):
     """
 
     class Config(actors.Config):
+        batches_per_ask: Annotated[
+            int, Meta(ge=1, description="batches drawn with one message; their priorities go back together")
+        ] = 4
         publish_every_updates: Annotated[int, Meta(ge=1, description="updates between two weights")] = 16
         device: Annotated[Device, Meta(description="where to compute: auto, cpu, cuda:0, …")] = "auto"
         torch_threads: Annotated[
@@ -99,24 +102,32 @@ class Learner(actors.Actor):
 
     async def run(self) -> None:
         await self._publish()
-        size, every = self.agent.batch_size, self.config.publish_every_updates
         while True:
-            batch = await self._sample(size)
+            await self._learn(await self._sample())
+
+    async def _learn(self, drawn: Batch) -> None:
+        """One update for each batch in `drawn`; with the last one their new priorities go back."""
+        parts = self.config.batches_per_ask
+        priorities = np.empty(len(drawn), np.float32)
+        for part, batch in enumerate(drawn.split(parts)):
             if self._update_seconds > LONG_UPDATE_SECONDS:
                 update = await self.in_thread(self._update, batch)
             else:
                 update = self._update(batch)
-            await self.replay.tell(UpdatePriorities(batch.ids, update.priorities))
+            priorities[part::parts] = update.priorities
+            if part == parts - 1:
+                await self.replay.tell(UpdatePriorities(drawn.ids, priorities))
             self.report("loss", update.loss)
             if update.gradient_norm is not None:
                 self.report("gradient_norm", update.gradient_norm)
             self.progress("updates")
-            if self._updates % every == 0:
+            if self._updates % self.config.publish_every_updates == 0:
                 await self._publish()
+            await self.sleep(0)  # others wait for the loop
 
-    async def _sample(self, size: int) -> Batch:
-        """A batch. A crash of the replay costs the learner nothing: it asks the next life, once."""
-        request = Sample(size, self.version)
+    async def _sample(self) -> Batch:
+        """Batches in one. A crash of the replay costs the learner nothing: it asks the next life, once."""
+        request = Sample(self.agent.batch_size, self.version, self.config.batches_per_ask)
         try:
             return (await self.replay.ask(request)).batch
         except ActorDied:

@@ -48,17 +48,18 @@ class Insert(Request[Inserted], frozen=True):
 
 
 class Sampled(Message, frozen=True):
-    """A batch, drawn as the replay's index has it."""
+    """Several batches in one, drawn together as the replay's index has it: `Batch.split` takes them apart."""
 
     batch: Batch
 
 
 class Sample(Request[Sampled], frozen=True):
-    """Draw a batch; answered when there is enough and the rate limiter allows it."""
+    """Draw batches; answered when there is enough and the rate limiter allows it."""
 
     batch_size: int
     version: Version
     """Of the learner's parameters, for measuring how stale explorers' weights are."""
+    batches: int = 1
 
 
 class UpdatePriorities(Message, frozen=True):

@@ -67,10 +67,9 @@ class Replay(actors.Actor):
         if self._stopping:  # nobody waits for it any more, and the state goes on from what was learned
             raise Refused(STOPPING)
         self._newest = request.version
-        self._check_passable(request.batch_size)
-        batch = await self._samples.pass_through(
-            request.batch_size, partial(self._sample, request.batch_size)
-        )
+        size = request.batch_size * request.batches
+        self._check_passable(size)
+        batch = await self._samples.pass_through(size, partial(self._sample, size, request.batches))
         self._advance()
         return Sampled(batch)
 
@@ -105,9 +104,9 @@ class Replay(actors.Actor):
             self.report("staleness", max(0, self._newest.updates - request.version.updates))
         return ids
 
-    def _sample(self, size: int) -> Batch:
+    def _sample(self, size: int, batches: int) -> Batch:
         batch = self._replay.sample(size, self.config.beta(self._batches))
-        self._batches += 1
+        self._batches += batches
         if self._limiter is not None:
             self._limiter.sampled(size)
         return batch

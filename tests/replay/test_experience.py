@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from actorq.replay.experience import Batch
 from tests.replay.chunks import changed, make_chunk
 
 
@@ -51,3 +52,13 @@ def floats(*values: float) -> np.ndarray[Any, np.dtype[np.float32]]:
 def test_malformed_chunks_are_refused(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         changed(make_chunk(3), **fields).check()
+
+
+def test_a_batch_is_split_into_parts_that_each_span_it() -> None:
+    names = Batch.__struct_fields__
+    fields: dict[str, Any] = {name: np.arange(12) + 100 * place for place, name in enumerate(names)}
+    batch = Batch(**fields)
+    parts = batch.split(3)
+    assert [part.ids.tolist() for part in parts] == [[0, 3, 6, 9], [1, 4, 7, 10], [2, 5, 8, 11]]
+    assert all((getattr(part, name) % 100).tolist() == part.ids.tolist() for part in parts for name in names)
+    assert batch.split(1) == [batch]

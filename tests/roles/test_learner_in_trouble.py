@@ -31,7 +31,9 @@ def actors(learner: type[Learner] = Learner, replay: type[Replay] = Replay, **re
     tables = {"task": Task(env="CartPole-v1"), "agent": AGENT}
     return [
         spec("replay", replay, config=memory),
-        spec("learner", learner, {"replay": "replay"}, Learner.Config(), tables=tables, **rest),
+        spec(
+            "learner", learner, {"replay": "replay"}, Learner.Config(batches_per_ask=1), tables=tables, **rest
+        ),
     ]
 
 

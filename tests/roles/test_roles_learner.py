@@ -34,7 +34,13 @@ def actors(record: Record[Weights], **config: Any) -> list[ActorSpec]:
     memory = Replay.Config(capacity=100, min_size=20, sampling="uniform")
     return [
         spec("replay", Replay, config=memory),
-        spec("learner", Learner, {"replay": "replay"}, Learner.Config(**config), tables=TABLES),
+        spec(
+            "learner",
+            Learner,
+            {"replay": "replay"},
+            Learner.Config(batches_per_ask=1, **config),
+            tables=TABLES,
+        ),
         spec("follower", fresh(Follower, record=record), {"weights": "learner"}),
     ]
 
@@ -129,3 +135,17 @@ async def test_a_crash_costs_an_incarnation_and_keeps_the_snapshot() -> None:
     again = next(version for version in versions if version.incarnation == 1)
     assert Version(0, 10) in versions
     assert 5 <= again.updates <= 12, "from the last snapshot, not from nothing"
+
+
+async def test_several_batches_are_drawn_with_one_message() -> None:
+    """Three updates for one ask and one message of priorities."""
+    watch = Watch()
+    replay, learner, follower = actors(Record())
+    specs = [replay, replace(learner, config=Learner.Config(batches_per_ask=3)), follower]
+    async with System(specs, reports=watch) as system:
+        await experience(system)
+        await watch.progress.has(("updates", 12))
+        statistics = {actor.name: actor for actor in system.statistics().actors}
+        sent = {link.target: link.sent for link in statistics["learner"].links}
+    made = watch.counts["updates"]
+    assert sent["replay"] in range(2 * (made // 3) - 1, 2 * (made // 3) + 3)
