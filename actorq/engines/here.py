@@ -171,6 +171,7 @@ class Here:
         try:
             async with system:
                 self._is_up = True
+                self.statistics = system.statistics()
                 self._outside.call_soon(started)
                 await self._until_stopped(system)
                 await self._take_final_states(system)

@@ -52,13 +52,21 @@ class Chunk(msgspec.Struct, frozen=True, eq=False):
             raise ValueError(
                 f"chunk: index has shape {self.index.shape}; it must be [transitions, stack], not empty"
             )
-        transitions = self.index.shape[0]
-        _expect("index", self.index, _INT32, self.index.shape)
-        _expect("next_index", self.next_index, _INT32, self.index.shape)
-        _expect("actions", self.actions, _INT64, (transitions,))
-        _expect("returns", self.returns, _FLOAT32, (transitions,))
-        _expect("discounts", self.discounts, _FLOAT32, (transitions,))
-        _expect("priorities", self.priorities, _FLOAT32, (transitions,))
+        shape, rows = self.index.shape, self.index.shape[:1]
+        for field, dtype, expected in (
+            ("index", _INT32, shape),
+            ("next_index", _INT32, shape),
+            ("actions", _INT64, rows),
+            ("returns", _FLOAT32, rows),
+            ("discounts", _FLOAT32, rows),
+            ("priorities", _FLOAT32, rows),
+        ):
+            array = getattr(self, field)
+            if array.dtype != dtype or array.shape != expected:
+                raise ValueError(
+                    f"chunk: {field} is {array.dtype} of shape {array.shape};"
+                    f" it must be {dtype} of shape {expected}"
+                )
         if self.frames.ndim == 0 or self.frames.dtype.kind not in "biuf":
             raise ValueError(
                 f"chunk: frames has dtype {self.frames.dtype} and shape {self.frames.shape};"
@@ -106,13 +114,6 @@ class Batch(msgspec.Struct, frozen=True, eq=False):
             return [self]
         fields = [getattr(self, name) for name in self.__struct_fields__]
         return [Batch(*(field[part::parts] for field in fields)) for part in range(parts)]
-
-
-def _expect(field: str, array: NDArray[Any], dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
-    if array.dtype != dtype or array.shape != shape:
-        raise ValueError(
-            f"chunk: {field} is {array.dtype} of shape {array.shape}; it must be {dtype} of shape {shape}"
-        )
 
 
 def _expect_rows(field: str, index: NDArray[np.int32], rows: int) -> None:

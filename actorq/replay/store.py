@@ -82,9 +82,10 @@ class MemoryStore:
         frames unlike the ones before it.
         """
         chunk.check()
-        if len(chunk) > self.capacity:
+        count, frames = len(chunk.actions), len(chunk.frames)
+        if count > self.capacity:
             raise ValueError(
-                f"a chunk of {len(chunk)} transitions doesn't fit a replay of capacity {self.capacity}:"
+                f"a chunk of {count} transitions doesn't fit a replay of capacity {self.capacity}:"
                 " make the capacity larger or the chunks shorter"
             )
         if self._rows is None:
@@ -92,14 +93,14 @@ class MemoryStore:
             self._frames = np.empty(chunk.frames.shape, chunk.frames.dtype)  # whatever the chunk's own layout
         else:
             self._expect_alike(chunk, self._rows.dtype)
-        evicted = self._make_room(len(chunk), len(chunk.frames))
+        evicted = self._make_room(count, frames)
         base = self._end % len(self._frames)
         _write(self._frames, base, chunk.frames)
-        self._end = (base + len(chunk.frames) - 1) % len(self._frames) + 1
-        self._live_frames += len(chunk.frames)
-        self._chunks.append((len(chunk), len(chunk.frames)))
+        self._end = (base + frames - 1) % len(self._frames) + 1
+        self._live_frames += frames
+        self._chunks.append((count, frames))
         newest = self._window.stop
-        added = range(newest, newest + len(chunk))
+        added = range(newest, newest + count)
         self._window.extend(added)
         self._write_rows(self._rows, newest % self.capacity, base, chunk)
         return Stored(added, evicted)
@@ -168,15 +169,15 @@ class MemoryStore:
 
     def _make_room(self, transitions: int, frames: int) -> range:
         """Evict and grow until so many more fit; returns the ids evicted."""
-        first = self._window.first
-        while len(self) + transitions > self.capacity:
+        window, first = self._window, self._window.first
+        while window.stop - window.first + transitions > window.capacity:
             self._evict()
         while self._live_frames + frames > len(self._frames):
             if self._end >= self._live_frames:  # the data lies in one piece
                 self._grow(frames)
             else:
                 self._evict()
-        return range(first, self._window.first)
+        return range(first, window.first)
 
     def _evict(self) -> None:
         transitions, frames = self._chunks.popleft()
@@ -191,11 +192,16 @@ class MemoryStore:
         self._frames.resize((rows + max(frames, step), *self._frames.shape[1:]), refcheck=False)
 
     def _write_rows(self, rows: NDArray[np.void], slot: int, base: int, chunk: Chunk) -> None:
-        _write(rows["index"], slot, chunk.index + base)
-        _write(rows["next_index"], slot, chunk.next_index + base)
-        _write(rows["action"], slot, chunk.actions)
-        _write(rows["return"], slot, chunk.returns)
-        _write(rows["discount"], slot, chunk.discounts)
+        count = len(chunk.actions)
+        around = slot + count > len(rows)
+        part = np.empty(count, rows.dtype) if around else rows[slot : slot + count]
+        np.add(chunk.index, base, out=part["index"])
+        np.add(chunk.next_index, base, out=part["next_index"])
+        part["action"] = chunk.actions
+        part["return"] = chunk.returns
+        part["discount"] = chunk.discounts
+        if around:
+            _write(rows, slot, part)
 
     def _observations(self, index: NDArray[np.int32]) -> NDArray[Any]:
         return self._frames.take(index[:, 0] if index.shape[1] == 1 else index, axis=0, mode="wrap")
