@@ -32,13 +32,15 @@ class Watchdog:
         """Watch the calling event loop until cancelled."""
         self._watched = threading.get_ident()
         self._ticked = time.monotonic()
-        threading.Thread(target=self._look_on, name="actorq watchdog", daemon=True).start()
+        thread = threading.Thread(target=self._look_on, name="actorq watchdog", daemon=True)
+        thread.start()
         try:
             while True:
                 await anyio.sleep(1 / TICKS_A_SECOND)
                 self._ticked = time.monotonic()
         finally:
             self._ended.set()
+            thread.join()  # at once: it only ever looks
 
     def _look_on(self) -> None:
         while not self._ended.wait(self._patience / 2):
