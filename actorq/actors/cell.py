@@ -182,12 +182,18 @@ class Cell:
     # State.
 
     async def take_state(self) -> State | None:
-        """What `state()` gives between two handlers; the last snapshot if the actor is down or dies."""
-        if self.actor is not None:
+        """What `state()` gives between two handlers; the last snapshot if the actor is down, ends or dies."""
+        if self.life is not None and self.life.serving:
             enquiry = Enquiry(TakeState(), 0, self.name, self.name, OWN, (), self.clock.event())
             self.serial.put_first(enquiry)
             await enquiry.event.wait()
         return self.snapshot
+
+    def give_last_snapshot(self) -> None:
+        """No more handlers in this life: whoever waits for its state between two of them waits in vain."""
+        for letter in [letter for letter in self.serial.queue if isinstance(letter.message, TakeState)]:
+            self.serial.queue.remove(letter)
+            OWN.settle(letter, Outcome.UNDELIVERED)
 
     async def _keep_snapshots(self, seconds: float) -> None:
         while True:

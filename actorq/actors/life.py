@@ -50,7 +50,7 @@ class Leave(Message):
 class Crash:
     """What ended a life."""
 
-    error: Exception
+    error: BaseException
     doing: str
     """Where it happened: "__init__", "on_start", a handler's name, …"""
     message: Message | None
@@ -82,6 +82,8 @@ class Life:
         """Set when `on_start` and `load_state` have returned."""
         self.crash: Crash | None = None
         self.told_to_end = False
+        self.serving = False
+        """Set while messages are handled one after the other: from the start to `on_stop`."""
         self.doing = "__init__"
         self.up, self.down = self.clock.event(), self.clock.event()
         self._handling = cell.handling
@@ -112,13 +114,19 @@ class Life:
             actor = self._make_actor()
             await self._start(actor)
             self.up.set()
-            with self._serving:
-                await self._serve(actor)
+            try:
+                with self._serving:
+                    await self._serve(actor)
+            finally:
+                self.serving = False
+                self.cell.give_last_snapshot()
             self.doing = "on_stop"
             self._handling.letter = None
             self.cell.serial.drop_at_hand("stopped while handling it")
             await actor.on_stop()
-        except Exception as error:
+        except BaseException as error:
+            if not self._is_crash(error):
+                raise
             at_hand = self.cell.serial.at_hand
             self._note_crash(error, self.doing, at_hand[0].message if at_hand else None)
 
@@ -142,7 +150,7 @@ class Life:
         if self.cell.snapshot is not None:
             self.doing = "load_state"
             actor.load_state(self.cell.snapshot)
-        self.actor = actor
+        self.actor, self.serving = actor, True
         for lane in self.cell.concurrent:
             lane.open(self._begin_concurrent)
         self.cell.life_began(self)
@@ -164,7 +172,10 @@ class Life:
         """Cancel the actor's own loop; handlers go on, and those that wait are let go."""
         self.clock.cancel(self._looping, self.cell.name)
         if self.actor is not None:
-            self.actor.on_drain()
+            try:
+                self.actor.on_drain()
+            except Exception as error:
+                self._note_crash(error, "on_drain", None)
 
     def start_soon(self, function: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> None:
         """Start a task of the actor's; it takes turns, and ends with this life."""
@@ -177,7 +188,9 @@ class Life:
         current_handling.set(None)  # it keeps no message waiting, whatever handler started it
         try:
             await function(*args)
-        except Exception as error:
+        except BaseException as error:
+            if not self._is_crash(error):
+                raise
             doing = "run" if function == self._run else getattr(function, "__name__", "a task")
             self._note_crash(error, doing, None)
 
@@ -231,7 +244,7 @@ class Life:
                 answer = await methods[type(message)](message)
             except Refused as refusal:
                 outcome, answer = Outcome.REFUSED, refusal.reason
-            except Exception:
+            except BaseException:
                 self.doing = self._handler_name(message)
                 raise
             if letter.wants_reply and outcome is Outcome.HANDLED and letter.origin is not OWN:
@@ -263,7 +276,9 @@ class Life:
                 outcome, answer = Outcome.REFUSED, refusal.reason
             if letter.wants_reply and outcome is Outcome.HANDLED:
                 self._check_answer(letter, answer)
-        except Exception as error:
+        except BaseException as error:
+            if not self._is_crash(error):
+                raise
             self._note_crash(error, name, letter.message)
             return
         lane.at_hand.remove(letter)
@@ -303,7 +318,13 @@ class Life:
 
     # The end.
 
-    def _note_crash(self, error: Exception, doing: str, message: Message | None) -> None:
+    def _is_crash(self, error: BaseException) -> bool:
+        """Also asyncio's CancelledError, if nobody cancelled this life: a task that it waited for was."""
+        if isinstance(error, anyio.get_cancelled_exc_class()):
+            return self._tasks is not None and not self._tasks.cancel_scope.cancel_called
+        return isinstance(error, Exception)
+
+    def _note_crash(self, error: BaseException, doing: str, message: Message | None) -> None:
         if self.crash is None:
             self.crash = Crash(error, doing, message)
         self.kill()

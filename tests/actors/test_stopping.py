@@ -8,7 +8,7 @@ import anyio
 import pytest
 from anyio.lowlevel import checkpoint
 
-from actorq.actors import Actor, ActorDied, ActorFailed, Ref, State, System, handles
+from actorq.actors import Actor, ActorDied, ActorFailed, GroupSpec, Ref, State, System, handles
 from actorq.testing import Misbehaving, Record, run_virtually
 
 from .messages import Add, Echo, Text, Total, Visit
@@ -329,6 +329,35 @@ def test_stopping_while_an_actor_is_being_started_again(backend: Backend) -> Non
     run_virtually(backend, run)
 
 
+@pytest.mark.parametrize("alone", [True, False], ids=["its loop has ended", "its group starts again"])
+def test_stopping_while_an_actor_is_in_on_stop_already(backend: Backend, alone: bool) -> None:
+    """It handles nothing any more: the states are not waited for."""
+
+    class Slow(Actor):
+        stopping: ClassVar[Record[bool]]
+
+        async def run(self) -> None:
+            if not alone:
+                await anyio.sleep_forever()
+
+        async def on_stop(self) -> None:
+            self.stopping.add(True)
+            await self.sleep(1.0)
+
+    async def run() -> None:
+        slow = fresh(Slow, stopping=Record())
+        config = Misbehaving.Config(place="run")
+        specs = [spec("slow", slow, restart="always" if alone else "on-failure", group="all")]
+        specs += [] if alone else [spec("it", Misbehaving, config=config, group="all")]
+        async with System(specs, [GroupSpec(name="all", strategy="one-for-all")]) as system:
+            await slow.stopping.reaches(1)
+            before = anyio.current_time()
+            await system.stop()
+            assert anyio.current_time() - before <= 2.0
+
+    run_virtually(backend, run)
+
+
 def test_stopping_during_the_back_off(backend: Backend) -> None:
     async def run() -> None:
         config = Misbehaving.Config(place="run")
@@ -352,3 +381,17 @@ async def test_a_crash_while_draining_fails_the_run(world: World) -> None:
     ):
         async with world.system(spec("it", Fragile)) as system:
             await system.ref("it").tell(Text("late"))
+
+
+@pytest.mark.anyio
+async def test_a_crash_in_on_drain_is_the_actors(world: World) -> None:
+    log: Record[str] = Record()
+
+    class Fragile(Actor):
+        def on_drain(self) -> None:
+            raise RuntimeError("no way out")
+
+    with pytest.raises(ActorFailed, match="'it' crashed in on_drain: RuntimeError: no way out while the run"):
+        async with world.system(spec("first", fresh(Sink, log=log)), spec("it", Fragile)):
+            pass
+    assert log.entries == ["sink stops 0"], "the others end in order all the same"

@@ -1,11 +1,13 @@
 """A crash in each place, under each policy and strategy; limits, back-off, what is kept and what is told."""
 
+import asyncio
 import logging
 import traceback
 from typing import Any, ClassVar, Literal, get_args
 
 import anyio
 import pytest
+from anyio.lowlevel import checkpoint
 
 from actorq.actors import (
     Actor,
@@ -134,6 +136,53 @@ async def test_a_crash_in_on_stop_fails_the_run_once_all_have_stopped(
             pass
     assert isinstance(failure.value.__cause__, Misbehaviour)
     assert cls.lives.entries == other.lives.entries == ["start", "stop"]
+
+
+class Forsaken(Actor):
+    """Waits for tasks of asyncio's that others have cancelled."""
+
+    class Config(Actor.Config):
+        place: str
+
+    async def _wait(self, place: str) -> None:
+        if self.config.place == place and not self.restarts:
+            raise asyncio.CancelledError
+
+    async def on_start(self) -> None:
+        await self._wait("on_start")
+
+    async def run(self) -> None:
+        await self._wait("run")
+
+    @handles
+    async def poke(self, message: Poke) -> None:
+        await self._wait("poke")
+
+    @handles(concurrent=2)
+    async def poke_beside(self, message: PokeBeside) -> None:
+        await self._wait("poke_beside")
+
+    @handles
+    async def restarted(self, request: GetPokes) -> Pokes:
+        return Pokes(self.restarts)
+
+
+@pytest.mark.parametrize("place", ["on_start", "run", "poke", "poke_beside"])
+def test_a_cancelled_error_that_nobody_meant_for_the_actor_is_a_crash(
+    world: World, place: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def run() -> None:
+        config = Forsaken.Config(place=place)
+        async with world.system(spec("it", Forsaken, config=config)) as system:
+            await system.ref("it").tell(Poke())
+            await system.ref("it").tell(PokeBeside())
+            while not system.statistics().actors[0].restarts:
+                await checkpoint()
+            assert await system.ref("it").ask(GetPokes()) == Pokes(1)
+            assert system.statistics().actors[0].crashes == 1
+
+    anyio.run(run, backend="asyncio")
+    assert f"it crashed in {place}" in caplog.text
 
 
 @pytest.mark.anyio
