@@ -153,6 +153,11 @@ class Definition:
         for message in members(resolved):
             if not (isinstance(message, type) and issubclass(message, Message)):
                 raise DefinitionError(f"{where}: handles {message!r}, which is not a subclass of Message")
+            if issubclass(message, Request) and message.delivery == "latest":
+                raise DefinitionError(
+                    f"{where}: {message.__name__} is a request, and each of these is answered: "
+                    'delivery = "latest" is for messages that are told'
+                )
             other = self.handlers.get(message)
             if other is not None:
                 raise DefinitionError(

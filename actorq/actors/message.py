@@ -40,7 +40,7 @@ class Message(msgspec.Struct, frozen=True):
     """
 
     delivery: ClassVar[Literal["each", "latest"]] = "each"
-    """`"latest"` keeps only the newest unread message of this type from each sender."""
+    """`"latest"` keeps only the newest unread message of this type from each sender; not for requests."""
 
     def _itself(self) -> Self:
         return self

@@ -167,20 +167,21 @@ class Run:
             self.raise_unseen_failure()
 
     async def _go_on(self) -> None:
-        with anyio.CancelScope(shield=True):
-            try:
-                await self._run_actors()
-            except Exception as error:
-                self._note_failure(error)
-            try:
-                async with self._saving:
-                    await anyio.to_thread.run_sync(self._write_end)
-            except Exception as error:
-                self._note_failure(error)
-            finally:
-                self._lock.release()
-                self._ended.set()
-                self._started.set()
+        try:
+            with anyio.CancelScope(shield=True):
+                try:
+                    await self._run_actors()
+                except Exception as error:
+                    self._note_failure(error)
+                try:
+                    async with self._saving:
+                        await anyio.to_thread.run_sync(self._write_end)
+                except Exception as error:
+                    self._note_failure(error)
+        finally:  # also when asyncio's loop is torn down, which heeds no shield
+            self._lock.release()
+            self._ended.set()
+            self._started.set()
 
     async def _run_actors(self) -> None:
         topology = self.plan.topology

@@ -190,6 +190,15 @@ def feed_not_handled() -> None:
         news: Feed[Weights]
 
 
+def latest_request() -> None:
+    class GetNewest(Request[Total]):
+        delivery: ClassVar[Literal["each", "latest"]] = "latest"
+
+    class Bad(Actor):
+        @handles
+        async def get(self, request: GetNewest) -> Total: ...
+
+
 def request_without_reply() -> None:
     class Ask(Request):  # type: ignore[type-arg]
         pass
@@ -214,6 +223,7 @@ def request_without_reply() -> None:
         (negative_concurrency, "must be 1 or more"),
         (port_of_no_message, "carries <class 'int'>"),
         (feed_not_handled, "no method of .*Bad handles it"),
+        (latest_request, "GetNewest is a request, and each of these is answered"),
         (request_without_reply, "does not say what it asks for"),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
