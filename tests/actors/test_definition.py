@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import pytest
 
@@ -196,7 +196,8 @@ def latest_request() -> None:
 
     class Bad(Actor):
         @handles
-        async def get(self, request: GetNewest) -> Total: ...
+        async def get(self, request: GetNewest) -> Total:
+            return Total(value=0)
 
 
 def request_without_reply() -> None:

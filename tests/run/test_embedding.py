@@ -97,6 +97,22 @@ def test_an_application_on_asyncio_follows_and_cancels(tmp_path: Path, inside: A
     assert (tmp_path / "checkpoints").is_dir()
 
 
+def test_a_loop_that_is_torn_down_does_not_wait_for_the_run(tmp_path: Path, inside: Any) -> None:
+    """asyncio cancels all tasks then, the shielded ones too."""
+
+    def leave() -> None:
+        raise SystemExit(3)
+
+    async def main() -> None:
+        async with open_run(WORKING, backend=inside, out=tmp_path) as run:
+            await some_steps(run)
+            asyncio.get_running_loop().call_soon(leave)
+            await run.wait()
+
+    with pytest.raises(SystemExit):
+        asyncio.run(main())
+
+
 @pytest.mark.anyio
 async def test_an_actors_exception_comes_with_its_traceback(tmp_path: Path, inside: Any) -> None:
     async def train() -> None:
