@@ -49,7 +49,7 @@ def _what_next(summary: Summary, folder: RunFolder) -> Iterator[str]:
     if summary.stopped_by in ("interrupt", "request", "failure"):
         yield f"  go on with it:  actorq run --resume {where}"
     if summary.updates:
-        yield f"  see it play:    actorq eval {where} --gif play.gif"
+        yield f"  see it play:    actorq eval {where}"
 
 
 def how_it_ended(summary: Summary) -> str:

@@ -17,6 +17,9 @@ Row = dict[str, float]
 ROW_EVERY_COUNTS: Final = 1000
 """A deterministic run has no seconds to write its rows by: it takes the sum of all counts for a clock."""
 
+MEASURED: Final = ("evaluation_", "q_error_")
+"""Readings of one policy each: of several in an interval the last counts, as their mean is that of none."""
+
 LIMITED: Final = ("env_steps", "updates", "episodes")
 """The counts that [stop] may bound."""
 
@@ -200,6 +203,8 @@ class Recorder:
                 continue
             readings = sum(gauge.readings for gauge in heard.values())
             means[name] = sum(gauge.total for gauge in heard.values()) / readings
+            if name.startswith(MEASURED):
+                means[name] = self._last[name]
             for actor, gauge in heard.items():
                 if len(gauges) > 1:
                     by_actor[f"{name}/{actor}"] = gauge.total / gauge.readings

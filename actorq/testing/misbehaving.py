@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from actorq.actors import Actor, Config, Message, Request, State, handles
+import actorq.actors as actors
+from actorq.actors import Actor, Message, Request, State, handles
 
 PLACES = (
     "__init__",
@@ -49,7 +50,7 @@ class GetPokes(Request[Pokes]):
 class Misbehaving(Actor):
     """Counts pokes, and raises Misbehaviour at `place` in each of its first `times` lives."""
 
-    class Config(Config):
+    class Config(actors.Config):
         place: str = ""
         times: int = 1
 

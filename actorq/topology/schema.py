@@ -25,6 +25,7 @@ Name = Annotated[
     ),
 ]
 Count = Annotated[int, Meta(ge=1)]
+Members = Annotated[int, Meta(ge=1, le=10_000)]
 Seconds = Annotated[float, Meta(gt=0)]
 Backend = Literal["asyncio", "trio"]
 Place = Literal["here", "process", "host"]
@@ -65,7 +66,7 @@ class Run(Settings, frozen=True, kw_only=True):
 class NodeTable(Settings, frozen=True, kw_only=True):
     """One `[nodes.NAME]`: where actors run. `main` is there without being declared: the caller's process."""
 
-    count: Annotated[Count, Meta(description="how many such nodes; their actors are spread in turn")] = 1
+    count: Annotated[Members, Meta(description="how many such nodes; their actors are spread in turn")] = 1
     place: Annotated[
         Place, Meta(description="where it runs: the caller's process, a process of its own, another host")
     ] = "here"
@@ -96,7 +97,7 @@ class ActorTable(Settings, frozen=True, kw_only=True):
 
     role: Annotated[str | type[Actor], Meta(extra={"words": 'a role\'s name or "package.module:Class"'})]
     """In Python the class itself will do."""
-    count: Annotated[Count, Meta(description="how many members: NAME.0, NAME.1, …")] = 1
+    count: Annotated[Members, Meta(description="how many members: NAME.0, NAME.1, …")] = 1
     node: Annotated[str, Meta(description="the node it runs on")] = MAIN
     ports: Annotated[
         dict[str, str | tuple[str, ...]],

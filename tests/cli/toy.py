@@ -11,7 +11,8 @@ import gymnasium
 import numpy as np
 from gymnasium.spaces import Box, Discrete
 
-from actorq.actors import Actor, Config, State
+import actorq.actors as actors
+from actorq.actors import Actor, State
 
 log = logging.getLogger(__name__)
 
@@ -19,7 +20,7 @@ log = logging.getLogger(__name__)
 class Stepper(Actor):
     """Counts environment steps, as fast as it gets turns, and does what a test needs of a run."""
 
-    class Config(Config):
+    class Config(actors.Config):
         crash_at: int | None = None
         crash_in_start: bool = False
         start_waits_for: str = ""

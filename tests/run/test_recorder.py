@@ -220,3 +220,12 @@ def test_the_size_of_a_histogram_is_bounded() -> None:
     for value in range(0, 2**20, 7):
         histogram.add(value)
     assert len(histogram.state()["cells"]) <= 1024 + 10 * 512
+
+
+def test_of_several_evaluations_in_an_interval_the_last_counts() -> None:
+    recorder = Recorder(Stop(), False, lambda reason: None, lambda: 1.0)
+    for mean in (130.0, 500.0):
+        recorder.gauge("decider", "evaluation_return_mean", mean)
+        recorder.gauge("learner", "loss", mean)
+    row = recorder.row()
+    assert (row["evaluation_return_mean"], row["loss"]) == (500.0, 315.0)
