@@ -85,7 +85,9 @@ def _one_of(values: tuple[Any, ...]) -> str:
 
 def _bounds(meta: msgspec.Meta) -> list[str]:
     bounds = [
-        f"{word} {value}" for name, word in _BOUNDS.items() if (value := getattr(meta, name)) is not None
+        f"{word} {_number(value)}"
+        for name, word in _BOUNDS.items()
+        if (value := getattr(meta, name)) is not None
     ]
     if meta.pattern is not None:
         bounds.append(f"matching {meta.pattern}")
@@ -116,3 +118,8 @@ def _show(value: Any) -> str:
     if isinstance(value, int) and abs(value) >= 10**_LONGEST:  # Python refuses to print the really long ones
         return "a number beyond all bounds"
     return str(value) if isinstance(value, int | float) else f"{value} (a {type(value).__name__})"
+
+
+def _number(value: float) -> str:
+    """`Meta(gt=0)` and `Meta(gt=0.0)` are equal, so typing may give one for the other."""
+    return str(int(value)) if float(value).is_integer() else str(value)
