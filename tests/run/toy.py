@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 from collections import defaultdict
 from pathlib import Path
 from threading import Event
@@ -195,10 +196,14 @@ def role(cls: type[Actor], **config: Any) -> dict[str, Any]:
     return {"role": cls, "config": config}
 
 
-def files_and_threads() -> tuple[int, int]:
-    """Open files, and threads but those that the event loops keep for the next `to_thread`."""
-    import threading
-
+def files_and_threads() -> tuple[int, frozenset[threading.Thread]]:
+    """How many open files, and the threads but those that the event loops keep for the next `to_thread`."""
     kept = ("AnyIO worker thread", "Trio thread")
     threads = [thread for thread in threading.enumerate() if not thread.name.startswith(kept)]
-    return len(list(Path("/proc/self/fd").iterdir())), len(threads)
+    return len(list(Path("/proc/self/fd").iterdir())), frozenset(threads)
+
+
+def left_behind(before: tuple[int, frozenset[threading.Thread]]) -> tuple[int, list[str]]:
+    """Files and threads that there are more of than before; what an earlier test had left may have ended."""
+    files, threads = files_and_threads()
+    return max(0, files - before[0]), sorted(thread.name for thread in threads - before[1])
