@@ -7,6 +7,7 @@ a `Transport` class. Bounds, credit and supervision are not its business: what i
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from importlib.metadata import entry_points
 from typing import ClassVar, Protocol
 
@@ -15,6 +16,20 @@ from .letter import Letter
 from .message import Message
 
 CircleFound = Callable[[tuple[str, ...]], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """A node in another process, as its peers have to know it."""
+
+    name: str
+    incarnation: int
+    """A random 63-bit number, another one for each start of the node."""
+    addresses: tuple[str, ...]
+    """`ipc:///…`, `tcp://host:port`, `tls+tcp://host:port`."""
+    host: str
+    """The machine it runs on (its boot id): sockets in the file system and shared memory reach no farther."""
+    pid: int
 
 
 class Inbox(Protocol):
