@@ -6,7 +6,6 @@ arXiv 2102.04736, section 3.4).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 
@@ -67,17 +66,6 @@ class RateLimiter:
     def sampled(self, count: int) -> None:
         """``count`` transitions were sampled."""
         self._sampled += count
-
-    def faults(self, *, capacity: int, chunk_size: int, batch_size: int) -> Iterator[str]:
-        """A sentence for each reason why such chunks and batches might wait for ever (in transitions)."""
-        if chunk_size * self.samples_per_insert > self.error_buffer:
-            yield self._too_large(f"an insert of {chunk_size}", chunk_size * self.samples_per_insert)
-        if batch_size > self.error_buffer:
-            yield self._too_large(f"a sample of {batch_size}", batch_size)
-        if self.min_size > capacity:
-            yield f"min_size {self.min_size} is more than the capacity {capacity}: sampling would never begin"
-        if chunk_size > capacity:
-            yield f"a chunk of {chunk_size} transitions is more than the capacity {capacity}"
 
     def state(self) -> dict[str, Any]:
         """What was counted so far."""

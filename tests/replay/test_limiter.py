@@ -22,7 +22,6 @@ def test_one_side_can_always_go_on_and_the_error_stays_bounded(
 ) -> None:
     error_buffer = max(batch, chunk * samples_per_insert, 1.0) * slack
     limiter = RateLimiter(samples_per_insert=samples_per_insert, min_size=min_size, error_buffer=error_buffer)
-    assert list(limiter.faults(capacity=1_000, chunk_size=chunk, batch_size=batch)) == []
     inserted = sampled = 0
     for insert_first in turns:
         can_insert, can_sample = limiter.can_insert(chunk), limiter.can_sample(batch)
@@ -76,7 +75,6 @@ def test_requests_that_could_wait_for_ever_are_refused() -> None:
         limiter.can_insert(64)
     with pytest.raises(ValueError, match="sample of 512 transitions"):
         limiter.can_sample(512)
-    assert len(list(limiter.faults(capacity=50, chunk_size=64, batch_size=512))) == 4
 
 
 @pytest.mark.parametrize(
