@@ -10,7 +10,7 @@ from typing import IO
 
 HERE = Path(__file__).parent
 TOY, LEARNING = str(HERE / "toy.toml"), str(HERE / "learning.toml")
-COMMAND = [sys.executable, "-c", "import sys; from actorq.cli import main; sys.exit(main())"]
+COMMAND = [sys.executable, "-m", "actorq"]  # as the command `actorq` is
 SECONDS = 50.0
 
 

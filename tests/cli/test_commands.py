@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -42,6 +43,17 @@ def test_what_is_printed(arguments: list[str], words: list[str]) -> None:
 def test_the_schema_is_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["schema"]) == 0
     assert "actors" in json.loads(capsys.readouterr().out)["properties"]
+
+
+def test_the_package_can_be_run_as_the_command(tmp_path: Path) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-m", "actorq", "run", "-h"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "Usage: actorq run " in ended.stdout
 
 
 def test_help_loads_nothing_that_it_does_not_need() -> None:
