@@ -5,6 +5,10 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import redirect_stdout
+from typing import TextIO, cast
+
+from .output import Output, OutputError
 
 DONE, FAILED, WRONG = 0, 1, 2
 INTERRUPTED = 130
@@ -23,20 +27,36 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Read when numpy is imported. Explorers' products are small: sharing one out costs more than it saves,
     # and much more where the other cores are busy.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    if sys.stdout is None:  # as a shell's `>&-` has it: nobody wants to read it
+        return _status_of(arguments)
+    output = Output(sys.stdout)
+    try:
+        with redirect_stdout(cast(TextIO, output)):
+            status = _status_of(arguments)
+            output.flush()
+    except (OutputError, BrokenPipeError) as error:
+        output.abandon()
+        if isinstance(error, OutputError):
+            print(f"actorq: {error}", file=sys.stderr)
+        return FAILED
+    return status
+
+
+def _status_of(arguments: Sequence[str] | None) -> int:
     try:
         from .app import app
 
         app(arguments, prog_name="actorq")
     except SystemExit as end:
-        status = end.code if isinstance(end.code, int) else DONE
+        return end.code if isinstance(end.code, int) else DONE
     except KeyboardInterrupt:
-        status = INTERRUPTED
+        return INTERRUPTED
     except Exception as error:
         if not _is_users(error):
             raise
         print(f"actorq: {error}", file=sys.stderr)
-        status = WRONG
-    return _flushed(status)
+        return WRONG
+    return DONE
 
 
 def _is_users(error: Exception) -> bool:
@@ -44,13 +64,3 @@ def _is_users(error: Exception) -> bool:
     from actorq.actors.errors import ActorqError
 
     return isinstance(error, WrongUsage) or (isinstance(error, ActorqError) and isinstance(error, ValueError))
-
-
-def _flushed(status: int) -> int:
-    """Write what is left, while a closed pipe (`| head`) can still be met without a traceback."""
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return FAILED
-    return status

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import shlex
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from actorq.cli import main
 
-from .command import TOY, actorq
+from .command import SECONDS, TOY, actorq, command, setting
 
 FILES = {
     "latin1.toml": b"name = '\xff'",
@@ -129,3 +132,40 @@ def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("actorq.topology.list_roles", broken)
     with pytest.raises(ValueError, match="not the user's doing"):
         main(["roles"])
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["check", TOY],
+        ["schema"],
+        ["--version"],
+        ["run", TOY, *setting("stop.env_steps=20"), "--out", "run", "--json"],
+    ],
+    ids=_name,
+)
+def test_standard_output_that_cannot_be_written(
+    arguments: list[str], unbuffered: str, tmp_path: Path
+) -> None:
+    with Path("/dev/full").open("w") as full:
+        ended = subprocess.run(
+            command(*arguments),
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+            timeout=SECONDS,
+        )
+    assert ended.returncode == 1
+    assert ended.stderr.endswith("actorq: standard output can't be written: No space left on device\n")
+    assert "Traceback" not in ended.stderr
+    assert "Exception ignored" not in ended.stderr
+
+
+def test_no_standard_output_at_all(tmp_path: Path) -> None:
+    line = shlex.join(command("check", TOY)) + " >&-"
+    ended = subprocess.run(["sh", "-c", line], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stderr) == (0, "")
