@@ -31,6 +31,14 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+
+def _path(text: str) -> Path:
+    """`Path("")` would be the current folder: what a script with an unset variable never meant."""
+    if not text:
+        raise typer.BadParameter("the name is empty")
+    return Path(text)
+
+
 File = Annotated[str, typer.Argument(metavar="FILE", help="A topology file, or a recipe's name.")]
 Overrides = Annotated[
     list[str] | None,
@@ -74,11 +82,13 @@ def run(
     backend: Annotated[Backend | None, typer.Option(help="The event loop, whatever the file says.")] = None,
     out: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="The run's folder, instead of runs/<name>-<n>."),
+        typer.Option(parser=_path, metavar="DIR", help="The run's folder, instead of runs/<name>-<n>."),
     ] = None,
     resume: Annotated[
         Path | None,
-        typer.Option(metavar="RUN", help="Go on from the last checkpoint in this run's folder."),
+        typer.Option(
+            parser=_path, metavar="RUN", help="Go on from the last checkpoint in this run's folder."
+        ),
     ] = None,
     json: Annotated[
         bool, typer.Option("--json", help="Print the summary, one JSON object, on standard output.")
@@ -156,11 +166,15 @@ def roles() -> None:
 
 @app.command("eval")
 def evaluate(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.")],
+    run: Annotated[Path, typer.Argument(parser=_path, metavar="RUN", help="The folder of a run.")],
     episodes: Annotated[int, typer.Option(min=1, help="Episodes to play.")] = 20,
     seed: Annotated[int, typer.Option(min=0, help="The same seed plays the same episodes.")] = 0,
-    video: Annotated[Path | None, typer.Option(metavar="FILE.mp4", help="Film the first episodes.")] = None,
-    gif: Annotated[Path | None, typer.Option(metavar="FILE.gif", help="The same as a GIF.")] = None,
+    video: Annotated[
+        Path | None, typer.Option(parser=_path, metavar="FILE.mp4", help="Film the first episodes.")
+    ] = None,
+    gif: Annotated[
+        Path | None, typer.Option(parser=_path, metavar="FILE.gif", help="The same as a GIF.")
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Play what a run has learned, greedily, from its last checkpoint."""

@@ -105,6 +105,8 @@ def prepare(
         raise ValueError("open_run needs a topology, or a run to resume, and not both")
     if resume is not None and out is not None:
         raise ValueError("a resumed run has its folder already: leave `out` away")
+    if "" in (out, resume):  # Path("") would be the current folder
+        raise RunFolderError("a run's folder needs a name; this one is empty")
     if resume is not None:
         folder = RunFolder.open(Path(resume))
         plan = check(folder.topology, overrides, transport=transport)

@@ -234,6 +234,10 @@ async def test_what_cannot_be_resumed(tmp_path: Path) -> None:
     with pytest.raises(RunFolderError, match=r"holds no topology\.toml: not a run's folder"):
         async with open_run(resume=tmp_path):
             pass
+    for empty in ({"source": topology(), "out": ""}, {"resume": ""}):
+        with pytest.raises(RunFolderError, match="needs a name; this one is empty"):
+            async with open_run(**empty):
+                pass
     with pytest.raises(ValueError, match="a topology, or a run to resume, and not both"):
         async with open_run(topology(), resume=tmp_path):
             pass
