@@ -32,6 +32,9 @@ from .folder import RunFolder
 PICTURES_AT_LEAST = 200
 """Whole episodes are filmed until there are so many pictures."""
 
+SIDE_AT_LEAST = 160
+"""Smaller pictures (an Atari agent's 84 x 84, MinAtar's 10 x 10) are enlarged beyond it, pixel by pixel."""
+
 GRID_WORLD = "actorq/GridWorld-v0"
 
 Picture = NDArray[np.uint8]
@@ -158,7 +161,15 @@ class _Camera:
         if not pictures:
             raise PlaybackError(f"{self._task.env} can't be rendered: it gives no pictures")
         self.pictures += 1
-        self._show(pictures[0])
+        self._show(_to_be_seen(pictures[0]))
+
+
+def _to_be_seen(picture: NDArray[Any]) -> Picture:
+    """In bytes, where the environment gives colours from 0 to 1 as MinAtar does, and large enough."""
+    if picture.dtype.kind == "f":
+        picture = (255 * picture.clip(0, 1)).round().astype(np.uint8)
+    factor = -(-SIDE_AT_LEAST // min(picture.shape[:2]))
+    return picture.repeat(factor, axis=0).repeat(factor, axis=1)
 
 
 def pictures_per_second(task: Task) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import shutil
 from importlib.util import find_spec
@@ -10,9 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import imageio.v3
+import numpy as np
 import pytest
 
 from actorq.cli import main
+from actorq.envs.make import describe
+from actorq.envs.task import Task
 from actorq.run import checkpoint
 
 from .command import HERE, LEARNING, actorq, setting
@@ -98,6 +102,26 @@ def test_it_is_filmed(run: Path) -> None:
     assert pictures.shape[1:] == (400, 600, 3)
     assert (pictures[0] != pictures[-1]).any()
     assert Path("play.mp4").read_bytes()[4:8] == b"ftyp"
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # its plotting libraries'
+@pytest.mark.parametrize(
+    ("env", "package", "side"), [("ALE/Pong-v5", "ale_py", 168), ("MinAtar/Breakout-v1", "minatar", 160)]
+)
+def test_small_pictures_are_enlarged(env: str, package: str, side: int, run: Path) -> None:
+    if find_spec(package) is None:
+        pytest.skip(f"{package} is not installed")
+    change(run, 'env = "CartPole-v1"', f'env = "{env}"\nmax_episode_steps = 9')
+    change(run, "hidden = [16]", "hidden = []")
+    task = Task(env=env, max_episode_steps=9)
+    spaces = describe(task)
+    size = (math.prod(spaces.observation_shape) + 1) * spaces.actions
+    learned = {"parameters": np.zeros(size, np.float32), "updates": 0}
+    checkpoint.save(run / "checkpoints", {"learner": learned}, {})
+    assert main(["eval", str(run), "--episodes", "1", "--gif", "play.gif"]) == 0
+    pictures = imageio.v3.imread("play.gif")
+    assert pictures.shape[1:] == (side, side, 3)
+    assert len(np.unique(pictures)) > 2
 
 
 def test_without_imageio_the_extra_is_named(
