@@ -167,7 +167,7 @@ def roles() -> None:
 @app.command("eval")
 def evaluate(
     run: Annotated[Path, typer.Argument(parser=_path, metavar="RUN", help="The folder of a run.")],
-    episodes: Annotated[int, typer.Option(min=1, help="Episodes to play.")] = 20,
+    episodes: Annotated[int, typer.Option(min=1, max=10_000, help="Episodes to play.")] = 20,
     seed: Annotated[int, typer.Option(min=0, help="The same seed plays the same episodes.")] = 0,
     video: Annotated[
         Path | None, typer.Option(parser=_path, metavar="FILE.mp4", help="Film the first episodes.")

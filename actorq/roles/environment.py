@@ -35,7 +35,7 @@ class Environment(actors.Actor):
     """
 
     class Config(actors.Config):
-        envs: Annotated[int, Meta(ge=1, description="environments stepped together")] = 16
+        envs: Annotated[int, Meta(ge=1, le=10_000, description="environments stepped together")] = 16
         epsilon: Annotated[
             Epsilon | None,
             Meta(
@@ -45,7 +45,9 @@ class Environment(actors.Actor):
         ] = None
         ladder_base: Annotated[float, Meta(ge=0, le=1, description="the ladder's largest epsilon")] = 0.4
         ladder_alpha: Annotated[float, Meta(ge=0, description="how steeply the ladder falls")] = 7.0
-        chunk_steps: Annotated[int, Meta(ge=2, description="steps of each environment in one chunk")] = 16
+        chunk_steps: Annotated[
+            int, Meta(ge=2, le=10_000, description="steps of each environment in one chunk")
+        ] = 16
         device: Annotated[Device, Meta(description="where the network acts: auto, cpu, cuda:0, …")] = "auto"
 
     task: Table[Task]

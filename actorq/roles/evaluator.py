@@ -48,7 +48,7 @@ class Evaluator(actors.Actor):
     class Config(actors.Config):
         every_updates: Annotated[int, Meta(ge=1, description="updates between two evaluations")] = 500
         episodes: Annotated[
-            Annotated[int, Meta(ge=1)] | None,
+            Annotated[int, Meta(ge=1, le=10_000)] | None,
             Meta(description="episodes of one evaluation; absent: as [stop] solved says, or 20"),
         ] = None
         device: Annotated[Device, Meta(description="where the network acts: auto, cpu, cuda:0, …")] = "auto"

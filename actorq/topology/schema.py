@@ -26,6 +26,7 @@ Name = Annotated[
 ]
 Count = Annotated[int, Meta(ge=1)]
 Members = Annotated[int, Meta(ge=1, le=10_000)]
+"""Of what all exists at once: an evaluation plays all of its episodes side by side."""
 Seconds = Annotated[float, Meta(gt=0)]
 Backend = Literal["asyncio", "trio"]
 Place = Literal["here", "process", "host"]
@@ -41,7 +42,7 @@ class Solved(Settings, frozen=True, kw_only=True):
     mean_return: Annotated[float, Meta(description="the greedy policy's mean return to reach")] = (
         msgspec.field(name="return")
     )
-    episodes: Annotated[Count, Meta(description="over how many evaluation episodes")] = 20
+    episodes: Annotated[Members, Meta(description="over how many evaluation episodes")] = 20
 
 
 class Stop(Settings, frozen=True, kw_only=True):

@@ -78,6 +78,7 @@ WRONG = [  # arguments; what must be said
     (["eval", "full"], "not a run's folder"),
     (["eval", "no_checkpoint"], "there is no whole checkpoint to play"),
     (["eval", "no_checkpoint", "--episodes", "0"], "--episodes"),
+    (["eval", "no_checkpoint", "--episodes", "1000000000"], "--episodes"),
     (["eval", "no_checkpoint", "--episodes", "many"], "--episodes"),
     (["eval", "no_checkpoint", "--seed", "-1"], "--seed"),
     (["eval", "no_checkpoint", "--video", "film.avi"], "the file's name must end in .mp4"),

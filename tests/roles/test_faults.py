@@ -56,6 +56,28 @@ def topology() -> dict[str, Any]:
     }
 
 
+@pytest.mark.parametrize(
+    ("where", "key"), [("explorer", "envs"), ("explorer", "chunk_steps"), ("decider", "episodes")]
+)
+def test_more_than_any_machine_holds_is_found_before_the_start(where: str, key: str) -> None:
+    wrong = topology()
+    wrong["actors"][where]["config"] = {key: 10_000}
+    check(wrong)
+    wrong["actors"][where]["config"] = {key: 10**9}
+    told = rf"actors\.{where}\.config\.{key}: found 1000000000; expected .*at most 10000"
+    with pytest.raises(TopologyError, match=told):
+        check(wrong)
+
+
+def test_so_is_an_evaluation_of_too_many_episodes() -> None:
+    wrong = topology()
+    wrong["stop"] = {"solved": {"return": 475.0, "episodes": 10**9}}
+    with pytest.raises(
+        TopologyError, match=r"stop\.solved\.episodes: found 1000000000; expected .*at most 10000"
+    ):
+        check(wrong)
+
+
 @pytest.mark.parametrize("actor", ["learner", "explorer", "decider"])
 def test_a_name_that_is_no_device_is_found_before_the_start(actor: str) -> None:
     wrong = topology()
