@@ -1,0 +1,267 @@
+"""The one place that knows nng: sockets waited for by descriptor, frames written once and read in place.
+
+It leans on names that are private to pynng 0.9; `prepare` proves them before the first socket opens.
+"""
+
+from __future__ import annotations
+
+import select
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pynng
+from pynng import ffi, lib
+
+from actorq.actors.errors import ActorqError
+
+from .bell import Bell
+from .frames import Part
+
+SERVER_NAME = "actorq"
+"""The name in every certificate of a run: who may take part is the authority's word, not a host name's."""
+
+COPIED_BYTES = 4096
+"""Frames below are copied out of nng's memory: cheaper than an owner for each."""
+
+NEVER_MS = 3_600_000
+DIAL_AGAIN_MS = (10, 1000)
+"""nng doubles the time from the first to the second, and draws below it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """What a node needs for mutual TLS, as PEM texts. Certificates are for the name "actorq"."""
+
+    certificate: str
+    key: str
+    authority: str
+    """Who signed it, and must have signed the other end's."""
+
+
+class Listener:
+    """All that peers send to this node arrives here, over any number of addresses.
+
+    `opened` and `closed` are called on the loop with the number of a connection; a frame may arrive before
+    its connection's `opened`, never after `closed`. `admits` is asked on nng's thread before each connection,
+    with the number of those there are; `turned_away` is called on the loop for each one that isn't admitted.
+    """
+
+    def __init__(
+        self,
+        bell: Bell,
+        *,
+        max_bytes: int,
+        tls: Tls | None,
+        admits: Callable[[int], bool],
+        turned_away: Callable[[], object],
+        opened: Callable[[int], object],
+        closed: Callable[[int], object],
+    ) -> None:
+        prepare()
+        self._socket = pynng.Pull0(recv_max_size=max_bytes)
+        if tls is not None:
+            self._socket.tls_config = _tls_config(tls, pynng.TLSConfig.MODE_SERVER)
+        self._handle = self._socket.socket
+        self._cell = ffi.new("nng_msg **")
+        self._fd: int = self._socket.recv_fd
+        self._files: list[Path] = []
+
+        def admit(pipe: Any) -> None:
+            if not admits(len(self._socket.pipes)):
+                pipe.close()
+                bell.ring(turned_away)
+
+        self._socket.add_pre_pipe_connect_cb(admit)
+        self._socket.add_post_pipe_connect_cb(lambda pipe: bell.ring(partial(opened, pipe.id)))
+        self._socket.add_post_pipe_remove_cb(lambda pipe: bell.ring(partial(closed, pipe.id)))
+
+    def listen(self, address: str) -> str:
+        """The address as bound: a tcp port of 0 becomes the real one. Raises ActorqError if it can't be."""
+        try:
+            listener = self._socket.listen(address)
+        except pynng.NNGException as error:
+            raise ActorqError(f"can't listen at {address}: {error}") from error
+        if address.startswith("ipc://"):
+            self._files.append(Path(address.removeprefix("ipc://")))
+            return address
+        port = ffi.new("int *")
+        pynng.check_err(lib.nng_listener_get_int(listener.listener, b"tcp-bound-port", port))
+        return f"{address.rpartition(':')[0]}:{port[0]}"
+
+    async def wait(self) -> None:
+        """Until a frame can be taken. One task at a time."""
+        await anyio.wait_readable(self._fd)
+
+    def take(self) -> tuple[int, memoryview] | None:
+        """The next frame, read-only, and the connection it came over; None if there is none."""
+        return _take(self._handle, self._cell)
+
+    def hang_up(self, pipe: int) -> None:
+        """Close a connection; its `closed` follows. Nothing if it is gone."""
+        lib.nng_pipe_close(ffi.new("nng_pipe *", {"id": pipe})[0])
+
+    def close(self) -> None:
+        """Close all connections and remove the socket files. No task may be in `wait` any more."""
+        self._socket.close()
+        for file in self._files:
+            file.unlink(missing_ok=True)
+
+
+class Dialer:
+    """One connection to a peer's listener, tried until it stands; once it has gone it doesn't come back.
+
+    `connected` is called on the loop when it stands, `gone` when it is no more.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        bell: Bell,
+        *,
+        tls: Tls | None,
+        connected: Callable[[], object],
+        gone: Callable[[], object],
+    ) -> None:
+        prepare()
+        soonest, latest = DIAL_AGAIN_MS
+        self._socket = pynng.Push0(reconnect_time_min=soonest, reconnect_time_max=latest)
+        if tls is not None:
+            self._socket.tls_config = _tls_config(tls, pynng.TLSConfig.MODE_CLIENT)
+        self._handle = self._socket.socket
+        self._cell = ffi.new("nng_msg **")
+        self._fd: int = self._socket.send_fd
+        self._poll = select.poll()
+        self._poll.register(self._fd, select.POLLIN)
+        first = True
+
+        def only_the_first(pipe: Any) -> None:
+            nonlocal first
+            if not first:  # nng dialed again by itself; this connection would begin without a hello
+                pipe.close()
+            first = False
+
+        self._connected, self._gone = connected, gone
+        self._closed = False
+        self._socket.add_pre_pipe_connect_cb(only_the_first)
+        self._socket.add_post_pipe_connect_cb(lambda pipe: bell.ring(self._stands))
+        self._socket.add_post_pipe_remove_cb(lambda pipe: bell.ring(self._fell))
+        try:
+            self._dialer = self._socket.dial(address, block=False)
+        except pynng.NNGException as error:
+            self._socket.close()
+            raise ActorqError(f"can't dial {address}: {error}") from error
+
+    def writable(self) -> bool:
+        """Whether a frame would leave at once."""
+        return bool(self._poll.poll(0))
+
+    async def wait_writable(self) -> None:
+        """Until `writable`; a checkpoint in any case. One task at a time."""
+        await anyio.wait_readable(self._fd)  # nng raises this descriptor when it can send
+
+    def send(self, parts: Iterable[Part], size: int) -> bool:
+        """Copy the parts, `size` bytes in all, into one frame and send it; False if it can't leave now."""
+        return _give(self._handle, self._cell, parts, size)
+
+    def close(self) -> None:
+        """Close the connection, or give up making it. No task may be in `wait_writable` any more."""
+        self._closed = True
+        self._socket.close()
+
+    def _stands(self) -> None:
+        if not self._closed:
+            self._dialer.reconnect_time_min = self._dialer.reconnect_time_max = NEVER_MS
+            self._connected()
+
+    def _fell(self) -> None:
+        if not self._closed:
+            self._gone()
+
+
+@cache
+def prepare() -> None:
+    """Set up nng for this process and prove that it does what this module needs; cheap when repeated.
+
+    Raises ActorqError if it doesn't.
+    """
+    try:
+        for threads in ("TASK", "EXPIRE", "POLLER", "RESOLVER"):  # a dozen threads otherwise
+            lib.nng_init_set_parameter(getattr(lib, f"NNG_INIT_NUM_{threads}_THREADS"), 1)
+        _self_test()
+    except (AttributeError, TypeError, AssertionError, ffi.error, pynng.NNGException) as error:
+        raise ActorqError(
+            f"pynng {pynng.__version__} doesn't carry frames as actorq needs it ({error}); "
+            "install pynng>=0.9,<0.10"
+        ) from error
+
+
+def _self_test() -> None:
+    """A small and a large frame through the very calls that carry all frames."""
+    address = "inproc://actorq.self-test"
+    cell = ffi.new("nng_msg **")
+    with pynng.Pull0(listen=address) as pull, pynng.Push0(dial=address, block_on_dial=True) as push:
+        push.send_timeout = pull.recv_timeout = 1000
+        for size in (COPIED_BYTES // 2, COPIED_BYTES * 2):
+            sent: list[Part] = [bytes(range(256)), memoryview(bytes(size))]
+            if not _give(push.socket, cell, sent, size + 256, flags=0):
+                raise AssertionError("a frame can't be sent")
+            taken = _take(pull.socket, cell, flags=0)
+            if taken is None or taken[1] != b"".join(sent):
+                raise AssertionError("a frame arrives changed")
+            if taken[0] not in [pipe.id for pipe in pull.pipes]:
+                raise AssertionError("a frame doesn't say over which connection it came")
+
+
+def _take(handle: Any, cell: Any, flags: int = lib.NNG_FLAG_NONBLOCK) -> tuple[int, memoryview] | None:
+    code = lib.nng_recvmsg(handle, cell, flags)
+    if code:
+        if code != lib.NNG_EAGAIN:
+            pynng.check_err(code)
+        return None
+    message = cell[0]
+    pipe = lib.nng_msg_get_pipe(message).id
+    size = lib.nng_msg_len(message)
+    start = lib.nng_msg_body(message)
+    if size < COPIED_BYTES:
+        frame = memoryview(ffi.buffer(start, size)[:])
+        lib.nng_msg_free(message)
+        return pipe, frame
+    owner = ffi.gc(ffi.cast("char *", start), partial(_free, message))
+    return pipe, memoryview(ffi.buffer(owner, size)).toreadonly()
+
+
+def _free(message: Any, _start: Any) -> None:
+    lib.nng_msg_free(message)
+
+
+def _give(
+    handle: Any, cell: Any, parts: Iterable[Part], size: int, flags: int = lib.NNG_FLAG_NONBLOCK
+) -> bool:
+    if lib.nng_msg_alloc(cell, size):
+        raise MemoryError(f"no memory for a frame of {size} bytes")
+    message = cell[0]
+    body = ffi.buffer(lib.nng_msg_body(message), size)
+    start = 0
+    for part in parts:
+        end = start + (len(part) if type(part) is bytes else memoryview(part).nbytes)
+        body[start:end] = part
+        start = end
+    if lib.nng_sendmsg(handle, message, flags):
+        lib.nng_msg_free(message)
+        return False
+    return True
+
+
+def _tls_config(tls: Tls, mode: int) -> Any:
+    return pynng.TLSConfig(
+        mode,
+        server_name=SERVER_NAME if mode == pynng.TLSConfig.MODE_CLIENT else None,
+        ca_string=tls.authority,
+        own_cert_string=tls.certificate,
+        own_key_string=tls.key,
+        auth_mode=pynng.TLSConfig.AUTH_MODE_REQUIRED,
+    )
