@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Annotated, Literal
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
@@ -81,3 +81,17 @@ class ReplayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
                 f"the rate limiter's error may reach {self.error_buffer:g} samples; with"
                 f" {self.samples_per_insert:g} samples per insert nothing could move below {least:g}",
             )
+
+    def state_faults(self, state: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+        """(field, sentence) for each setting under which a replay's saved `state` can't be taken over."""
+        index = state["index"]
+        kind = index["kind"]
+        if kind != self.sampling:
+            yield "sampling", f"is {self.sampling}, but the saved replay is {kind}"
+        elif kind == "prioritized":
+            for field, mine in (("alpha", self.alpha), ("epsilon", self.epsilon)):
+                if index[field] != mine:
+                    yield field, f"is {mine:g}, but the saved priorities were made with {index[field]:g}"
+        held = len(index["values"]) if kind == "prioritized" else index["next_id"] - index["first_id"]
+        if held > self.capacity:
+            yield "capacity", f"is {self.capacity}, but {held} transitions were saved"

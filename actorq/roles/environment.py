@@ -18,7 +18,7 @@ from actorq.dqn.exploration import Epsilon, ape_x_ladder, epsilon_at, epsilon_gr
 from actorq.envs.task import Task
 from actorq.replay.experience import Chunk
 
-from .faults import environment_faults
+from .faults import device_faults, environment_faults
 from .generators import generator_state, load_generator
 from .messages import Insert, Version, Weights
 
@@ -58,6 +58,10 @@ class Environment(actors.Actor):
     @classmethod
     def faults(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
         return environment_faults(tables)
+
+    @classmethod
+    def machine_faults(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+        return device_faults(config.device)
 
     async def on_start(self) -> None:
         from actorq.envs.frames import FrameStack

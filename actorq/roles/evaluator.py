@@ -18,7 +18,7 @@ from actorq.dqn.agent import Agent
 from actorq.dqn.device import Device
 from actorq.envs.task import Task
 
-from .faults import environment_faults
+from .faults import device_faults, environment_faults, network_faults
 from .messages import Weights
 from .playing import play
 
@@ -61,6 +61,14 @@ class Evaluator(actors.Actor):
     @classmethod
     def faults(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
         return environment_faults(tables)
+
+    @classmethod
+    def machine_faults(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+        return device_faults(config.device)
+
+    @classmethod
+    def state_faults(cls, config: Any, tables: Mapping[str, Any], state: State) -> Iterable[tuple[str, str]]:
+        return network_faults(tables, state["parameters"])
 
     async def on_start(self) -> None:
         from actorq.envs.frames import FrameStack

@@ -1,10 +1,13 @@
-"""What the learning roles check together of `[task]` and `[agent]`, before anything starts."""
+"""What the learning roles check together before anything starts."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from numpy.typing import NDArray
+
+from actorq.dqn.acting import make_policy
 from actorq.dqn.agent import Agent
 from actorq.dqn.custom import load_network_class
 from actorq.dqn.layout import picture_fault
@@ -32,3 +35,31 @@ def environment_faults(tables: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         fault = picture_fault(agent.network, spaces.observation_shape)
         if fault is not None:
             yield "agent.network", f"{fault}, in {task.env}; use mlp, or a network of your own"
+
+
+def device_faults(device: str) -> Iterator[tuple[str, str]]:
+    """Whether this machine has a role's `config.device`; only one that is named costs the import of torch."""
+    if device in ("auto", "cpu"):
+        return
+    from actorq.dqn.device import resolve_device
+
+    try:
+        resolve_device(device)
+    except ValueError as error:
+        yield "config.device", str(error)
+
+
+def network_faults(tables: Mapping[str, Any], parameters: NDArray[Any]) -> Iterator[tuple[str, str]]:
+    """Whether these could be the parameters of the tables' network."""
+    from actorq.envs.make import describe
+
+    agent, spaces = tables["agent"], describe(tables["task"])
+    policy = make_policy(agent, spaces.observation_shape, spaces.dtype, spaces.actions, "cpu")
+    try:
+        policy.load(parameters)
+    except ValueError:
+        yield (
+            "agent",
+            f"its network is another than the checkpoint's, of {parameters.size} parameters; a run goes on"
+            " with the network, hidden, dueling and [task] that it began with",
+        )

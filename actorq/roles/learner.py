@@ -21,7 +21,7 @@ from actorq.dqn.device import Device
 from actorq.envs.task import Task
 from actorq.replay.experience import Batch
 
-from .faults import environment_faults
+from .faults import device_faults, environment_faults, network_faults
 from .messages import Sample, UpdatePriorities, Version, Weights
 
 LONG_UPDATE_SECONDS = 0.005
@@ -67,6 +67,17 @@ class Learner(actors.Actor):
     @classmethod
     def faults(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
         return environment_faults(tables)
+
+    @classmethod
+    def machine_faults(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+        return device_faults(config.device)
+
+    @classmethod
+    def state_faults(cls, config: Any, tables: Mapping[str, Any], state: State) -> Iterable[tuple[str, str]]:
+        yield from network_faults(tables, state["parameters"])
+        saved, mine = state["optimizer"]["optimizer"], tables["agent"].optimizer
+        if mine != saved:
+            yield "agent.optimizer", f"is {mine}, but the run has learned with {saved}"
 
     async def on_start(self) -> None:
         await self.in_thread(import_module, "torch")  # takes seconds

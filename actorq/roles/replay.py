@@ -32,6 +32,10 @@ class Replay(actors.Actor):
     def faults(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
         return ((f"config.{field}", sentence) for field, sentence in config.faults())
 
+    @classmethod
+    def state_faults(cls, config: Any, tables: Mapping[str, Any], state: State) -> Iterable[tuple[str, str]]:
+        return ((f"config.{field}", sentence) for field, sentence in config.state_faults(state["replay"]))
+
     async def on_start(self) -> None:
         from actorq.replay import make_replay
 

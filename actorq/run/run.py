@@ -13,12 +13,13 @@ import anyio.to_thread
 
 from actorq.actors import ActorDied, State
 from actorq.engines.here import Backend
-from actorq.topology import Source, check
+from actorq.topology import Plan, Source, check
 from actorq.topology.write import to_toml
 
 from . import checkpoint
 from .folder import RunFolder, RunFolderError, write_whole
 from .lock import FolderLock
+from .readiness import check_machine, check_states
 from .running import Run, RunFailed
 from .summary import Summary
 
@@ -110,14 +111,16 @@ def prepare(
     if resume is not None:
         folder = RunFolder.open(Path(resume))
         plan = check(folder.topology, overrides, transport=transport)
+        check_machine(plan)
     else:
         assert source is not None
         plan = check(source, overrides, transport=transport)
+        check_machine(plan)
         name = plan.topology.name
         folder = RunFolder.at(Path(out)) if out is not None else RunFolder.create(Path("runs"), name)
     lock = FolderLock(folder)
     try:
-        states, recorded = _last_checkpoint(folder) if resume is not None else (None, None)
+        states, recorded = _last_checkpoint(folder, plan) if resume is not None else (None, None)
         if resume is None or overrides:
             write_whole(folder.topology, to_toml(plan.topology).encode())
         return Run(plan, folder, lock, backend=backend, states=states, recorded=recorded, started=started)
@@ -128,11 +131,12 @@ def prepare(
         raise
 
 
-def _last_checkpoint(folder: RunFolder) -> tuple[dict[str, State], dict[str, Any]]:
+def _last_checkpoint(folder: RunFolder, plan: Plan) -> tuple[dict[str, State], dict[str, Any]]:
     path = checkpoint.latest(folder.checkpoints)
     if path is None:
         raise checkpoint.CheckpointError(f"{folder.path}: there is no whole checkpoint to go on from")
     states, meta = checkpoint.load(path)
+    check_states(plan, states, path)
     return states, meta["recorder"]
 
 

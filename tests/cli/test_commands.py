@@ -66,7 +66,8 @@ def test_help_loads_nothing_that_it_does_not_need() -> None:
 def test_check_and_graph_load_no_torch() -> None:
     code = (
         "import sys; from actorq.cli import main;"
-        "main(['check', 'hierarchical']); main(['graph', 'gridworld']); print(*sys.modules, file=sys.stderr)"
+        "main(['check', 'hierarchical', '--set', 'actors.learner.config.device=\"cuda:0\"']);"
+        " main(['graph', 'gridworld']); print(*sys.modules, file=sys.stderr)"
     )
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not {"torch", "numba", "rich", "structlog"} & set(ended.stderr.split())

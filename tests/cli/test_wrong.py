@@ -50,6 +50,7 @@ WRONG = [  # arguments; what must be said
     (["run", TOY, "--set", "stop.env_steps=0"], "stop.env_steps"),
     (["run", TOY, "--backend", "gevent"], "'gevent' is not one of"),
     (["run", "hierarchical", "--transport", "pigeon"], 'transport "pigeon" is not installed'),
+    (["run", "hierarchical", *setting('actors.learner.config.device="cuda:99"')], "device 'cuda:99'"),
     (["run", TOY, "--out", "file"], "file: is a file; a run needs a folder"),
     (["run", TOY, "--out", "file/below"], "no run folder can be made here"),
     (["run", TOY, "--out", "full"], "full: is not empty (it holds something)"),

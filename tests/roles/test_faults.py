@@ -8,7 +8,7 @@ import pytest
 
 from actorq.dqn.agent import Agent
 from actorq.envs.task import Task
-from actorq.roles.faults import environment_faults
+from actorq.roles.faults import device_faults, environment_faults
 from actorq.topology import TopologyError, check
 
 
@@ -87,3 +87,15 @@ def test_a_name_that_is_no_device_is_found_before_the_start(actor: str) -> None:
     for right in ("auto", "cpu", "cuda", "cuda:1"):
         wrong["actors"][actor]["config"] = {"device": right}
         check(wrong)
+
+
+def test_a_device_that_the_machine_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert list(device_faults("auto")) == list(device_faults("cpu")) == []
+    ((key, sentence),) = device_faults("cuda:1")
+    assert key == "config.device"
+    assert "no CUDA device here" in sentence
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    assert list(device_faults("cuda:1")) == []
+    assert len(list(device_faults("cuda:2"))) == 1

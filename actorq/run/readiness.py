@@ -1,0 +1,67 @@
+"""What a right topology may lack all the same: a device of this machine, a checkpoint that is its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+from actorq.actors import State
+from actorq.actors.spec import ActorSpec
+from actorq.topology import Plan, TopologyError
+from actorq.topology.faults import Faults
+from actorq.topology.schema import INPROC
+from actorq.topology.tables import add_told
+
+from .checkpoint import CheckpointError
+
+
+@runtime_checkable
+class AsksMachine(Protocol):
+    """A role that can tell, before anything starts, what the machine lacks that it is to run on."""
+
+    @classmethod
+    def machine_faults(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+        """Pairs of a key and a sentence, as `Actor.faults` gives them."""
+
+
+@runtime_checkable
+class AsksState(Protocol):
+    """A role that can tell, before anything starts, which states it could not take over."""
+
+    @classmethod
+    def state_faults(cls, config: Any, tables: Mapping[str, Any], state: State) -> Iterable[tuple[str, str]]:
+        """Pairs of a key and a sentence, as `Actor.faults` gives them."""
+
+
+def check_machine(plan: Plan) -> None:
+    """Raises TopologyError with all that actors ask of this machine in vain."""
+    faults = Faults()
+    elsewhere = {node.name for node in plan.nodes if node.place == "host" and node.transport != INPROC}
+    for spec in plan.specs:
+        if issubclass(spec.cls, AsksMachine) and spec.node not in elsewhere:
+            _add(spec, partial(spec.cls.machine_faults, spec.config, spec.tables), faults)
+    if faults:
+        raise TopologyError(faults.found(), f"{plan.topology.name}, on this machine,")
+
+
+def check_states(plan: Plan, states: Mapping[str, State], path: Path) -> None:
+    """Raises CheckpointError with all for which the checkpoint at `path` can't be gone on from."""
+    faults = Faults()
+    for spec in plan.specs:
+        state = states.get(spec.name)
+        if state and issubclass(spec.cls, AsksState):
+            _add(spec, partial(spec.cls.state_faults, spec.config, spec.tables, state), faults)
+    if faults:
+        lines = "".join(f"\n  {fault}" for fault in faults.found())
+        raise CheckpointError(f"{path}: the topology can't go on from it:{lines}")
+
+
+def _add(spec: ActorSpec, tell: Callable[[], Iterable[tuple[str, str]]], faults: Faults) -> None:
+    where = f"actors.{spec.name.partition('.')[0]}"
+
+    def place(key: str) -> str:
+        return key if key.partition(".")[0] in spec.tables else f"{where}.{key}"
+
+    add_told(tell, place, where, faults)

@@ -1,0 +1,76 @@
+"""Actors are asked, before anything starts, what they lack on this machine and in a checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from actorq.actors import State, Table
+from actorq.run.checkpoint import CheckpointError
+from actorq.run.readiness import check_machine, check_states
+from actorq.run.run import prepare
+from actorq.topology import Plan, Stop, TopologyError, check
+from tests.run.toy import Counter, topology
+
+
+class Demanding(Counter):
+    stop: Table[Stop]
+
+    @classmethod
+    def machine_faults(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+        yield "config.arm", "there is no arm"
+        if tables["stop"].updates:
+            yield "stop.updates", "takes an arm"
+
+    @classmethod
+    def state_faults(cls, config: Any, tables: Mapping[str, Any], state: State) -> Iterable[tuple[str, str]]:
+        if state["total"] > 3:
+            yield "config", "can't count so far"
+
+
+def wanted(count: int = 1, **tables: Any) -> Plan:
+    return check(topology(actors={"demanding": {"role": Demanding, "count": count}}, **tables))
+
+
+PATH = Path("run/checkpoints/checkpoint-000001")
+TOLD = "run/checkpoints/checkpoint-000001: the topology can't go on from it:\n  actors.demanding"
+
+
+def test_what_the_machine_lacks_is_told_before_there_is_a_folder(tmp_path: Path) -> None:
+    plan = wanted(count=3, stop={"updates": 5})
+    with pytest.raises(TopologyError) as refused:
+        prepare(plan.topology, out=tmp_path / "run")
+    assert str(refused.value) == (
+        "toy, on this machine, has 2 faults:\n"
+        "  actors.demanding.config.arm: there is no arm\n"
+        "  stop.updates: takes an arm"
+    )
+    assert not (tmp_path / "run").exists()
+
+
+def test_another_host_is_not_this_machine() -> None:
+    plan = wanted()
+    (main,) = plan.nodes
+    for node in (replace(main, place="host"), replace(main, place="process", transport="wire")):
+        with pytest.raises(TopologyError):
+            check_machine(replace(plan, nodes=(node,)))
+    check_machine(replace(plan, nodes=(replace(main, place="host", transport="wire"),)))
+
+
+def test_states_are_shown_to_who_has_them() -> None:
+    plan = wanted(count=3)
+    check_states(plan, {}, PATH)
+    check_states(plan, {"demanding.0": {"total": 3}, "demanding.1": {}, "counter": {"total": 9}}, PATH)
+    with pytest.raises(CheckpointError) as refused:
+        check_states(plan, {"demanding.0": {"total": 4}, "demanding.2": {"total": 5}}, PATH)
+    assert str(refused.value) == f"{TOLD}.config: can't count so far"
+
+
+def test_a_state_of_another_role_is_no_bug() -> None:
+    with pytest.raises(CheckpointError) as refused:
+        check_states(wanted(), {"demanding": {"parameters": 1}}, PATH)
+    assert str(refused.value) == f"{TOLD}: its own check failed: KeyError: 'total'"
