@@ -1,0 +1,28 @@
+"""Pages of memory that a node process writes and that can be read after its death."""
+
+from __future__ import annotations
+
+import fcntl
+import mmap
+import os
+
+
+def make_page(nbytes: int) -> int:
+    """A descriptor of `nbytes` of zeroed memory that is nowhere in the file system; close it when done.
+
+    Its size is sealed, so that nobody who maps it can be cut off from it.
+    """
+    fd = os.memfd_create("actorq-page", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    os.truncate(fd, nbytes)
+    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
+    return fd
+
+
+def map_page(fd: int) -> mmap.mmap:
+    """The page to write to; what is written is there for all who have the descriptor, at once."""
+    return mmap.mmap(fd, os.fstat(fd).st_size)
+
+
+def read_page(fd: int) -> bytes:
+    """What stands in the page."""
+    return os.pread(fd, os.fstat(fd).st_size, 0)
