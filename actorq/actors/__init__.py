@@ -6,6 +6,7 @@ Knows nothing of learning: it would serve a chat server as well.
 from __future__ import annotations
 
 from .actor import Actor, State
+from .border import Border
 from .definition import Definition, Handler, Port, Table, handles
 from .errors import (
     ActorDied,
@@ -14,14 +15,22 @@ from .errors import (
     CircularWait,
     DefinitionError,
     MessageTooLarge,
+    NodeFailed,
     NotCarried,
     Refused,
 )
+from .follower import Follower
+from .ledger import Layout, Ledger
 from .letter import DeadLetter, Enquiry, Letter, Origin, Outcome
 from .message import Config, Message, Request, reply_type
+from .neighbour import Neighbour, SharedMemory
 from .ref import Feed, Group, Ref, Topic
+from .registry import WireError
+from .remote import Death, Launcher, NodeDied, NodeHandle
 from .reports import Reports, Tally
 from .spec import (
+    MAIN,
+    OUTSIDE,
     ActorSpec,
     GroupSpec,
     MailboxBounds,
@@ -32,35 +41,59 @@ from .spec import (
 )
 from .statistics import ActorStatistics, LinkStatistics, MailboxStatistics, SystemStatistics
 from .system import System
-from .transport import Inbox, Transport, installed_transports, make_transport
+from .transport import (
+    Inbox,
+    Membership,
+    Peer,
+    Stream,
+    Transport,
+    installed_transports,
+    make_transport,
+    new_incarnation,
+    this_host,
+)
 
 __all__ = [
+    "MAIN",
+    "OUTSIDE",
     "Actor",
     "ActorDied",
     "ActorFailed",
     "ActorSpec",
     "ActorStatistics",
     "ActorqError",
+    "Border",
     "CircularWait",
     "Config",
     "DeadLetter",
+    "Death",
     "Definition",
     "DefinitionError",
     "Enquiry",
     "Feed",
+    "Follower",
     "Group",
     "GroupSpec",
     "Handler",
     "Inbox",
+    "Launcher",
+    "Layout",
+    "Ledger",
     "Letter",
     "LinkStatistics",
     "MailboxBounds",
     "MailboxStatistics",
+    "Membership",
     "Message",
     "MessageTooLarge",
+    "Neighbour",
+    "NodeDied",
+    "NodeFailed",
+    "NodeHandle",
     "NotCarried",
     "Origin",
     "Outcome",
+    "Peer",
     "Port",
     "Ref",
     "Refused",
@@ -68,17 +101,22 @@ __all__ = [
     "Request",
     "RestartLimits",
     "RestartPolicy",
+    "SharedMemory",
     "State",
     "Strategy",
+    "Stream",
     "System",
     "SystemStatistics",
     "Table",
     "Tally",
     "Topic",
     "Transport",
+    "WireError",
     "derive_seed",
     "handles",
     "installed_transports",
     "make_transport",
+    "new_incarnation",
     "reply_type",
+    "this_host",
 ]

@@ -97,6 +97,16 @@ class Actor:
         """
         return ()
 
+    @classmethod
+    def machine_faults(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+        """What this machine lacks to run it, as `faults`; asked of a right topology, before anything starts."""
+        return ()
+
+    @classmethod
+    def state_faults(cls, config: Any, tables: Mapping[str, Any], state: State) -> Iterable[tuple[str, str]]:
+        """Why it couldn't go on from this state of a checkpoint, as `faults`; asked before a run is resumed."""
+        return ()
+
     # What a subclass uses.
 
     @property
@@ -130,13 +140,17 @@ class Actor:
         return self._cell.clock.deterministic
 
     def report(self, name: str, value: float) -> None:
-        """A reading, such as a loss: metrics show its mean over the interval and over the actors."""
+        """A reading, such as a loss: metrics show its mean over the interval and over the actors.
+
+        For the actors' loop only: not from a `@handles(thread=True)` handler, nor from what `in_thread` runs.
+        """
         self._cell.reports.gauge(self.name, name, float(value))
 
     def progress(self, name: str, amount: int = 1) -> None:
         """Add to a count, such as env_steps: `[stop]` and the summary read the sum over all actors.
 
-        Progress also resets the actor's restart count.
+        Progress also resets the actor's restart count, once it has lived for half a second. For the actors'
+        loop only, as `report`.
         """
         self._cell.made_progress(name, amount)
 

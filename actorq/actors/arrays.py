@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from typing import Annotated, Any, TypeVar, get_args, get_origin
 
@@ -21,6 +21,9 @@ MAX_ARRAYS = 65_536
 MAX_DIMENSIONS = 64
 _MAX_BYTES = 2**63 - 1
 
+Borrow = Callable[[int, int], Any]
+"""Read-only memory of a block, from its offset and its length in bytes. Raises OSError or ValueError."""
+
 _KINDS = ("?", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8", "c8", "c16")
 _DTYPES = {dtype.str: dtype for kind in _KINDS for dtype in (np.dtype("<" + kind), np.dtype(">" + kind))}
 _CODES = {dtype: code for code, dtype in _DTYPES.items()}
@@ -29,10 +32,14 @@ _ALIASES: dict[Any, Any] = {np.longlong: np.int64, np.ulonglong: np.uint64}
 
 
 class Row(msgspec.Struct, frozen=True, array_like=True):
-    """One array of the table. Where it lies follows from the rows before it, so that no two can overlap."""
+    """One array of the table. Where it lies follows from the rows before it, so that no two can overlap; or
+    else it lies in a block of memory that both sides see.
+    """
 
     dtype: str
     shape: Annotated[tuple[Annotated[int, msgspec.Meta(ge=0)], ...], msgspec.Meta(max_length=MAX_DIMENSIONS)]
+    block: Annotated[int, msgspec.Meta(ge=0)] | None = None
+    """The block's offset in the sender's shared memory."""
 
 
 Table = Annotated[tuple[Row, ...], msgspec.Meta(max_length=MAX_ARRAYS)]
@@ -43,7 +50,7 @@ def aligned(offset: int) -> int:
     return -(-offset // ALIGNMENT) * ALIGNMENT
 
 
-def describe(array: NDArray[Any]) -> Row:
+def describe(array: NDArray[Any], block: int | None = None) -> Row:
     """The array's row. Raises WireError if such an array can't travel."""
     code = _CODES.get(array.dtype)
     if code is None:
@@ -53,7 +60,7 @@ def describe(array: NDArray[Any]) -> Row:
         )
     if type(array) not in _PLAIN:
         raise WireError(f"a {type(array).__name__} can't travel: send plain arrays")
-    return Row(code, array.shape)
+    return Row(code, array.shape, block)
 
 
 def lay_out(arrays: Iterable[NDArray[Any]], start: int) -> Iterator[bytes | memoryview]:
@@ -65,16 +72,22 @@ def lay_out(arrays: Iterable[NDArray[Any]], start: int) -> Iterator[bytes | memo
         start = offset + array.nbytes
 
 
-def views(table: tuple[Row, ...], frame: NDArray[np.uint8], start: int) -> list[NDArray[Any]]:
+def views(
+    table: tuple[Row, ...], frame: NDArray[np.uint8], start: int, borrow: Borrow | None = None
+) -> list[NDArray[Any]]:
     """The table's arrays, read-only, as views of the frame; copied only where its memory is not aligned.
 
-    Raises WireError unless the arrays fill the frame exactly.
+    `borrow` gives the memory of those that lie in blocks. Raises WireError unless the others fill the frame
+    exactly.
     """
     arrays = []
     for row in table:
         dtype = _DTYPES.get(row.dtype)
         if dtype is None:
             raise WireError(f"the array table has an unknown dtype {row.dtype[:20]!r}")
+        if row.block is not None:
+            arrays.append(_borrowed(row, dtype, borrow))
+            continue
         offset = aligned(start)
         start = offset + dtype.itemsize * math.prod(row.shape)
         if start > len(frame):
@@ -90,6 +103,17 @@ def views(table: tuple[Row, ...], frame: NDArray[np.uint8], start: int) -> list[
     if start != len(frame):
         raise WireError(f"the frame has {len(frame)} bytes, its header says {start}")
     return arrays
+
+
+def _borrowed(row: Row, dtype: np.dtype[Any], borrow: Borrow | None) -> NDArray[Any]:
+    nbytes = dtype.itemsize * math.prod(row.shape)
+    if borrow is None or row.block is None or nbytes == 0:
+        raise WireError("the array table names a block of memory, but none is shared")
+    try:
+        memory = borrow(row.block, nbytes)
+    except (OSError, ValueError) as error:
+        raise WireError(f"a block of {nbytes} bytes at {row.block} can't be read: {error}") from error
+    return np.ndarray(row.shape, dtype, memory)
 
 
 def check_dtype(annotation: Any, array: Any) -> Any:

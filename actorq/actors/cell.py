@@ -17,6 +17,7 @@ from .message import Message, Request, reply_type
 from .statistics import ActorStatistics, MailboxStatistics
 
 if TYPE_CHECKING:
+    from .ledger import Ledger
     from .link import Link
     from .reports import Reports
     from .scheduling import Event, Scheduler
@@ -27,6 +28,9 @@ V = TypeVar("V")
 Args = TypeVarTuple("Args")
 
 log = logging.getLogger("actorq.actors")
+
+HEALTHY_SECONDS = 0.5
+"""Progress counts, for an actor's restarts, once its life has lasted so long."""
 
 
 class Cell:
@@ -44,6 +48,8 @@ class Cell:
         self.clock = scheduler
         self.reports = reports
         self.on_end = on_end
+        self.on_snapshot: Callable[[Cell], None] | None = None
+        """Told of the snapshots that the actor takes by itself."""
         self.ports: dict[str, Any] = {}
         self.links: list[Link] = []
         self.life: Life | None = None
@@ -122,6 +128,19 @@ class Cell:
         self.clock.spawn(nursery, self.name, life.lead)
         await life.up.wait()
 
+    async def repeat(self, subscriber: str) -> None:
+        """Send the newest of what the actor publishes to a subscriber that has started anew."""
+        for port in self.definition.ports.values():
+            if port.kind == "topic":
+                await self.ports[port.name].repeat(subscriber)
+
+    def keep_ledger(self, ledger: Ledger) -> None:
+        """Note there what has come from other nodes and is begun."""
+        self.serial.ledger = ledger.lane(self.name, None)
+        for message, lane in self._lanes.items():
+            if lane is not self.serial:
+                lane.ledger = ledger.lane(self.name, message)
+
     def follow(self, order: StartOrder) -> None:
         """What is sent to this actor waits until its turn to start has come."""
         for lane in self.lanes:
@@ -181,9 +200,12 @@ class Cell:
 
     # State.
 
-    async def take_state(self) -> State | None:
-        """What `state()` gives between two handlers; the last snapshot if the actor is down, ends or dies."""
-        if self.life is not None and self.life.serving:
+    async def take_state(self, busy: bool = True) -> State | None:
+        """What `state()` gives between two handlers; the last snapshot if the actor is down, ends or dies.
+
+        Of an actor that is at a message, wait for its end if `busy`, or else take its last snapshot.
+        """
+        if self.life is not None and self.life.serving and (busy or self.idle):
             enquiry = Enquiry(TakeState(), 0, self.name, self.name, OWN, (), self.clock.event())
             self.serial.put_first(enquiry)
             await enquiry.event.wait()
@@ -198,16 +220,22 @@ class Cell:
     async def _keep_snapshots(self, seconds: float) -> None:
         while True:
             await self.clock.sleep(seconds)
-            await self.take_state()
+            await self._keep_snapshot()
+
+    async def _keep_snapshot(self) -> None:
+        await self.take_state()
+        if self.on_snapshot is not None:
+            self.on_snapshot(self)
 
     def made_progress(self, name: str, amount: int) -> None:
-        self.progressed = True
+        if self.life is not None and self.clock.now() - self.life.began >= HEALTHY_SECONDS:
+            self.progressed = True
         self.reports.count(self.name, name, amount)
         every = self.spec.snapshot_every_updates
         if name == "updates" and every is not None:
             before, self._updates = self._updates, self._updates + amount
             if before // every != self._updates // every:
-                self.start_soon(self.take_state)
+                self.start_soon(self._keep_snapshot)
 
     # Dead letters.
 
@@ -233,6 +261,11 @@ class Cell:
         """Called whenever a lane may have run empty."""
         if self._drained is not None and self.idle:
             self._drained.set()
+
+    @property
+    def handled(self) -> int:
+        """Messages whose handlers have returned, or refused."""
+        return self._handled + self._refused
 
     @property
     def idle(self) -> bool:

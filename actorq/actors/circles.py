@@ -46,7 +46,13 @@ class Handling:
 class StartOrder:
     """Actors that start one after the other: those behind wait for the one that is starting."""
 
+    members: tuple[str, ...] = ()
     starting: Handling | None = None
+    """None while it is one in another process."""
+
+    def starts_in(self, chain: tuple[str, ...]) -> bool:
+        """Whether one of them is in the chain, waiting in its on_start."""
+        return any(name + ON_START in chain for name in self.members)
 
 
 current_handling: ContextVar[Handling | None] = ContextVar("current_handling", default=None)
@@ -58,7 +64,7 @@ def inspect(lane: Lane, chain: tuple[str, ...], found: CircleFound) -> None:
     path = (*chain, lane.key)
     if lane.start_order is not None:
         starting = lane.start_order.starting
-        if starting is not None and starting.key in chain:
+        if lane.start_order.starts_in(chain):
             found(path)
         elif starting is not None:
             _follow(starting, (*path, starting.key), found)

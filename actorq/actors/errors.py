@@ -44,3 +44,12 @@ class ActorFailed(ActorqError):
     def __init__(self, actor: str, reason: str) -> None:
         super().__init__(f"actor {actor!r} {reason}")
         self.actor = actor
+
+
+class NodeFailed(ActorFailed):
+    """A node could not be started, or died past its restart limit."""
+
+    def __init__(self, node: str, reason: str) -> None:
+        ActorqError.__init__(self, f"node {node!r} {reason}")
+        self.actor = ""
+        self.node = node

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from functools import partial
 
 from .circles import Handling, StartOrder, inspect
+from .ledger import LaneLedger
 from .letter import Letter, Outcome
 from .message import Message
 from .scheduling import Event, Scheduler
@@ -26,6 +27,8 @@ class Lane:
         self.at_hand: list[Letter] = []
         self.handling: Handling | None = Handling(self) if capacity == 1 else None
         self._scheduler = scheduler
+        self.ledger: LaneLedger | None = None
+        """Where it is noted what has come from other nodes; None if nobody will read it."""
         self._newest: dict[tuple[str, type[Message]], Letter] = {}
         self._sleeper: Event | None = None
 
@@ -75,6 +78,17 @@ class Lane:
             self._sleeper = self._scheduler.event()
             await self._sleeper.wait()
 
+    def begin(self, letter: Letter) -> None:
+        """Its handler is about to be called."""
+        self.at_hand.append(letter)
+        if self.ledger is not None and letter.number:
+            self.ledger.begin(letter)
+
+    def note_ended(self, letter: Letter) -> None:
+        """Its handler is gone."""
+        if self.ledger is not None and letter.number:
+            self.ledger.end(letter)
+
     def drop_all(self, outcome: Outcome, reason: str) -> None:
         """Settle what is unread."""
         while self.queue:
@@ -85,6 +99,7 @@ class Lane:
         """Settle what was begun by handlers that are gone."""
         for letter in self.at_hand:
             letter.origin.settle(letter, Outcome.IN_DOUBT, reason)
+            self.note_ended(letter)
         self.at_hand.clear()
 
     @property
@@ -115,5 +130,5 @@ class ConcurrentLane(Lane):
     def hand_out(self) -> None:
         while self._begin is not None and self.queue and len(self.at_hand) < self.capacity:
             letter = self.take()
-            self.at_hand.append(letter)
+            self.begin(letter)
             self._begin(self, letter)

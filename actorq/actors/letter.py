@@ -41,10 +41,14 @@ class Origin(Protocol):
 
 
 class Letter:
-    """One message from one actor to another. What is not `origin` crosses a process border in the header."""
+    """One message from one actor to another."""
 
     __slots__ = ("asked_by", "charged", "message", "origin", "sender", "size", "target")
     wants_reply: ClassVar[bool] = False
+    source: int = 0
+    """Of one that has come from another node: which node."""
+    number: int = 0
+    """Of one that has come from another node: what that node will be answered with. 0 for others."""
 
     def __init__(
         self,

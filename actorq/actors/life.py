@@ -17,6 +17,7 @@ from .errors import Refused
 from .lane import ConcurrentLane
 from .letter import DeadLetter, Enquiry, Letter, Outcome
 from .message import Message, Request, seal
+from .scheduling import current_actor
 
 if TYPE_CHECKING:
     from .cell import Cell
@@ -91,9 +92,11 @@ class Life:
         self._scope = anyio.CancelScope(shield=True)
         self._serving, self._looping = anyio.CancelScope(), anyio.CancelScope()
         self._tasks: TaskGroup | None = None
+        self.began = self.clock.now()
 
     async def lead(self) -> None:
         """From beginning to end; a crash is noted, and told to the cell."""
+        current_actor.set(self.cell.name)
         try:
             with self._scope:
                 async with anyio.create_task_group() as self._tasks:
@@ -185,6 +188,7 @@ class Life:
     async def _guarded(
         self, function: Callable[..., Coroutine[Any, Any, Any]], args: tuple[Any, ...]
     ) -> None:
+        current_actor.set(self.cell.name)
         current_handling.set(None)  # it keeps no message waiting, whatever handler started it
         try:
             await function(*args)
@@ -227,7 +231,7 @@ class Life:
     async def _serve(self, actor: Actor) -> None:
         """Handle the serial lane's letters one at a time, for ever."""
         lane, methods = self.cell.serial, self._methods(actor)
-        queue, at_hand, handling = lane.queue, lane.at_hand, self._handling
+        queue, at_hand, handling, ledger = lane.queue, lane.at_hand, self._handling, lane.ledger
         patience = 1 if self.clock.deterministic else LETTERS_IN_A_ROW
         in_a_row = 0
         while True:
@@ -238,6 +242,8 @@ class Life:
             letter = lane.take()
             message = letter.message
             at_hand.append(letter)
+            if ledger is not None and letter.number:
+                ledger.begin(letter)
             handling.letter = letter
             outcome = Outcome.HANDLED
             try:
@@ -250,6 +256,8 @@ class Life:
             if letter.wants_reply and outcome is Outcome.HANDLED and letter.origin is not OWN:
                 self._check_answer(letter, answer)
             at_hand.clear()
+            if ledger is not None and letter.number:
+                ledger.end(letter)
             handling.letter = None
             self.cell.settle(letter, outcome, answer)
             in_a_row += 1
@@ -265,6 +273,7 @@ class Life:
         handling = Handling(lane)
         handling.letter = letter
         current_handling.set(handling)
+        current_actor.set(self.cell.name)
         if lane.capacity == 1:
             lane.handling = handling
         name = self._handler_name(letter.message)
@@ -282,6 +291,7 @@ class Life:
             self._note_crash(error, name, letter.message)
             return
         lane.at_hand.remove(letter)
+        lane.note_ended(letter)
         self.cell.settle(letter, outcome, answer)
         lane.hand_out()
         self.cell.note_idle()

@@ -84,6 +84,11 @@ class Link:
         self._waiting: deque[_Waiter] = deque()
         self._sent = self._handled = self._superseded = self._undelivered = 0
 
+    @property
+    def sent(self) -> int:
+        """Messages sent, whatever became of them."""
+        return self._sent
+
     # Sending.
 
     def admit(self, message: Any) -> int:

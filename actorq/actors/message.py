@@ -32,7 +32,7 @@ VARIABLE = -1
 
 
 @dataclass_transform(frozen_default=True, field_specifiers=(msgspec.field,))
-class Message(msgspec.Struct, frozen=True):
+class Message(msgspec.Struct, frozen=True, array_like=True):
     """Something one actor tells another. Subclass it and annotate the fields.
 
     Sending gives a message away: its arrays become read-only, and an array that shares memory with a

@@ -11,7 +11,6 @@ import numpy as np
 
 from .definition import members
 from .errors import ActorqError, DefinitionError
-from .header import Header
 from .message import Message, Request, reply_type
 
 NOTHING = ""
@@ -25,11 +24,6 @@ _CAN_TRAVEL = (
 
 class WireError(ActorqError, ValueError):
     """A value that can't be encoded, or a frame that can't be decoded or isn't allowed."""
-
-    def __init__(self, reason: str, header: Header | None = None) -> None:
-        super().__init__(reason)
-        self.header = header
-        """The frame's header, if that much could be read: whom to tell."""
 
 
 class Registry:
@@ -71,6 +65,14 @@ class Registry:
         except KeyError:
             kind = type(value)
             raise WireError(f"type {kind.__module__}:{kind.__qualname__} is not registered") from None
+
+    def name_of_type(self, kind: type[msgspec.Struct]) -> str:
+        """The name of a registered type."""
+        return self._names[kind]
+
+    def types(self) -> list[tuple[str, type[msgspec.Struct]]]:
+        """All that are registered, by name."""
+        return sorted((name, kind) for name, kind in self._types.items() if name != NOTHING)
 
     def type_of(self, name: str) -> type[Any]:
         """The type to decode. Raises WireError for a name that is not registered."""

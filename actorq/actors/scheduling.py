@@ -6,12 +6,16 @@ The same interface with one actor at a time is in turns.py.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine
+from contextvars import ContextVar
 from typing import Any, ClassVar, Protocol, TypeVar, TypeVarTuple, Unpack
 
 import anyio
 import anyio.to_thread
 from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint
+
+current_actor: ContextVar[str] = ContextVar("current_actor", default="")
+"""The actor whose code runs: what is logged there is its own."""
 
 V = TypeVar("V")
 Args = TypeVarTuple("Args")

@@ -10,6 +10,12 @@ from typing import Any, Literal
 from .actor import Actor
 from .message import Config
 
+MAIN = "main"
+"""The node of the caller's process, from which the application outside reaches the actors."""
+
+OUTSIDE = "outside"
+"""The sender's name of what comes from the application that runs the actors."""
+
 RestartPolicy = Literal["always", "on-failure", "never"]
 Strategy = Literal["one-for-one", "one-for-all", "rest-for-one"]
 

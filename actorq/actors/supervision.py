@@ -9,14 +9,17 @@ import logging
 import random
 from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
 
 import anyio
 from anyio.abc import TaskGroup
 
 from .cell import Cell
 from .circles import StartOrder
-from .errors import ActorFailed
+from .errors import ActorFailed, NodeFailed
 from .life import Crash, Life
+from .remote import NodeDied, RemoteCell, RemoteCrash, RemoteLife, RemoteNode
+from .rescue import Rescue
 from .scheduling import Scheduler
 from .spec import GroupSpec, RestartLimits
 
@@ -24,6 +27,18 @@ log = logging.getLogger("actorq.actors")
 
 HALT_SECONDS = 2.0
 """How long an actor may take to stop that is started again with its group."""
+
+AnyCell = Cell | RemoteCell
+
+
+@dataclass(slots=True)
+class Recovery:
+    """Actors, and nodes before them, on their way back."""
+
+    name: str
+    cells: list[AnyCell]
+    nodes: list[RemoteNode] = field(default_factory=list)
+    scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
 
 
 class Supervisor:
@@ -34,7 +49,7 @@ class Supervisor:
         groups: Sequence[GroupSpec],
         clock: Scheduler,
         seed: int,
-        restarted: Callable[[Cell], Awaitable[None]],
+        restarted: Callable[[AnyCell], Awaitable[None]],
         failed: Callable[[ActorFailed], None],
     ) -> None:
         self._groups = {group.name: group for group in (GroupSpec(), *groups)}
@@ -43,12 +58,13 @@ class Supervisor:
         self._restarted = restarted
         self._failed = failed
         self._history: defaultdict[str, deque[float]] = defaultdict(deque)
-        self._recoveries: dict[str, anyio.CancelScope] = {}
-        self.cells: Sequence[Cell] = ()
+        self._recoveries: list[Recovery] = []
+        self.cells: Sequence[AnyCell] = ()
+        self.rescue: Rescue | None = None
         self.nursery: TaskGroup | None = None
         self.stopping = False
 
-    def life_ended(self, cell: Cell, life: Life) -> None:
+    def life_ended(self, cell: AnyCell, life: Life | RemoteLife) -> None:
         """A cell's life is over, by a crash or not."""
         crash = life.crash
         if crash is not None:
@@ -64,67 +80,119 @@ class Supervisor:
         else:
             self._recover(cell, crash)
 
-    def _recover(self, cell: Cell, crash: Crash | None) -> None:
-        """Start again whoever has to be; if that was under way, it begins anew with those affected now."""
+    def _recover(self, cell: AnyCell, crash: Crash | RemoteCrash | None) -> None:
         group = self._groups[cell.spec.group]
         key = f"actor {cell.name}" if group.strategy == "one-for-one" else f"group {group.name}"
-        history = self._history[key]
-        if cell.progressed:
-            history.clear()
-        if not self._may_restart(history, group.limits):
+        pause = self._pause(key, group.limits, cell.progressed)
+        if pause is None:
             why = crash.describe() if crash is not None else "ended its run loop"
-            often = f"{group.limits.max_restarts} times within {group.limits.within_seconds:g} s"
-            self._give_up(cell, crash, f"{why}; restarted {often} already")
+            self._give_up(cell, crash, f"{why}; {_often(group.limits)}")
             return
-        name = f"recovery of {key}"
-        if key in self._recoveries:
-            self._clock.cancel(self._recoveries[key], name)
-        scope = self._recoveries[key] = anyio.CancelScope()
-        pause = self._backoff(len(history), group.limits)
-        assert self.nursery is not None
-        self._clock.spawn(self.nursery, name, self._restart, self._affected(cell, group), pause, scope)
+        self._begin(Recovery(f"recovery of {key}", self._affected(cell, group)), pause)
 
-    def _affected(self, cell: Cell, group: GroupSpec) -> list[Cell]:
+    def node_lost(self, node: RemoteNode, reason: str) -> None:
+        """A node's process has ended, and all its actors with it."""
+        limits = RestartLimits()
+        if self.stopping:
+            self._fail(NodeFailed(node.name, f"{reason} while the run was stopping"), None)
+            return
+        pause = self._pause(f"node {node.name}", limits, any(cell.progressed for cell in node.cells.values()))
+        if pause is None:
+            assert self.rescue is not None
+            self.rescue.bury(node, f"node {node.name} {reason}, and is not started again")
+            self._fail(NodeFailed(node.name, f"{reason}; {_often(limits)}"), NodeDied(reason))
+            return
+        affected: dict[str, AnyCell] = {}
+        for cell in node.cells.values():
+            if cell.spec.restart == "never":
+                cell.bury(f"{cell.name} was lost with node {node.name}, and its restart policy is never")
+            elif not cell.buried:
+                affected.update({c.name: c for c in self._affected(cell, self._groups[cell.spec.group])})
+        self._begin(Recovery(f"recovery of node {node.name}", list(affected.values()), [node]), pause)
+
+    def _affected(self, cell: AnyCell, group: GroupSpec) -> list[AnyCell]:
         if group.strategy == "one-for-one":
             return [cell]
         members = [other for other in self.cells if other.spec.group == group.name and not other.buried]
         return members if group.strategy == "one-for-all" else members[members.index(cell) :]
 
-    async def _restart(self, cells: Sequence[Cell], pause: float, scope: anyio.CancelScope) -> None:
-        with scope:
-            assert self.nursery is not None
-            order = StartOrder()
-            for cell in reversed(cells):
-                cell.follow(order)
-                with anyio.move_on_after(HALT_SECONDS):
-                    await cell.halt()
-                await cell.ended()
-                if cell.spec.restart == "never":
-                    cell.bury(f"{cell.name} was stopped with its group, and its restart policy is never")
+    def _begin(self, recovery: Recovery, pause: float) -> None:
+        """Start it; what is under way for some of the same actors becomes part of it."""
+        cells, nodes = recovery.cells, recovery.nodes
+        for other in list(self._recoveries):
+            if any(cell in cells for cell in other.cells) or any(node in nodes for node in other.nodes):
+                self._recoveries.remove(other)
+                self._clock.cancel(other.scope, other.name)
+                cells += [cell for cell in other.cells if cell not in cells and not cell.alive]
+                nodes += [node for node in other.nodes if node not in nodes and node.handle is None]
+        cells.sort(key=list(self.cells).index)
+        self._recoveries.append(recovery)
+        assert self.nursery is not None
+        self._clock.spawn(self.nursery, recovery.name, self._restart, recovery, pause)
+
+    async def _restart(self, recovery: Recovery, pause: float) -> None:
+        with recovery.scope:
+            order = StartOrder(tuple(cell.name for cell in recovery.cells))
+            await self._halt(recovery.cells, order)
             await self._clock.sleep(pause)
-            for cell in cells:
-                if cell.buried or self.stopping or scope.cancel_called:
+            for node in recovery.nodes:
+                if self.stopping or not await self._relaunch(node):
+                    return
+            for cell in recovery.cells:
+                cell.follow(order)
+            for cell in recovery.cells:
+                if cell.buried or self.stopping or recovery.scope.cancel_called:
                     continue
                 cell.restarts += 1
+                assert self.nursery is not None
                 await cell.start(self.nursery, order)
                 await self._restarted(cell)
+        if recovery in self._recoveries:
+            self._recoveries.remove(recovery)
 
-    def _may_restart(self, history: deque[float], limits: RestartLimits) -> bool:
+    async def _halt(self, cells: Sequence[AnyCell], order: StartOrder) -> None:
+        for cell in reversed(cells):
+            cell.follow(order)
+            with anyio.move_on_after(HALT_SECONDS):
+                await cell.halt()
+            await cell.ended()
+            if cell.spec.restart == "never":
+                cell.bury(f"{cell.name} was stopped with its group, and its restart policy is never")
+
+    async def _relaunch(self, node: RemoteNode) -> bool:
+        """Start a node's process again; if that fails, it is lost once more."""
+        assert self.rescue is not None
+        try:
+            await self.rescue.launch(node)
+        except NodeDied as error:
+            log.error("node %s could not be started again: %s", node.name, error)
+            self.node_lost(node, str(error))
+            return False
+        return True
+
+    def _pause(self, key: str, limits: RestartLimits, progressed: bool) -> float | None:
+        """How long to wait before starting again; None if that has been done too often."""
+        history = self._history[key]
+        if progressed:
+            history.clear()
         now = self._clock.now()
         while history and history[0] < now - limits.within_seconds:
             history.popleft()
         if len(history) >= limits.max_restarts:
-            return False
+            return None
         history.append(now)
-        return True
-
-    def _backoff(self, restarts: int, limits: RestartLimits) -> float:
-        doubled = limits.backoff_seconds * 2.0 ** (restarts - 1)
+        doubled = limits.backoff_seconds * 2.0 ** (len(history) - 1)
         return min(doubled, limits.backoff_max_seconds) * self._random.uniform(0.5, 1.0)
 
-    def _give_up(self, cell: Cell, crash: Crash | None, reason: str) -> None:
-        self.stopping = True
+    def _give_up(self, cell: AnyCell, crash: Crash | RemoteCrash | None, reason: str) -> None:
         cell.bury(f"{cell.name} {reason}")
-        failure = ActorFailed(cell.name, reason)
-        failure.__cause__ = crash.error if crash is not None else None
+        self._fail(ActorFailed(cell.name, reason), crash.error if crash is not None else None)
+
+    def _fail(self, failure: ActorFailed, cause: BaseException | None) -> None:
+        self.stopping = True
+        failure.__cause__ = cause
         self._failed(failure)
+
+
+def _often(limits: RestartLimits) -> str:
+    return f"restarted {limits.max_restarts} times within {limits.within_seconds:g} s already"

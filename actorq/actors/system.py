@@ -1,9 +1,9 @@
-"""The running actors of one process: made, wired, started in order, supervised, and stopped in order."""
+"""The running actors of a run: made, wired, started in order, supervised, and stopped in order."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -13,19 +13,18 @@ from .actor import State
 from .cell import Cell
 from .circles import StartOrder
 from .errors import ActorDied, ActorFailed
-from .letter import DeadLetter, Letter, Outcome
-from .link import Link
-from .message import Message
+from .local import LocalActors
 from .ref import Group, Ref
+from .remote import Launcher, RemoteCell, RemoteNode
 from .reports import Reports, Tally
+from .rescue import Rescue
 from .scheduling import Event, FreeScheduler, Scheduler
-from .spec import ActorSpec, GroupSpec, MailboxBounds
+from .spec import MAIN, ActorSpec, GroupSpec
 from .statistics import SystemStatistics
 from .supervision import Supervisor
-from .transport import CircleFound, Transport, make_transport
+from .transport import Membership, Transport, make_transport
 from .turns import TurnScheduler
 from .watchdog import Watchdog
-from .wiring import wire
 
 log = logging.getLogger("actorq.actors")
 
@@ -35,23 +34,6 @@ STOP_SECONDS = 2.0
 DRAIN_SECONDS = 1.5
 """What draining may take of it."""
 
-OUTSIDE = "outside"
-"""The sender's name of what comes from the application that runs the actors."""
-
-
-class Node:
-    """The actors of one node: finds a letter's cell."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.cells: dict[str, Cell] = {}
-
-    def deliver(self, letter: Letter) -> None:
-        self.cells[letter.target].accept(letter)
-
-    def probe(self, target: str, message: type[Message], chain: tuple[str, ...], found: CircleFound) -> None:
-        self.cells[target].probe(message, chain, found)
-
 
 class System:
     """Runs actors on the current event loop: `async with System(specs) as system:`.
@@ -59,6 +41,9 @@ class System:
     Entering starts the actors in order and then their own loops; leaving stops them in order. If an actor
     crashes past its limits all are stopped, the body is cancelled and ActorFailed is raised, with the
     actor's error as its cause. Cancelled from outside, it stops in order within two seconds.
+
+    The actors of the nodes named in `elsewhere` run in processes that `launcher` starts; the others here, and
+    if `direct` these reach each other without the transport.
     """
 
     def __init__(
@@ -67,18 +52,18 @@ class System:
         groups: Sequence[GroupSpec] = (),
         *,
         transport: Transport | None = None,
+        membership: Membership | None = None,
+        direct: bool = False,
+        elsewhere: Sequence[str] = (),
+        launcher: Launcher | None = None,
         reports: Reports | None = None,
         deterministic: bool = False,
         seed: int = 0,
         states: dict[str, State] | None = None,
     ) -> None:
-        self._transport = transport if transport is not None else make_transport("inproc")
         self.reports = reports if reports is not None else Tally()
         self._turns = TurnScheduler(seed) if deterministic else None
         self.scheduler: Scheduler = self._turns or FreeScheduler()
-        self._nodes: dict[str, Node] = {}
-        self.cells: dict[str, Cell] = {}
-        self.undelivered = self.in_doubt = 0
         self._failure: ActorFailed | None = None
         self._quiet = False
         self._stopped: Event | None = None
@@ -86,31 +71,39 @@ class System:
         self.final_states: dict[str, State] = {}
         """Once stopped: every actor's state after draining and before `on_stop`."""
         self.supervisor = Supervisor(groups, self.scheduler, seed, self._restarted, self._fail)
-        for spec in specs:
-            self._add(spec, (states or {}).get(spec.name))
+        self._specs = {spec.name: spec for spec in specs}
+        self._local = LocalActors(
+            self._specs,
+            [name for name in self._node_names() if name not in elsewhere],
+            transport=transport if transport is not None else make_transport("inproc"),
+            membership=membership if membership is not None else Membership(),
+            scheduler=self.scheduler,
+            reports=self.reports,
+            on_end=self.supervisor.life_ended,
+            direct=direct,
+        )
+        self._remote = {name: self._remote_node(name) for name in elsewhere}
+        self._rescue = Rescue(self._remote.values(), self._local, launcher, self.supervisor.node_lost)
+        self.supervisor.rescue = self._rescue
+        self.cells = self._cells(states or {})
         self.supervisor.cells = list(self.cells.values())
-        for node in self._nodes.values():
-            self._transport.open(node.name, node)
-        wire(self.cells, self._link)
 
-    def _add(self, spec: ActorSpec, state: State | None) -> None:
-        cell = Cell(spec, self.scheduler, self.reports, self.supervisor.life_ended)
-        cell.snapshot = state
-        self.cells[spec.name] = cell
-        self._nodes.setdefault(spec.node, Node(spec.node)).cells[spec.name] = cell
+    def _node_names(self) -> Iterable[str]:
+        return dict.fromkeys([MAIN, *(spec.node for spec in self._specs.values())])
 
-    def _link(self, sender: Cell, target: Cell, carries: Sequence[type[Message]]) -> Link:
-        inbox = self._transport.route(sender.spec.node, target.spec.node)
-        bounds = target.spec.mailbox
+    def _remote_node(self, name: str) -> RemoteNode:
+        specs = [spec for spec in self._specs.values() if spec.node == name]
+        return RemoteNode(name, specs, self.scheduler, self.reports, self.supervisor.life_ended)
 
-        def dead(letter: DeadLetter, asked: bool) -> None:
-            self._dead_letter(letter)
-            if not asked:
-                sender.note_dead_letter(letter)
-
-        link = Link(sender.name, target.name, carries, inbox, bounds, self.scheduler, dead)
-        sender.links.append(link)
-        return link
+    def _cells(self, states: Mapping[str, State]) -> dict[str, Cell | RemoteCell]:
+        """All in file order, wherever they are."""
+        cells: dict[str, Cell | RemoteCell] = {}
+        for name, spec in self._specs.items():
+            remote = self._remote.get(spec.node)
+            cell = remote.cells[name] if remote is not None else self._local.cells[name]
+            cell.snapshot = states.get(name)
+            cells[name] = cell
+        return cells
 
     # Life.
 
@@ -118,7 +111,7 @@ class System:
         self.scheduler.begin()
         self._nursery = anyio.create_task_group()
         await self._nursery.__aenter__()
-        self.supervisor.nursery = self._nursery
+        self.supervisor.nursery = self._rescue.nursery = self._nursery
         if self._turns is None:
             self._nursery.start_soon(Watchdog().watch)
         try:
@@ -129,7 +122,11 @@ class System:
         return self
 
     async def _start(self) -> None:
-        order = StartOrder()
+        if self._local.transport.crosses_processes:
+            self._nursery.start_soon(self._local.transport.serve)
+            self._local.meet(self._local.peers())
+            await self._rescue.launch_all()
+        order = StartOrder(tuple(self.cells))
         for cell in self.cells.values():
             cell.follow(order)
         for cell in self.cells.values():
@@ -139,6 +136,7 @@ class System:
                 await self.scheduler.event().wait()  # the stop under way cancels it
         for cell in self.cells.values():
             cell.begin()
+        self._rescue.begin_all()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -162,15 +160,12 @@ class System:
             self._turns.go_on()
         await self.scheduler.take_part("system", function)
 
-    async def _restarted(self, cell: Cell) -> None:
+    async def _restarted(self, cell: Cell | RemoteCell) -> None:
         """Give a fresh actor the newest of what its publishers have sent."""
         for feed in cell.definition.ports.values():
             if feed.kind == "feed":
                 for name in cell.spec.ports.get(feed.name, ()):
-                    publisher = self.cells[name]
-                    for port in publisher.definition.ports.values():
-                        if port.kind == "topic":
-                            await publisher.ports[port.name].repeat(cell.name)
+                    await self.cells[name].repeat(cell.name)
 
     def _fail(self, failure: ActorFailed) -> None:
         if self._failure is None:
@@ -199,16 +194,24 @@ class System:
             await self._in_turn(self._quiesce)
 
     async def _quiesce(self) -> None:
-        for cell in self.cells.values():
-            cell.stop_run()
+        self._local.stop_runs()
+        self._rescue.stop_runs()
         began = anyio.current_time()
         with anyio.move_on_after(DRAIN_SECONDS, shield=True) as scope:
-            while busy := [cell for cell in self.cells.values() if cell.alive and not cell.idle]:
-                await busy[0].drained()
+            await self._until_quiet()
         if scope.cancelled_caught:
-            names = ", ".join(cell.name for cell in busy)
+            names = ", ".join(cell.name for cell in self._local.busy()) or "letters on their way"
             log.warning("stopping: not drained within %g s, still busy: %s", DRAIN_SECONDS, names)
         self._patience -= anyio.current_time() - began
+
+    async def _until_quiet(self) -> None:
+        """All processes are, and twice in a row with nothing in between: see LocalActors.quiet."""
+        before: list[int] = []
+        while True:
+            happened = [await self._local.quiet(), *await self._rescue.quiet()]
+            if happened == before or not self._local.transport.crosses_processes:
+                return
+            before = happened
 
     async def stop(self) -> None:
         """Stop all actors in order: loops, drain, then `on_stop` from the last to the first.
@@ -224,7 +227,7 @@ class System:
                 await self._in_turn(self._stop)
             finally:
                 self._stopped.set()
-                await self._transport.close()
+                await self._local.transport.close()
 
     async def _stop(self) -> None:
         await self.quiesce()
@@ -238,63 +241,42 @@ class System:
                 log.warning("stopping: %s did not end in time and was cut short in %s", cell.name, cell.doing)
             if not cell.buried:
                 cell.bury("the run has stopped")
+        await self._rescue.dismiss(deadline)
 
     async def states(self) -> dict[str, State]:
         """Every actor's state, each taken between two of its handlers."""
         return await self._states(busy=True)
 
     async def _states(self, busy: bool) -> dict[str, State]:
-        """Of an actor that is at a message, wait for its end if `busy`, or else take its last snapshot."""
-        found = {}
-        for name, cell in self.cells.items():
-            found[name] = await cell.take_state() if busy or cell.idle else cell.snapshot
+        found = {name: await cell.take_state(busy) for name, cell in self.cells.items()}
         return {name: state for name, state in found.items() if state}
 
     # From outside.
 
     def ref(self, name: str) -> Ref[Any]:
         """A ref to one actor, for the application outside. Raises KeyError naming the actors there are."""
-        cell = self.cells.get(name)
-        if cell is None:
-            raise KeyError(f"no actor {name!r}; there are {', '.join(self.cells)}")
-        node = self._nodes[cell.spec.node].name
-        inbox = self._transport.route(node, node)
-        carries = list(cell.definition.handlers)
-        dead = self._dead_letter_outside
-        return Ref(Link(OUTSIDE, name, carries, inbox, cell.spec.mailbox, self.scheduler, dead))
+        if name not in self._specs:
+            raise KeyError(f"no actor {name!r}; there are {', '.join(self._specs)}")
+        return self._local.ref(self._specs[name])
 
     def group(self, name: str) -> Group[Any]:
         """The members of an actor declared with a count."""
-        members = [cell.name for cell in self.cells.values() if cell.name.rpartition(".")[0] == name]
+        members = [member for member in self._specs if member.rpartition(".")[0] == name]
         if not members:
             raise KeyError(f"no group {name!r}")
         return Group([self.ref(member) for member in members])
 
+    @property
+    def undelivered(self) -> int:
+        """Dead letters that were certainly not begun."""
+        return self._local.undelivered + sum(node.undelivered for node in self._remote.values())
+
+    @property
+    def in_doubt(self) -> int:
+        """Dead letters that may have been."""
+        return self._local.in_doubt + sum(node.in_doubt for node in self._remote.values())
+
     def statistics(self) -> SystemStatistics:
-        return SystemStatistics(
-            actors=tuple(cell.statistics() for cell in self.cells.values()),
-            undelivered=self.undelivered,
-            in_doubt=self.in_doubt,
-        )
-
-    # Dead letters.
-
-    def _dead_letter(self, dead: DeadLetter) -> None:
-        if dead.outcome is Outcome.IN_DOUBT:
-            self.in_doubt += 1
-        else:
-            self.undelivered += 1
-        log.warning(
-            "dead letter: %s from %s to %s, %s: %s",
-            type(dead.message).__name__,
-            dead.sender,
-            dead.target,
-            dead.outcome.value,
-            dead.reason,
-        )
-
-    def _dead_letter_outside(self, dead: DeadLetter, asked: bool) -> None:
-        self._dead_letter(dead)
-
-
-__all__ = ["MailboxBounds", "System"]
+        """Of nodes elsewhere, the newest they have sent."""
+        actors = tuple(cell.statistics() for cell in self.cells.values())
+        return SystemStatistics(actors, self.undelivered, self.in_doubt)

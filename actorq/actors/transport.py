@@ -2,20 +2,39 @@
 
 A transport is a package of its own, found through the entry-point group `actorq.transports`, whose entry is
 a `Transport` class. Bounds, credit and supervision are not its business: what is posted was admitted before.
+One that crosses processes carries frames of bytes, reliably and in order; `Neighbour` makes them.
 """
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import entry_points
-from typing import ClassVar, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from .errors import ActorqError
 from .letter import Letter
 from .message import Message
 
+if TYPE_CHECKING:
+    from .border import Border
+
 CircleFound = Callable[[tuple[str, ...]], None]
+
+ORDINAL_BITS = 12
+"""An incarnation's lowest bits count the node's starts; the others are random."""
+
+
+def new_incarnation(ordinal: int = 0) -> int:
+    """For the start number `ordinal` of a node: 63 bits that no other start has."""
+    return secrets.randbits(63 - ORDINAL_BITS) << ORDINAL_BITS | ordinal
+
+
+def this_host() -> str:
+    """The machine's boot id: sockets in the file system and shared memory reach no farther."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,12 +43,27 @@ class Peer:
 
     name: str
     incarnation: int
-    """A random 63-bit number, another one for each start of the node."""
     addresses: tuple[str, ...]
     """`ipc:///…`, `tcp://host:port`, `tls+tcp://host:port`."""
     host: str
-    """The machine it runs on (its boot id): sockets in the file system and shared memory reach no farther."""
     pid: int
+    memory: int | None = None
+    """The file descriptor of its shared memory, for those on the same host."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Membership:
+    """What a process has to know of its run to reach the others."""
+
+    run: str = field(default_factory=lambda: secrets.token_hex(8))
+    secret: bytes = field(default_factory=lambda: secrets.token_bytes(32), repr=False)
+    incarnation: int = field(default_factory=new_incarnation)
+    folder: str | None = None
+    """Private to the user, for sockets in the file system; None where the transport is to make its own."""
+    addresses: tuple[str, ...] = ()
+    """Where to listen besides, for peers on other hosts."""
+    tls: Any = field(default=None, repr=False)
+    max_frame_bytes: int = 288 * 2**20
 
 
 class Inbox(Protocol):
@@ -44,18 +78,61 @@ class Inbox(Protocol):
         ...
 
 
+class Stream(Protocol):
+    """Frames to one neighbour: carried in order, each exactly once, while both nodes live."""
+
+    source: Callable[[], Any]
+    """Gives the next frame's parts when one can be sent, None when there is nothing to send."""
+
+    def flush(self) -> None:
+        """Send what there is now, as far as that goes without waiting."""
+        ...
+
+    def wake(self) -> None:
+        """Send what there is when the loop's present turn is over."""
+        ...
+
+
 class Transport(Protocol):
-    """One for each run and process. Everything is called from the event loop of the run."""
+    """One for each run and process. Everything is called on the event loop of the run."""
 
     name: ClassVar[str]
     crosses_processes: ClassVar[bool]
 
-    def open(self, node: str, inbox: Inbox) -> None:
+    def open(self, node: str, inbox: Inbox, membership: Membership) -> None:
         """Begin to deliver what is sent to this node."""
         ...
 
-    def route(self, source: str, target: str) -> Inbox:
-        """The way from one node to another: what it is given arrives at the target's inbox, in order."""
+    def route(self, border: Border) -> Inbox:
+        """The way from one node to another: what it is given arrives at the other's inbox, in order."""
+        ...
+
+    def whereabouts(self, node: str) -> Peer | None:
+        """How an opened node's peers reach it; None if this transport stays within one process."""
+        ...
+
+    def meet(self, node: str, peer: Peer) -> None:
+        """`peer` can be reached from `node` now."""
+        ...
+
+    def part(self, node: str, peer: str, page: bytes | None, reason: str) -> None:
+        """`peer` has died; see Neighbour.part. It may come back, under another incarnation."""
+        ...
+
+    def bury(self, node: str, peer: str, reason: str) -> None:
+        """It won't come back."""
+        ...
+
+    def quiet(self) -> bool:
+        """Nothing that was sent is unsettled."""
+        ...
+
+    async def quieted(self) -> None:
+        """Return when that may be so."""
+        ...
+
+    async def serve(self) -> None:
+        """Carry frames until cancelled."""
         ...
 
     async def close(self) -> None:

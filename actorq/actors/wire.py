@@ -1,146 +1,333 @@
-"""One letter or answer as a frame of bytes, and back. Nothing is pickled; only registered types are decoded.
+"""Letters and answers as frames of bytes, and back. Nothing is pickled; only what the contract names is read.
 
-A frame is a prefix (what it is, and the length of the header), a msgpack header (letter or answer, the
-payload's type, the array table, the payload with references in place of its arrays), and the arrays' bytes.
+A frame is a prefix (the header's length), a msgpack header with the payloads in it, references in place of
+their arrays, and then the arrays' bytes. All letters that wait for one node share a frame.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 import numpy as np
-from msgspec import msgpack
+from msgspec import Meta, msgpack
 from numpy.typing import NDArray
 
-from .arrays import Table, check_dtype, describe, lay_out, views
-from .header import Header, LetterHeader
+from .arrays import Borrow, Row, Table, check_dtype, describe, lay_out, views
+from .contract import Contract
+from .letter import Letter, Outcome
 from .message import Message
-from .registry import Registry, WireError
+from .registry import WireError
 
 MAX_HEADER_BYTES = 16 * 2**20
 """What is not in arrays: its objects may take many times the memory of their bytes."""
 
-Allowed = Callable[[Header, str], bool]
-"""Whether a peer may send a payload of this type name under this header."""
+MAX_LETTERS = 4096
+"""In one frame."""
 
-_PREFIX = struct.Struct("<4sI")
-_MAGIC = b"aqw1"
+LARGE_BYTES = 128 * 1024
+"""Smaller arrays are not worth a block of shared memory: the notice costs more than it saves."""
+
+Lend = Callable[[NDArray[Any]], int | None]
+"""Puts an array where the receiver sees it too, and returns its offset there; None leaves it in the frame."""
+
+Parts = list[bytes | memoryview]
+"""A frame's bytes in pieces, to be written one after the other."""
+
+_PREFIX = struct.Struct("<II")  # the header's length, and nothing
 _ARRAY = 1  # msgpack extension: the number of an array in the table
+_Number = Annotated[int, Meta(ge=0)]
+_Chain = tuple[str, ...]
+T = TypeVar("T")
 
 
-class _Envelope(msgspec.Struct, frozen=True, array_like=True):
-    header: Header
-    type: str
+class _Run(msgspec.Struct, frozen=True, array_like=True):
+    """Consecutive letters on one way."""
+
+    way: _Number
+    payloads: msgspec.Raw
+    """A list, walked over but not decoded: its nesting, and every count in it, are known to be true."""
+    chains: Annotated[tuple[_Chain, ...], Meta(max_length=MAX_LETTERS)] | None
+    """Of requests whose answer is waited for: the waiting handlers that led to each."""
+    sizes: Annotated[tuple[_Number, ...], Meta(max_length=MAX_LETTERS)] | None
+    """What each is reckoned to take, where the type doesn't tell."""
+
+
+class _LettersHeader(msgspec.Struct, frozen=True, array_like=True):
+    first: _Number
+    runs: Annotated[tuple[_Run, ...], Meta(max_length=MAX_LETTERS)]
     table: Table
+
+
+class Run(msgspec.Struct, frozen=True):
+    """Letters that have arrived, one after the other, on one way."""
+
+    way: int
+    first: int
+    """The first one's number; the others follow."""
+    messages: Sequence[Message | WireError]
+    """Or why one can't be decoded."""
+    chains: tuple[_Chain, ...] | None
+    sizes: Sequence[int]
+
+
+class Ended(msgspec.Struct, frozen=True, array_like=True):
+    """How a letter ended that wasn't simply handled."""
+
+    number: _Number
+    outcome: Outcome
+    reason: str = ""
+    circle: _Chain = ()
+    """For CIRCULAR: the actors that would have waited for each other."""
+
+
+class Reply(msgspec.Struct, frozen=True, array_like=True):
+    """The answer to a request that was handled."""
+
+    number: _Number
+    kind: _Number
+    """Which of the types that the request asks for."""
+    payload: Any
+
+
+class Probe(msgspec.Struct, frozen=True, array_like=True):
+    """A wait whose circle is looked for: see circles.py."""
+
+    number: _Number
+    way: _Number
+    chain: _Chain
+
+
+class Found(msgspec.Struct, frozen=True, array_like=True):
+    """A probe that has come back to where it began."""
+
+    number: _Number
+    chain: _Chain
+
+
+class Answers(msgspec.Struct, array_like=True):
+    """Everything that goes beside the letters, and never waits behind them."""
+
+    handled: list[_Number] = []
+    """Numbers of letters that were handled and need no reply: first and count of each stretch, in turn."""
+    ended: list[Ended] = []
+    replies: list[Reply] = []
+    probes: list[Probe] = []
+    found: list[Found] = []
+    freed: list[_Number] = []
+    """Offsets of the blocks of shared memory that are let go."""
+    table: list[Row] = []
+
+    def __bool__(self) -> bool:
+        return bool(self.handled or self.ended or self.replies or self.probes or self.found or self.freed)
+
+
+class _RawReply(msgspec.Struct, frozen=True, array_like=True):
+    number: _Number
+    kind: _Number
     payload: msgspec.Raw
-    """Walked over, not decoded: its nesting, and every count in it, are known to be true afterwards."""
 
 
-_open = msgpack.Decoder(_Envelope).decode
+class _RawAnswers(msgspec.Struct, frozen=True, array_like=True):
+    handled: tuple[_Number, ...]
+    ended: tuple[Ended, ...]
+    replies: tuple[_RawReply, ...]
+    probes: tuple[Probe, ...]
+    found: tuple[Found, ...]
+    freed: tuple[_Number, ...]
+    table: Table
 
 
-def encode(header: Header, payload: Message | None, registry: Registry) -> bytes:
-    """The frame of a message, or of an answer with its reply, if there is one.
+class Packer:
+    """Writes frames. Lends large arrays, if it is given a way to."""
 
-    Each array is copied once, into the frame; one that is not C-ordered is first put in order. Raises
-    WireError for a type that is not registered and for values that can't travel.
-    """
-    name = registry.name_of(payload)
-    arrays: list[NDArray[Any]] = []
+    def __init__(self, lend: Lend | None = None) -> None:
+        self._lend = lend
+        self._encoder = msgpack.Encoder(enc_hook=self._stand_in)
+        self._inline: list[NDArray[Any]] = []
+        self._table: list[Row] = []
 
-    def stand_in(value: Any) -> Any:
+    def letters(self, contract: Contract, first: int, letters: Sequence[Letter]) -> Parts:
+        """A frame of letters, numbered from `first` on.
+
+        Each array is copied once, when the parts are written; one that is not C-ordered is first put in
+        order. Raises WireError if one of them holds what can't travel.
+        """
+        runs: list[tuple[int, list[Message], list[_Chain] | None, list[int] | None]] = []
+        numbers = contract.numbers
+        last, asked = -1, False
+        for letter in letters:
+            message = letter.message
+            way = numbers[letter.sender, letter.target, type(message)]
+            if way != last or letter.wants_reply != asked:
+                last, asked = way, letter.wants_reply
+                payloads: list[Message] = []
+                chains: list[_Chain] | None = [] if asked else None
+                sizes: list[int] | None = [] if contract.sizes[way] < 0 else None
+                runs.append((way, payloads, chains, sizes))
+            payloads.append(message)
+            if chains is not None:
+                chains.append(letter.chain)
+            if sizes is not None:
+                sizes.append(letter.size)
+        return self._pack((first, runs, self._table))
+
+    def answers(self, answers: Answers) -> Parts:
+        """A frame of answers. Raises WireError if a reply holds what can't travel."""
+        answers.table = self._table
+        return self._pack(answers)
+
+    def _pack(self, header: Any) -> Parts:
+        self._table.clear()
+        self._inline.clear()
+        try:
+            # The table comes last: it is filled while the payloads before it are encoded.
+            head = self._encoder.encode(header)
+        except WireError:
+            raise
+        except (TypeError, ValueError, OverflowError, RecursionError) as error:
+            raise WireError(f"it can't be encoded: {error}") from error
+        if len(head) > MAX_HEADER_BYTES:
+            raise WireError(
+                f"it takes {len(head)} bytes besides its arrays, at most {MAX_HEADER_BYTES} are allowed: "
+                "send large data as arrays"
+            )
+        start = _PREFIX.size + len(head)
+        return [_PREFIX.pack(len(head), 0), head, *lay_out(self._inline, start)]
+
+    def _stand_in(self, value: Any) -> Any:
         if isinstance(value, np.ndarray):
-            arrays.append(value)
-            return _reference(len(arrays) - 1)
+            block = None
+            if self._lend is not None and value.nbytes >= LARGE_BYTES:
+                block = self._lend(value)
+            self._table.append(describe(value, block))
+            if block is None:
+                self._inline.append(value)
+            return _reference(len(self._table) - 1)
         if isinstance(value, np.floating):
             return float(value)
         if isinstance(value, np.integer | np.bool_ | np.str_ | np.bytes_):
             return value.item()
         raise TypeError(f"a {type(value).__module__}.{type(value).__qualname__} can't travel")
 
-    try:
-        body = msgspec.Raw(msgpack.encode(payload, enc_hook=stand_in))
-        table = tuple([describe(array) for array in arrays])
-        head = msgpack.encode(_Envelope(header, name, table, body))
-    except WireError as error:
-        raise WireError(f"{name}: {error}", header) from None
-    except (TypeError, ValueError, OverflowError, RecursionError) as error:
-        raise WireError(f"{name} can't be encoded: {error}", header) from error
-    if len(head) > MAX_HEADER_BYTES:
-        raise WireError(
-            f"{name} takes {len(head)} bytes besides its arrays, at most {MAX_HEADER_BYTES} are allowed: "
-            "send large data as arrays",
-            header,
-        )
-    prefix = _PREFIX.pack(_MAGIC, len(head))
-    return b"".join([prefix, head, *lay_out(arrays, len(prefix) + len(head))])
 
-
-def decode(
-    frame: bytes | bytearray | memoryview, registry: Registry, *, allowed: Allowed | None = None
-) -> tuple[Header, Message | None]:
-    """The header and the payload of a frame, which must not be written any more.
+class Unpacker:
+    """Reads frames, whose memory must not be written any more.
 
     Arrays are read-only views that keep the frame's memory alive; only where that is not aligned for an
-    array's dtype, this one is copied. `allowed` is asked before anything of the payload is decoded. Raises
-    WireError, and nothing else, for whatever is wrong with a frame, before memory is taken for it.
+    array's dtype, this one is copied. Raises WireError, and nothing else, for whatever is wrong with a frame,
+    before memory is taken for it.
     """
-    memory = memoryview(frame).cast("B").toreadonly()
-    envelope, start = _read_header(memory)
-    header, name = envelope.header, envelope.type
-    try:
-        if allowed is not None and not allowed(header, name):
-            raise WireError(f"{_about(header)} may not carry {name[:200]!r}")
-        kind = registry.type_of(name)
-        if isinstance(header, LetterHeader) and not issubclass(kind, Message):
-            raise WireError(f"{_about(header)} carries {name or 'nothing'!r}, which is not a message")
-        # An array made from a memoryview forgets it; made from an array it holds the memory in its place.
-        arrays = views(envelope.table, np.frombuffer(memory, np.uint8), start)
-        return header, _decode_payload(kind, envelope.payload, arrays)
-    except WireError as error:
-        error.header = header
-        raise
 
+    def __init__(self, borrow: Borrow | None = None) -> None:
+        self._borrow = borrow
+        self._arrays: list[NDArray[Any]] = []
+        self._letters = msgpack.Decoder(_LettersHeader)
+        self._answers = msgpack.Decoder(_RawAnswers)
+        self._decoders: dict[Any, msgpack.Decoder[Any]] = {}
+        self._raw_list = msgpack.Decoder(Annotated[list[msgspec.Raw], Meta(max_length=MAX_LETTERS)])
 
-def _read_header(frame: memoryview) -> tuple[_Envelope, int]:
-    """The header, and where it ends."""
-    if len(frame) < _PREFIX.size:
-        raise WireError(f"a frame of {len(frame)} bytes is cut short")
-    magic, length = _PREFIX.unpack_from(frame)
-    end = _PREFIX.size + length
-    if magic != _MAGIC:
-        raise WireError(f"a frame begins with {magic!r}, not {_MAGIC!r}: not from this version of actorq")
-    if length > MAX_HEADER_BYTES or end > len(frame):
-        raise WireError(f"a frame of {len(frame)} bytes claims a header of {length}")
-    try:
-        return _open(frame[_PREFIX.size : end]), end
-    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-        raise WireError(f"a frame's header can't be read: {error}") from error
+    def letters(self, contract: Contract, frame: memoryview) -> list[Run]:
+        """The letters of a frame, each on a way of the contract."""
+        header = self._open(self._letters, frame)
+        first = header.first
+        runs = []
+        for run in header.runs:
+            if run.way >= len(contract.ways):
+                raise WireError(f"a letter goes way {run.way}; the contract has {len(contract.ways)}")
+            messages = self._messages(contract.ways[run.way].message, run.payloads)
+            count = len(messages)
+            fixed = contract.sizes[run.way]
+            sizes = run.sizes if run.sizes is not None else (max(0, fixed),) * count
+            if len(sizes) != count or (run.chains is not None and len(run.chains) != count):
+                raise WireError(f"a run of {count} letters has {len(sizes)} sizes, or chains for others")
+            if run.chains is not None and not contract.replies[run.way]:
+                raise WireError(f"an answer is waited for on way {run.way}, which carries no requests")
+            runs.append(Run(run.way, first, messages, run.chains, sizes))
+            first += count
+        self._arrays = []
+        return runs
 
+    def answers(self, frame: memoryview, replies_to: Callable[[int], tuple[Any, ...]]) -> Answers:
+        """What a frame of answers says. `replies_to`: the types that the request of this number asks for."""
+        header = self._open(self._answers, frame)
+        replies = []
+        for reply in header.replies:
+            kinds = replies_to(reply.number)
+            if reply.kind >= len(kinds):
+                raise WireError(f"the answer to request {reply.number} is of a kind that it doesn't ask for")
+            try:
+                value = self._decoder(kinds[reply.kind]).decode(reply.payload)
+            except Exception as error:  # a type's own __post_init__ may raise anything
+                value = WireError(f"the reply can't be decoded: {error}")
+            replies.append(Reply(reply.number, reply.kind, value))
+        self._arrays = []
+        return Answers(
+            list(header.handled),
+            list(header.ended),
+            replies,
+            list(header.probes),
+            list(header.found),
+            list(header.freed),
+        )
 
-def _decode_payload(kind: type[Any], payload: msgspec.Raw, arrays: list[NDArray[Any]]) -> Any:
-    def array(code: int, number: memoryview) -> NDArray[Any]:
+    def _messages(self, kind: type[Message], payloads: msgspec.Raw) -> list[Message | WireError]:
+        try:
+            messages: list[Message | WireError] = self._decoder(list[kind]).decode(payloads)  # type: ignore[valid-type]
+        except Exception:
+            return self._one_by_one(kind, payloads)
+        if len(messages) > MAX_LETTERS:
+            raise WireError(f"a run of {len(messages)} letters; at most {MAX_LETTERS} are allowed")
+        return messages
+
+    def _one_by_one(self, kind: type[Message], payloads: msgspec.Raw) -> list[Message | WireError]:
+        """For what one letter has that can't be decoded, the others need not suffer."""
+        try:
+            each = self._raw_list.decode(payloads)
+        except msgspec.MsgspecError as error:
+            raise WireError(f"a run of letters can't be read: {error}") from error
+        messages: list[Message | WireError] = []
+        for raw in each:
+            try:
+                messages.append(self._decoder(kind).decode(raw))
+            except Exception as error:  # a type's own __post_init__ may raise anything
+                messages.append(WireError(f"{kind.__qualname__} can't be decoded: {error}"))
+        return messages
+
+    def _open(self, decoder: msgpack.Decoder[T], frame: memoryview) -> T:
+        memory = frame.cast("B").toreadonly()
+        if len(memory) < _PREFIX.size:
+            raise WireError(f"a frame of {len(memory)} bytes is cut short")
+        length, nothing = _PREFIX.unpack_from(memory)
+        start = _PREFIX.size + length
+        if nothing or length > MAX_HEADER_BYTES or start > len(memory):
+            raise WireError(f"a frame of {len(memory)} bytes claims a header of {length}")
+        try:
+            header: Any = decoder.decode(memory[_PREFIX.size : start])
+        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+            raise WireError(f"a frame's header can't be read: {error}") from error
+        if header.table or start != len(memory):
+            # An array made from a memoryview forgets it; made from an array it holds the memory in its place.
+            self._arrays = views(header.table, np.frombuffer(memory, np.uint8), start, self._borrow)
+        return header  # type: ignore[no-any-return]
+
+    def _decoder(self, kind: Any) -> msgpack.Decoder[Any]:
+        decoder = self._decoders.get(kind)
+        if decoder is None:
+            decoder = msgpack.Decoder(kind, ext_hook=self._array, dec_hook=check_dtype)
+            self._decoders[kind] = decoder
+        return decoder
+
+    def _array(self, code: int, number: memoryview) -> NDArray[Any]:
         index = int.from_bytes(number, "little")
-        if code != _ARRAY or index >= len(arrays):
-            raise ValueError(f"no array {index} in a table of {len(arrays)}")
-        return arrays[index]
-
-    try:
-        return msgpack.decode(payload, type=kind, ext_hook=array, dec_hook=check_dtype)
-    except Exception as error:  # a type's own __post_init__ may raise anything
-        raise WireError(f"{kind.__qualname__} can't be decoded: {error}") from error
+        if code != _ARRAY or index >= len(self._arrays):
+            raise ValueError(f"no array {index} in a table of {len(self._arrays)}")
+        return self._arrays[index]
 
 
 @lru_cache(maxsize=256)
 def _reference(index: int) -> msgpack.Ext:
     return msgpack.Ext(_ARRAY, index.to_bytes(4, "little"))
-
-
-def _about(header: Header) -> str:
-    if isinstance(header, LetterHeader):
-        return f"a letter from {header.sender[:200]!r} to {header.target[:200]!r}"
-    return f"the answer to request {header.request}"

@@ -2,6 +2,18 @@
 
 from __future__ import annotations
 
-from .here import Here
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .here import Here
 
 __all__ = ["Here"]
+
+
+def __getattr__(name: str) -> Any:
+    """Lazily: a node's process imports other parts of this package, and is to start fast."""
+    if name == "Here":
+        from .here import Here
+
+        return Here
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import sys
 import traceback
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from functools import partial
 from threading import Thread
 from typing import Any, Generic, Literal, TypeVar
@@ -13,10 +14,21 @@ from typing import Any, Generic, Literal, TypeVar
 import anyio
 from anyio.abc import TaskGroup
 
-from actorq.actors import ActorDied, Reports, State, System, SystemStatistics
+from actorq.actors import (
+    ActorDied,
+    Membership,
+    Reports,
+    State,
+    System,
+    SystemStatistics,
+    make_transport,
+)
 from actorq.topology import Plan
+from actorq.topology.nodes import is_elsewhere, network
 
 from .crossing import Crossing
+from .folder import PrivateFolder
+from .local import LocalProcesses
 
 log = logging.getLogger("actorq.engines")
 
@@ -159,6 +171,37 @@ class Here:
             raise error
 
     async def _lead(self, started: Callable[[], None]) -> None:
+        async with self._nodes() as nodes:
+            await self._lead_system(started, nodes)
+
+    @asynccontextmanager
+    async def _nodes(self) -> AsyncIterator[dict[str, Any]]:
+        """What the system has to be told of nodes in other processes."""
+        transport = network(self._plan)
+        if transport is None:
+            yield {}
+            return
+        names = [node.name for node in self._plan.nodes if is_elsewhere(node)]
+        with PrivateFolder() as folder:
+            membership = Membership(folder=folder.path)
+            launcher = LocalProcesses(
+                self._plan.specs,
+                names,
+                transport=transport,
+                membership=membership,
+                folder=folder.path,
+                backend=self._backend,
+            )
+            async with launcher:
+                yield {
+                    "transport": make_transport(transport),
+                    "membership": membership,
+                    "elsewhere": names,
+                    "launcher": launcher,
+                    "direct": True,
+                }
+
+    async def _lead_system(self, started: Callable[[], None], nodes: dict[str, Any]) -> None:
         topology = self._plan.topology
         self._system = system = System(
             self._plan.specs,
@@ -167,6 +210,7 @@ class Here:
             deterministic=topology.deterministic,
             seed=topology.seed,
             states=self._states,
+            **nodes,
         )
         try:
             async with system:

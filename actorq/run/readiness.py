@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
 
 from actorq.actors import State
 from actorq.actors.spec import ActorSpec
@@ -17,30 +16,12 @@ from actorq.topology.tables import add_told
 from .checkpoint import CheckpointError
 
 
-@runtime_checkable
-class AsksMachine(Protocol):
-    """A role that can tell, before anything starts, what the machine lacks that it is to run on."""
-
-    @classmethod
-    def machine_faults(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
-        """Pairs of a key and a sentence, as `Actor.faults` gives them."""
-
-
-@runtime_checkable
-class AsksState(Protocol):
-    """A role that can tell, before anything starts, which states it could not take over."""
-
-    @classmethod
-    def state_faults(cls, config: Any, tables: Mapping[str, Any], state: State) -> Iterable[tuple[str, str]]:
-        """Pairs of a key and a sentence, as `Actor.faults` gives them."""
-
-
 def check_machine(plan: Plan) -> None:
     """Raises TopologyError with all that actors ask of this machine in vain."""
     faults = Faults()
     elsewhere = {node.name for node in plan.nodes if node.place == "host" and node.transport != INPROC}
     for spec in plan.specs:
-        if issubclass(spec.cls, AsksMachine) and spec.node not in elsewhere:
+        if spec.node not in elsewhere:
             _add(spec, partial(spec.cls.machine_faults, spec.config, spec.tables), faults)
     if faults:
         raise TopologyError(faults.found(), f"{plan.topology.name}, on this machine,")
@@ -51,7 +32,7 @@ def check_states(plan: Plan, states: Mapping[str, State], path: Path) -> None:
     faults = Faults()
     for spec in plan.specs:
         state = states.get(spec.name)
-        if state and issubclass(spec.cls, AsksState):
+        if state:
             _add(spec, partial(spec.cls.state_faults, spec.config, spec.tables, state), faults)
     if faults:
         lines = "".join(f"\n  {fault}" for fault in faults.found())

@@ -6,102 +6,72 @@ read-only, and what can't cross a process border shows here.
 
 from __future__ import annotations
 
-from itertools import count
-from typing import Any, ClassVar, TypeVar, cast
+from collections.abc import Callable
+from typing import Any, ClassVar
 
-from actorq.actors.header import AnswerHeader, LetterHeader
-from actorq.actors.letter import Letter, Outcome
-from actorq.actors.message import Message
-from actorq.actors.registry import Registry
-from actorq.actors.transport import CircleFound, Inbox
-from actorq.actors.wire import decode, encode
+from actorq.actors import Border, Inbox, Membership, Neighbour, Peer
 
-H = TypeVar("H", LetterHeader, AnswerHeader)
-
-_WITH_REASON = (Outcome.REFUSED, Outcome.UNDELIVERED, Outcome.IN_DOUBT)
+MAX_FRAME_BYTES = 1 << 40
+"""A copy in the same process needs no other bound than the mailboxes'."""
 
 
 class EncodedTransport:
-    """Carries letters between nodes that share one event loop, each by way of its frame.
-
-    Sending raises DefinitionError for a message type, and WireError for a value, that can't travel; a
-    handler's answer that can't is an error of its actor's node.
-    """
+    """Carries letters between nodes that share one event loop, each by way of its frame."""
 
     name: ClassVar[str] = "encoded"
     crosses_processes: ClassVar[bool] = False
 
     def __init__(self) -> None:
         self._inboxes: dict[str, Inbox] = {}
-        self._registry = Registry()
+        self._neighbours: dict[tuple[str, str], Neighbour] = {}
 
-    def open(self, node: str, inbox: Inbox) -> None:
+    def open(self, node: str, inbox: Inbox, membership: Membership) -> None:
         self._inboxes[node] = inbox
 
-    def route(self, source: str, target: str) -> Inbox:
-        return _Way(self._inboxes[target], self._registry)
+    def route(self, border: Border) -> Inbox:
+        there = (border.neighbour, border.me)
+        letters = _Stream(lambda frame: self._neighbours[there].letters_received(frame))
+        answers = _Stream(lambda frame: self._neighbours[there].answers_received(frame))
+        neighbour = Neighbour(border, self._inboxes[border.me], MAX_FRAME_BYTES)
+        neighbour.meet(letters, answers, None)
+        self._neighbours[border.me, border.neighbour] = neighbour
+        return neighbour
+
+    def whereabouts(self, node: str) -> Peer | None:
+        return None
+
+    def meet(self, node: str, peer: Peer) -> None:
+        """Nobody is met: everybody is here."""
+
+    def part(self, node: str, peer: str, page: bytes | None, reason: str) -> None:
+        """Nobody parts either."""
+
+    def bury(self, node: str, peer: str, reason: str) -> None:
+        """No node dies but with the process."""
+
+    def quiet(self) -> bool:
+        return True
+
+    async def quieted(self) -> None:
+        """Frames arrive before sending them returns."""
+
+    async def serve(self) -> None:
+        """There is nothing to carry between turns."""
 
     async def close(self) -> None:
         self._inboxes.clear()
 
 
-class _Received(Letter):
-    """A letter as it came out of its frame."""
+class _Stream:
+    """Carries each frame at once."""
 
-    __slots__ = ("request",)
-    request: int
+    source: Callable[[], Any]
 
+    def __init__(self, receive: Callable[[memoryview], None]) -> None:
+        self._receive = receive
 
-class _ReceivedEnquiry(_Received):
-    __slots__ = ()
-    wants_reply: ClassVar[bool] = True
+    def flush(self) -> None:
+        while (parts := self.source()) is not None:
+            self._receive(memoryview(b"".join(parts)))
 
-
-class _Way:
-    """To one node: frames there, and their answers back."""
-
-    def __init__(self, inbox: Inbox, registry: Registry) -> None:
-        self._inbox = inbox
-        self._registry = registry
-        self._requests = count(1)
-        self._unsettled: dict[int, Letter] = {}
-
-    def deliver(self, letter: Letter) -> None:
-        request = next(self._requests)
-        header = LetterHeader(
-            letter.sender, letter.target, request, letter.size, letter.wants_reply, letter.chain
-        )
-        arrived, message = self._carry(header, letter.message)
-        kind = _ReceivedEnquiry if arrived.wants_reply else _Received
-        received = kind(message, arrived.size, arrived.sender, arrived.target, self, arrived.chain)
-        received.charged = message.delivery != "latest"
-        received.request = arrived.request
-        self._unsettled[request] = letter
-        self._inbox.deliver(received)
-
-    def settle(self, letter: Letter, outcome: Outcome, answer: Any = None) -> None:
-        """Carry the outcome back to the letter's sender."""
-        assert isinstance(letter, _Received)
-        header = AnswerHeader(
-            letter.request,
-            outcome,
-            reason=str(answer) if outcome in _WITH_REASON else "",
-            circle=answer if outcome is Outcome.CIRCULAR else (),
-        )
-        reply = answer if outcome is Outcome.HANDLED and letter.wants_reply else None
-        arrived, reply = self._carry(header, reply)
-        original = self._unsettled.pop(arrived.request)
-        if arrived.outcome in _WITH_REASON:
-            reply = arrived.reason
-        elif arrived.outcome is Outcome.CIRCULAR:
-            reply = arrived.circle
-        original.origin.settle(original, arrived.outcome, reply)
-
-    def probe(self, target: str, message: type[Message], chain: tuple[str, ...], found: CircleFound) -> None:
-        """Hand the probe over as it is: it carries names only."""
-        self._inbox.probe(target, message, chain, found)
-
-    def _carry(self, header: H, payload: Any) -> tuple[H, Any]:
-        if payload is not None:
-            self._registry.register(type(payload))
-        return cast(tuple[H, Any], decode(encode(header, payload, self._registry), self._registry))
+    wake = flush

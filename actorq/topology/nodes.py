@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib.metadata import entry_points
 
 from .faults import Faults
-from .plan import NodeSpec, members
+from .plan import NodeSpec, Plan, members
 from .schema import INPROC, MAIN, NodeTable, Topology
 from .suggest import quoted, suggestion
 
@@ -30,7 +30,7 @@ def check_nodes(topology: Topology, known: list[str], faults: Faults) -> None:
         if actor.node not in known and actor.node != MAIN:
             hint = suggestion(actor.node, dict.fromkeys([MAIN, *known]), "nodes")
             faults.add(f"actors.{name}.node", f'unknown node "{actor.node}"', hint)
-    processes = 1 + sum(node.count for name, node in topology.nodes.items() if _is_elsewhere(node))
+    processes = 1 + sum(node.count for name, node in topology.nodes.items() if is_elsewhere(node))
     if topology.deterministic and processes > 1:
         problem = f"true, but the nodes take {processes} processes; a deterministic run has one"
         faults.add("deterministic", problem, f"--transport {INPROC} puts all nodes on {INPROC}")
@@ -46,8 +46,14 @@ def _check_main(topology: Topology, faults: Faults) -> None:
         faults.add("nodes.main.count", f"{main.count}, but main is one process, the caller's")
 
 
-def _is_elsewhere(node: NodeTable) -> bool:
+def is_elsewhere(node: NodeTable | NodeSpec) -> bool:
+    """Whether it runs outside the caller's process."""
     return node.place != "here" and node.transport != INPROC
+
+
+def network(plan: Plan) -> str | None:
+    """The transport between the run's processes; None if there is only one process."""
+    return next((node.transport for node in plan.nodes if is_elsewhere(node)), None)
 
 
 def place(topology: Topology) -> tuple[dict[str, str], tuple[NodeSpec, ...]]:

@@ -9,18 +9,22 @@ from actorq.actors import (
     ActorSpec,
     Config,
     GroupSpec,
+    Membership,
     RestartLimits,
     System,
     Transport,
     make_transport,
 )
 from actorq.testing import EncodedTransport
+from actorq_nng import NngTransport
 
 A = TypeVar("A", bound=Actor)
 
 TRANSPORTS: dict[str, Callable[[], Transport]] = {
     "inproc": lambda: make_transport("inproc"),
     "encoded": EncodedTransport,
+    "nng-ipc": NngTransport,
+    "nng-tcp": lambda: NngTransport(ipc=False),
 }
 
 AT_ONCE = (GroupSpec(limits=RestartLimits(backoff_seconds=0.0)),)
@@ -54,4 +58,6 @@ class World:
 
     def system(self, *specs: ActorSpec, groups: Sequence[GroupSpec] = AT_ONCE, **rest: Any) -> System:
         placed = [replace(each, node=f"node{i % self.nodes}") for i, each in enumerate(specs)]
-        return System(placed, groups, transport=self.transport(), **rest)
+        transport = self.transport()
+        listen = ("tcp://127.0.0.1:0",) if transport.crosses_processes else ()
+        return System(placed, groups, transport=transport, membership=Membership(addresses=listen), **rest)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from actorq.actors import Inbox
+from actorq.actors import Border, Inbox, Membership, Peer
 
 
 class InprocTransport:
@@ -16,12 +16,33 @@ class InprocTransport:
     def __init__(self) -> None:
         self._inboxes: dict[str, Inbox] = {}
 
-    def open(self, node: str, inbox: Inbox) -> None:
+    def open(self, node: str, inbox: Inbox, membership: Membership) -> None:
         self._inboxes[node] = inbox
 
-    def route(self, source: str, target: str) -> Inbox:
+    def route(self, border: Border) -> Inbox:
         """The target's own inbox: a mailbox bounded by credit is all the queue there is."""
-        return self._inboxes[target]
+        return self._inboxes[border.neighbour]
+
+    def whereabouts(self, node: str) -> Peer | None:
+        return None
+
+    def meet(self, node: str, peer: Peer) -> None:
+        """Nobody is met: everybody is here."""
+
+    def part(self, node: str, peer: str, page: bytes | None, reason: str) -> None:
+        """Nobody parts either."""
+
+    def bury(self, node: str, peer: str, reason: str) -> None:
+        """No node dies but with the process."""
+
+    def quiet(self) -> bool:
+        return True
+
+    async def quieted(self) -> None:
+        """It always is."""
+
+    async def serve(self) -> None:
+        """There is nothing to carry."""
 
     async def close(self) -> None:
         self._inboxes.clear()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable
-from threading import Lock
+from threading import RLock
 
 import anyio
 
@@ -16,7 +16,7 @@ class Bell:
     def __init__(self) -> None:
         self._calls: deque[Callable[[], object]] = deque()
         self._fd: int | None = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self._lock = Lock()  # or the number could be another file's by the time it is written to
+        self._lock = RLock()  # or the number could be another file's by the time it is written to
 
     def ring(self, call: Callable[[], object]) -> None:
         """Have the loop make this call; for any thread, and never blocks for long. Nothing once closed."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import count
 
 import anyio
@@ -116,6 +117,10 @@ class Endpoint:
         """What this node sends to the peer. Raises KeyError if it isn't met."""
         link = self._links[name]
         return link.letters if kind is Kind.LETTERS else link.answers
+
+    def ring(self, call: Callable[[], object]) -> None:
+        """Have the loop make this call; for any thread, and without waiting."""
+        self._bell.ring(call)
 
     def cut(self) -> None:
         """Close all present connections, as a failing network would; they come back by themselves."""

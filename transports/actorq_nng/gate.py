@@ -58,7 +58,7 @@ class Gate:
     async def close_silent(self) -> None:
         """Close connections that say nothing for too long, until cancelled."""
         while True:
-            if not self._waiting:
+            while not self._waiting:  # it may be gone again by the time this task has its turn
                 self._someone = anyio.Event()
                 await self._someone.wait()
             pipe, since = next(iter(self._waiting.items()))

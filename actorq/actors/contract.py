@@ -1,0 +1,74 @@
+"""What may cross from one node to another: both sides number it alike, and nothing else is decoded."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from .definition import members
+from .message import Message, Request, fixed_size, reply_type
+from .registry import Registry
+from .spec import MAIN, OUTSIDE, ActorSpec
+from .wiring import connections
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """One type of message from one actor to another."""
+
+    sender: str
+    target: str
+    message: type[Message]
+
+
+class Contract:
+    """The ways from one node to another, in an order that follows from the topology alone.
+
+    Raises DefinitionError for a type that can't travel.
+    """
+
+    def __init__(self, ways: Iterable[Way]) -> None:
+        self.ways = tuple(ways)
+        self.numbers = {(way.sender, way.target, way.message): n for n, way in enumerate(self.ways)}
+        self.latest = tuple(way.message.delivery == "latest" for way in self.ways)
+        self.sizes = tuple(fixed_size(way.message) for way in self.ways)
+        """What each way's messages are reckoned to take, or VARIABLE."""
+        self.replies = tuple(_replies(way.message) for way in self.ways)
+        """What each way's requests may be answered with; () for other messages."""
+        types = {way.message: None for way in self.ways}
+        self._registry = Registry(*types)
+        self.digest = hashlib.sha256("\n".join(self._lines()).encode()).digest()
+        """Equal on both sides if they agree on every way and on every field of what travels there."""
+
+    def _lines(self) -> Iterable[str]:
+        for way in self.ways:
+            yield f"{way.sender} {way.target} {self._registry.name_of_type(way.message)}"
+        for name, struct in self._registry.types():
+            fields = msgspec.structs.fields(struct)
+            yield f"{name} {' '.join(f'{field.name}:{field.type}' for field in fields)}"
+
+
+def contract(specs: Mapping[str, ActorSpec], source: str, target: str) -> Contract:
+    """What the actors of node `source` may send to those of node `target`."""
+    found = {
+        Way(connection.sender, connection.target, message): None
+        for connection in connections(specs)
+        if specs[connection.sender].node == source and specs[connection.target].node == target
+        for message in connection.carries
+    }
+    if source == MAIN:
+        for spec in specs.values():
+            if spec.node == target:
+                handlers = spec.cls.definition.complete().handlers
+                found.update({Way(OUTSIDE, spec.name, message): None for message in handlers})
+    return Contract(found)
+
+
+def _replies(message: type[Message]) -> tuple[Any, ...]:
+    if not issubclass(message, Request):
+        return ()
+    return tuple(reply for reply in members(reply_type(message)))

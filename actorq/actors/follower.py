@@ -1,0 +1,167 @@
+"""A node in a process of its own: has the actors, and does with them what the leader of the run orders."""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from collections.abc import AsyncIterator, Callable, Mapping
+
+import anyio
+
+from . import orders
+from .cell import Cell
+from .circles import StartOrder
+from .ledger import Ledger
+from .life import Crash, Life
+from .local import LocalActors
+from .scheduling import FreeScheduler
+from .spec import ActorSpec
+from .transport import Membership, Transport
+from .watchdog import Watchdog
+
+log = logging.getLogger("actorq.actors")
+
+Post = Callable[[orders.Tidings], None]
+
+READINGS_SECONDS = 0.5
+
+
+class Follower:
+    """One node. `post` sends a tiding to the leader, without waiting."""
+
+    def __init__(
+        self,
+        specs: Mapping[str, ActorSpec],
+        node: str,
+        *,
+        transport: Transport,
+        membership: Membership,
+        ledger: Ledger | None,
+        post: Post,
+    ) -> None:
+        """`specs`: all actors of the run. `ledger`: readable by whoever is there when this process is not."""
+        self._node = node
+        self._post = post
+        self._clock = FreeScheduler()
+        self._clock.begin()
+        self._local = LocalActors(
+            specs,
+            [node],
+            transport=transport,
+            membership=membership,
+            scheduler=self._clock,
+            reports=_Forwarded(post),
+            on_end=self._ended,
+            ledger=ledger,
+        )
+        for cell in self._local.cells.values():
+            cell.on_snapshot = self._took_snapshot
+
+    async def follow(self, given: AsyncIterator[orders.Orders]) -> None:
+        """Do what is ordered until told to leave, or until nobody gives orders any more.
+
+        Cancelled, the actors end at once.
+        """
+        async with anyio.create_task_group() as self._tasks:
+            try:
+                self._tasks.start_soon(self._local.transport.serve)
+                self._tasks.start_soon(Watchdog().watch)
+                self._tasks.start_soon(self._keep_reading)
+                for peer in self._local.peers():
+                    self._post(orders.Listening(peer))
+                async for order in given:
+                    if isinstance(order, orders.Leave):
+                        break
+                    self._do(order)
+                self._read()
+            finally:
+                for cell in self._local.cells.values():
+                    cell.kill()
+                self._tasks.cancel_scope.cancel()
+                with anyio.CancelScope(shield=True):
+                    await self._local.transport.close()
+
+    def _do(self, order: orders.Orders) -> None:
+        cells, local = self._local.cells, self._local
+        match order:
+            case orders.Meet(peers):
+                local.meet(peers)
+            case orders.Part(node, page, reason, for_good):
+                local.part(node, page, reason, for_good)
+            case orders.Follow(actors, members):
+                for name in actors:
+                    cells[name].follow(StartOrder(members))
+            case orders.Start(actor):
+                self._tasks.start_soon(self._start, cells[actor], order)
+            case orders.Begin():
+                for cell in cells.values():
+                    cell.begin()
+            case orders.StopRuns():
+                local.stop_runs()
+            case orders.Halt(actor):
+                self._tasks.start_soon(cells[actor].halt)
+            case orders.Kill(actor):
+                cells[actor].kill()
+            case orders.Bury(actor, reason):
+                cells[actor].bury(reason)
+            case orders.AwaitQuiet(number):
+                self._tasks.start_soon(self._await_quiet, number)
+            case orders.TakeState(number, actor, busy):
+                self._tasks.start_soon(self._take_state, number, cells[actor], busy)
+            case orders.Repeat(actor, subscriber):
+                self._tasks.start_soon(cells[actor].repeat, subscriber)
+
+    async def _start(self, cell: Cell, order: orders.Start) -> None:
+        cell.restarts = order.restarts
+        cell.begun = order.begun
+        if order.snapshot is not None:
+            cell.snapshot = order.snapshot
+        await cell.start(self._tasks, StartOrder((cell.name,)))
+        if cell.actor is not None:
+            self._post(orders.Up(cell.name))
+
+    async def _await_quiet(self, number: int) -> None:
+        self._post(orders.Done(number, await self._local.quiet()))
+
+    async def _take_state(self, number: int, cell: Cell, busy: bool) -> None:
+        self._post(orders.Done(number, await cell.take_state(busy)))
+
+    def _took_snapshot(self, cell: Cell) -> None:
+        if cell.snapshot is not None:
+            self._post(orders.Snapshot(cell.name, cell.snapshot))
+
+    def _ended(self, cell: Cell, life: Life) -> None:
+        crash = _as_text(life.crash) if life.crash is not None else None
+        self._post(orders.Ended(cell.name, life.told_to_end, crash))
+
+    async def _keep_reading(self) -> None:
+        while True:
+            self._read()
+            await anyio.sleep(READINGS_SECONDS)
+
+    def _read(self) -> None:
+        actors = tuple(cell.statistics() for cell in self._local.cells.values())
+        self._post(orders.Readings(actors, self._local.undelivered, self._local.in_doubt))
+
+
+class _Forwarded:
+    """Reports to the leader."""
+
+    def __init__(self, post: Post) -> None:
+        self._post = post
+
+    def gauge(self, actor: str, name: str, value: float) -> None:
+        self._post(orders.Gauged(actor, name, float(value)))
+
+    def count(self, actor: str, name: str, amount: int) -> None:
+        self._post(orders.Counted(actor, name, int(amount)))
+
+
+def _as_text(crash: Crash) -> orders.CrashText:
+    error = crash.error
+    return orders.CrashText(
+        doing=crash.doing,
+        message="" if crash.message is None else type(crash.message).__name__,
+        error=f"{type(error).__name__}: {error}",
+        traceback="".join(traceback.format_exception(error)),
+    )

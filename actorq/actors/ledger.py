@@ -1,0 +1,121 @@
+"""What a node has begun and ended, in memory that outlives it: its death leaves few messages in doubt.
+
+Each lane of each actor notes the newest letter that it has begun from each other node, and those it is at. A
+lane begins the letters of one node in the order in which they were numbered, so this tells the fate of each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from .message import Message
+from .spec import MAIN, ActorSpec
+
+if TYPE_CHECKING:
+    from .letter import Letter
+
+WORD = 8
+_SOURCE_BITS = 12
+_NUMBER_BITS = 64 - _SOURCE_BITS
+MAX_NODES = (1 << _SOURCE_BITS) - 1
+
+
+class Fate(Enum):
+    """What became of a letter whose receiver has died."""
+
+    NOT_BEGUN = "not begun"
+    AT_HAND = "at hand"
+    DONE = "done"
+
+
+class Layout:
+    """Where in the page each lane's words lie: first one for each source, then one for each handler at work.
+
+    It follows from the topology alone: who reads a page after its writer's death knows it too.
+    """
+
+    def __init__(self, specs: Mapping[str, ActorSpec], node: str) -> None:
+        self.sources = {
+            name: index for index, name in enumerate(dict.fromkeys([MAIN, *(s.node for s in specs.values())]))
+        }
+        self._offsets: dict[tuple[str, type[Message] | None], tuple[int, int]] = {}
+        words = 0
+        for spec in specs.values():
+            if spec.node == node:
+                for lane, capacity in _lanes(spec):
+                    self._offsets[spec.name, lane] = (words, capacity)
+                    words += len(self.sources) + capacity
+        self.nbytes = max(1, words) * WORD
+
+    def lane(self, actor: str, lane: type[Message] | None) -> tuple[int, int]:
+        """The offset of a lane's words, and how many handlers may be at work."""
+        return self._offsets[actor, lane]
+
+    def fate(self, page: bytes, source: str, actor: str, message: type[Message], number: int) -> Fate:
+        """What became of the letter that `source` gave this number."""
+        key = (actor, message) if (actor, message) in self._offsets else (actor, None)
+        offset, capacity = self._offsets[key]
+        words = memoryview(page).cast("Q")
+        index = self.sources[source]
+        slots = offset + len(self.sources)
+        mark = _mark(index, number)
+        if mark in words[slots : slots + capacity]:
+            return Fate.AT_HAND
+        return Fate.NOT_BEGUN if number > words[offset + index] else Fate.DONE
+
+
+class LaneLedger:
+    """One lane's words. A letter counts as begun from the moment its number is written."""
+
+    __slots__ = ("_capacity", "_slots", "_start", "_words")
+
+    def __init__(self, words: memoryview, start: int, sources: int, capacity: int) -> None:
+        self._words = words
+        self._start = start
+        self._slots = start + sources
+        self._capacity = capacity
+
+    def begin(self, letter: Letter) -> None:
+        """Before the handler is called. The slot first: between the two writes the letter is not begun."""
+        words, slot = self._words, self._slots
+        if self._capacity > 1:
+            slot = next(at for at in range(slot, slot + self._capacity) if not words[at])
+        words[slot] = _mark(letter.source, letter.number)
+        words[self._start + letter.source] = letter.number
+
+    def end(self, letter: Letter) -> None:
+        """After it has returned."""
+        if self._capacity == 1:
+            self._words[self._slots] = 0
+            return
+        mark = _mark(letter.source, letter.number)
+        for slot in range(self._slots, self._slots + self._capacity):
+            if self._words[slot] == mark:
+                self._words[slot] = 0
+                return
+
+
+class Ledger:
+    """The page of one node: `memory` is shared, zeroed, and at least `layout.nbytes` long."""
+
+    def __init__(self, layout: Layout, memory: memoryview) -> None:
+        self._layout = layout
+        self._words = memory.cast("B")[: layout.nbytes].cast("Q")
+
+    def lane(self, actor: str, lane: type[Message] | None) -> LaneLedger:
+        """`lane`: the message type of a concurrent lane, None for the one that handles one at a time."""
+        start, capacity = self._layout.lane(actor, lane)
+        return LaneLedger(self._words, start, len(self._layout.sources), capacity)
+
+
+def _lanes(spec: ActorSpec) -> Iterator[tuple[type[Message] | None, int]]:
+    yield None, 1
+    for message, handler in spec.cls.definition.complete().handlers.items():
+        if handler.concurrent:
+            yield message, handler.concurrent
+
+
+def _mark(source: int, number: int) -> int:
+    return ((source + 1) << _NUMBER_BITS) | number

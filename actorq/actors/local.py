@@ -1,0 +1,195 @@
+"""The actors of one process: their cells, wired, and their ways to the nodes of other processes."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from .border import Border
+from .cell import Cell
+from .ledger import Ledger
+from .letter import DeadLetter, Letter, Outcome
+from .life import Life
+from .link import Link
+from .message import Message
+from .neighbour import Neighbour
+from .ref import Ref
+from .reports import Reports
+from .scheduling import Scheduler
+from .spec import MAIN, OUTSIDE, ActorSpec
+from .transport import CircleFound, Inbox, Membership, Peer, Transport
+from .wiring import wire
+
+log = logging.getLogger("actorq.actors")
+
+
+HEADROOM_BYTES = 32 * 2**20
+"""What a frame may hold besides one message of the largest size that a mailbox takes."""
+
+
+class Node:
+    """The actors of one node: finds a letter's cell."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.cells: dict[str, Cell] = {}
+
+    def deliver(self, letter: Letter) -> None:
+        self.cells[letter.target].accept(letter)
+
+    def probe(self, target: str, message: type[Message], chain: tuple[str, ...], found: CircleFound) -> None:
+        self.cells[target].probe(message, chain, found)
+
+
+class LocalActors:
+    """Made before anything runs; whoever owns it starts and ends the cells, and runs `transport.serve`."""
+
+    def __init__(
+        self,
+        specs: Mapping[str, ActorSpec],
+        here: Sequence[str],
+        *,
+        transport: Transport,
+        membership: Membership,
+        scheduler: Scheduler,
+        reports: Reports,
+        on_end: Callable[[Cell, Life], None],
+        ledger: Ledger | None = None,
+        direct: bool = False,
+    ) -> None:
+        """`here`: the nodes of this process; `direct`: they reach each other without the transport.
+
+        `ledger`: of its one node, if somebody is to read it later.
+        """
+        self.specs = specs
+        self.transport = transport
+        self.membership = membership = _with_room_for(specs, membership)
+        self.scheduler = scheduler
+        self.undelivered = self.in_doubt = 0
+        self.nodes = {name: Node(name) for name in here}
+        self.cells: dict[str, Cell] = {}
+        for spec in specs.values():
+            if spec.node in self.nodes:
+                cell = Cell(spec, scheduler, reports, on_end)
+                self.cells[spec.name] = self.nodes[spec.node].cells[spec.name] = cell
+                if ledger is not None:
+                    cell.keep_ledger(ledger)
+        for node in self.nodes.values():
+            transport.open(node.name, node, membership)
+        self._direct = direct
+        self._ways = self._routes()
+        self._outside: list[Link] = []
+        wire(self.cells, specs, self._link)
+
+    def _routes(self) -> dict[tuple[str, str], Inbox]:
+        """From each node here to every node that it has to do with."""
+        names = dict.fromkeys([MAIN, *(spec.node for spec in self.specs.values()), *self.nodes])
+        routes: dict[tuple[str, str], Inbox] = {}
+        for me in self.nodes:
+            for other in names:
+                if self._direct and other in self.nodes:
+                    routes[me, other] = self.nodes[other]
+                    continue
+                border = Border(self.specs, me, other, self.membership.incarnation)
+                if not self.transport.crosses_processes or border.out.ways or border.into.ways:
+                    routes[me, other] = self.transport.route(border)
+        return routes
+
+    def _link(self, sender: Cell, target: ActorSpec, carries: Sequence[type[Message]]) -> Link:
+        def dead(letter: DeadLetter, asked: bool) -> None:
+            self._dead_letter(letter)
+            if not asked:
+                sender.note_dead_letter(letter)
+
+        inbox = self._ways[sender.spec.node, target.node]
+        link = Link(sender.name, target.name, carries, inbox, target.mailbox, self.scheduler, dead)
+        sender.links.append(link)
+        return link
+
+    def ref(self, spec: ActorSpec) -> Ref[Any]:
+        """For the application outside, which is where the node `main` is."""
+
+        def dead(letter: DeadLetter, asked: bool) -> None:
+            self._dead_letter(letter)
+
+        inbox = self._ways[MAIN, spec.node]
+        carries = list(spec.cls.definition.complete().handlers)
+        link = Link(OUTSIDE, spec.name, carries, inbox, spec.mailbox, self.scheduler, dead)
+        self._outside.append(link)
+        return Ref(link)
+
+    def _dead_letter(self, dead: DeadLetter) -> None:
+        if dead.outcome is Outcome.IN_DOUBT:
+            self.in_doubt += 1
+        else:
+            self.undelivered += 1
+        log.warning(
+            "dead letter: %s from %s to %s, %s: %s",
+            type(dead.message).__name__,
+            dead.sender,
+            dead.target,
+            dead.outcome.value,
+            dead.reason,
+        )
+
+    # Other nodes.
+
+    def peers(self) -> list[Peer]:
+        """How the nodes of this process are reached from others."""
+        found = (self.transport.whereabouts(node) for node in self.nodes)
+        return [peer for peer in found if peer is not None]
+
+    def meet(self, peers: Sequence[Peer]) -> None:
+        """These nodes can be reached; some of them may be here."""
+        for me in self.nodes:
+            for peer in peers:
+                if isinstance(self._ways.get((me, peer.name)), Neighbour):
+                    self.transport.meet(me, peer)
+
+    def part(self, name: str, page: bytes | None, reason: str, for_good: bool) -> None:
+        """A node has died. `page`: its ledger."""
+        for me in self.nodes:
+            if isinstance(self._ways.get((me, name)), Neighbour):
+                self.transport.part(me, name, page, reason)
+                if for_good:
+                    self.transport.bury(me, name, reason)
+
+    # Stopping.
+
+    def stop_runs(self) -> None:
+        for cell in self.cells.values():
+            cell.stop_run()
+
+    async def quiet(self) -> int:
+        """Return when nothing is at hand here or on its way from here, with a count of all that has happened.
+
+        If all processes twice answer as before, nothing was on its way between them.
+        """
+        while True:
+            busy = self.busy()
+            if busy:
+                await busy[0].drained()
+            elif not self.transport.quiet():
+                await self.transport.quieted()
+            else:
+                return self._happened()
+
+    def busy(self) -> list[Cell]:
+        """The actors that are at a message or have unread ones."""
+        return [cell for cell in self.cells.values() if cell.alive and not cell.idle]
+
+    def _happened(self) -> int:
+        sent = sum(link.sent for cell in self.cells.values() for link in cell.links)
+        return (
+            sent
+            + sum(cell.handled for cell in self.cells.values())
+            + sum(link.sent for link in self._outside)
+        )
+
+
+def _with_room_for(specs: Mapping[str, ActorSpec], membership: Membership) -> Membership:
+    largest = max((spec.mailbox.bytes for spec in specs.values()), default=0)
+    needed = max(membership.max_frame_bytes, largest + HEADROOM_BYTES)
+    return replace(membership, max_frame_bytes=needed)

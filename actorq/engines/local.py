@@ -1,0 +1,155 @@
+"""Nodes as processes of this machine: started, watched, and ended with the process that started them."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import AsyncIterator, Sequence
+from types import TracebackType
+from typing import Literal, Self
+
+import anyio
+
+from actorq.actors import ActorSpec, Death, Layout, Membership, NodeDied, Peer
+from actorq.actors.orders import Listening, Orders, Tidings
+
+from .handing import HandingError
+from .logs import Logged, relog
+from .pages import make_page, read_page
+from .process import NodeProcess
+from .setup import Failed, NodeSetup
+
+log = logging.getLogger("actorq.engines")
+
+LOOK_SECONDS = 0.5
+"""How often a process is looked at that could have been stopped."""
+
+STOPPED_LOOKS = 3
+"""So many times in a row before it counts as dead: within two seconds."""
+
+
+class LocalProcesses:
+    """Launches nodes. Use it as an async context manager: when it is left none of its processes is left.
+
+    They also end with the thread that entered it, whatever ends that.
+    """
+
+    def __init__(
+        self,
+        specs: Sequence[ActorSpec],
+        nodes: Sequence[str],
+        *,
+        transport: str,
+        membership: Membership,
+        folder: str,
+        backend: Literal["asyncio", "trio"],
+    ) -> None:
+        """`nodes`: all that will be launched; they share the cores with this process."""
+        self._specs = {spec.name: spec for spec in specs}
+        self._threads = max(1, len(os.sched_getaffinity(0)) // (1 + len(nodes)))
+        self._transport = transport
+        self._membership = membership
+        self._folder = folder
+        self._backend: Literal["asyncio", "trio"] = backend
+
+    async def __aenter__(self) -> Self:
+        self._tasks = anyio.create_task_group()
+        await self._tasks.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool | None:
+        self._tasks.cancel_scope.cancel()
+        return await self._tasks.__aexit__(kind, error, traceback)
+
+    async def launch(self, node: str, incarnation: int) -> LocalNode:
+        """See Launcher."""
+        page = make_page(Layout(self._specs, node).nbytes)
+        try:
+            process = await NodeProcess.start(self._setup(node, incarnation, page), Logged | Failed | Tidings)
+        except BaseException as error:
+            os.close(page)
+            if isinstance(error, HandingError | OSError):
+                raise NodeDied(str(error)) from error
+            raise
+        launched = LocalNode(node, process, page)
+        self._tasks.start_soon(process.serve)
+        try:
+            await launched.listening()
+        except BaseException:
+            await launched.aclose()
+            raise
+        self._tasks.start_soon(launched.watch)
+        return launched
+
+    def _setup(self, node: str, incarnation: int, page: int) -> NodeSetup:
+        return NodeSetup(
+            node=node,
+            incarnation=incarnation,
+            run=self._membership.run,
+            secret=self._membership.secret,
+            folder=self._folder,
+            transport=self._transport,
+            backend=self._backend,
+            specs=tuple(self._specs.values()),
+            threads=self._threads,
+            ledger_fd=page,
+            tls=self._membership.tls,
+        )
+
+
+class LocalNode:
+    """The handle of one started process."""
+
+    peer: Peer
+
+    def __init__(self, name: str, process: NodeProcess, page: int) -> None:
+        self._name = name
+        self._process = process
+        self._page = page
+        self._why = ""
+
+    def post(self, order: Orders) -> None:
+        self._process.stream.send_soon(order)
+
+    async def listening(self) -> None:
+        """Return when it can be reached. Raises NodeDied."""
+        async for tiding in self.tidings():
+            if isinstance(tiding, Listening):
+                self.peer = tiding.peer
+                return
+        raise NodeDied(f"did not start: {await self._process.ended()}{self._why}")
+
+    async def tidings(self) -> AsyncIterator[Tidings]:
+        """What the node tells, its log records passed on to this process's logging."""
+        async for tiding in self._process.stream:
+            if isinstance(tiding, Logged):
+                relog(tiding)
+            elif isinstance(tiding, Failed):
+                self._why += f"\n{tiding.traceback}"
+            else:
+                yield tiding
+
+    async def watch(self) -> None:
+        """End a process that has been stopped: it will not say that it is gone. One that computes lives."""
+        looks = 0
+        while True:
+            await anyio.sleep(LOOK_SECONDS)
+            looks = looks + 1 if self._process.is_stopped() else 0
+            if looks == STOPPED_LOOKS:
+                log.error("node %s was stopped from outside (SIGSTOP): it is ended", self._name)
+                self._process.kill()
+                return
+
+    async def ended(self) -> Death:
+        how = await self._process.ended()
+        return Death(f"{how}{self._why}", read_page(self._page))
+
+    async def aclose(self) -> None:
+        self._process.kill()
+        await self._process.ended()
+        await self._process.aclose()
+        if self._page >= 0:
+            os.close(self._page)
+            self._page = -1

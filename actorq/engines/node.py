@@ -1,0 +1,36 @@
+"""What a node's process does: it becomes the node, and follows the leader of the run."""
+
+from __future__ import annotations
+
+from actorq.actors import Follower, Layout, Ledger, Membership, make_transport
+from actorq.actors.orders import Orders as Order
+
+from .pages import map_page
+from .setup import NodeSetup
+from .stream import ControlStream
+
+__all__ = ["Order", "live"]
+
+
+async def live(setup: NodeSetup, stream: ControlStream) -> None:
+    """Be the node until told to leave, or until the stream of orders ends."""
+    specs = {spec.name: spec for spec in setup.specs}
+    ledger = None
+    if setup.ledger_fd is not None:
+        ledger = Ledger(Layout(specs, setup.node), memoryview(map_page(setup.ledger_fd)))
+    follower = Follower(
+        specs,
+        setup.node,
+        transport=make_transport(setup.transport),
+        membership=Membership(
+            run=setup.run,
+            secret=setup.secret,
+            incarnation=setup.incarnation,
+            folder=setup.folder,
+            addresses=setup.addresses,
+            tls=setup.tls,
+        ),
+        ledger=ledger,
+        post=stream.send_soon,
+    )
+    await follower.follow(stream)

@@ -1,0 +1,176 @@
+"""The transport between processes: one endpoint for each node, a neighbour for each node it talks to."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import tempfile
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import ClassVar
+
+import anyio
+
+from actorq.actors import ActorqError, Border, Inbox, Membership, Neighbour, Peer, this_host
+
+from .blocks import Arena
+from .endpoint import Endpoint
+from .frames import Kind
+from .memory import Lending
+
+ARENA_BYTES = 1 << 30
+"""Of large arrays on their way from one node; more go by the socket."""
+
+DRAIN_SECONDS = 0.25
+"""How long closing waits for neighbours to confirm what they have got."""
+
+
+@dataclass(slots=True)
+class _Station:
+    """One node of this process."""
+
+    name: str
+    inbox: Inbox
+    membership: Membership
+    endpoint: Endpoint
+    arena: Arena
+    addresses: tuple[str, ...]
+    borders: dict[str, Border] = field(default_factory=dict)
+    neighbours: dict[str, Neighbour] = field(default_factory=dict)
+    lendings: dict[str, Lending] = field(default_factory=dict)
+
+
+class NngTransport:
+    """Carries letters over nng sockets: in the file system on one machine, by tcp between machines."""
+
+    name: ClassVar[str] = "nng"
+    crosses_processes: ClassVar[bool] = True
+
+    def __init__(self, *, ipc: bool = True) -> None:
+        """`ipc`: whether nodes on one machine use sockets in the file system and shared memory."""
+        self._ipc = ipc
+        self._host = this_host()
+        self._stations: dict[str, _Station] = {}
+        self._own_folder: str | None = None
+
+    def open(self, node: str, inbox: Inbox, membership: Membership) -> None:
+        """Listen. Raises ActorqError for an address that can't be listened at."""
+        endpoint = Endpoint(
+            me=node,
+            incarnation=membership.incarnation,
+            run=membership.run,
+            secret=membership.secret,
+            max_frame_bytes=membership.max_frame_bytes,
+            received=partial(self._received, node),
+            tls=membership.tls,
+        )
+        addresses = list(membership.addresses)
+        if self._ipc:
+            # The name tells nothing, and is short: a socket's path may have 107 bytes.
+            addresses.insert(0, f"ipc://{self._folder(membership)}/{secrets.token_hex(6)}")
+        bound = tuple(endpoint.listen(address) for address in addresses)
+        self._stations[node] = _Station(node, inbox, membership, endpoint, Arena(ARENA_BYTES), bound)
+
+    def _folder(self, membership: Membership) -> str:
+        if membership.folder is not None:
+            return membership.folder
+        if self._own_folder is None:
+            self._own_folder = tempfile.mkdtemp(prefix="actorq-")
+        return self._own_folder
+
+    def route(self, border: Border) -> Inbox:
+        station = self._stations[border.me]
+        if border.neighbour == border.me:
+            return station.inbox
+        neighbour = Neighbour(border, station.inbox, station.membership.max_frame_bytes)
+        station.borders[border.neighbour] = border
+        station.neighbours[border.neighbour] = neighbour
+        return neighbour
+
+    def whereabouts(self, node: str) -> Peer | None:
+        station = self._stations[node]
+        memory = station.arena.fd if self._ipc else None
+        incarnation = station.membership.incarnation
+        return Peer(node, incarnation, station.addresses, self._host, os.getpid(), memory)
+
+    def meet(self, node: str, peer: Peer) -> None:
+        """Raises ActorqError if none of the peer's addresses can be reached from here."""
+        station = self._stations[node]
+        self._forget(station, peer.name)
+        near = self._ipc and peer.host == self._host
+        lending = None
+        neighbour = station.neighbours[peer.name]
+        if near:
+            lending = Lending(station.arena, peer, partial(station.endpoint.ring, neighbour.let_go))
+            station.lendings[peer.name] = lending
+        there = replace(peer, addresses=(_address(peer, near),))
+        streams = station.endpoint.meet(there, station.borders[peer.name].digest)
+        neighbour.meet(*streams, lending)
+
+    def part(self, node: str, peer: str, page: bytes | None, reason: str) -> None:
+        station = self._stations[node]
+        station.endpoint.part(peer)
+        station.neighbours[peer].part(page, reason)
+        self._forget(station, peer)
+
+    def bury(self, node: str, peer: str, reason: str) -> None:
+        self._stations[node].neighbours[peer].bury(reason)
+
+    def _forget(self, station: _Station, peer: str) -> None:
+        lending = station.lendings.pop(peer, None)
+        if lending is not None:
+            lending.close()
+
+    def _received(self, node: str, peer: str, kind: Kind, body: memoryview) -> None:
+        neighbour = self._stations[node].neighbours[peer]
+        if kind is Kind.LETTERS:
+            neighbour.letters_received(body)
+        else:
+            neighbour.answers_received(body)
+
+    def quiet(self) -> bool:
+        return all(neighbour.quiet for neighbour in self._neighbours())
+
+    async def quieted(self) -> None:
+        for neighbour in self._neighbours():
+            await neighbour.quieted()
+
+    def _neighbours(self) -> list[Neighbour]:
+        return [each for station in self._stations.values() for each in station.neighbours.values()]
+
+    def cut(self) -> None:
+        """Close all present connections, as a failing network would; they come back by themselves."""
+        for station in self._stations.values():
+            station.endpoint.cut()
+
+    async def serve(self) -> None:
+        """Carry frames until cancelled or closed."""
+        async with anyio.create_task_group() as tasks:
+            for station in self._stations.values():
+                tasks.start_soon(station.endpoint.serve)
+
+    async def close(self) -> None:
+        """Drain for a moment, and let go of sockets, shared memory and files; cancelled, without draining."""
+        try:
+            with anyio.move_on_after(DRAIN_SECONDS):
+                async with anyio.create_task_group() as tasks:
+                    for station in self._stations.values():
+                        tasks.start_soon(station.endpoint.close)
+        finally:
+            for station in self._stations.values():
+                for peer in list(station.lendings):
+                    self._forget(station, peer)
+                station.arena.close()
+            if self._own_folder is not None:
+                shutil.rmtree(self._own_folder, ignore_errors=True)
+                self._own_folder = None
+
+
+def _address(peer: Peer, near: bool) -> str:
+    """The one to dial."""
+    for address in peer.addresses:
+        if address.startswith("ipc://") == near:
+            return address
+    kind = "in the file system" if near else "on the network"
+    raise ActorqError(f"node {peer.name} listens at {', '.join(peer.addresses) or 'nothing'}: nowhere {kind}")
