@@ -2,8 +2,8 @@
 
 `python -m tests.bench.blocks` prints for several sizes MB/s to one reader, and for a weight vector the CPU
 time of its sender and of all readers together. A notice goes over a pipe here; nobody copies on receipt, and
-only where it says so anybody reads more than the first and the last byte: that costs the same either way. Best
-of several rounds, taken in turns.
+only where it says so anybody reads more than the first and the last byte. Best of several rounds, taken in
+turns.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ SECONDS = struct.Struct("<d")  # CPU time of a reader, when all is over
 
 
 def look(array: NDArray[np.uint8], whole: bool) -> None:
+    """At the ends of what was received, or at all of it."""
     assert array[0] == array[-1] == 1
     if whole:
         array.view(np.uint64).max()
