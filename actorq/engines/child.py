@@ -6,6 +6,7 @@ A fresh interpreter that reads its setup from the socket it inherited, and then 
 from __future__ import annotations
 
 import ctypes
+import io
 import os
 import signal
 import socket
@@ -45,7 +46,10 @@ def main() -> None:
 
 
 def die_with(parent: int) -> None:
-    """Be killed when the thread that started this process ends, whatever it is doing then."""
+    """Be killed when the thread that started this process ends, whatever is going on here then.
+
+    Processes that this one has started are the parent's to kill, by their group; if it was killed, nobody does.
+    """
     if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL) != 0:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")
     if os.getppid() != parent:  # it ended before it could be asked for
@@ -60,6 +64,8 @@ def leave_signals_to_the_parent() -> None:
 
 def become_node(control: socket.socket) -> NodeSetup:
     """Read the setup, with the classes of the parent's `__main__` as those of a `__main__` here."""
+    assert isinstance(sys.stdout, io.TextIOWrapper)
+    sys.stdout.reconfigure(line_buffering=True)  # the parent logs what is printed, line by line
     sys.modules["__main__"] = types.ModuleType("__main__")
     (length,) = LENGTH.unpack(_read(control, LENGTH.size))
     setup: NodeSetup = take_over(_read(control, length))

@@ -46,7 +46,6 @@ class _Head(msgspec.Struct, frozen=True, array_like=True):
 
 
 _open_head = msgpack.Decoder(_Head).decode
-_walk_over = msgpack.Decoder(msgspec.Raw).decode
 
 
 def encode(message: msgspec.Struct, max_bytes: int) -> list[bytes | memoryview]:
@@ -120,7 +119,7 @@ class Decoder:
         if code == _ARRAY:
             return self._arrays[int.from_bytes(content, "little")]
         if code == _TUPLE:
-            return tuple(self._items(_walk_over(content)))
+            return tuple(self._items(content))
         if code == _INTEGER:
             return int.from_bytes(content, "little", signed=True)
         raise ValueError(f"unknown extension {code}")

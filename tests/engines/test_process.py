@@ -177,6 +177,15 @@ async def test_what_it_prints_is_logged_and_the_last_of_it_told(
 
 
 @pytest.mark.anyio
+async def test_a_printed_line_is_not_kept_back(anyio_backend: str, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    async with running(anyio_backend) as node:
+        await node.stream.send(Do("print_line", "about to die"))
+        assert await node.ended() == "killed by SIGKILL"
+    assert "about to die" in caplog.messages
+
+
+@pytest.mark.anyio
 @pytest.mark.parametrize("busy", ["loop_in_python", "loop_in_c"])
 async def test_leaving_kills_a_node_that_holds_its_loop(anyio_backend: str, busy: str) -> None:
     async with running(anyio_backend) as node:
