@@ -48,7 +48,7 @@ def main() -> None:
 def die_with(parent: int) -> None:
     """Be killed when the thread that started this process ends, whatever is going on here then.
 
-    Processes that this one has started are the parent's to kill, by their group; if it was killed, nobody does.
+    Processes that this one has started are the parent's to kill, by their group; if it was killed, nobody's.
     """
     if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL) != 0:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")
