@@ -13,7 +13,7 @@ from .convert import UNUSABLE, convert
 from .document import Document, Source, read
 from .faults import Faults, TopologyError
 from .groups import check_groups, group_specs
-from .nodes import check_nodes, place
+from .nodes import check_importable, check_nodes, place
 from .plan import Plan
 from .ports import Roles, check_ports
 from .roles import RoleError, extend_import_path, find_role
@@ -43,6 +43,7 @@ def check(source: Source, overrides: Sequence[str] = (), *, transport: str | Non
     all_found = bool(actors) and len(roles) == len(actors)
     tables = read_tables(topology, roles, all_found, faults)
     check_nodes(topology, nodes, faults)
+    check_importable(topology, roles, faults)
     check_ports(topology, roles, actors, faults)
     check_groups(topology, actors, faults)
     _check_stop(topology, roles, all_found, faults)

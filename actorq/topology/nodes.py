@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib.metadata import entry_points
+from importlib.util import find_spec
 
+from actorq.actors.actor import Actor
+
+from .address import parse_address
 from .faults import Faults
 from .plan import NodeSpec, Plan, members
 from .schema import INPROC, MAIN, NodeTable, Topology
@@ -26,6 +31,7 @@ def check_nodes(topology: Topology, known: list[str], faults: Faults) -> None:
             hint = f"installed: {quoted(transports)}; --transport {INPROC} puts all nodes on {INPROC}"
             faults.add(f"nodes.{name}.transport", problem, hint)
     _check_main(topology, faults)
+    _check_network(topology, faults)
     for name, actor in topology.actors.items():
         if actor.node not in known and actor.node != MAIN:
             hint = suggestion(actor.node, dict.fromkeys([MAIN, *known]), "nodes")
@@ -44,6 +50,70 @@ def _check_main(topology: Topology, faults: Faults) -> None:
         )
     if main.count != 1:
         faults.add("nodes.main.count", f"{main.count}, but main is one process, the caller's")
+    if main.address is not None:
+        _check_address(main.address, faults)
+    for name, node in topology.nodes.items():
+        for key in ("address", "insecure"):
+            if name != MAIN and getattr(node, key):
+                hint = f"put it into [nodes.{MAIN}]: nodes of other hosts come to main"
+                faults.add(f"nodes.{name}.{key}", "only main has one", hint)
+
+
+def _check_address(text: str, faults: Faults) -> None:
+    try:
+        address = parse_address(text)
+    except ValueError as error:
+        faults.add("nodes.main.address", f'found "{text}"', str(error))
+        return
+    if address.is_wildcard:
+        hint = "give the one by which the other hosts reach this one"
+        faults.add("nodes.main.address", f'"{text}" means all interfaces, and nobody can be sent there', hint)
+
+
+def _check_network(topology: Topology, faults: Faults) -> None:
+    """What holds for nodes in several processes, and on several hosts."""
+    installed = installed_transports()
+    elsewhere = {
+        name: node.transport
+        for name, node in topology.nodes.items()
+        if is_elsewhere(node) and node.transport in installed
+    }
+    first = next(iter(elsewhere.values()), "")
+    for name, transport in elsewhere.items():
+        if transport != first:
+            hint = f"use one for all nodes that are not on {INPROC}"
+            faults.add(f"nodes.{name}.transport", f'"{transport}", while others are on "{first}"', hint)
+    main = topology.nodes.get(MAIN, NodeTable())
+    hosts = hosts_of(topology)
+    if hosts and main.address is None and not faults.at("nodes.main.address"):
+        hint = 'such as [nodes.main] address = "tcp://10.0.0.1:7070"'
+        faults.add("nodes.main.address", f'missing: node "{hosts[0]}" joins from another host', hint)
+    if hosts and not main.insecure and find_spec("cryptography") is None:
+        problem = "false, and TLS needs the package cryptography, which is not installed"
+        faults.add("nodes.main.insecure", problem, "pip install cryptography; true goes without TLS")
+
+
+def hosts_of(topology: Topology) -> list[str]:
+    """The declared nodes that join from other hosts."""
+    return [name for name, node in topology.nodes.items() if is_elsewhere(node) and node.place == "host"]
+
+
+def check_importable(topology: Topology, roles: Mapping[str, type[Actor]], faults: Faults) -> None:
+    """Other hosts import the actors' classes by name: nothing is handed to them that they would run."""
+    hosts = hosts_of(topology)
+    if not hosts:
+        return
+    for name, cls in roles.items():
+        where = ""
+        if cls.__module__ == "__main__":
+            where = "in __main__"
+        elif "<locals>" in cls.__qualname__:
+            where = "inside a function"
+        if where:
+            problem = (
+                f'{cls.__qualname__} is defined {where}: node "{hosts[0]}" on another host can\'t import it'
+            )
+            faults.add(f"actors.{name}.role", problem, "move it to the top of a module that both have")
 
 
 def is_elsewhere(node: NodeTable | NodeSpec) -> bool:

@@ -13,6 +13,8 @@ from msgspec import Meta
 from actorq.actors.actor import Actor
 from actorq.actors.spec import RestartPolicy, Strategy
 
+from .address import PATTERN, WORDS
+
 MAIN = "main"
 INPROC = "inproc"
 
@@ -75,6 +77,13 @@ class NodeTable(Settings, frozen=True, kw_only=True):
         str,
         Meta(description="how it is reached; over inproc all nodes share the caller's process"),
     ] = INPROC
+    address: Annotated[
+        Annotated[str, Meta(pattern=PATTERN, extra={"words": WORDS})] | None,
+        Meta(description="main only: where it listens for nodes of other hosts; port 0 is a free one"),
+    ] = None
+    insecure: Annotated[
+        bool, Meta(description="main only: no TLS between hosts; who listens in reads, and may meddle")
+    ] = False
 
 
 class Mailbox(Settings, frozen=True, kw_only=True):

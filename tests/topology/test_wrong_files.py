@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from actorq.actors import Actor
 from actorq.topology import TopologyError, check, nodes
 
 from . import cast
@@ -34,6 +35,33 @@ def put(path: str, value: Any) -> Change:
 def role_of(actor: str, cls: type) -> Change:
     return put(f"actors/{actor}", {"role": cast.role(cls)})
 
+
+def both(*changes: Change) -> Change:
+    def change(file: dict[str, Any]) -> None:
+        for each in changes:
+            each(file)
+
+    return change
+
+
+def hosts(**main: Any) -> Change:
+    """The explorers join from other hosts."""
+    return put("nodes", {"main": main, "explorers": {"count": 2, "place": "host", "transport": "nng"}})
+
+
+def local_role() -> type:
+    class Local(Actor):
+        pass
+
+    return Local
+
+
+class InMain(Actor):
+    """As a script's own class."""
+
+
+InMain.__module__ = "__main__"
+MAIN = "tcp://10.0.0.1:7070"
 
 CASES: list[tuple[Change, str, tuple[str, ...]]] = [
     # Topology's own keys
@@ -160,6 +188,29 @@ CASES: list[tuple[Change, str, tuple[str, ...]]] = [
     (put("nodes/main", {"place": "process"}), "nodes.main.place", ("always the caller's process",)),
     (put("nodes/main", {"count": 2}), "nodes.main.count", ("one process",)),
     (put("nodes/a b", {}), "nodes.a b", ("a name",)),
+    # Nodes of other hosts
+    (hosts(), "nodes.main.address", ("missing", '"explorers" joins', "[nodes.main] address = ")),
+    (hosts(address=7070), "nodes.main.address", ("found 7070", '"tcp://10.0.0.1:7070"')),
+    (hosts(address="10.0.0.1:7070"), "nodes.main.address", ('found "10.0.0.1:7070"', '"tcp://10.0.0.1')),
+    (hosts(address="tcp://10.0.0.1"), "nodes.main.address", ("an address such as",)),
+    (hosts(address="ipc:///tmp/x"), "nodes.main.address", ("an address such as",)),
+    (hosts(address="tcp://10.0.0.1:70000"), "nodes.main.address", ("at most 65535",)),
+    (hosts(address="tcp://0.0.0.0:7070"), "nodes.main.address", ("all interfaces", "give the one by which")),
+    (hosts(address="tcp://[::]:7070"), "nodes.main.address", ("all interfaces",)),
+    (hosts(address=MAIN, insecure="yes"), "nodes.main.insecure", ('found "yes"', "true or false")),
+    (put("nodes/explorers/address", MAIN), "nodes.explorers.address", ("only main has one", "[nodes.main]")),
+    (put("nodes/explorers/insecure", True), "nodes.explorers.insecure", ("only main has one",)),
+    (both(hosts(address=MAIN), put("deterministic", True)), "deterministic", ("3 processes",)),
+    (
+        both(hosts(address=MAIN), put("actors/odd", {"role": local_role()})),
+        "actors.odd.role",
+        ("defined inside a function", '"explorers" on another host', "top of a module"),
+    ),
+    (
+        both(hosts(address=MAIN), put("actors/odd", {"role": InMain})),
+        "actors.odd.role",
+        ("InMain is defined in __main__", "can't import it"),
+    ),
     (put("groups/core/actors", ["replay", "learnr"]), "groups.core.actors", ('did you mean "learner"?',)),
     (put("groups/core/actors", ["replay", "replay"]), "groups.core.actors", ("stands there twice",)),
     (put("groups/more", {"actors": ["replay"]}), "groups.more.actors", ('in the group "core" already',)),
@@ -249,3 +300,34 @@ def test_unknown_tables_are_told_even_if_their_role_may_be_the_unknown_one() -> 
     places = [fault.where for fault in caught.value.faults]
     assert "agnet" in places
     assert "memory" not in places
+
+
+def test_one_network_for_all_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nodes, "installed_transports", lambda: ["inproc", "nng", "pigeon"])
+    file = cast.hierarchy()
+    file["nodes"]["explorers"]["transport"] = "nng"
+    file["nodes"]["more"] = {"place": "process", "transport": "pigeon"}
+    file["nodes"]["here"] = {"transport": "pigeon"}
+    with pytest.raises(TopologyError) as caught:
+        check(file)
+    (fault,) = caught.value.faults
+    assert fault.where == "nodes.more.transport"
+    assert '"pigeon", while others are on "nng"' in fault.problem
+
+
+def test_hosts_without_tls_take_the_package_or_a_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    file = cast.hierarchy()
+    hosts(address=MAIN)(file)
+    assert [node.place for node in check(file).nodes] == ["here", "host", "host"]
+    monkeypatch.setattr(nodes, "find_spec", lambda name: None)
+    with pytest.raises(TopologyError, match=r"nodes\.main\.insecure: .*pip install cryptography"):
+        check(file)
+    hosts(address=MAIN, insecure=True)(file)
+    check(file)
+
+
+def test_over_inproc_a_node_of_another_host_is_here() -> None:
+    file = cast.hierarchy()
+    hosts()(file)
+    file["actors"]["odd"] = {"role": local_role()}
+    assert len(check(file, transport="inproc").nodes) == 3
