@@ -95,9 +95,16 @@ def _formatter(time: str, colors: bool, utc: bool = False) -> logging.Formatter:
 
 
 def _add_actor(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
-    """Say who logs: tasks carry the names of their actors. The actors' own machinery says it in words."""
+    """Say who logs: tasks carry the names of their actors. The actors' own machinery says it in words.
+
+    What comes from a node in another process carries its name, and the actor's if one logged it.
+    """
     record = event.get("_record")
-    if record is None or not record.name.startswith(_ANONYMOUS):
+    node = getattr(record, "node", None)
+    if node is not None:
+        actor = event.pop("actor", "")
+        event["event"] = f"{actor}@{event.pop('node')}: {event['event']}".removeprefix("@")
+    elif record is None or not record.name.startswith(_ANONYMOUS):
         with suppress(RuntimeError):  # no event loop in this thread
             event["event"] = f"{anyio.get_current_task().name}: {event['event']}"
     return event

@@ -2,34 +2,56 @@
 
 from __future__ import annotations
 
+import secrets
+import shutil
 import subprocess
 import tempfile
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-_SWEEP = 'cat > /dev/null; rm -rf -- "$1"'
+from actorq.actors import ActorqError
+
+_SWEEP = 'mkdir -m 700 -- "$1" || exit; echo; cat > /dev/null; rm -rf -- "$1"'
+
+_LONGEST_PARENT = 64
+"""Characters: a socket's whole path has 107 at most (unix(7))."""
 
 
 class PrivateFolder:
-    """Readable by this user only; removed by a process of its own as soon as nobody holds this one's pipe.
+    """Readable by this user only; made by a process of its own, the sweeper.
 
-    That process outlives this one by a moment: it is there for the case that this one is killed.
+    It removes the folder as soon as nobody holds this process's pipe: for the case that this one is killed,
+    even before it knew that there is a folder.
     """
 
     def __enter__(self) -> Self:
-        self.path = tempfile.mkdtemp(prefix="actorq-")
+        """Raises ActorqError if the folder can't be made."""
+        self.path = str(_parent() / f"actorq-{secrets.token_hex(8)}")
         self._sweeper = subprocess.Popen(
             ["/bin/sh", "-c", _SWEEP, "actorq-sweeper", self.path],
             stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             process_group=0,  # Ctrl-C is not for it
         )
+        assert self._sweeper.stdout is not None
+        with self._sweeper.stdout as answer:
+            if not answer.readline():
+                self.__exit__(None, None, None)
+                raise ActorqError(f"{self.path}: no folder for the run's sockets can be made there")
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        assert self._sweeper.stdin is not None
-        self._sweeper.stdin.close()
-        self._sweeper.wait()
+        shutil.rmtree(self.path, ignore_errors=True)
+        # Not by closing its pipe: what an actor has forked may hold that as well.
+        self._sweeper.kill()
+        self._sweeper.communicate()
+
+
+def _parent() -> Path:
+    """Where temporary files go, unless sockets there would have too long a name."""
+    usual = Path(tempfile.gettempdir())
+    return usual if len(str(usual)) <= _LONGEST_PARENT else Path("/tmp")

@@ -6,7 +6,7 @@ import logging
 import os
 from collections.abc import AsyncIterator, Sequence
 from types import TracebackType
-from typing import Literal, Self
+from typing import Literal, Self, cast
 
 import anyio
 
@@ -61,7 +61,10 @@ class LocalProcesses:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> bool | None:
         self._tasks.cancel_scope.cancel()
-        return await self._tasks.__aexit__(kind, error, traceback)
+        if isinstance(error, anyio.get_cancelled_exc_class()):
+            return await self._tasks.__aexit__(kind, error, traceback)
+        await self._tasks.__aexit__(None, None, None)  # others stay ungrouped
+        return None
 
     async def launch(self, node: str, incarnation: int) -> LocalNode:
         """See Launcher."""
@@ -74,13 +77,12 @@ class LocalProcesses:
                 raise NodeDied(str(error)) from error
             raise
         launched = LocalNode(node, process, page)
-        self._tasks.start_soon(process.serve)
+        self._tasks.start_soon(launched.serve)
         try:
             await launched.listening()
         except BaseException:
             await launched.aclose()
             raise
-        self._tasks.start_soon(launched.watch)
         return launched
 
     def _setup(self, node: str, incarnation: int, page: int) -> NodeSetup:
@@ -113,43 +115,57 @@ class LocalNode:
     def post(self, order: Orders) -> None:
         self._process.stream.send_soon(order)
 
+    async def serve(self) -> None:
+        """Carry orders and output, and watch the process, until it has ended. Cancelled, it is killed."""
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._watch)
+            await self._process.serve()
+            tasks.cancel_scope.cancel()
+
+    async def _watch(self) -> None:
+        """End a process that has been stopped: it will not say that it is gone. One that computes lives."""
+        looks = 0
+        while looks < STOPPED_LOOKS:
+            await anyio.sleep(LOOK_SECONDS)
+            looks = looks + 1 if self._process.is_stopped() else 0
+        log.error("node %s was stopped from outside (SIGSTOP): it is ended", self._name)
+        self._process.kill()
+
     async def listening(self) -> None:
         """Return when it can be reached. Raises NodeDied."""
-        async for tiding in self.tidings():
+        async for tiding in self:
             if isinstance(tiding, Listening):
                 self.peer = tiding.peer
                 return
         raise NodeDied(f"did not start: {await self._process.ended()}{self._why}")
 
-    async def tidings(self) -> AsyncIterator[Tidings]:
+    def tidings(self) -> AsyncIterator[Tidings]:
         """What the node tells, its log records passed on to this process's logging."""
+        return self
+
+    def __aiter__(self) -> AsyncIterator[Tidings]:
+        return self  # no generator: one that is left half read has to be closed
+
+    async def __anext__(self) -> Tidings:
         async for tiding in self._process.stream:
             if isinstance(tiding, Logged):
                 relog(tiding)
             elif isinstance(tiding, Failed):
                 self._why += f"\n{tiding.traceback}"
             else:
-                yield tiding
-
-    async def watch(self) -> None:
-        """End a process that has been stopped: it will not say that it is gone. One that computes lives."""
-        looks = 0
-        while True:
-            await anyio.sleep(LOOK_SECONDS)
-            looks = looks + 1 if self._process.is_stopped() else 0
-            if looks == STOPPED_LOOKS:
-                log.error("node %s was stopped from outside (SIGSTOP): it is ended", self._name)
-                self._process.kill()
-                return
+                return cast(Tidings, tiding)
+        raise StopAsyncIteration
 
     async def ended(self) -> Death:
         how = await self._process.ended()
         return Death(f"{how}{self._why}", read_page(self._page))
 
     async def aclose(self) -> None:
+        """Not cut short."""
         self._process.kill()
-        await self._process.ended()
-        await self._process.aclose()
+        with anyio.CancelScope(shield=True):
+            await self._process.ended()
+            await self._process.aclose()
         if self._page >= 0:
             os.close(self._page)
             self._page = -1
