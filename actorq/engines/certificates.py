@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import ssl
+import tempfile
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 from actorq.actors.errors import ActorqError
 
-from .sockets import SERVER_NAME, Tls
-
 if TYPE_CHECKING:
     from cryptography import x509
+
+SERVER_NAME = "actorq"
+"""The name in every certificate of a run: who may take part is the authority's word, not a host name's."""
 
 AGE = timedelta(hours=1)
 """So far may another host's clock be behind."""
@@ -20,7 +24,32 @@ AGE = timedelta(hours=1)
 LIFETIME = timedelta(days=30)
 
 
-def make_certificates(hosts: Sequence[str] = ()) -> Tls:
+@dataclass(frozen=True, slots=True)
+class Certificates:
+    """What a process needs for mutual TLS, as PEM texts."""
+
+    certificate: str
+    key: str = field(repr=False)
+    authority: str
+    """Who signed it, and must have signed the other end's."""
+
+    def context(self, *, server: bool) -> ssl.SSLContext:
+        """For streams between processes of the run: both ends have to show a certificate of its authority.
+
+        Clients give SERVER_NAME as the server's name. Raises ssl.SSLError if the texts are no certificates.
+        """
+        made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER if server else ssl.PROTOCOL_TLS_CLIENT)
+        made.minimum_version = ssl.TLSVersion.TLSv1_3
+        made.verify_mode = ssl.CERT_REQUIRED
+        made.load_verify_locations(cadata=self.authority)
+        with tempfile.NamedTemporaryFile("w", prefix="actorq-") as file:  # its mode is 0600
+            file.write(self.certificate + self.key)
+            file.flush()
+            made.load_cert_chain(file.name)
+        return made
+
+
+def make_certificates(hosts: Sequence[str] = ()) -> Certificates:
     """A certificate that all nodes of one run share, and with it the authority that they check each other by.
 
     It is for the name "actorq" and for `hosts`, names or IP addresses, as client and as server, from an hour
@@ -70,7 +99,7 @@ def make_certificates(hosts: Sequence[str] = ()) -> Tls:
         .sign(authority_key, hashes.SHA256())
     )
     pem = serialization.Encoding.PEM
-    return Tls(
+    return Certificates(
         certificate=certificate.public_bytes(pem).decode(),
         key=key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()).decode(),
         authority=authority.public_bytes(pem).decode(),
