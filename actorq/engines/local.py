@@ -98,6 +98,7 @@ class LocalProcesses:
             threads=self._threads,
             ledger_fd=page,
             tls=self._membership.tls,
+            addresses=self._membership.addresses,
         )
 
 

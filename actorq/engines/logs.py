@@ -77,8 +77,8 @@ class Forwarding(logging.Handler):
             text=_utf8(record.getMessage()),
             traceback=_utf8(trace),
             created=record.created,
-            node=self._node,
-            actor=_current_actor(),
+            node=getattr(record, "node", self._node),  # of one that was relogged, whose it was
+            actor=getattr(record, "actor", "") or _current_actor(),
         )
 
     def _send(self, logged: Logged) -> None:
