@@ -51,6 +51,7 @@ class LocalProcesses:
         self._membership = membership
         self._folder = folder
         self._backend: Literal["asyncio", "trio"] = backend
+        self._seen = set[str]()
 
     async def __aenter__(self) -> Self:
         self._tasks = anyio.create_task_group()
@@ -83,6 +84,8 @@ class LocalProcesses:
         except BaseException:
             await launched.aclose()
             raise
+        log.info("node %s is %sprocess %d", node, "back, as " if node in self._seen else "", process.pid)
+        self._seen.add(node)
         return launched
 
     def _setup(self, node: str, incarnation: int, page: int) -> NodeSetup:
