@@ -32,6 +32,8 @@ FREE_OF_LEARNING = {"actors", "topology", "engines"}  # would serve a chat serve
 LEARNING = {"torch", "gymnasium"}
 BACK_ENDS = {"asyncio", "trio"}
 UNPICKLES = {"pickle", "_pickle", "marshal", "shelve", "dill", "cloudpickle.load", "cloudpickle.loads"}
+MAY_UNPICKLE = ROOT / "actorq/engines/handing.py"
+"""From the pipe that a node inherits; tests/engines/test_handing.py watches who calls it."""
 RUNS_TEXT = {"eval", "exec", "builtins.eval", "builtins.exec"}
 LIGHT = ("actors", "topology", "engines", "replay", "envs", "roles")  # to import; a function may want torch
 
@@ -113,6 +115,7 @@ def test_every_file_keeps_to_its_layer() -> None:
         f"{file.relative_to(ROOT)}, {fault}"
         for file, package in sources()
         for fault in faults(file.read_text(), package)
+        if not (file == MAY_UNPICKLE and "nothing is unpickled" in fault)
     ]
     assert not found, "\n".join(found)
 

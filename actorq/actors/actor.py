@@ -99,12 +99,12 @@ class Actor:
 
     @classmethod
     def machine_faults(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
-        """What this machine lacks to run it, as `faults`; asked of a right topology, before anything starts."""
+        """What this machine lacks to run it, as `faults`; asked before anything starts."""
         return ()
 
     @classmethod
     def state_faults(cls, config: Any, tables: Mapping[str, Any], state: State) -> Iterable[tuple[str, str]]:
-        """Why it couldn't go on from this state of a checkpoint, as `faults`; asked before a run is resumed."""
+        """Why it couldn't go on from a checkpoint's state, as `faults`; asked before a run is resumed."""
         return ()
 
     # What a subclass uses.

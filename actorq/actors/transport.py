@@ -33,8 +33,9 @@ def new_incarnation(ordinal: int = 0) -> int:
 
 
 def this_host() -> str:
-    """The machine's boot id: sockets in the file system and shared memory reach no farther."""
-    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    """How far sockets in the file system and shared memory reach: one boot of a machine, or one container."""
+    namespaces = [Path(f"/proc/self/ns/{kind}").stat().st_ino for kind in ("pid", "mnt")]
+    return "-".join([Path("/proc/sys/kernel/random/boot_id").read_text().strip(), *map(str, namespaces)])
 
 
 @dataclass(frozen=True, slots=True)

@@ -98,7 +98,8 @@ async def test_asks_that_cross(world: World, names: str) -> None:
         for name, following in zip(names, names[1:] + names[0], strict=True):
             tasks.start_soon(system.ref(name).ask, Echo(following))
         await found.reaches(1)
-    assert len(found.entries) == 1  # the one that closed it; the others got their replies
+    # The one that closed it; the others got their replies. Between processes several may close it at once.
+    assert 1 <= len(found.entries) <= (len(names) if world.crosses_processes else 1)
     circle = found.entries[0].rpartition(": ")[2].split(" -> ")
     assert circle[0] == circle[-1]
     assert set(circle) == set(names)

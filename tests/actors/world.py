@@ -56,6 +56,11 @@ class World:
     transport: Callable[[], Transport]
     nodes: int
 
+    @property
+    def crosses_processes(self) -> bool:
+        """Whether what is sent takes its time, as between processes."""
+        return self.transport().crosses_processes
+
     def system(self, *specs: ActorSpec, groups: Sequence[GroupSpec] = AT_ONCE, **rest: Any) -> System:
         placed = [replace(each, node=f"node{i % self.nodes}") for i, each in enumerate(specs)]
         transport = self.transport()
