@@ -21,6 +21,11 @@ EXIT_STATUS = (
     "checkpoint, a third ends the process at once."
 )
 
+NODE_EXIT_STATUS = (
+    "Exit status: 0 the run ended; 1 it failed, or refused this host; 2 the arguments or the file are wrong; "
+    "130 interrupted (143 by SIGTERM): the run goes on, and waits for another."
+)
+
 app = typer.Typer(
     help="Parallel deep Q-learning built from actors. One topology file says who takes part.",
     epilog="Begin with: actorq run hierarchical",
@@ -112,6 +117,29 @@ def run(
         json=json,
     )
     raise typer.Exit(run_topology(order))
+
+
+@app.command(epilog=NODE_EXIT_STATUS)
+def node(
+    join: Annotated[
+        str,
+        typer.Option("--join", metavar="ADDRESS", help="Where the run waits, such as tcp://10.0.0.1:7070."),
+    ],
+    secret: Annotated[
+        Path,
+        typer.Option(
+            parser=_path, metavar="FILE", help="The run's file join.secret, or a copy of it."
+        ),
+    ],
+    listen: Annotated[
+        str | None,
+        typer.Option(metavar="HOST", help="This host, as the others reach it; else as it reaches the run."),
+    ] = None,
+) -> None:
+    """Join a run on another host: take a node of its topology, until the run ends."""
+    from .joining import join_run
+
+    raise typer.Exit(join_run(join, secret, listen))
 
 
 @app.command()

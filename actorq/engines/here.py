@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 import sys
 import traceback
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from functools import partial
+from pathlib import Path
 from threading import Thread
 from typing import Any, Generic, Literal, TypeVar
 
@@ -16,19 +16,15 @@ from anyio.abc import TaskGroup
 
 from actorq.actors import (
     ActorDied,
-    Membership,
     Reports,
     State,
     System,
     SystemStatistics,
-    make_transport,
 )
 from actorq.topology import Plan
-from actorq.topology.nodes import is_elsewhere, network
 
 from .crossing import Crossing
-from .folder import PrivateFolder
-from .local import LocalProcesses
+from .places import other_processes
 
 log = logging.getLogger("actorq.engines")
 
@@ -53,13 +49,16 @@ class Here:
         *,
         backend: Backend,
         states: dict[str, State] | None = None,
+        invitation: Path | None = None,
         tick: Callable[[], None],
         tick_seconds: float,
     ) -> None:
+        """`invitation`: the file to write for hosts that join, if nodes are for them."""
         self._plan = plan
         self._reports = reports
         self._backend = backend
         self._states = states
+        self._invitation = invitation
         self._tick, self._tick_seconds = tick, tick_seconds
         self.statistics: SystemStatistics | None = None
         """The newest readings, replaced every `tick_seconds`; for any thread."""
@@ -171,37 +170,11 @@ class Here:
             raise error
 
     async def _lead(self, started: Callable[[], None]) -> None:
-        async with self._nodes() as nodes:
-            await self._lead_system(started, nodes)
+        nodes = other_processes(self._plan, backend=self._backend, invitation=self._invitation)
+        async with nodes as elsewhere:
+            await self._lead_system(started, elsewhere)
 
-    @asynccontextmanager
-    async def _nodes(self) -> AsyncIterator[dict[str, Any]]:
-        """What the system has to be told of nodes in other processes."""
-        transport = network(self._plan)
-        if transport is None:
-            yield {}
-            return
-        names = [node.name for node in self._plan.nodes if is_elsewhere(node)]
-        with PrivateFolder() as folder:
-            membership = Membership(folder=folder.path)
-            launcher = LocalProcesses(
-                self._plan.specs,
-                names,
-                transport=transport,
-                membership=membership,
-                folder=folder.path,
-                backend=self._backend,
-            )
-            async with launcher:
-                yield {
-                    "transport": make_transport(transport),
-                    "membership": membership,
-                    "elsewhere": names,
-                    "launcher": launcher,
-                    "direct": True,
-                }
-
-    async def _lead_system(self, started: Callable[[], None], nodes: dict[str, Any]) -> None:
+    async def _lead_system(self, started: Callable[[], None], elsewhere: dict[str, Any]) -> None:
         topology = self._plan.topology
         self._system = system = System(
             self._plan.specs,
@@ -210,7 +183,7 @@ class Here:
             deterministic=topology.deterministic,
             seed=topology.seed,
             states=self._states,
-            **nodes,
+            **elsewhere,
         )
         try:
             async with system:

@@ -30,6 +30,7 @@ class RunFolder:
         self.log = path / "run.log"
         self.report = path / "report.html"
         self.summary = path / "summary.json"
+        self.invitation = path / "join.secret"
 
     @classmethod
     def create(cls, root: Path, name: str) -> RunFolder:

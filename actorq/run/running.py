@@ -67,6 +67,7 @@ class Run:
             self._recorder,
             backend=backend or topology.backend,
             states=states,
+            invitation=folder.invitation,
             tick=self._tick,
             tick_seconds=topology.run.metrics_every_seconds,
         )
