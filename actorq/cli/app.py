@@ -127,9 +127,7 @@ def node(
     ],
     secret: Annotated[
         Path,
-        typer.Option(
-            parser=_path, metavar="FILE", help="The run's file join.secret, or a copy of it."
-        ),
+        typer.Option(parser=_path, metavar="FILE", help="The run's file join.secret, or a copy of it."),
     ],
     listen: Annotated[
         str | None,

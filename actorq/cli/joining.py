@@ -17,7 +17,6 @@ from actorq.topology.address import Address, parse_address
 
 from .logs import Logs
 from .main import DONE, FAILED, WrongUsage
-from .views import can_be_live
 
 
 def join_run(join: str, secret: Path, listen: str | None) -> int:
@@ -30,7 +29,7 @@ def join_run(join: str, secret: Path, listen: str | None) -> int:
     except ValueError as error:
         raise WrongUsage(f"--join {join}: {error}") from error
     invitation = read_invitation(secret)
-    with redirect_stdout(sys.stderr), Logs(colors=can_be_live(), progress_lines=False):
+    with redirect_stdout(sys.stderr), Logs(colors=sys.stderr.isatty(), progress_lines=True):
         return anyio.run(_join, invitation, address, listen)
 
 
