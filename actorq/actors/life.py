@@ -331,7 +331,8 @@ class Life:
     def _is_crash(self, error: BaseException) -> bool:
         """Also asyncio's CancelledError, if nobody cancelled this life: a task that it waited for was."""
         if isinstance(error, anyio.get_cancelled_exc_class()):
-            return self._tasks is not None and not self._tasks.cancel_scope.cancel_called
+            ended = self._scope.cancel_called or self._tasks is None or self._tasks.cancel_scope.cancel_called
+            return not ended
         return isinstance(error, Exception)
 
     def _note_crash(self, error: BaseException, doing: str, message: Message | None) -> None:

@@ -132,7 +132,7 @@ async def test_a_circle_of_full_mailboxes(world: World) -> None:
     ) as system:
         await system.ref("a").tell(Text("push"))
         await system.ref("b").tell(Text("push"))
-        (text,) = await cls.found.reaches(1)
+        text, *_ = await cls.found.reaches(1)  # between processes both may close it
         assert text.startswith("full mailboxes: these actors wait for each other in a circle: ")
         assert text.endswith(("a -> b -> a", "b -> a -> b"))
     assert system.statistics().dead_letters == 0
