@@ -1,16 +1,17 @@
-"""Messages for the tests of frames, and what it means that one came back equal."""
+"""Messages for the tests of frames, what they are sent by, and what it means that one came back equal."""
 
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from actorq.actors.header import LetterHeader
+from actorq.actors.contract import Contract, Way
+from actorq.actors.letter import Enquiry, Letter, Outcome
 from actorq.actors.message import Message, Request
-from actorq.actors.registry import Registry
+from actorq.actors.wire import Answers, Packer, Parts, Reply, Unpacker
 
 Array = NDArray[Any]
 
@@ -51,6 +52,10 @@ class Floats(Message):
     data: NDArray[np.float32]
 
 
+class Get(Request[Total | Floats | Everything | None]):
+    name: str
+
+
 class Picky(Message):
     amount: int
 
@@ -59,8 +64,57 @@ class Picky(Message):
             raise KeyError("an error of the user's own")
 
 
-HEADER = LetterHeader("explorer.0", "replay", 7, 88, True, ("learner", "replay"))
-REGISTRY = Registry(Everything, Add, GetTotal, Floats, Picky)
+class Unknown(Message):
+    """No way carries it."""
+
+
+EVERYTHING, ADD, GET_TOTAL, FLOATS, GET, PICKY, ADD_BY_OTHER = range(7)
+CONTRACT = Contract(
+    [
+        *[Way("explorer", "replay", kind) for kind in (Everything, Add, GetTotal, Floats, Get, Picky)],
+        Way("learner", "replay", Add),
+    ]
+)
+REPLIES = CONTRACT.replies[GET]
+
+
+class NoOrigin:
+    """The sender of letters whose outcome nobody looks at."""
+
+    def settle(self, letter: Letter, outcome: Outcome, answer: Any = None) -> None:
+        raise AssertionError("nothing settles these letters")
+
+
+def told(message: Message, sender: str = "explorer", size: int = 88) -> Letter:
+    return Letter(message, size, sender, "replay", NoOrigin(), ())
+
+
+def asked(message: Message, chain: tuple[str, ...] = ()) -> Letter:
+    event: Any = None
+    return Enquiry(message, 88, "explorer", "replay", NoOrigin(), chain, event)
+
+
+def joined(parts: Parts) -> memoryview:
+    return memoryview(b"".join(parts))
+
+
+def frame_of(letters: Sequence[Letter], first: int = 1) -> memoryview:
+    return joined(Packer().letters(CONTRACT, first, letters))
+
+
+def there_and_back(message: Message) -> Any:
+    (run,) = Unpacker().letters(CONTRACT, frame_of([told(message)]))
+    (value,) = run.messages
+    if isinstance(value, Exception):
+        raise value
+    return value
+
+
+def reply_and_back(reply: Message | None) -> Any:
+    frame = joined(Packer().answers(Answers(replies=[Reply(7, REPLIES.index(type(reply)), reply)])))
+    (received,) = Unpacker().answers(frame, lambda number: REPLIES).replies
+    assert received.number == 7
+    return received.payload
 
 
 def same(left: Any, right: Any) -> bool:
@@ -100,6 +154,10 @@ def everything() -> Everything:
         pair=(1, np.array(2 + 1j)),
         anything={"state": [np.arange(3, dtype=np.uint64), None, {"deep": 1.5}]},
     )
+
+
+def with_anything(value: Any) -> Everything:
+    return msgspec.structs.replace(everything(), anything=value)
 
 
 def measured(function: Callable[[], Any]) -> tuple[Any, int]:

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import traceback
+from functools import partial
 from typing import Any, ClassVar, Literal, get_args
 
 import anyio
@@ -22,6 +23,7 @@ from actorq.actors import (
     System,
     handles,
 )
+from actorq.actors.cell import HEALTHY_SECONDS
 from actorq.testing import (
     GetPokes,
     Misbehaving,
@@ -433,16 +435,24 @@ def test_restarts_count_within_a_time_only(backend: Backend) -> None:
         run_virtually(backend, crash_quickly)
 
 
-def test_progress_resets_the_count(backend: Backend) -> None:
-    async def crash() -> None:
-        system, started = crashing()
-        async with system:
-            for life in range(2, 7):
-                await system.ref("it").tell(Add(1))
-                await system.ref("it").tell(Text("again"))
-                await started.reaches(life)
+async def crash_with_progress(after_seconds: float) -> None:
+    system, started = crashing()
+    async with system:
+        for life in range(2, 7):
+            await anyio.sleep(after_seconds)
+            await system.ref("it").tell(Add(1))
+            await system.ref("it").tell(Text("again"))
+            await started.reaches(life)
 
-    run_virtually(backend, crash)
+
+def test_progress_resets_the_count(backend: Backend) -> None:
+    run_virtually(backend, partial(crash_with_progress, HEALTHY_SECONDS))
+
+
+def test_progress_at_once_does_not_reset_the_count(backend: Backend) -> None:
+    """A learner that gets one update done before it crashes, each time, gets nowhere."""
+    with pytest.raises(ActorFailed, match="restarted 2 times within 60 s already"):
+        run_virtually(backend, partial(crash_with_progress, 0.9 * HEALTHY_SECONDS))
 
 
 def pauses(backend: Backend, seed: int) -> list[float]:

@@ -1,186 +1,339 @@
-"""Frames from a peer that is broken or hostile: refused, or a correct value, and never at a cost."""
+"""Frames from a peer that is broken or hostile: refused, or correct values, and never at a cost."""
 
 import random
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import msgpack
 
-from actorq.actors.header import Header, LetterHeader
+from actorq.actors.ledger import MAX_NUMBER
+from actorq.actors.letter import Outcome
 from actorq.actors.registry import WireError
-from actorq.actors.wire import decode, encode
+from actorq.actors.wire import LARGE_BYTES, MAX_LETTERS, Answers, Ended, Found, Packer, Probe, Reply, Unpacker
 
 from .frames import (
-    HEADER,
-    REGISTRY,
+    ADD,
+    CONTRACT,
+    EVERYTHING,
+    FLOATS,
+    GET,
+    GET_TOTAL,
+    PICKY,
+    REPLIES,
     Add,
     Floats,
+    Get,
+    Total,
+    asked,
     everything,
+    frame_of,
+    joined,
     measured,
     same,
+    told,
 )
 
 # What a peer may send.
 
 
-def forged(
-    header: Any = ("letter", "a", "b", 1),
-    kind: Any = None,
-    table: Any = (),
-    payload: Any = None,
-    data: bytes = b"",
-) -> bytes:
-    """A frame with these parts, whatever they are."""
-    head = msgpack.encode([header, f"{Add.__module__}:Add" if kind is None else kind, table, payload])
-    return prefixed(head) + data
-
-
 def prefixed(head: bytes) -> bytes:
-    return b"aqw1" + len(head).to_bytes(4, "little") + head
+    return len(head).to_bytes(4, "little") + bytes(4) + head
 
 
 def padded(frame: bytes, data: bytes) -> bytes:
     return frame + bytes(-len(frame) % 64) + data
 
 
-def nested(times: int) -> bytes:
-    """An envelope whose payload is so many lists inside each other."""
-    opening = msgpack.encode([("letter", "a", "b", 1), f"{Add.__module__}:Everything", ()])
-    return prefixed(b"\x94" + opening[1:] + b"\x91" * times + b"\x90")
+def letters(*runs: Any, first: Any = 1, table: Any = (), data: bytes = b"") -> bytes:
+    """A frame with these parts, whatever they are."""
+    return prefixed(msgpack.encode([first, runs, table])) + data
 
 
-FLOATS = f"{Add.__module__}:Floats"
-REFERENCE = {"data": msgpack.Ext(1, bytes(4))}
+def run(way: Any = ADD, payloads: Any = ([3],), chains: Any = None, sizes: Any = None) -> list[Any]:
+    return [way, payloads, chains, sizes]
+
+
+def floats(*table: Any, data: bytes = b"", reference: bytes = bytes(4)) -> bytes:
+    """A letter with an array of the table."""
+    return letters(run(FLOATS, [[msgpack.Ext(1, reference)]], None, [88]), table=table, data=data)
+
+
+def raw(payloads: bytes, way: int = ADD) -> bytes:
+    """A letter with these bytes where its payloads are."""
+    head = msgpack.encode([1, [[way, msgspec.Raw(payloads), None, [88]]], []])
+    return prefixed(head)
+
+
+def answers(
+    handled: Any = (),
+    ended: Any = (),
+    replies: Any = (),
+    probes: Any = (),
+    found: Any = (),
+    freed: Any = (),
+    table: Any = (),
+) -> bytes:
+    return prefixed(msgpack.encode([handled, ended, replies, probes, found, freed, table]))
+
+
 HUGE = 2**62
 
 MALFORMED = {
     "empty": (b"", "cut short"),
-    "short": (b"aqw1\0\0", "cut short"),
-    "foreign": (b"GET / HTTP/1.1\r\n\r\n", "not from this version"),
-    "header too long": (b"aqw1" + (10**6).to_bytes(4, "little") + b"abc", "claims a header of 1000000"),
-    "header huge": (b"aqw1\xff\xff\xff\xff" + b"abc", "claims a header"),
+    "short": (bytes(7), "cut short"),
+    "foreign": (b"GET / HTTP/1.1\r\n\r\n", "claims a header"),
+    "header too long": ((10**6).to_bytes(8, "little") + b"abc", "claims a header of 1000000"),
+    "header huge": (b"\xff\xff\xff\xff\0\0\0\0abc", "claims a header"),
     "no header": (prefixed(b""), "can't be read"),
-    "no envelope": (prefixed(msgpack.encode({"a": 1})), "can't be read"),
-    "half an envelope": (prefixed(msgpack.encode([["letter", "a", "b", 1], "type"])), "can't be read"),
-    "more than an envelope": (prefixed(msgpack.encode([1, 2]) + b"\0"), "can't be read"),
+    "a dict": (prefixed(msgpack.encode({"a": 1})), "can't be read"),
+    "half a header": (prefixed(msgpack.encode([1, []])), "can't be read"),
+    "more than a header": (prefixed(msgpack.encode([1, [], []]) + b"\0"), "can't be read"),
     "a list of 4 G": (prefixed(b"\xdd\xff\xff\xff\xff"), "can't be read"),
-    "lists of 64 K": (prefixed(b"\x94" + b"\xdc\xff\xff" * 300), "can't be read"),
-    "text of 4 G": (prefixed(b"\x94\xdb\xff\xff\xff\xff"), "can't be read"),
-    "payload of 4 G": (prefixed(forged()[8:-1] + b"\xdd\xff\xff\xff\xff"), "can't be read"),
-    "nested deeply": (nested(100_000), "maximum recursion depth"),
-    "not text": (prefixed(b"\x94\x94\xa6letter\xa1\xff\xa1b\x01\xa1c\x90\xc0"), "can't be read"),
-    "unknown kind": (forged(("postcard", "a", "b", 1)), "can't be read"),
-    "negative request": (forged(("letter", "a", "b", -1)), "can't be read"),
-    "unknown outcome": (forged(("answer", 1, "eaten")), "can't be read"),
-    "unknown type": (forged(kind="os:system"), "'os:system' is not registered"),
-    "letter without message": (forged(kind=""), "'nothing', which is not a message"),
-    "no payload": (forged(), "Add can't be decoded"),
-    "nothing with payload": (forged(("answer", 1, "handled"), "", payload=3), "can't be decoded"),
-    "missing field": (forged(payload={}), "missing required field `amount`"),
-    "wrong type of field": (forged(payload={"amount": "3"}), "Expected `int`, got `str`"),
-    "array for a number": (forged(payload={"amount": msgpack.Ext(1, bytes(4))}), "Expected `int`, got `ext`"),
-    "number for an array": (forged(kind=FLOATS, payload={"data": 3}), "Expected `.*ndarray.*`, got `int`"),
-    "missing array": (forged(kind=FLOATS, payload=REFERENCE), "no array 0 in a table of 0"),
-    "unknown extension": (forged(kind=FLOATS, payload={"data": msgpack.Ext(2, bytes(4))}), "no array"),
-    "wrong dtype": (
-        padded(forged(kind=FLOATS, table=[("<f8", [1])], payload=REFERENCE), bytes(8)),
-        "Expected an array of float32, got float64 - at `\\$.data`",
-    ),
-    "object dtype": (forged(table=[("|O", [1])]), "unknown dtype '|O'"),
-    "structured dtype": (forged(table=[("i4,f4", [1])]), "unknown dtype 'i4,f4'"),
-    "negative shape": (forged(table=[("<f4", [-1])]), "can't be read"),
-    "shape of text": (forged(table=[("<f4", ["1"])]), "can't be read"),
-    "65 dimensions": (forged(table=[("<f4", [1] * 65)]), "can't be read"),
-    "65537 arrays": (forged(table=[("<f4", [0])] * 65_537), "can't be read"),
-    "array beyond the frame": (forged(table=[("<f4", [100])], data=bytes(400)), "exceeds a frame"),
-    "one array too many": (padded(forged(table=[("|u1", [8])] * 2), bytes(64)), "exceeds a frame"),
-    "array of 16 EB": (forged(table=[("|u1", [2**64 - 1])]), "exceeds a frame"),
-    "shape that overflows": (forged(table=[("<f4", [HUGE, HUGE, 4])], data=bytes(64)), "exceeds a frame"),
-    "impossible empty shape": (padded(forged(table=[("<f4", [0, HUGE, HUGE])]), b""), "impossible shape"),
-    "bytes left over": (forged(payload={"amount": 3}, data=b"\0"), "its header says"),
-    "type's own error": (
-        forged(kind=f"{Add.__module__}:Picky", payload={"amount": -1}),
-        "an error of the user's own",
-    ),
+    "lists of 64 K": (prefixed(b"\x93" + b"\xdc\xff\xff" * 300), "can't be read"),
+    "text of 4 G": (prefixed(b"\x93\xdb\xff\xff\xff\xff"), "can't be read"),
+    "payload of 4 G": (raw(b"\x91\xdd\xff\xff\xff\xff"), "can't be read"),
+    "letters of 4 G": (raw(b"\xdd\xff\xff\xff\xff"), "can't be read"),
+    "nested deeply": (raw(b"\x91" * 100_000 + b"\x90"), "recursion"),
+    "nested not so deeply": (raw(b"\x91" * 2_000 + b"\x90", EVERYTHING), "recursion"),
+    "number 0": (letters(first=0), "Expected `int` >= 1"),
+    "negative number": (letters(first=-1), "Expected `int` >= 1"),
+    "number beyond the ledger's": (letters(first=MAX_NUMBER), "Expected `int` <="),
+    "number of 128 bits": (prefixed(b"\x93\xc7\x10\x00" + bytes(16) + b"\x90\x90"), "can't be read"),
+    "way of another": (letters(run(7)), "goes way 7; the contract has 7"),
+    "negative way": (letters(run(-1)), "can't be read"),
+    "way of text": (letters(run("0")), "can't be read"),
+    "runs without number": (letters(*[run()] * (MAX_LETTERS + 1)), "can't be read"),
+    "payloads of no list": (letters(run(payloads=3)), "a run of letters can't be read"),
+    "too many letters": (letters(run(payloads=[[]] * (MAX_LETTERS + 1))), "a run of letters can't be read"),
+    "too many in all": (letters(*[run(payloads=[[3]] * MAX_LETTERS)] * 2), "at most 4096 are allowed"),
+    "sizes too few": (letters(run(FLOATS, [[3], [3]], None, [1])), "a run of 2 letters has 1 sizes"),
+    "chains too many": (letters(run(GET_TOTAL, [[]], [[], []])), "or chains for others"),
+    "chain of numbers": (letters(run(GET_TOTAL, [[]], [[1]])), "can't be read"),
+    "negative size": (letters(run(FLOATS, [[3]], None, [-1])), "can't be read"),
+    "message asked": (letters(run(chains=[[]])), "way 1, which carries no requests"),
+    "unknown dtype": (letters(table=[("|O", [1])]), "unknown dtype '|O'"),
+    "structured dtype": (letters(table=[("i4,f4", [1])]), "unknown dtype 'i4,f4'"),
+    "negative shape": (letters(table=[("<f4", [-1])]), "can't be read"),
+    "shape of text": (letters(table=[("<f4", ["1"])]), "can't be read"),
+    "65 dimensions": (letters(table=[("<f4", [1] * 65)]), "can't be read"),
+    "65537 arrays": (letters(table=[("<f4", [0])] * 65_537), "can't be read"),
+    "array beyond the frame": (letters(table=[("<f4", [100])], data=bytes(400)), "exceeds a frame"),
+    "one array too many": (padded(letters(table=[("|u1", [8])] * 2), bytes(64)), "exceeds a frame"),
+    "array of 16 EB": (letters(table=[("|u1", [2**64 - 1])]), "exceeds a frame"),
+    "shape that overflows": (letters(table=[("<f4", [HUGE, HUGE, 4])], data=bytes(64)), "exceeds a frame"),
+    "impossible empty shape": (padded(letters(table=[("<f4", [0, HUGE, HUGE])]), b""), "impossible shape"),
+    "bytes left over": (letters(run(), data=b"\0"), "its header says"),
+    "block of nobody": (letters(table=[("<f4", [1], 64)]), "none is shared"),
+    "negative block": (letters(table=[("<f4", [1], -64)]), "can't be read"),
 }
 
 
 @pytest.mark.parametrize(("frame", "sentence"), MALFORMED.values(), ids=MALFORMED)
-def test_a_malformed_frame_costs_nothing(frame: bytes, sentence: str) -> None:
+def test_a_malformed_frame_of_letters_costs_nothing(frame: bytes, sentence: str) -> None:
     def attempt() -> None:
         with pytest.raises(WireError, match=sentence):
-            decode(frame, REGISTRY)
+            Unpacker().letters(CONTRACT, memoryview(frame))
 
     _, peak = measured(attempt)
-    assert peak < 100_000 + 8 * len(frame)
+    assert peak < 200_000 + 30 * len(frame)
+
+
+UNDECODABLE = {
+    "missing field": (letters(run(payloads=[[]])), "Expected `array` of at least length 1, got 0"),
+    "wrong type of field": (letters(run(payloads=[["3"]])), "Expected `int`, got `str`"),
+    "no fields at all": (letters(run(payloads=[3])), "Expected `array`, got `int`"),
+    "fields by name": (letters(run(payloads=[{"amount": 3}])), "Expected `array`, got `object`"),
+    "array for a number": (
+        letters(run(payloads=[[msgpack.Ext(1, bytes(4))]])),
+        "Expected `int`, got `ext`",
+    ),
+    "array for a message": (letters(run(payloads=[msgpack.Ext(1, bytes(4))])), "got `ext`"),
+    "number for an array": (letters(run(FLOATS, [[3]], None, [1])), "Expected `.*ndarray.*`, got `int`"),
+    "not text": (raw(b"\x91\x94\x01\xca\x00\x00\x00\x00\xc2\xa1\xff", EVERYTHING), "can't be decoded"),
+    "missing array": (floats(), "no array 0 in a table of 0"),
+    "reference of any length": (floats(reference=b"\xff" * 10_000), "no array|Exceeds the limit"),
+    "unknown extension": (
+        letters(run(FLOATS, [[msgpack.Ext(2, bytes(4))]], None, [1])),
+        "no array",
+    ),
+    "wrong dtype": (padded(floats(("<f8", [1])), bytes(8)), "Expected an array of float32, got float64"),
+    "type's own error": (letters(run(PICKY, [[-1]])), "an error of the user's own"),
+}
+
+
+@pytest.mark.parametrize(("frame", "sentence"), UNDECODABLE.values(), ids=UNDECODABLE)
+def test_an_undecodable_letter_costs_nothing_but_itself(frame: bytes, sentence: str) -> None:
+    def attempt() -> None:
+        ((error,),) = [each.messages for each in Unpacker().letters(CONTRACT, memoryview(frame))]
+        with pytest.raises(WireError, match=sentence):
+            raise error  # type: ignore[misc]
+
+    _, peak = measured(attempt)
+    assert peak < 200_000 + 30 * len(frame)
+
+
+MALFORMED_ANSWERS = {
+    "empty": (b"", "cut short"),
+    "letters": (letters(run()), "can't be read"),
+    "stretch without length": (answers(handled=[1]), "has no length"),
+    "negative stretch": (answers(handled=[1, -1]), "can't be read"),
+    "unknown outcome": (answers(ended=[[1, "eaten", "", []]]), "can't be read"),
+    "handled, and no reply": (answers(ended=[[1, "handled", "", []]]), "is said to be handled"),
+    "circle of nobody": (answers(ended=[[1, "circular", "", []]]), "is said to be circular"),
+    "wait of nobody": (answers(probes=[[1, 0, []]]), "can't be read"),
+    "found by nobody": (answers(found=[[1, []]]), "can't be read"),
+    "reply of another kind": (answers(replies=[[1, 4, None]]), "of a kind that it doesn't ask for"),
+    "reply to nothing": (answers(replies=[[2, 0, [1.0]]]), "not asked"),
+    "reply cut short": (prefixed(b"\x97\x90\x90\x91\x93\x01\x00\xdd\xff\xff\xff\xff"), "can't be read"),
+    "negative block": (answers(freed=[-1]), "can't be read"),
+    "array of 16 EB": (answers(table=[("|u1", [2**64 - 1])]), "exceeds a frame"),
+}
+
+
+def replies_to(number: int) -> tuple[Any, ...]:
+    if number == 2:
+        raise WireError("it was not asked")
+    return REPLIES
+
+
+@pytest.mark.parametrize(("frame", "sentence"), MALFORMED_ANSWERS.values(), ids=MALFORMED_ANSWERS)
+def test_a_malformed_frame_of_answers_costs_nothing(frame: bytes, sentence: str) -> None:
+    def attempt() -> None:
+        with pytest.raises(WireError, match=sentence):
+            Unpacker().answers(memoryview(frame), replies_to)
+
+    _, peak = measured(attempt)
+    assert peak < 200_000 + 30 * len(frame)
 
 
 def test_forged_frames_are_right_but_for_their_fault() -> None:
-    assert decode(forged(payload={"amount": 3}), REGISTRY)[1] == Add(amount=3)
-    frame = padded(forged(kind=FLOATS, table=[("<f4", [2])], payload=REFERENCE), bytes(8))
-    assert same(decode(frame, REGISTRY)[1], Floats(data=np.zeros(2, np.float32)))
-
-
-def test_the_error_knows_whom_to_tell() -> None:
-    with pytest.raises(WireError) as caught:
-        decode(forged(payload={}), REGISTRY)
-    assert caught.value.header == LetterHeader("a", "b", 1)
-    with pytest.raises(WireError) as caught:
-        decode(b"", REGISTRY)
-    assert caught.value.header is None
-
-
-def test_what_is_not_allowed_is_not_decoded() -> None:
-    frame = forged(payload="not even an Add")
-    asked = []
-
-    def allowed(header: Header, name: str) -> bool:
-        asked.append((header, name))
-        return False
-
-    with pytest.raises(WireError, match=r"a letter from 'a' to 'b' may not carry '.*:Add'"):
-        decode(frame, REGISTRY, allowed=allowed)
-    assert asked == [(LetterHeader("a", "b", 1), f"{Add.__module__}:Add")]
-    assert decode(encode(HEADER, Add(amount=1), REGISTRY), REGISTRY, allowed=lambda *_: True)[1] == Add(
-        amount=1
+    (plain,) = Unpacker().letters(CONTRACT, memoryview(letters(run())))
+    assert plain.messages == [Add(amount=3)]
+    frame = padded(floats(("<f4", [2])), bytes(8))
+    (received,) = Unpacker().letters(CONTRACT, memoryview(frame))
+    assert same(received.messages[0], Floats(data=np.zeros(2, np.float32)))
+    said = Unpacker().answers(
+        memoryview(answers([1, 1], [[2, "circular", "", ["a"]]], [[1, 0, [1.0]]])), replies_to
     )
+    assert (said.handled, said.replies) == ([1, 1], [Reply(1, 0, Total(value=1.0))])
+    assert said.ended == [Ended(2, Outcome.CIRCULAR, "", ("a",))]
+
+
+def test_an_array_of_an_earlier_frame_is_not_found() -> None:
+    unpacker = Unpacker()
+    spoilt = padded(letters(run(way=7), table=[("<f4", [2])]), bytes(8))
+    with pytest.raises(WireError, match="goes way 7"):
+        unpacker.letters(CONTRACT, memoryview(spoilt))
+    ((error,),) = [each.messages for each in unpacker.letters(CONTRACT, memoryview(floats()))]
+    with pytest.raises(WireError, match="no array 0 in a table of 0"):
+        raise error  # type: ignore[misc]
+
+
+def test_letters_that_are_too_many_are_not_made() -> None:
+    """A byte each on the wire, and some hundred as objects."""
+    frame = memoryview(raw(b"\xdd" + (2**22).to_bytes(4, "big") + bytes([0x90]) * 2**22, GET_TOTAL))
+
+    def attempt() -> None:
+        with pytest.raises(WireError, match="a run of letters can't be read"):
+            Unpacker().letters(CONTRACT, frame)
+
+    assert measured(attempt)[1] < 2 * len(frame)
 
 
 # Damage.
 
 
-def attempt(frame: bytes) -> None:
-    """Either a WireError, or a value of a registered type that can be sent on."""
+def borrow(offset: int, nbytes: int) -> memoryview:
+    if offset != 64 or nbytes > LARGE_BYTES:
+        raise ValueError("no such block")
+    return memoryview(bytes(nbytes))
+
+
+UNPACKER = Unpacker(borrow)
+"""One for all frames: none leaves anything to the next."""
+
+
+def attempt_letters(frame: bytes) -> None:
+    """Either a WireError, or messages of the contract that can be sent on."""
     try:
-        header, value = decode(frame, REGISTRY)
+        runs = UNPACKER.letters(CONTRACT, memoryview(frame))
     except WireError:
         return
-    assert same(decode(encode(header, value, REGISTRY), REGISTRY), (header, value))
+    for received in runs:
+        for message in received.messages:
+            if not isinstance(message, WireError):
+                way = CONTRACT.ways[received.way]
+                (again,) = UNPACKER.letters(CONTRACT, frame_of([told(message, way.sender)]))
+                assert same(again.messages[0], message)
 
 
-def test_every_single_bit_may_flip() -> None:
-    frame = encode(HEADER, everything(), REGISTRY)
+def attempt_answers(frame: bytes) -> None:
+    try:
+        said = UNPACKER.answers(memoryview(frame), replies_to)
+    except WireError:
+        return
+    said.replies = [reply for reply in said.replies if not isinstance(reply.payload, WireError)]
+    again = UNPACKER.answers(joined(Packer().answers(said)), replies_to)
+    for name in ("handled", "ended", "replies", "probes", "found", "freed"):
+        assert same(getattr(again, name), getattr(said, name))
+
+
+def a_frame_of_letters() -> bytes:
+    sent = [told(Add(amount=1)), told(everything()), told(Add(amount=300)), asked(Get(name="x"), ("a", "b"))]
+    return bytes(frame_of(sent))
+
+
+def a_frame_of_answers() -> bytes:
+    lent = Floats(data=np.zeros(LARGE_BYTES // 4, np.float32))
+    sheet = Answers(
+        handled=[1, 3, 9, 1],
+        ended=[Ended(4, Outcome.REFUSED, "no"), Ended(5, Outcome.CIRCULAR, "", ("a", "b"))],
+        replies=[Reply(6, 0, Total(value=1.5)), Reply(7, 2, everything()), Reply(8, 1, lent)],
+        probes=[Probe(1, GET, ("a",))],
+        found=[Found(3, ("a", "b"))],
+        freed=[64],
+    )
+    return bytes(joined(Packer(lambda array: 64).answers(sheet)))
+
+
+FRAMES = {
+    "letters": (a_frame_of_letters(), attempt_letters),
+    "answers": (a_frame_of_answers(), attempt_answers),
+}
+either = pytest.mark.parametrize(("frame", "attempt"), FRAMES.values(), ids=FRAMES)
+
+
+@either
+def test_every_single_bit_may_flip(frame: bytes, attempt: Any) -> None:
     for bit in range(8 * len(frame)):
         damaged = bytearray(frame)
         damaged[bit // 8] ^= 1 << bit % 8
         attempt(bytes(damaged))
 
 
-def test_every_truncation_is_found() -> None:
-    frame = encode(HEADER, everything(), REGISTRY)
+@pytest.mark.parametrize(
+    ("frame", "decode"),
+    [
+        (FRAMES["letters"][0], lambda frame: UNPACKER.letters(CONTRACT, frame)),
+        (FRAMES["answers"][0], lambda frame: UNPACKER.answers(frame, replies_to)),
+    ],
+    ids=FRAMES,
+)
+def test_every_truncation_is_found(frame: bytes, decode: Any) -> None:
     for length in range(len(frame)):
         with pytest.raises(WireError):
-            decode(frame[:length], REGISTRY)
+            decode(memoryview(frame)[:length])
 
 
-def test_damage_of_all_kinds() -> None:
+@either
+def test_damage_of_all_kinds(frame: bytes, attempt: Any) -> None:
     chance = random.Random(0)
-    frame = encode(HEADER, everything(), REGISTRY)
-    head = int.from_bytes(frame[4:8], "little")
-    for _ in range(3000):
+    head = int.from_bytes(frame[:4], "little")
+    for _ in range(2000):
         damaged = bytearray(frame)
         for _ in range(chance.randint(1, 8)):
             place = chance.randrange(8, 8 + head)
@@ -191,7 +344,8 @@ def test_damage_of_all_kinds() -> None:
         attempt(bytes(damaged))
 
 
-@settings(max_examples=300)
+@settings(max_examples=200)
 @given(st.binary(max_size=200), st.booleans())
 def test_random_bytes(data: bytes, with_prefix: bool) -> None:
-    attempt(prefixed(data) if with_prefix else data)
+    attempt_letters(prefixed(data) if with_prefix else data)
+    attempt_answers(prefixed(data) if with_prefix else data)

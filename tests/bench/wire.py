@@ -1,4 +1,4 @@
-"""What a frame costs: a small typed message, and a chunk of experience, encoded and decoded."""
+"""What frames cost, there and back: small typed messages, many to a frame, and a chunk of experience."""
 
 import pickle
 import timeit
@@ -9,10 +9,10 @@ import numpy as np
 from msgspec import msgpack
 from numpy.typing import NDArray
 
-from actorq.actors.header import LetterHeader
+from actorq.actors.contract import Contract, Way
+from actorq.actors.letter import Letter
 from actorq.actors.message import Message
-from actorq.actors.registry import Registry
-from actorq.actors.wire import decode, encode
+from actorq.actors.wire import Packer, Unpacker
 
 
 class Add(Message):
@@ -29,8 +29,8 @@ class Insert(Message):
     priorities: NDArray[np.float32]
 
 
-HEADER = LetterHeader("explorer.0", "replay", 7)
-REGISTRY = Registry(Add, Insert)
+CONTRACT = Contract([Way("explorer", "replay", Add), Way("explorer", "replay", Insert)])
+PACKER, UNPACKER = Packer(), Unpacker()
 
 
 def chunk(transitions: int = 64) -> Insert:
@@ -46,6 +46,15 @@ def chunk(transitions: int = 64) -> Insert:
         discounts=floats,
         priorities=floats,
     )
+
+
+def letter(message: Message) -> Letter:
+    nobody: Any = None
+    return Letter(message, 72, "explorer", "replay", nobody, ())
+
+
+def encoded(letters: list[Letter]) -> memoryview:
+    return memoryview(b"".join(PACKER.letters(CONTRACT, 1, letters)))
 
 
 def bare(arrays: list[NDArray[Any]]) -> list[NDArray[Any]]:
@@ -65,21 +74,26 @@ def microseconds(function: Callable[[], Any], number: int) -> float:
     return min(timeit.repeat(function, number=number, repeat=9)) / number * 1e6
 
 
-def tell(name: str, message: Message, number: int) -> None:
-    frame = encode(HEADER, message, REGISTRY)
-    encoding = microseconds(lambda: encode(HEADER, message, REGISTRY), number)
-    decoding = microseconds(lambda: decode(frame, REGISTRY), number)
-    pickled = microseconds(lambda: pickle.loads(pickle.dumps((HEADER, message), 5)), number)
-    print(f"{name}: encode {encoding:.1f} µs, decode {decoding:.1f} µs; pickle, both ways {pickled:.1f} µs")
+def tell(name: str, messages: list[Message], number: int) -> None:
+    letters = [letter(message) for message in messages]
+    frame, count = encoded(letters), len(messages)
+    encoding = microseconds(lambda: encoded(letters), number) / count
+    decoding = microseconds(lambda: UNPACKER.letters(CONTRACT, frame), number) / count
+    pickled = microseconds(lambda: pickle.loads(pickle.dumps(messages, 5)), number) / count
+    print(
+        f"{name}, each: encode {encoding:.2f} µs, decode {decoding:.2f} µs; pickle both ways {pickled:.2f} µs"
+    )
 
 
 def main() -> None:
-    small, large = Add(amount=3), chunk()
+    large = chunk()
     arrays = [getattr(large, name) for name in large.__struct_fields__]
     size = sum(array.nbytes for array in arrays)
-    tell("small message", small, 5000)
-    tell("chunk", large, 300)
-    both = microseconds(lambda: decode(encode(HEADER, large, REGISTRY), REGISTRY), 300)
+    tell("one small message", [Add(amount=3)], 5000)
+    tell("a hundred in one frame", [Add(amount=number) for number in range(100)], 300)
+    tell("a chunk", [large], 300)
+    letters = [letter(large)]
+    both = microseconds(lambda: UNPACKER.letters(CONTRACT, encoded(letters)), 300)
     floor = microseconds(lambda: bare(arrays), 300)
     print(f"chunk of {size / 1e3:.0f} KB there and back: {both:.1f} µs, {size / both:.0f} MB/s")
     print(f"bare header and raw frames: {floor:.1f} µs; ratio of the time {both / floor:.2f}")

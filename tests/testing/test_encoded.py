@@ -11,15 +11,16 @@ from actorq.actors import (
     Actor,
     ActorDied,
     ActorSpec,
+    DeadLetter,
     DefinitionError,
     Message,
+    Outcome,
     Ref,
     Refused,
     Request,
     System,
     handles,
 )
-from actorq.actors.registry import WireError
 from actorq.testing import EncodedTransport
 
 pytestmark = pytest.mark.anyio
@@ -54,6 +55,10 @@ class GetSeen(Request[Seen]):
     pass
 
 
+class Anything(Message):
+    value: Any
+
+
 class Closed(Message):
     hook: slice
 
@@ -79,12 +84,38 @@ class Adder(Actor):
         await self.held.wait()
 
     @handles
-    async def note(self, message: Note | Newest | Closed) -> None:
-        self.seen.append(message.text if isinstance(message, Note) else getattr(message, "number", None))
+    async def note(self, message: Note | Newest) -> None:
+        self.seen.append(message.text if isinstance(message, Note) else message.number)
+
+    @handles
+    async def anything(self, message: Anything) -> None:
+        self.seen.append(message.value)
 
     @handles
     async def get_seen(self, request: GetSeen) -> Seen:
         return Seen(values=list(self.seen))
+
+
+class Closing(Actor):
+    @handles
+    async def close(self, message: Closed) -> None:
+        pass
+
+
+class Teller(Actor):
+    """Tells what it is told, and notes what comes back."""
+
+    other: Ref[Anything]
+
+    async def on_start(self) -> None:
+        self.dead: list[DeadLetter] = []
+
+    @handles
+    async def note(self, message: Note) -> None:
+        await self.other.tell(Anything(value=object()))
+
+    async def on_undelivered(self, letter: DeadLetter) -> None:
+        self.dead.append(letter)
 
 
 class AskOther(Request[Total]):
@@ -103,11 +134,16 @@ def adder() -> System:
     return System([ActorSpec(name="adder", cls=Adder)], transport=EncodedTransport())
 
 
+def actor_of(system: System, name: str) -> Any:
+    cell: Any = system.cells[name]
+    return cell.actor
+
+
 async def test_arrays_arrive_as_read_only_copies() -> None:
     async with adder() as system:
         sent = np.array([1, 2, 3], np.float32)
         reply = await system.ref("adder").ask(Add(data=sent))
-        actor: Any = system.cells["adder"].actor
+        actor = actor_of(system, "adder")
         assert reply.data.tolist() == [1, 2, 3]
         for array, twin in ((actor.seen[0], sent), (reply.data, actor.total)):
             assert not np.shares_memory(array, twin)
@@ -139,7 +175,7 @@ async def test_only_the_newest_stays_unread() -> None:
         await anyio.wait_all_tasks_blocked()
         for number in range(5):
             await ref.tell(Newest(number=number))
-        actor: Any = system.cells["adder"].actor
+        actor = actor_of(system, "adder")
         actor.held.set()
         assert (await ref.ask(GetSeen())).values == [4]
         await ref.tell(Newest(number=5))
@@ -158,12 +194,35 @@ async def test_a_circle_is_named() -> None:
             await system.ref("a").ask(AskOther())
 
 
-async def test_what_cannot_travel_is_refused_where_it_is_sent() -> None:
+async def test_types_that_cannot_travel_are_refused_before_anything_runs() -> None:
+    with pytest.raises(DefinitionError, match=r"Closed.hook is builtins.slice, which can't travel"):
+        System([ActorSpec(name="it", cls=Closing)], transport=EncodedTransport())
+
+
+async def test_asks_of_what_cannot_travel_fail_with_the_reason() -> None:
     async with adder() as system:
         ref = system.ref("adder")
-        with pytest.raises(DefinitionError, match=r"Closed.hook is builtins.slice"):
-            await ref.tell(Closed(hook=slice(3)))
-        with pytest.raises(WireError, match="dtype object can't travel"):
-            await ref.tell(Add(data=np.array([object()])))
-        with pytest.raises(WireError, match="Expected an array of float32, got float64"):
-            await ref.tell(Add(data=np.zeros(3)))  # type: ignore[arg-type]
+        with pytest.raises(ActorDied, match=r"undelivered: Add can't cross .* dtype object can't travel"):
+            await ref.ask(Add(data=np.array([object()])))
+        with pytest.raises(ActorDied, match=r"undelivered: .*Expected an array of float32, got float64"):
+            await ref.ask(Add(data=np.zeros(3)))  # type: ignore[arg-type]
+        assert (await ref.ask(Add(data=np.ones(3, np.float32)))).data.tolist() == [1, 1, 1]
+        assert system.statistics().undelivered == 2
+
+
+async def test_what_cannot_travel_is_a_dead_letter() -> None:
+    specs = [
+        ActorSpec(name="adder", cls=Adder),
+        ActorSpec(name="teller", cls=Teller, ports={"other": ("adder",)}),
+    ]
+    async with System(specs, transport=EncodedTransport()) as system:
+        await system.ref("teller").tell(Note(text="now"))
+        await anyio.wait_all_tasks_blocked()
+        teller = actor_of(system, "teller")
+        (dead,) = teller.dead
+        assert dead.outcome is Outcome.UNDELIVERED
+        assert dead.reason == (
+            "Anything can't cross to another process: it can't be encoded: a builtins.object can't travel"
+        )
+        links = system.statistics().actors[1].links
+        assert [(link.undelivered, link.outstanding, link.outstanding_bytes) for link in links] == [(1, 0, 0)]
