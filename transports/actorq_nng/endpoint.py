@@ -6,7 +6,7 @@ from collections.abc import Callable
 from itertools import count
 
 import anyio
-from anyio.abc import TaskGroup
+from anyio.abc import TaskGroup, TaskStatus
 
 from actorq.actors.errors import ActorqError
 from actorq.actors.transport import Peer
@@ -63,10 +63,14 @@ class Endpoint:
             raise ActorqError(f"can't listen at {address} without a certificate")
         return self._gate.listener.listen(address)
 
-    async def serve(self) -> None:
+    async def serve(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
         """Read, dial, send and acknowledge, until cancelled or closed; then all sockets are closed."""
+        if self._closed:
+            task_status.started()
+            return
         try:
             async with anyio.create_task_group() as self._tasks:
+                task_status.started()
                 for work in (self._bell.answer, self._gate.read, self._gate.close_silent):
                     self._tasks.start_soon(work)
                 for link in self._links.values():

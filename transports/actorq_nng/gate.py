@@ -86,12 +86,12 @@ class Gate:
             proven = self._proven.get(pipe)
             if proven is None:
                 self._greet(pipe, frame)
-                continue
-            link, incoming = proven
-            if not link.arrived(incoming, frame):
+            elif not proven[0].arrived(proven[1], frame):
                 self._counts.bad_frames += 1
-                log.error("a frame of %s breaks the protocol: its connection is closed", link.peer.name)
+                log.error("%s broke the protocol: its connection is closed", proven[0].peer.name)
                 self._hang_up(pipe)
+            if not self.listener.readable():
+                return
 
     def _greet(self, pipe: int, frame: memoryview) -> None:
         """The first frame of a connection: it has to be a hello."""

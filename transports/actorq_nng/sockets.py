@@ -68,6 +68,8 @@ class Listener:
         self._handle = self._socket.socket
         self._cell = ffi.new("nng_msg **")
         self._fd: int = self._socket.recv_fd
+        self._poll = select.poll()
+        self._poll.register(self._fd, select.POLLIN)
         self._files: list[Path] = []
 
         def admit(pipe: Any) -> None:
@@ -95,6 +97,10 @@ class Listener:
     async def wait(self) -> None:
         """Until a frame can be taken. One task at a time."""
         await anyio.wait_readable(self._fd)
+
+    def readable(self) -> bool:
+        """Whether a frame can be taken; a fifth of the price of `take` finding none."""
+        return bool(self._poll.poll(0))
 
     def take(self) -> tuple[int, memoryview] | None:
         """The next frame, read-only, and the connection it came over; None if there is none."""
@@ -128,7 +134,7 @@ class Dialer:
     ) -> None:
         prepare()
         soonest, latest = DIAL_AGAIN_MS
-        self._socket = pynng.Push0(reconnect_time_min=soonest, reconnect_time_max=latest)
+        self._socket = pynng.Push0(reconnect_time_min=soonest, reconnect_time_max=latest, send_buffer_size=1)
         if tls is not None:
             self._socket.tls_config = _tls_config(tls, pynng.TLSConfig.MODE_CLIENT)
         self._handle = self._socket.socket

@@ -87,8 +87,8 @@ class Stream:
         return self._kept_bytes
 
     async def drained(self) -> None:
-        """Until the source is empty and all has arrived. Cancelling changes nothing."""
-        while self._kept or not self._source_empty:
+        """Until the source is empty, all has arrived, and the peer was told how far its own did."""
+        while self._kept or (self._ack_due and self._ticket) or not self._source_empty:
             self._settled = anyio.Event()
             self._woken.set()
             await self._settled.wait()
@@ -122,6 +122,7 @@ class Stream:
         self._dialer, self._ticket = None, 0
         self._again.clear()
         self._welcomes.clear()
+        self._settled.set()
 
     def welcome(self, kind: Kind, frame: bytes) -> None:
         """Send the peer this welcome, unless the connection is lost first."""
@@ -194,8 +195,8 @@ class Stream:
             self._source_empty = True
             if not self._kept:
                 self._settled.set()
-        if self._ack_due:
-            self._send(dialer, _Frame(0, (), PREFIX_BYTES))
+        if self._ack_due and self._send(dialer, _Frame(0, (), PREFIX_BYTES)) and not self._kept:
+            self._settled.set()
         return False
 
     def _full(self) -> bool:

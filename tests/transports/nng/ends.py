@@ -1,0 +1,119 @@
+"""Endpoints of several nodes on one event loop, over real sockets, that keep what they receive."""
+
+from __future__ import annotations
+
+from collections import defaultdict, deque
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import anyio
+
+from actorq.actors.transport import Peer
+from actorq_nng.endpoint import Endpoint
+from actorq_nng.frames import Kind, Part
+from actorq_nng.sockets import Tls
+from actorq_nng.statistics import Counts
+from actorq_nng.stream import Stream
+
+RUN = "run"
+SECRET = bytes(range(32))
+CONTRACT = b"contract"
+MAX_FRAME_BYTES = 1 << 20
+
+
+class Outbox:
+    """What is put into it leaves frame by frame."""
+
+    def __init__(self, stream: Stream) -> None:
+        self.waiting: deque[Sequence[Part]] = deque()
+        self.stream = stream
+        stream.source = lambda: self.waiting.popleft() if self.waiting else None
+
+    def put(self, *frames: bytes) -> None:
+        self.waiting.extend((frame,) for frame in frames)
+        self.stream.flush()
+
+
+class Watched(Counts):
+    """Tells when something was counted."""
+
+    def __init__(self, tell: Callable[[], None]) -> None:
+        self.tell: Callable[[], None] = lambda: None
+        super().__init__()
+        self.tell = tell
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        self.tell()
+
+
+class End:
+    """One node."""
+
+    def __init__(
+        self,
+        name: str,
+        incarnation: int = 1,
+        *,
+        take: Callable[[str, Kind, memoryview], None] | None = None,
+        **others: Any,
+    ) -> None:
+        self.name, self.incarnation = name, incarnation
+        self.frames: dict[tuple[str, Kind], list[bytes]] = defaultdict(list)
+        self._take = take
+        self._news = anyio.Event()
+        options = {"run": RUN, "secret": SECRET, "max_frame_bytes": MAX_FRAME_BYTES, **others}
+        with patch("actorq_nng.endpoint.Counts", lambda: Watched(self._tell)):
+            self.endpoint = Endpoint(me=name, incarnation=incarnation, received=self._received, **options)
+        self.addresses: tuple[str, ...] = ()
+
+    def listen(self, address: str) -> Peer:
+        self.addresses = (*self.addresses, self.endpoint.listen(address))
+        return self.peer
+
+    @property
+    def peer(self) -> Peer:
+        return Peer(self.name, self.incarnation, self.addresses, "here", 0)
+
+    def meet(self, other: End, contract: bytes = CONTRACT) -> tuple[Outbox, Outbox]:
+        letters, answers = self.endpoint.meet(other.peer, contract)
+        return Outbox(letters), Outbox(answers)
+
+    async def until(self, condition: Callable[[], bool], seconds: float = 20) -> None:
+        """Until it holds; looked at whenever a frame arrives or something is counted."""
+        with anyio.fail_after(seconds):
+            while not condition():
+                self._news = anyio.Event()
+                await self._news.wait()
+
+    def _received(self, peer: str, kind: Kind, body: memoryview) -> None:
+        if self._take is not None:
+            self._take(peer, kind, body)
+        self.frames[peer, kind].append(bytes(body))
+        self._tell()
+
+    def _tell(self) -> None:
+        self._news.set()
+
+
+@asynccontextmanager
+async def serving(*ends: End) -> AsyncIterator[None]:
+    """All of them at work; closed at the end, without waiting for what hasn't arrived."""
+    async with anyio.create_task_group() as group:
+        for end in ends:
+            await group.start(end.endpoint.serve)
+        try:
+            yield
+        finally:
+            group.cancel_scope.cancel()
+
+
+def two(folder: Path, scheme: str = "ipc", tls: Tls | None = None) -> tuple[End, End]:
+    """Nodes "a" and "b", listening."""
+    ends = End("a", tls=tls), End("b", tls=tls)
+    for end in ends:
+        end.listen(f"ipc://{folder}/{end.name}" if scheme == "ipc" else f"{scheme}://127.0.0.1:0")
+    return ends

@@ -1,0 +1,368 @@
+"""Endpoints in one process over real sockets: frames arrive once and in order whatever connections do."""
+
+import gc
+import random
+from pathlib import Path
+
+import anyio
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from actorq.actors import ActorqError
+from actorq.actors.registry import WireError
+from actorq.actors.transport import Peer
+from actorq_nng import link, stream
+from actorq_nng.frames import Kind
+
+from .ends import CONTRACT, MAX_FRAME_BYTES, End, Outbox, serving, two
+
+pytestmark = pytest.mark.anyio
+
+
+def files(folder: Path) -> list[Path]:
+    return list(folder.iterdir())
+
+
+def descriptors() -> int:
+    return len(files(Path("/proc/self/fd")))
+
+
+def numbered(count: int, size: int = 0) -> list[bytes]:
+    return [number.to_bytes(4, "little") + bytes(size) for number in range(count)]
+
+
+@pytest.mark.parametrize("scheme", ["ipc", "tcp"])
+async def test_frames_arrive_both_ways(tmp_path: Path, scheme: str) -> None:
+    a, b = two(tmp_path, scheme)
+    async with serving(a, b):
+        letters, answers = a.meet(b)
+        back, _ = b.meet(a)
+        frames = [b"", b"small", bytes(100_000), *numbered(300)]
+        for outbox in (letters, answers, back):
+            outbox.put(*frames)
+        await b.until(lambda: b.frames == {("a", kind): frames for kind in Kind})
+        await a.until(lambda: a.frames == {("b", Kind.LETTERS): frames})
+
+
+async def test_parts_become_one_body(tmp_path: Path) -> None:
+    a, b = two(tmp_path)
+    array = np.arange(6000, dtype=np.float32).reshape(60, 100)
+    async with serving(a, b):
+        letters, _ = a.meet(b)
+        b.meet(a)
+        letters.waiting.append((b"head", array.data, np.zeros((0, 4)).data, memoryview(b"tail")))
+        letters.stream.wake()
+        await b.until(lambda: b.frames["a", Kind.LETTERS] == [b"head" + array.tobytes() + b"tail"])
+
+
+@pytest.mark.parametrize("size", [100, 10_000])
+async def test_a_body_is_an_aligned_view_that_outlives_the_endpoint(tmp_path: Path, size: int) -> None:
+    views: list[memoryview] = []
+    a, b = End("a"), End("b", take=lambda peer, kind, body: views.append(body))
+    for end in (a, b):
+        end.listen(f"ipc://{tmp_path}/{end.name}")
+    frames = [bytes([number]) * size for number in range(5)]
+    async with serving(a, b):
+        letters, _ = a.meet(b)
+        b.meet(a)
+        letters.put(*frames)
+        await b.until(lambda: len(views) == 5)
+    gc.collect()
+    assert [bytes(view) for view in views] == frames
+    assert all(view.readonly for view in views)
+    assert all(np.frombuffer(view, np.uint8).ctypes.data % 16 == 0 for view in views)
+
+
+async def test_all_that_waits_may_go_as_one_frame(tmp_path: Path) -> None:
+    a, b = two(tmp_path)
+    async with serving(a, b):
+        letters, _ = a.meet(b)
+        b.meet(a)
+        waiting: list[bytes] = []
+
+        def all_of_it() -> list[bytes] | None:
+            parts = waiting.copy()
+            waiting.clear()
+            return parts or None
+
+        letters.stream.source = all_of_it
+        for frame in numbered(50):
+            waiting.append(frame)
+            letters.stream.wake()
+        await b.until(lambda: b.frames["a", Kind.LETTERS] == [b"".join(numbered(50))])
+
+
+@pytest.mark.parametrize("scheme", ["ipc", "tcp"])
+async def test_a_burst_of_cuts(tmp_path: Path, scheme: str) -> None:
+    """A hundred cuts at random moments while both are sending on all four streams."""
+    a, b = two(tmp_path, scheme)
+    chance = random.Random(0)
+    frames = [bytes(chance.randrange(200)) + frame for frame in numbered(1500)]
+    frames[::100] = [bytes(50_000)] * 15
+    async with serving(a, b):
+        outboxes = [*a.meet(b), *b.meet(a)]
+        for start in range(0, 1500, 15):
+            for outbox in outboxes:
+                outbox.put(*frames[start : start + 15])
+            for _ in range(chance.randrange(30)):
+                await anyio.lowlevel.checkpoint()
+            chance.choice([a, b]).endpoint.cut()
+        for end, other in ((a, "b"), (b, "a")):
+            await end.until(
+                lambda end=end, other=other: all(len(end.frames[other, kind]) == 1500 for kind in Kind)
+            )
+            assert end.frames == {(other, kind): frames for kind in Kind}
+
+
+STEPS = st.lists(
+    st.tuples(st.sampled_from(["letters", "answers", "cut", "turns"]), st.booleans(), st.integers(1, 40)),
+    max_size=40,
+)
+
+
+@settings(max_examples=25, deadline=None)
+@given(steps=STEPS)
+async def test_any_order_of_sending_and_cutting(
+    tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, bool, int]]
+) -> None:
+    ends = two(tmp_path_factory.mktemp("ipc"))
+    sent: dict[tuple[bool, Kind], list[bytes]] = {(way, kind): [] for way in (False, True) for kind in Kind}
+    async with serving(*ends):
+        outboxes = {False: ends[0].meet(ends[1]), True: ends[1].meet(ends[0])}
+        for what, way, amount in steps:
+            if what == "cut":
+                ends[way].endpoint.cut()
+            elif what == "turns":
+                for _ in range(amount):
+                    await anyio.lowlevel.checkpoint()
+            else:
+                kind = Kind[what.upper()]
+                frames = [b"%d" % (len(sent[way, kind]) + number) for number in range(amount)]
+                sent[way, kind] += frames
+                outboxes[way][kind - 1].put(*frames)
+        for way in (False, True):
+            receiver, name = ends[not way], ends[way].name
+            await receiver.until(
+                lambda receiver=receiver, name=name, way=way: all(
+                    len(receiver.frames[name, kind]) >= len(sent[way, kind]) for kind in Kind
+                )
+            )
+        with anyio.move_on_after(5) as scope:
+            for end in ends:
+                for kind in Kind:
+                    await end.endpoint.stream("b" if end is ends[0] else "a", kind).drained()
+        assert not scope.cancelled_caught
+    for way in (False, True):
+        for kind in Kind:
+            assert ends[not way].frames[ends[way].name, kind] == sent[way, kind]
+
+
+async def test_what_is_kept_is_bounded_by_the_window(tmp_path: Path) -> None:
+    """Nobody acknowledges, as nobody's there: the rest stays with its source, until there is somebody."""
+    a, b = End("a"), End("b")
+    a.listen(f"ipc://{tmp_path}/a")
+    frames = numbered(3 * stream.WINDOW_FRAMES)
+    async with serving(a):
+        b.listen(f"ipc://{tmp_path}/b")
+        letters, _ = a.meet(b)
+        letters.put(*frames)
+        assert len(letters.waiting) == len(frames)  # not connected: nothing is taken
+        most = 0
+
+        def watched() -> tuple[bytes] | None:
+            nonlocal most
+            most = max(most, letters.stream.unacked)
+            return letters.waiting.popleft() if letters.waiting else None
+
+        letters.stream.source = watched
+        async with serving(b):
+            b.meet(a)
+            await b.until(lambda: len(b.frames["a", Kind.LETTERS]) == len(frames))
+    assert b.frames["a", Kind.LETTERS] == frames
+    assert 0 < most <= stream.WINDOW_FRAMES * (32 + 4)
+
+
+async def test_large_frames_fill_the_window_by_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream, "WINDOW_BYTES", 200_000)
+    a, b = two(tmp_path)
+    most = 0
+    async with serving(a, b):
+        letters, _ = a.meet(b)
+        b.meet(a)
+        source = letters.stream.source
+
+        def watched() -> object:
+            nonlocal most
+            most = max(most, letters.stream.unacked)
+            return source()
+
+        letters.stream.source = watched
+        letters.put(*numbered(30, 90_000))
+        await b.until(lambda: len(b.frames["a", Kind.LETTERS]) == 30)
+    assert 90_000 < most < 200_000
+
+
+async def test_acknowledged_though_nothing_flows_back(tmp_path: Path) -> None:
+    a, b = two(tmp_path)
+    async with serving(a, b):
+        letters, _ = a.meet(b)
+        b.meet(a)
+        letters.put(b"one")
+        await b.until(lambda: bool(b.frames))
+        assert letters.stream.unacked
+        with anyio.fail_after(20 * link.ACKNOWLEDGE_SECONDS):
+            await letters.stream.drained()
+
+
+async def test_a_bad_frame_costs_the_connection_and_comes_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    attempts = 0
+
+    def fails_once(peer: str, kind: Kind, body: memoryview) -> None:
+        nonlocal attempts
+        attempts += 1
+        if attempts == 2:
+            raise WireError("a wrong word")
+
+    a, b = End("a"), End("b", take=fails_once)
+    for end in (a, b):
+        end.listen(f"ipc://{tmp_path}/{end.name}")
+    async with serving(a, b):
+        letters, _ = a.meet(b)
+        b.meet(a)
+        letters.put(*numbered(10))
+        await b.until(lambda: len(b.frames["a", Kind.LETTERS]) == 10)
+    assert b.frames["a", Kind.LETTERS] == numbered(10)
+    assert attempts == 11
+    assert b.endpoint.statistics().bad_frames == 1
+    assert "a wrong word" in caplog.text
+
+
+async def test_too_large_a_frame_is_the_senders_error(tmp_path: Path) -> None:
+    a, b = two(tmp_path)
+    async with serving(a, b):
+        letters, _ = a.meet(b)
+        b.meet(a)
+        letters.put(b"first")
+        await b.until(lambda: bool(b.frames))
+        with pytest.raises(WireError, match=f"exceeds the run's bound of {MAX_FRAME_BYTES}"):
+            letters.put(bytes(MAX_FRAME_BYTES + 1), bytes(MAX_FRAME_BYTES), b"last")
+        letters.stream.flush()
+        await b.until(lambda: b.frames["a", Kind.LETTERS] == [b"first", bytes(MAX_FRAME_BYTES), b"last"])
+
+
+async def test_another_incarnation_is_another_peer(tmp_path: Path) -> None:
+    a, b = two(tmp_path)
+    async with serving(a):
+        async with serving(b):
+            letters, _ = a.meet(b)
+            b.meet(a)
+            letters.put(*numbered(5))
+            await b.until(lambda: len(b.frames["a", Kind.LETTERS]) == 5)
+        letters.put(b"never read")
+        successor = End("b", incarnation=2)
+        successor.listen(f"ipc://{tmp_path}/b")
+        async with serving(successor):
+            to_successor, _ = a.meet(successor)
+            successor.meet(a)
+            letters.put(b"never read")  # the dead stream takes nothing
+            to_successor.put(b"yours")
+            await successor.until(lambda: bool(successor.frames))
+            assert successor.frames == {("a", Kind.LETTERS): [b"yours"]}
+
+
+async def test_who_is_parted_from_is_refused(tmp_path: Path) -> None:
+    a, b = two(tmp_path)
+    async with serving(a, b):
+        a.meet(b)
+        letters, _ = b.meet(a)
+        letters.put(b"one")
+        await a.until(lambda: bool(a.frames))
+        a.endpoint.part("b")
+        letters.put(b"two")
+        await a.until(lambda: a.endpoint.statistics().early > 0)  # b dials again, in vain
+        with pytest.raises(KeyError):
+            a.endpoint.stream("b", Kind.LETTERS)
+        with pytest.raises(ActorqError, match="only another incarnation"):
+            a.meet(b)
+    assert a.frames == {("b", Kind.LETTERS): [b"one"]}
+
+
+async def test_who_is_met_late_is_let_in(tmp_path: Path) -> None:
+    a, b = two(tmp_path)
+    async with serving(a, b):
+        letters, _ = a.meet(b)
+        letters.put(b"one")
+        await b.until(lambda: b.endpoint.statistics().early > 0)
+        b.meet(a)
+        await b.until(lambda: b.frames == {("a", Kind.LETTERS): [b"one"]})
+    assert b.endpoint.statistics().strangers == 0
+
+
+async def test_close_drains(tmp_path: Path) -> None:
+    a, b = two(tmp_path)
+    async with serving(b):
+        b.meet(a)
+        async with anyio.create_task_group() as group:
+            await group.start(a.endpoint.serve)
+            letters, answers = a.meet(b)
+            letters.put(*numbered(500, 1000))
+            answers.put(b"last")
+            with anyio.fail_after(10):
+                await a.endpoint.close()
+        assert len(b.frames["a", Kind.LETTERS]) == 500
+        assert b.frames["a", Kind.ANSWERS] == [b"last"]
+
+
+async def test_close_gives_up_when_cancelled(tmp_path: Path) -> None:
+    a = End("a")
+    a.listen(f"ipc://{tmp_path}/a")
+    async with anyio.create_task_group() as group:
+        await group.start(a.endpoint.serve)
+        letters, _ = a.endpoint.meet(Peer("b", 1, (f"ipc://{tmp_path}/nobody",), "here", 0), CONTRACT)
+        Outbox(letters).put(b"undeliverable")
+        with anyio.move_on_after(0.01) as scope:
+            await a.endpoint.close()
+        assert scope.cancelled_caught
+    assert files(tmp_path) == []
+
+
+async def test_an_endpoint_that_never_served_closes(tmp_path: Path) -> None:
+    a = End("a")
+    a.listen(f"ipc://{tmp_path}/a")
+    await a.endpoint.close()
+    await a.endpoint.close()
+    assert files(tmp_path) == []
+
+
+async def test_an_address_that_is_taken(tmp_path: Path) -> None:
+    a, b = two(tmp_path, "tcp")
+    with pytest.raises(ActorqError, match="can't listen at tcp"):
+        b.listen(a.addresses[0])
+    with pytest.raises(ActorqError, match="without a certificate"):
+        b.listen("tls+tcp://127.0.0.1:0")
+    for end in (a, b):
+        await end.endpoint.close()
+
+
+async def test_nothing_is_left_wherever_it_is_cancelled(tmp_path: Path) -> None:
+    """Cancelled after 0, 1, 2 … turns of the loop, from not yet dialed to in full traffic."""
+
+    async def once(turns: int) -> None:
+        a, b = two(tmp_path)
+        async with serving(a, b):
+            for outbox in (*a.meet(b), *b.meet(a)):
+                outbox.put(*numbered(200, 100))
+            for _ in range(turns):
+                await anyio.lowlevel.checkpoint()
+        assert files(tmp_path) == []
+
+    await once(100)
+    before = descriptors()
+    for turns in range(0, 300, 7):
+        await once(turns)
+    gc.collect()
+    assert descriptors() <= before + 2  # nng keeps a spare or two
