@@ -1,0 +1,95 @@
+"""The recipe with nodes solves CartPole over nng, also while its nodes are killed."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from actorq.run.run import Run, open_run, run
+from actorq.run.summary import Summary
+
+SEEDS = range(5)
+BACKENDS: list[Any] = ["asyncio", "trio"]
+KILLED_EVERY_SECONDS = 2.0
+
+
+def explorer_nodes() -> list[int]:
+    """The processes of this process's nodes, of which one may be about to start again."""
+    children = [task.read_text().split() for task in Path("/proc/self/task").glob("*/children")]
+    pids = [int(pid) for found in children for pid in found]
+    return [pid for pid in pids if b"actorq.engines.child" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_it_learns_across_processes(backend: Any, tmp_path: Path) -> None:
+    summary = run(
+        "hierarchical",
+        transport="nng",
+        overrides=["stop.updates=50", "stop.solved={return=500.0, episodes=1}"],
+        backend=backend,
+        out=tmp_path / "run",
+    )
+    assert summary.stopped_by == "updates"
+    assert (summary.restarts, summary.dead_letters) == (0, 0)
+    assert summary.staleness is not None
+    assert all(summary.actors[f"explorer.{index}"].messages_out for index in range(4))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("seed", SEEDS)
+def test_cartpole_is_solved_over_nng_with_each_seed(seed: int, backend: Any, tmp_path: Path) -> None:
+    summary = run(
+        "hierarchical", transport="nng", overrides=[f"seed={seed}"], backend=backend, out=tmp_path / "run"
+    )
+    solved(summary)
+    assert (summary.restarts, summary.dead_letters) == (0, 0)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.anyio
+@pytest.mark.parametrize("seed", SEEDS)
+async def test_cartpole_is_solved_while_nodes_are_killed(
+    seed: int, anyio_backend: Any, tmp_path: Path
+) -> None:
+    """One every two seconds, for as long as it takes: progress in between makes each death a first one."""
+    async with (
+        open_run(
+            "hierarchical",
+            transport="nng",
+            overrides=[f"seed={seed}"],
+            backend=anyio_backend,
+            out=tmp_path / "run",
+        ) as going,
+        anyio.create_task_group() as beside,
+    ):
+        beside.start_soon(keep_killing, going, random.Random(seed))
+        summary = await going.wait()
+        beside.cancel_scope.cancel()
+    solved(summary)
+    assert summary.restarts > 0
+    assert summary.actors["learner"].restarts == 0
+    assert explorer_nodes() == []
+
+
+async def keep_killing(going: Run, generator: random.Random) -> None:
+    """The first at once. None while the run stops: that would be a failure, its last state is lost."""
+    while going.progress_now().stopped_by is None:
+        os.kill(generator.choice(explorer_nodes()), signal.SIGKILL)
+        await anyio.sleep(KILLED_EVERY_SECONDS)
+
+
+def solved(summary: Summary) -> None:
+    steps, seconds = f"{summary.env_steps} env steps, {summary.updates} updates", summary.wall_seconds
+    print(f"seed {summary.seed}: {steps}, {seconds:.1f} s, {summary.restarts} restarts")
+    assert (summary.stopped_by, summary.solved) == ("solved", True)
+    assert summary.evaluation_return_mean is not None
+    assert summary.evaluation_return_mean >= 475.0
