@@ -57,7 +57,7 @@ class Cell:
         self.restarts = 0
         self.crashes = 0
         self.progressed = False
-        self.begun = False
+        self.started = self.begun = False
         self.buried = ""
         self.ready = scheduler.event()
         """Set when the actor has started for the first time, or never will."""
@@ -121,6 +121,7 @@ class Cell:
 
     async def start(self, nursery: TaskGroup, order: StartOrder) -> None:
         """Begin a life; return when the actor has started, or when that has failed."""
+        self.started = True
         self.follow(order)
         order.starting = self.handling
         self.progressed = False

@@ -146,7 +146,10 @@ class LocalActors:
         for me in self.nodes:
             for peer in peers:
                 if isinstance(self._ways.get((me, peer.name)), Neighbour):
-                    self.transport.meet(me, peer)
+                    try:
+                        self.transport.meet(me, peer)
+                    except OSError as error:  # it has died since; who tells of it will tell of that too
+                        log.warning("node %s can't be reached: %s", peer.name, error)
 
     def part(self, name: str, page: bytes | None, reason: str, for_good: bool) -> None:
         """A node has died. `page`: its ledger."""

@@ -115,15 +115,19 @@ class RemoteCell:
         self.snapshot: dict[str, Any] | None = None
         self.restarts = self.crashes = 0
         self.progressed = False
-        self.begun = False
+        self.started = self.begun = False
         self.buried = ""
         self.ready = clock.event()
+        self.waits_in: StartOrder | None = None
+        """Until it has started: see Cell.follow."""
         self.knows_snapshot = False
         """Whether the present process of the node has the last snapshot itself."""
 
     async def start(self, nursery: TaskGroup, order: StartOrder) -> None:
-        """Begin a life; return when the actor has started, or when that has failed."""
+        """Begin a life, once the node is there; return when the actor has started, or that has failed."""
+        self.started = True
         self.progressed = False
+        await self.node.present()
         self.life = life = RemoteLife(self.clock)
         snapshot = None if self.knows_snapshot else self.snapshot
         self.knows_snapshot = True
@@ -131,9 +135,18 @@ class RemoteCell:
         await life.up.wait()
 
     def follow(self, order: StartOrder) -> None:
+        self.waits_in = order
         self.node.post(orders.Follow((self.name,), order.members))
 
+    def launched(self) -> None:
+        """A new process of its node knows nothing of it yet."""
+        if self.buried:
+            self.bury(self.buried)
+        elif self.waits_in is not None:
+            self.follow(self.waits_in)
+
     def came_up(self) -> None:
+        self.waits_in = None
         if self.life is not None:
             self.life.up.set()
         self.ready.set()
@@ -245,10 +258,22 @@ class RemoteNode:
         self._clock = clock
         self._reports = reports
         self._life_ended = life_ended
+        self._launched = clock.event()
         self._requests: dict[int, tuple[Event, list[Any]]] = {}
         self._numbers = 0
         self._dead_letters = (0, 0)
         self._dead_letters_before = (0, 0)
+
+    def launched(self, handle: NodeHandle) -> None:
+        """Its process is there."""
+        self.handle = handle
+        self.starts += 1
+        self._launched.set()
+
+    async def present(self) -> None:
+        """Return when it has a process."""
+        while self.handle is None:
+            await self._launched.wait()
 
     def post(self, order: orders.Orders) -> None:
         if self.handle is not None:
@@ -305,6 +330,7 @@ class RemoteNode:
     def lost(self, reason: str) -> None:
         """The process has ended: nobody waits for it any more."""
         self.handle = None
+        self._launched = self._clock.event()
         before, now = self._dead_letters_before, self._dead_letters
         self._dead_letters_before = (before[0] + now[0], before[1] + now[1])
         self._dead_letters = (0, 0)

@@ -34,6 +34,7 @@ class Rescue:
         self._local = local
         self._launcher = launcher
         self._lost = lost
+        self._buried: dict[str, str] = {}
         self.nursery: TaskGroup | None = None
 
     async def launch_all(self) -> None:
@@ -59,11 +60,14 @@ class Rescue:
         assert self._launcher is not None
         assert self.nursery is not None
         handle = await self._launcher.launch(node.name, new_incarnation(node.starts))
-        node.starts += 1
-        node.handle = handle
+        node.launched(handle)
         others = [other for other in self._nodes if other.handle is not None and other is not node]
         known = [other.handle.peer for other in others if other.handle is not None]
         node.post(orders.Meet((*self._local.peers(), *known)))
+        for name, reason in self._buried.items():
+            node.post(orders.Part(name, None, reason, for_good=True))
+        for cell in node.cells.values():
+            cell.launched()
         self._local.meet([handle.peer])
         for other in others:
             other.post(orders.Meet((handle.peer,)))
@@ -74,6 +78,9 @@ class Rescue:
         assert handle is not None
         try:
             death = await node.listen()
+        except BaseException:
+            node.lost("nobody listens to it any more")
+            raise
         finally:
             with anyio.CancelScope(shield=True):
                 await handle.aclose()
@@ -82,15 +89,15 @@ class Rescue:
             return
         log.error("node %s %s", node.name, death.reason)
         reason = f"node {node.name} {death.reason}"
-        node.handle = None
+        node.lost(death.reason)
         self._local.part(node.name, death.page, reason, for_good=False)
         for other in self._nodes:
             other.post(orders.Part(node.name, death.page, reason))
-        node.lost(death.reason)
         self._lost(node, death.reason)
 
     def bury(self, node: RemoteNode, reason: str) -> None:
         """It won't be started again."""
+        self._buried[node.name] = reason
         self._local.part(node.name, None, reason, for_good=True)
         for other in self._nodes:
             other.post(orders.Part(node.name, None, reason, for_good=True))
@@ -103,6 +110,8 @@ class Rescue:
     def stop_runs(self) -> None:
         for node in self._nodes:
             node.post(orders.StopRuns())
+            if node.handle is None:
+                self.bury(node, f"node {node.name} was down when the run stopped")
 
     async def quiet(self) -> list[int]:
         return [await node.quiet() for node in self._nodes]

@@ -64,6 +64,13 @@ class Supervisor:
         self.nursery: TaskGroup | None = None
         self.stopping = False
 
+    def stop(self) -> None:
+        """Start nothing again, no node either."""
+        self.stopping = True
+        for recovery in self._recoveries:
+            if recovery.nodes:
+                self._clock.cancel(recovery.scope, recovery.name)
+
     def life_ended(self, cell: AnyCell, life: Life | RemoteLife) -> None:
         """A cell's life is over, by a crash or not."""
         crash = life.crash
@@ -92,28 +99,38 @@ class Supervisor:
 
     def node_lost(self, node: RemoteNode, reason: str) -> None:
         """A node's process has ended, and all its actors with it."""
-        limits = RestartLimits()
+        assert self.rescue is not None
+        cells, limits = node.cells.values(), RestartLimits()
+        progressed = any(cell.progressed for cell in cells)
+        for cell in cells:
+            cell.progressed = False  # it resets the count once, however often the node can't be started then
         if self.stopping:
+            self.rescue.bury(node, f"node {node.name} {reason}")
             self._fail(NodeFailed(node.name, f"{reason} while the run was stopping"), None)
             return
-        pause = self._pause(f"node {node.name}", limits, any(cell.progressed for cell in node.cells.values()))
+        for cell in cells:
+            if cell.started and cell.spec.restart == "never":
+                cell.bury(f"{cell.name} was lost with node {node.name}, and its restart policy is never")
+        if all(cell.buried for cell in cells):
+            self.rescue.bury(node, f"node {node.name} {reason}, and nobody there is ever started again")
+            return
+        pause = self._pause(f"node {node.name}", limits, progressed)
         if pause is None:
-            assert self.rescue is not None
             self.rescue.bury(node, f"node {node.name} {reason}, and is not started again")
             self._fail(NodeFailed(node.name, f"{reason}; {_often(limits)}"), NodeDied(reason))
             return
         affected: dict[str, AnyCell] = {}
-        for cell in node.cells.values():
-            if cell.spec.restart == "never":
-                cell.bury(f"{cell.name} was lost with node {node.name}, and its restart policy is never")
-            elif not cell.buried:
+        for cell in cells:
+            if cell.started and not cell.buried:
                 affected.update({c.name: c for c in self._affected(cell, self._groups[cell.spec.group])})
         self._begin(Recovery(f"recovery of node {node.name}", list(affected.values()), [node]), pause)
 
     def _affected(self, cell: AnyCell, group: GroupSpec) -> list[AnyCell]:
+        """Who is started again with it; who hasn't started yet will be when its turn comes."""
         if group.strategy == "one-for-one":
             return [cell]
         members = [other for other in self.cells if other.spec.group == group.name and not other.buried]
+        members = [other for other in members if other.started]
         return members if group.strategy == "one-for-all" else members[members.index(cell) :]
 
     def _begin(self, recovery: Recovery, pause: float) -> None:

@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import anyio
+from anyio.abc import TaskStatus
 
 from .actor import State
 from .cell import Cell
@@ -66,6 +67,7 @@ class System:
         self.scheduler: Scheduler = self._turns or FreeScheduler()
         self._failure: ActorFailed | None = None
         self._quiet = False
+        self._backstage = anyio.CancelScope(shield=True)
         self._stopped: Event | None = None
         self._patience = STOP_SECONDS
         self.final_states: dict[str, State] = {}
@@ -111,7 +113,7 @@ class System:
         self.scheduler.begin()
         self._nursery = anyio.create_task_group()
         await self._nursery.__aenter__()
-        self.supervisor.nursery = self._rescue.nursery = self._nursery
+        self.supervisor.nursery = self._nursery
         if self._turns is None:
             self._nursery.start_soon(Watchdog().watch)
         try:
@@ -123,7 +125,7 @@ class System:
 
     async def _start(self) -> None:
         if self._local.transport.crosses_processes:
-            self._nursery.start_soon(self._local.transport.serve)
+            await self._nursery.start(self._serve)
             self._local.meet(self._local.peers())
             await self._rescue.launch_all()
         order = StartOrder(tuple(self.cells))
@@ -138,6 +140,14 @@ class System:
             cell.begin()
         self._rescue.begin_all()
 
+    async def _serve(self, *, task_status: TaskStatus[None]) -> None:
+        """What the actors need until they have stopped, also when the run is cancelled from outside."""
+        with self._backstage:
+            async with anyio.create_task_group() as tasks:
+                self._rescue.nursery = tasks
+                tasks.start_soon(self._local.transport.serve)
+                task_status.started()
+
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> bool | None:
@@ -146,6 +156,7 @@ class System:
         finally:
             for cell in self.cells.values():
                 cell.kill()
+            self._backstage.cancel()
             self._nursery.cancel_scope.cancel()
             cancelled = isinstance(error, anyio.get_cancelled_exc_class())
             given = (kind, error, traceback) if cancelled else (None, None, None)  # others stay ungrouped
@@ -190,7 +201,8 @@ class System:
         Not cut short by cancelling.
         """
         if not self._quiet:
-            self._quiet = self.supervisor.stopping = True
+            self._quiet = True
+            self.supervisor.stop()
             await self._in_turn(self._quiesce)
 
     async def _quiesce(self) -> None:

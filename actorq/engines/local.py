@@ -52,6 +52,7 @@ class LocalProcesses:
         self._folder = folder
         self._backend: Literal["asyncio", "trio"] = backend
         self._seen = set[str]()
+        self._running = set[LocalNode]()
 
     async def __aenter__(self) -> Self:
         self._tasks = anyio.create_task_group()
@@ -61,6 +62,8 @@ class LocalProcesses:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> bool | None:
+        for node in self._running:
+            node.kill()
         self._tasks.cancel_scope.cancel()
         if isinstance(error, anyio.get_cancelled_exc_class()):
             return await self._tasks.__aexit__(kind, error, traceback)
@@ -78,7 +81,7 @@ class LocalProcesses:
                 raise NodeDied(str(error)) from error
             raise
         launched = LocalNode(node, process, page)
-        self._tasks.start_soon(launched.serve)
+        self._tasks.start_soon(self._serve, launched)
         try:
             await launched.listening()
         except BaseException:
@@ -87,6 +90,13 @@ class LocalProcesses:
         log.info("node %s is %sprocess %d", node, "back, as " if node in self._seen else "", process.pid)
         self._seen.add(node)
         return launched
+
+    async def _serve(self, node: LocalNode) -> None:
+        self._running.add(node)
+        # Not cancelled with the run, which needs its nodes to end in order.
+        with anyio.CancelScope(shield=True):
+            await node.serve()
+        self._running.discard(node)
 
     def _setup(self, node: str, incarnation: int, page: int) -> NodeSetup:
         return NodeSetup(
@@ -120,7 +130,7 @@ class LocalNode:
         self._process.stream.send_soon(order)
 
     async def serve(self) -> None:
-        """Carry orders and output, and watch the process, until it has ended. Cancelled, it is killed."""
+        """Carry orders and output, and watch the process, until it has ended."""
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._watch)
             await self._process.serve()
@@ -159,6 +169,9 @@ class LocalNode:
             else:
                 return cast(Tidings, tiding)
         raise StopAsyncIteration
+
+    def kill(self) -> None:
+        self._process.kill()
 
     async def ended(self) -> Death:
         how = await self._process.ended()
