@@ -104,6 +104,8 @@ class Follower:
                 cells[actor].kill()
             case orders.Bury(actor, reason):
                 cells[actor].bury(reason)
+            case orders.Answer(number):
+                self._post(orders.Done(number))
             case orders.AwaitQuiet(number):
                 self._tasks.start_soon(self._await_quiet, number)
             case orders.TakeState(number, actor, busy):

@@ -74,6 +74,12 @@ class Bury(Order, frozen=True, tag=True):
     reason: str
 
 
+class Answer(Order, frozen=True, tag=True):
+    """Answer at once, by Done."""
+
+    number: int
+
+
 class AwaitQuiet(Order, frozen=True, tag=True):
     """Answer, by Done with a count of all that has happened, when nothing is at hand or on its way."""
 
@@ -184,6 +190,7 @@ Orders = (
     | Halt
     | Kill
     | Bury
+    | Answer
     | AwaitQuiet
     | TakeState
     | Repeat

@@ -35,6 +35,7 @@ class Rescue:
         self._launcher = launcher
         self._lost = lost
         self._buried: dict[str, str] = {}
+        self._watches: dict[str, anyio.CancelScope] = {}
         self.nursery: TaskGroup | None = None
 
     async def launch_all(self) -> None:
@@ -74,6 +75,11 @@ class Rescue:
         self.nursery.start_soon(self._watch, node)
 
     async def _watch(self, node: RemoteNode) -> None:
+        """Until its process has ended; cancelled, the process is ended."""
+        with anyio.CancelScope() as self._watches[node.name]:
+            await self._see_end(node)
+
+    async def _see_end(self, node: RemoteNode) -> None:
         handle = node.handle
         assert handle is not None
         try:
@@ -115,6 +121,22 @@ class Rescue:
 
     async def quiet(self) -> list[int]:
         return [await node.quiet() for node in self._nodes]
+
+    async def end_silent(self, seconds: float) -> None:
+        """End those that don't answer by then: they would keep the others from stopping."""
+        async with anyio.create_task_group() as tasks:
+            for node in self._nodes:
+                if node.handle is not None:
+                    tasks.start_soon(self._end_if_silent, node, seconds)
+
+    async def _end_if_silent(self, node: RemoteNode, seconds: float) -> None:
+        with anyio.move_on_after(seconds) as scope:
+            await node.request(orders.Answer)
+        if scope.cancelled_caught:
+            log.warning("stopping: node %s does not answer and is ended as it is", node.name)
+            node.leaving = True
+            self._watches[node.name].cancel()
+            self.bury(node, f"node {node.name} did not answer when the run stopped")
 
     async def dismiss(self, deadline: float) -> None:
         """Let all processes end; those that don't in time are killed by whoever watches them."""

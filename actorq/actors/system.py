@@ -243,6 +243,9 @@ class System:
 
     async def _stop(self) -> None:
         await self.quiesce()
+        began = anyio.current_time()
+        await self._rescue.end_silent(self._patience / 2)
+        self._patience -= anyio.current_time() - began
         self.final_states = await self._states(busy=False)
         deadline = anyio.current_time() + self._patience
         for cell in reversed(self.cells.values()):
