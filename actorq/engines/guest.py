@@ -40,23 +40,31 @@ class Guest:
         self._free = free
         self._node: HostNode | None = None
         self._gone = ""
+        self._staying = anyio.CancelScope(shield=True)
 
     @property
     def is_free(self) -> bool:
         return self._node is None and not self._gone
 
     async def stay(self) -> None:
-        """Hear what it tells until it leaves, or says nothing for too long."""
+        """Hear what it tells until it leaves, says nothing for too long, or is sent away.
+
+        Not cut short by cancelling: a run that is cancelled has something to say to it.
+        """
         try:
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(self.stream.serve)
-                tasks.start_soon(self._listen, tasks.cancel_scope)
-                await self._watch()
-                tasks.cancel_scope.cancel()
+            with self._staying:
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(self.stream.serve)
+                    tasks.start_soon(self._listen)
+                    await self._watch()
+                    self._staying.cancel()
         finally:
             self._gone = self._gone or "this end has closed the connection"
             if self._node is not None:
                 self._node.lost(f"was lost with its host {self.where}: {self._gone}")
+
+    def send_away(self) -> None:
+        self._staying.cancel()
 
     async def launch(self, node: str, incarnation: int) -> HostNode:
         """Return when the node is up. Raises HostLost, and NodeDied. Cancelled, it is dropped."""
@@ -80,14 +88,14 @@ class Guest:
             silent = 0 if self._wire.heard else silent + 1
         self._gone = f"nothing was heard of it for {SILENT_LOOKS * BEAT_SECONDS:g} s"
 
-    async def _listen(self, scope: anyio.CancelScope) -> None:
+    async def _listen(self) -> None:
         try:
             async for message in self.stream:
                 self._hear(message)
             self._gone = self._gone or "it has closed the connection"
         except FrameError as error:
             self._gone = f"what it said can't be read: {error}"
-        scope.cancel()
+        self._staying.cancel()
 
     def _hear(self, message: FromHost) -> None:
         match message:

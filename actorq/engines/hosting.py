@@ -109,7 +109,7 @@ class Wire(ByteStream):
     async def send(self, item: bytes) -> None:
         try:
             await self._stream.send(item)
-        except OSError as error:
+        except (OSError, anyio.EndOfStream) as error:  # TLS meets the end also when it writes
             raise anyio.BrokenResourceError from error
 
     async def send_eof(self) -> None:

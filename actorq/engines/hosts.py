@@ -105,18 +105,19 @@ class Hosts:
     ) -> bool | None:
         self._accepting.cancel()
         failure = str(error) or type(error).__name__ if isinstance(error, Exception) else ""
+        with anyio.move_on_after(GOODBYE_SECONDS, shield=True):
+            await self._say_goodbye(Over(failure))
+        for guest in self._guests:
+            guest.send_away()
+        self._invitation.unlink(missing_ok=True)
+        self._tasks.cancel_scope.cancel()
+        cancelled = isinstance(error, anyio.get_cancelled_exc_class())
+        given = (kind, error, traceback) if cancelled else (None, None, None)  # others stay ungrouped
         try:
-            with anyio.move_on_after(GOODBYE_SECONDS, shield=True):
-                await self._say_goodbye(Over(failure))
+            return await self._tasks.__aexit__(*given) and cancelled
         finally:
-            self._invitation.unlink(missing_ok=True)
-            self._tasks.cancel_scope.cancel()
-            given = (kind, error, traceback)
-            cancelled = isinstance(error, anyio.get_cancelled_exc_class())
-            swallowed = await self._tasks.__aexit__(*(given if cancelled else (None, None, None)))
             self._offered.close()
             self._free.close()
-        return swallowed and cancelled
 
     async def _say_goodbye(self, over: Over) -> None:
         """Closing with something unread in between may cost the hosts the last word: they close first."""
