@@ -1,0 +1,168 @@
+"""Strangers at the gate: each is counted and closed, nothing of theirs is received, and true peers go on."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import fields
+from pathlib import Path
+
+import msgspec
+import pynng
+import pytest
+
+from actorq.actors.transport import Peer
+from actorq_nng import gate
+from actorq_nng.frames import HEADS, PREFIX, PROTOCOL, WELCOME, Kind
+from actorq_nng.proof import Hello, seal_hello
+from actorq_nng.statistics import EndpointStatistics
+
+from .ends import CONTRACT, MAX_FRAME_BYTES, RUN, SECRET, End, serving, two
+
+pytestmark = pytest.mark.anyio
+
+REFUSALS = ("strangers", "mismatched", "early", "unproven", "bad_frames")
+
+HELLO = Hello(
+    protocol=PROTOCOL,
+    run=RUN,
+    sender="a",
+    receiver="b",
+    sender_incarnation=1,
+    receiver_incarnation=1,
+    kind=Kind.LETTERS,
+    connection=1000,
+    contract=CONTRACT,
+)
+
+
+def hello(**changed: object) -> bytes:
+    return seal_hello(msgspec.structs.replace(HELLO, **changed), SECRET)
+
+
+def stranger(b: End, *frames: bytes) -> pynng.Push0:
+    """Connects and says that; pynng's own sockets, not ours. It doesn't come again by itself for a while."""
+    push = pynng.Push0(send_timeout=5000, reconnect_time_min=60_000, reconnect_time_max=60_000)
+    push.dial(b.addresses[0], block=True)
+    for frame in frames:
+        push.send(frame)
+    return push
+
+
+def refused(end: End) -> dict[str, int]:
+    statistics = end.endpoint.statistics()
+    return {name: count for name in REFUSALS if (count := getattr(statistics, name))}
+
+
+@asynccontextmanager
+async def talking(folder: Path, scheme: str = "ipc") -> AsyncIterator[End]:
+    """a sends to b, before and after; yields b, which expects a peer named "absent" too."""
+    a, b = two(folder, scheme)
+    async with serving(a, b):
+        letters, answers = a.meet(b)
+        b.meet(a)
+        b.endpoint.meet(Peer("absent", 1, (f"ipc://{folder}/nobody",), "here", 0), CONTRACT)
+        letters.put(b"before")
+        answers.put(b"before")
+        await b.until(lambda: len(b.frames) == 2)
+        yield b
+        letters.put(b"after")
+        answers.put(b"after")
+        await b.until(lambda: all(b.frames["a", kind] == [b"before", b"after"] for kind in Kind))
+
+
+SAID = {
+    "nothing known": (b"let me in", "strangers"),
+    "an empty frame": (b"", "strangers"),
+    "a data frame": (PREFIX.pack(HEADS[Kind.LETTERS], 0, 2, 0, 0) + b"body", "strangers"),
+    "another secret": (seal_hello(HELLO, bytes(32)), "strangers"),
+    "another run": (hello(run="other"), "strangers"),
+    "to another node": (hello(receiver="c"), "strangers"),
+    "its own hello, reflected": (hello(sender="b", receiver="a"), "strangers"),
+    "a hello of long ago": (hello(connection=1), "strangers"),
+    "a hello cut short": (hello()[:-1], "strangers"),
+    "another protocol": (hello(protocol=PROTOCOL + 1), "mismatched"),
+    "another contract": (hello(contract=b"other"), "mismatched"),
+    "an unknown peer": (hello(sender="z"), "early"),
+    "another life of the peer": (hello(sender_incarnation=2), "early"),
+    "to another life of this node": (hello(receiver_incarnation=2), "early"),
+    "more than may be": (bytes(MAX_FRAME_BYTES + 1000), "unproven"),
+}
+
+
+@pytest.mark.parametrize("case", SAID)
+async def test_who_says(tmp_path: Path, case: str, caplog: pytest.LogCaptureFixture) -> None:
+    said, counted = SAID[case]
+    async with talking(tmp_path) as b:
+        with stranger(b, said):
+            await b.until(lambda: refused(b) == {counted: 1})
+    assert refused(b) == {counted: 1}
+    assert len([record for record in caplog.records if "refused a peer: a " in record.message]) == (
+        counted == "mismatched"
+    )
+
+
+async def test_a_hello_is_taken_once(tmp_path: Path) -> None:
+    async with talking(tmp_path) as b:
+        with stranger(b, hello(sender="absent")), stranger(b, hello(sender="absent")):
+            await b.until(lambda: refused(b) == {"strangers": 1})
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"",
+        b"short",
+        PREFIX.pack(HEADS[Kind.LETTERS], 0, 2, 0, 0) + b"without a ticket",
+        PREFIX.pack(HEADS[Kind.LETTERS], 1, 2, 0, 0) + b"with a guessed one",
+        PREFIX.pack(WELCOME, 0, 0, 0, 0) + bytes(64),
+        hello(sender="absent", connection=1001),
+    ],
+)
+async def test_a_hello_overheard_in_time_doesnt_give_the_word(tmp_path: Path, said: bytes) -> None:
+    """Who has a hello that wasn't taken yet is let in, but was never told the ticket of that connection."""
+    async with talking(tmp_path) as b:
+        with stranger(b, hello(sender="absent"), said):
+            await b.until(lambda: refused(b) == {"bad_frames": 1})
+
+
+async def test_random_frames_of_a_proven_peer(tmp_path: Path) -> None:
+    """Anything may come from someone who knows the secret; none of it gets through."""
+    chance = random.Random(0)
+    async with talking(tmp_path) as b:
+        good = PREFIX.pack(HEADS[Kind.LETTERS], 0, 2, 0, 0) + b"body"
+        for turn in range(200):
+            frame = bytearray(good if turn % 2 else chance.randbytes(chance.randrange(100)))
+            if frame:
+                frame[chance.randrange(len(frame))] ^= 1 << chance.randrange(8)
+            with stranger(b, hello(sender="absent", connection=turn + 1), bytes(frame)):
+                await b.until(lambda turn=turn: refused(b) == {"bad_frames": turn + 1})  # type: ignore[misc]
+
+
+async def test_silent_ones_are_closed_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gate, "SILENT_SECONDS", 0.05)
+    async with talking(tmp_path) as b:
+        pushes = [stranger(b) for _ in range(20)]
+        await b.until(lambda: refused(b) == {"unproven": 20})
+        for push in pushes:
+            push.close()
+
+
+@pytest.mark.parametrize("scheme", ["ipc", "tcp"])
+async def test_waves_of_silent_ones(tmp_path: Path, scheme: str) -> None:
+    """However many: only so many stand at a time, and a true peer's hello isn't lost among them."""
+    before = len(list(Path("/proc/self/fd").iterdir()))  # noqa: ASYNC240
+    async with talking(tmp_path, scheme) as b:
+        for wave in range(1, 6):
+            pushes = [stranger(b) for _ in range(200)]
+            await b.until(lambda wave=wave: refused(b).get("unproven", 0) >= 200 * wave - 64)  # type: ignore[misc]
+            b.endpoint.cut()
+            for push in pushes:
+                push.close()
+        await b.until(lambda: refused(b)["unproven"] >= 1000)
+    assert before > len(list(Path("/proc/self/fd").iterdir())) - 20  # noqa: ASYNC240
+
+
+def test_every_refusal_is_counted_apart() -> None:
+    assert {field.name for field in fields(EndpointStatistics)} >= set(REFUSALS)
