@@ -50,7 +50,7 @@ def aligned(offset: int) -> int:
     return -(-offset // ALIGNMENT) * ALIGNMENT
 
 
-def describe(array: NDArray[Any], block: int | None = None) -> Row:
+def describe(array: NDArray[Any]) -> Row:
     """The array's row. Raises WireError if such an array can't travel."""
     code = _CODES.get(array.dtype)
     if code is None:
@@ -60,7 +60,7 @@ def describe(array: NDArray[Any], block: int | None = None) -> Row:
         )
     if type(array) not in _PLAIN:
         raise WireError(f"a {type(array).__name__} can't travel: send plain arrays")
-    return Row(code, array.shape, block)
+    return Row(code, array.shape)
 
 
 def lay_out(arrays: Iterable[NDArray[Any]], start: int) -> Iterator[bytes | memoryview]:

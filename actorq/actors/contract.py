@@ -7,8 +7,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import msgspec
-
 from .definition import members
 from .message import Message, Request, fixed_size, reply_type
 from .registry import Registry
@@ -47,9 +45,7 @@ class Contract:
     def _lines(self) -> Iterable[str]:
         for way in self.ways:
             yield f"{way.sender} {way.target} {self._registry.name_of_type(way.message)}"
-        for name, struct in self._registry.types():
-            fields = msgspec.structs.fields(struct)
-            yield f"{name} {' '.join(f'{field.name}:{field.type}' for field in fields)}"
+        yield from self._registry.layouts()
 
 
 def contract(specs: Mapping[str, ActorSpec], source: str, target: str) -> Contract:

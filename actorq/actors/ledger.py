@@ -20,6 +20,8 @@ WORD = 8
 _SOURCE_BITS = 12
 _NUMBER_BITS = 64 - _SOURCE_BITS
 MAX_NODES = (1 << _SOURCE_BITS) - 1
+MAX_NUMBER = (1 << _NUMBER_BITS) - 1
+"""Of a letter; the first one is 1."""
 
 
 class Fate(Enum):
@@ -60,10 +62,9 @@ class Layout:
         words = memoryview(page).cast("Q")
         index = self.sources[source]
         slots = offset + len(self.sources)
-        mark = _mark(index, number)
-        if mark in words[slots : slots + capacity]:
-            return Fate.AT_HAND
-        return Fate.NOT_BEGUN if number > words[offset + index] else Fate.DONE
+        if number > words[offset + index]:
+            return Fate.NOT_BEGUN
+        return Fate.AT_HAND if _mark(index, number) in words[slots : slots + capacity] else Fate.DONE
 
 
 class LaneLedger:

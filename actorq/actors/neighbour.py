@@ -6,33 +6,30 @@ from __future__ import annotations
 import logging
 from collections import OrderedDict, deque
 from collections.abc import Callable
-from typing import Any, ClassVar, Protocol
+from functools import partial
+from typing import Any, Protocol
 
 import anyio
 from numpy.typing import NDArray
 
 from .border import Border
-from .contract import Contract
+from .desk import FRAME_BYTES, Desk, Received, ReceivedEnquiry, sendable
 from .ledger import Fate
 from .letter import Letter, Outcome
-from .message import Message, seal
+from .message import Message
 from .registry import WireError
 from .transport import CircleFound, Inbox, Stream
-from .wire import MAX_LETTERS, Answers, Ended, Found, Packer, Parts, Probe, Reply, Run, Unpacker
+from .wire import LARGE_BYTES, MAX_LETTERS, Answers, Ended, Packer, Parts, Probe, Run, Unpacker
 
 log = logging.getLogger("actorq.actors")
 
-FRAME_BYTES = 1024 * 1024
-"""No more letters are put into a frame that has so many bytes already."""
+MANY_LETTERS = 256
 
 MAX_PROBES = 1024
 """So many circles are looked for at a time; of more, the oldest are forgotten."""
 
 LETTERS_OF_ONE_LIFE = 1 << 40
 """Numbers go on rising from one incarnation of a node to the next."""
-
-_NOTHING = (type(None),)
-_WITH_REASON = (Outcome.REFUSED, Outcome.UNDELIVERED, Outcome.IN_DOUBT)
 
 
 class SharedMemory(Protocol):
@@ -47,22 +44,6 @@ class SharedMemory(Protocol):
     def take_let_go(self) -> list[int]:
         """The offsets of what was borrowed and is not used any more, since the last call."""
         ...
-
-
-class Received(Letter):
-    """A letter from another node."""
-
-    __slots__ = ("number", "source", "way")
-    number: int
-    source: int
-    way: int
-
-
-class ReceivedEnquiry(Received):
-    """One whose sender waits for the answer."""
-
-    __slots__ = ()
-    wants_reply: ClassVar[bool] = True
 
 
 class Neighbour:
@@ -88,7 +69,7 @@ class Neighbour:
         self._next = border.ordinal * LETTERS_OF_ONE_LIFE + 1
         self._probes: OrderedDict[int, CircleFound] = OrderedDict()
         self._probes_made = 0
-        self._desk = _Desk(border.into, self._answers, max_frame_bytes)
+        self._desk = Desk(border.into, self._answers, max_frame_bytes)
 
     @property
     def quiet(self) -> bool:
@@ -108,8 +89,8 @@ class Neighbour:
     def meet(self, letters: Stream, answers: Stream, memory: SharedMemory | None) -> None:
         """Its present incarnation can be reached by these streams, and perhaps by shared memory."""
         self._letters, self._answers, self._memory = letters, answers, memory
-        self._packer = Packer(memory.lend if memory is not None else None)
-        self._unpacker = Unpacker(memory.borrow if memory is not None else None)
+        if memory is not None:
+            self._packer, self._unpacker = Packer(memory.lend, memory.freed), Unpacker(memory.borrow)
         self._desk.answers = answers
         letters.source, answers.source = self._next_letters, self._next_answers
         letters.wake()
@@ -118,20 +99,23 @@ class Neighbour:
     # To the other node.
 
     def deliver(self, letter: Letter) -> None:
-        """Send a letter: an enquiry at once, with all that waits; others after this turn of the loop."""
+        """Send a letter: an enquiry or a large one at once, with all that waits; others together.
+
+        They leave after this turn of the loop, or when they are many, so that the other process can begin.
+        """
         if self._gone:
             letter.origin.settle(letter, Outcome.UNDELIVERED, self._gone)
             return
         if not letter.charged:
             self._supersede(letter)
         self._outbox.append(letter)
-        if letter.wants_reply:
+        if letter.wants_reply or letter.size >= LARGE_BYTES or not len(self._outbox) % MANY_LETTERS:
             self._letters.flush()
         else:
             self._letters.wake()
 
     def _supersede(self, letter: Letter) -> None:
-        key = (letter.sender, letter.target, type(letter.message))
+        key = _key(letter)
         older = self._newest.get(key)
         self._newest[key] = letter
         if older is not None:
@@ -153,37 +137,45 @@ class Neighbour:
 
     def _next_letters(self) -> Parts | None:
         """The next frame's parts, of as much of the outbox as goes into one."""
+        at_most = MAX_LETTERS
+        while self._outbox:
+            letters = self._take_out(at_most)
+            try:
+                parts = self._packer.letters(self._border.out, self._next, letters)
+            except WireError as error:
+                # One of them can't travel, or they are too much together: half of them are tried next.
+                at_most = max(1, len(letters) // 2)
+                if len(letters) > 1:
+                    self._put_back(letters)
+                else:
+                    self._return_to_sender(letters[0], error)
+                continue
+            first, self._next = self._next, self._next + len(letters)
+            self._unsettled.update(zip(range(first, self._next), letters, strict=True))
+            return parts
+        return None
+
+    def _take_out(self, at_most: int) -> list[Letter]:
         outbox, size = self._outbox, 0
         letters: list[Letter] = []
-        if not outbox:
-            return None
-        while outbox and size < FRAME_BYTES and len(letters) < MAX_LETTERS:
+        while outbox and size < FRAME_BYTES and len(letters) < at_most:
             letter = outbox.popleft()
             if not letter.charged:
-                self._newest.pop((letter.sender, letter.target, type(letter.message)), None)
+                del self._newest[_key(letter)]
             letters.append(letter)
             size += letter.size
-        try:
-            parts = self._packer.letters(self._border.out, self._next, letters)
-        except WireError:
-            self._outbox.extendleft(reversed(self._that_can_travel(letters)))
-            return self._next_letters()
-        first, self._next = self._next, self._next + len(letters)
-        self._unsettled.update(zip(range(first, self._next), letters, strict=True))
-        return parts
+        return letters
 
-    def _that_can_travel(self, letters: list[Letter]) -> list[Letter]:
-        """Send back those that can't."""
-        good = []
-        for letter in letters:
-            try:
-                Packer().letters(self._border.out, 0, [letter])
-            except WireError as error:
-                reason = f"{type(letter.message).__name__} can't cross to another process: {error}"
-                letter.origin.settle(letter, Outcome.UNDELIVERED, reason)
-            else:
-                good.append(letter)
-        return good
+    def _put_back(self, letters: list[Letter]) -> None:
+        for letter in reversed(letters):
+            self._outbox.appendleft(letter)
+            if not letter.charged:
+                self._newest[_key(letter)] = letter
+
+    def _return_to_sender(self, letter: Letter, error: WireError) -> None:
+        reason = f"{type(letter.message).__name__} can't cross to another process: {error}"
+        letter.origin.settle(letter, Outcome.UNDELIVERED, reason)
+        self._note_quiet()
 
     # From the other node.
 
@@ -217,9 +209,13 @@ class Neighbour:
             if count > len(unsettled):
                 raise WireError(f"{self.name} answers {count} letters; {len(unsettled)} are on their way")
             for number in range(first, first + count):
-                letter = unsettled.pop(number, None)
-                if letter is not None:
-                    letter.origin.settle(letter, Outcome.HANDLED)
+                letter = unsettled.get(number)
+                if letter is None:
+                    continue
+                if letter.wants_reply and type(None) not in self._replies_to(number):
+                    raise WireError(f"{self.name} says that {number} is handled, and doesn't reply")
+                del unsettled[number]
+                letter.origin.settle(letter, Outcome.HANDLED)
         for ended in answers.ended:
             answer: Any = ended.circle if ended.outcome is Outcome.CIRCULAR else ended.reason
             self._settle(ended.number, ended.outcome, answer)
@@ -257,38 +253,35 @@ class Neighbour:
             raise WireError(f"{self.name} follows a wait on way {probe.way} of {len(ways)}")
         desk, way = self._desk, ways[probe.way]
 
-        def found(chain: tuple[str, ...]) -> None:
-            desk.sheet.found.append(Found(probe.number, chain))
-            desk.answers.flush()
-
-        self._inbox.probe(way.target, way.message, probe.chain, found)
+        self._inbox.probe(way.target, way.message, probe.chain, partial(desk.found, probe.number))
 
     def let_go(self) -> None:
         """Arrays that were borrowed have been let go of: tell the neighbour."""
         self._answers.wake()
 
     def _next_answers(self) -> Parts | None:
-        """The next frame's parts, of all answers there are."""
+        """The next frame's parts, of as much of the answers as goes into one."""
         if self._memory is not None:
             self._desk.sheet.freed += self._memory.take_let_go()
-        if not self._desk.sheet:
+        if not self._desk.busy:
             return None
         sheet = self._desk.take_sheet()
-        try:
-            return self._packer.answers(sheet)
-        except WireError:
-            sheet.replies = [reply for reply in sheet.replies if self._can_travel(reply, sheet)]
-            return self._packer.answers(sheet)
+        while True:
+            try:
+                return self._packer.answers(sheet)
+            except WireError as error:
+                if not sheet.replies:
+                    raise
+                if len(sheet.replies) > 1:
+                    self._desk.put_back(sheet)
+                else:
+                    self._refuse_reply(sheet, error)
 
-    def _can_travel(self, reply: Reply, sheet: Answers) -> bool:
-        try:
-            Packer().answers(Answers(replies=[reply]))
-        except WireError as error:
-            reason = f"the reply, {type(reply.payload).__name__}, can't cross to another process: {error}"
-            log.error("%s: %s", self.name, reason)
-            sheet.ended.append(Ended(reply.number, Outcome.REFUSED, reason))
-            return False
-        return True
+    def _refuse_reply(self, sheet: Answers, error: WireError) -> None:
+        reply = sheet.replies.pop()
+        reason = f"the reply, {type(reply.payload).__name__}, can't cross to another process: {error}"
+        log.error("%s: %s", self.name, reason)
+        sheet.ended.append(Ended(reply.number, Outcome.REFUSED, sendable(reason)))
 
     # The other node's death.
 
@@ -300,7 +293,7 @@ class Neighbour:
         self._letters, self._answers, self._memory = _Nowhere(), _Nowhere(), None
         self._packer, self._unpacker = Packer(), Unpacker()
         self._desk.close()
-        self._desk = _Desk(self._border.into, self._answers, self._max_frame_bytes)
+        self._desk = Desk(self._border.into, self._answers, self._max_frame_bytes)
         self._probes.clear()
         unsettled, self._unsettled = self._unsettled, {}
         again: list[Letter] = []
@@ -342,6 +335,11 @@ class Neighbour:
         self._note_quiet()
 
 
+def _key(letter: Letter) -> tuple[str, str, type[Message]]:
+    """Of `latest` letters with equal keys, only the newest is sent."""
+    return letter.sender, letter.target, type(letter.message)
+
+
 class _Nowhere:
     """While the other node isn't there: what is to go there waits."""
 
@@ -357,72 +355,3 @@ class _Nowhere:
 
 def _nothing() -> None:
     pass
-
-
-class _Desk:
-    """Where the outcomes of what came from one incarnation of the other node are collected."""
-
-    def __init__(self, contract: Contract, answers: Stream, max_frame_bytes: int) -> None:
-        self.sheet = Answers()
-        self.answers = answers
-        self._contract = contract
-        self._max_bytes = max_frame_bytes - FRAME_BYTES
-        self._reply_sizes: list[int] = []
-        self._open = True
-
-    def close(self) -> None:
-        """Nobody waits for these answers any more."""
-        self._open = False
-        self.sheet = Answers()
-
-    def settle(self, letter: Letter, outcome: Outcome, answer: Any = None) -> None:
-        if not self._open or not isinstance(letter, Received):
-            return
-        number = letter.number
-        if outcome is not Outcome.HANDLED:
-            reason = str(answer) if outcome in _WITH_REASON else ""
-            circle = answer if outcome is Outcome.CIRCULAR else ()
-            self.sheet.ended.append(Ended(number, outcome, reason, circle))
-        elif not letter.wants_reply or self._contract.replies[letter.way] == _NOTHING:
-            self._note_handled(number)
-        else:
-            self._reply(letter, answer)
-        if letter.wants_reply:
-            self.answers.flush()
-        else:
-            self.answers.wake()
-
-    def take_sheet(self) -> Answers:
-        """What is to be told, but no more replies than a frame should hold; those that are left come next."""
-        sheet, self.sheet = self.sheet, Answers()
-        sizes, taken, total = self._reply_sizes, 0, 0
-        while taken < len(sizes) and (not taken or total + sizes[taken] <= FRAME_BYTES):
-            total += sizes[taken]
-            taken += 1
-        self.sheet.replies = sheet.replies[taken:]
-        del sheet.replies[taken:], sizes[:taken]
-        return sheet
-
-    def _note_handled(self, number: int) -> None:
-        handled = self.sheet.handled
-        if handled and handled[-2] + handled[-1] == number:
-            handled[-1] += 1
-        else:
-            handled += (number, 1)
-
-    def _reply(self, letter: Received, answer: Any) -> None:
-        kinds = self._contract.replies[letter.way]
-        size = seal(answer) if answer is not None else 0
-        if size > self._max_bytes:
-            reason = f"the reply of {size} bytes is too large for a frame of {self._max_bytes}"
-            log.error("%s: %s", letter.target, reason)
-            self.sheet.ended.append(Ended(letter.number, Outcome.REFUSED, reason))
-            return
-        try:
-            self.sheet.replies.append(Reply(letter.number, kinds.index(type(answer)), answer))
-            self._reply_sizes.append(size)
-        except ValueError:
-            asked = " or ".join(kind.__name__ for kind in kinds)
-            reason = f"the reply is a {type(answer).__name__}; to another process only {asked} itself can go"
-            log.error("%s: %s", letter.target, reason)
-            self.sheet.ended.append(Ended(letter.number, Outcome.REFUSED, reason))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, get_type_hints
 
 import msgspec
 import msgspec.inspect as inspect
@@ -32,6 +32,7 @@ class Registry:
     def __init__(self, *types: type[msgspec.Struct]) -> None:
         self._types: dict[str, type[Any]] = {NOTHING: type(None)}
         self._names: dict[type, str] = {type(None): NOTHING}
+        self._seen: set[type] = set()
         self.register(*types)
 
     def register(self, *types: type[msgspec.Struct]) -> None:
@@ -49,12 +50,14 @@ class Registry:
     def _admit(self, name: str, struct: type[msgspec.Struct]) -> None:
         if name in self._types:
             raise DefinitionError(f"there are two message types {name}: give one of them another name")
+        seen: set[type] = set()
         try:
-            faults = list(_faults(inspect.type_info(struct), name, set()))
+            faults = list(_faults(inspect.type_info(struct), name, seen))
         except (TypeError, NameError, RecursionError) as error:
             raise DefinitionError(f"{name} can't travel: {error}") from error
         if faults:
             raise DefinitionError(f"{'; '.join(faults)}. What can travel: {_CAN_TRAVEL}")
+        self._seen |= seen
         self._types[name] = struct
         self._names[struct] = name
 
@@ -70,9 +73,9 @@ class Registry:
         """The name of a registered type."""
         return self._names[kind]
 
-    def types(self) -> list[tuple[str, type[msgspec.Struct]]]:
-        """All that are registered, by name."""
-        return sorted((name, kind) for name, kind in self._types.items() if name != NOTHING)
+    def layouts(self) -> list[str]:
+        """A line on the fields of each type that is registered, or that is inside one."""
+        return sorted(f"{kind.__module__}:{kind.__qualname__} {_fields(kind)}" for kind in self._seen)
 
     def type_of(self, name: str) -> type[Any]:
         """The type to decode. Raises WireError for a name that is not registered."""
@@ -80,6 +83,14 @@ class Registry:
             return self._types[name]
         except KeyError:
             raise WireError(f"type {name[:200]!r} is not registered") from None
+
+
+def _fields(kind: type) -> str:
+    if issubclass(kind, msgspec.Struct):
+        types = {field.name: field.type for field in msgspec.structs.fields(kind)}
+    else:
+        types = get_type_hints(kind)
+    return " ".join(f"{name}:{hint}" for name, hint in types.items())
 
 
 def _replies(request: type[Request[Any]]) -> list[type[msgspec.Struct]]:

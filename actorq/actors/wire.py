@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from .arrays import Borrow, Row, Table, check_dtype, describe, lay_out, views
 from .contract import Contract
+from .ledger import MAX_NUMBER
 from .letter import Letter, Outcome
 from .message import Message
 from .registry import WireError
@@ -34,6 +35,9 @@ LARGE_BYTES = 128 * 1024
 Lend = Callable[[NDArray[Any]], int | None]
 """Puts an array where the receiver sees it too, and returns its offset there; None leaves it in the frame."""
 
+TakeBack = Callable[[int], None]
+"""Frees what was lent at this offset, for a frame that then came to nothing."""
+
 Parts = list[bytes | memoryview]
 """A frame's bytes in pieces, to be written one after the other."""
 
@@ -41,6 +45,7 @@ _PREFIX = struct.Struct("<II")  # the header's length, and nothing
 _ARRAY = 1  # msgpack extension: the number of an array in the table
 _Number = Annotated[int, Meta(ge=0)]
 _Chain = tuple[str, ...]
+_Circle = Annotated[_Chain, Meta(min_length=1)]
 T = TypeVar("T")
 
 
@@ -57,7 +62,7 @@ class _Run(msgspec.Struct, frozen=True, array_like=True):
 
 
 class _LettersHeader(msgspec.Struct, frozen=True, array_like=True):
-    first: _Number
+    first: Annotated[int, Meta(ge=1, lt=MAX_NUMBER - MAX_LETTERS)]
     runs: Annotated[tuple[_Run, ...], Meta(max_length=MAX_LETTERS)]
     table: Table
 
@@ -98,14 +103,14 @@ class Probe(msgspec.Struct, frozen=True, array_like=True):
 
     number: _Number
     way: _Number
-    chain: _Chain
+    chain: _Circle
 
 
 class Found(msgspec.Struct, frozen=True, array_like=True):
     """A probe that has come back to where it began."""
 
     number: _Number
-    chain: _Chain
+    chain: _Circle
 
 
 class Answers(msgspec.Struct, array_like=True):
@@ -142,10 +147,11 @@ class _RawAnswers(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Packer:
-    """Writes frames. Lends large arrays, if it is given a way to."""
+    """Writes frames. Lends large arrays, if it is given a way to; `take_back` if the frame fails."""
 
-    def __init__(self, lend: Lend | None = None) -> None:
+    def __init__(self, lend: Lend | None = None, take_back: TakeBack | None = None) -> None:
         self._lend = lend
+        self._take_back = take_back
         self._encoder = msgpack.Encoder(enc_hook=self._stand_in)
         self._inline: list[NDArray[Any]] = []
         self._table: list[Row] = []
@@ -164,6 +170,8 @@ class Packer:
             way = numbers[letter.sender, letter.target, type(message)]
             if way != last or letter.wants_reply != asked:
                 last, asked = way, letter.wants_reply
+                if asked and not contract.replies[way]:
+                    raise WireError("it is no request: it can be told, not asked")
                 payloads: list[Message] = []
                 chains: list[_Chain] | None = [] if asked else None
                 sizes: list[int] | None = [] if contract.sizes[way] < 0 else None
@@ -184,6 +192,17 @@ class Packer:
         self._table.clear()
         self._inline.clear()
         try:
+            head = self._head(header)
+        except WireError:
+            for row in self._table:
+                if row.block is not None and self._take_back is not None:
+                    self._take_back(row.block)
+            raise
+        start = _PREFIX.size + len(head)
+        return [_PREFIX.pack(len(head), 0), head, *lay_out(self._inline, start)]
+
+    def _head(self, header: Any) -> bytes:
+        try:
             # The table comes last: it is filled while the payloads before it are encoded.
             head = self._encoder.encode(header)
         except WireError:
@@ -195,17 +214,18 @@ class Packer:
                 f"it takes {len(head)} bytes besides its arrays, at most {MAX_HEADER_BYTES} are allowed: "
                 "send large data as arrays"
             )
-        start = _PREFIX.size + len(head)
-        return [_PREFIX.pack(len(head), 0), head, *lay_out(self._inline, start)]
+        return head
 
     def _stand_in(self, value: Any) -> Any:
         if isinstance(value, np.ndarray):
-            block = None
+            row, block = describe(value), None
             if self._lend is not None and value.nbytes >= LARGE_BYTES:
                 block = self._lend(value)
-            self._table.append(describe(value, block))
             if block is None:
                 self._inline.append(value)
+            else:
+                row = msgspec.structs.replace(row, block=block)
+            self._table.append(row)
             return _reference(len(self._table) - 1)
         if isinstance(value, np.floating):
             return float(value)
@@ -228,43 +248,49 @@ class Unpacker:
         self._letters = msgpack.Decoder(_LettersHeader)
         self._answers = msgpack.Decoder(_RawAnswers)
         self._decoders: dict[Any, msgpack.Decoder[Any]] = {}
+        self._lists: dict[type[Message], msgpack.Decoder[Any]] = {}
         self._raw_list = msgpack.Decoder(Annotated[list[msgspec.Raw], Meta(max_length=MAX_LETTERS)])
 
     def letters(self, contract: Contract, frame: memoryview) -> list[Run]:
         """The letters of a frame, each on a way of the contract."""
-        header = self._open(self._letters, frame)
-        first = header.first
-        runs = []
-        for run in header.runs:
-            if run.way >= len(contract.ways):
-                raise WireError(f"a letter goes way {run.way}; the contract has {len(contract.ways)}")
-            messages = self._messages(contract.ways[run.way].message, run.payloads)
-            count = len(messages)
-            fixed = contract.sizes[run.way]
-            sizes = run.sizes if run.sizes is not None else (max(0, fixed),) * count
-            if len(sizes) != count or (run.chains is not None and len(run.chains) != count):
-                raise WireError(f"a run of {count} letters has {len(sizes)} sizes, or chains for others")
-            if run.chains is not None and not contract.replies[run.way]:
-                raise WireError(f"an answer is waited for on way {run.way}, which carries no requests")
-            runs.append(Run(run.way, first, messages, run.chains, sizes))
-            first += count
-        self._arrays = []
-        return runs
+        try:
+            header = self._open(self._letters, frame)
+            runs, count = [], 0
+            for packed in header.runs:
+                run = self._run(contract, packed, header.first + count)
+                count += len(run.messages)
+                if count > MAX_LETTERS:
+                    raise WireError(f"a frame has {count} letters or more; at most {MAX_LETTERS} are allowed")
+                runs.append(run)
+            return runs
+        finally:
+            self._arrays = []
+
+    def _run(self, contract: Contract, run: _Run, first: int) -> Run:
+        if run.way >= len(contract.ways):
+            raise WireError(f"a letter goes way {run.way}; the contract has {len(contract.ways)}")
+        if run.chains is not None and not contract.replies[run.way]:
+            raise WireError(f"an answer is waited for on way {run.way}, which carries no requests")
+        messages = self._messages(contract.ways[run.way].message, run.payloads)
+        count = len(messages)
+        fixed = contract.sizes[run.way]
+        sizes = run.sizes if run.sizes is not None else (max(0, fixed),) * count
+        if len(sizes) != count or (run.chains is not None and len(run.chains) != count):
+            raise WireError(f"a run of {count} letters has {len(sizes)} sizes, or chains for others")
+        return Run(run.way, first, messages, run.chains, sizes)
 
     def answers(self, frame: memoryview, replies_to: Callable[[int], tuple[Any, ...]]) -> Answers:
         """What a frame of answers says. `replies_to`: the types that the request of this number asks for."""
-        header = self._open(self._answers, frame)
-        replies = []
-        for reply in header.replies:
-            kinds = replies_to(reply.number)
-            if reply.kind >= len(kinds):
-                raise WireError(f"the answer to request {reply.number} is of a kind that it doesn't ask for")
-            try:
-                value = self._decoder(kinds[reply.kind]).decode(reply.payload)
-            except Exception as error:  # a type's own __post_init__ may raise anything
-                value = WireError(f"the reply can't be decoded: {error}")
-            replies.append(Reply(reply.number, reply.kind, value))
-        self._arrays = []
+        try:
+            header = self._open(self._answers, frame)
+            replies = [self._reply(reply, replies_to(reply.number)) for reply in header.replies]
+        finally:
+            self._arrays = []
+        if len(header.handled) % 2:
+            raise WireError("a stretch of handled letters has no length")
+        for ended in header.ended:
+            if ended.outcome is Outcome.HANDLED or (ended.outcome is Outcome.CIRCULAR and not ended.circle):
+                raise WireError(f"letter {ended.number} is said to be {ended.outcome.value}, and no more")
         return Answers(
             list(header.handled),
             list(header.ended),
@@ -274,13 +300,23 @@ class Unpacker:
             list(header.freed),
         )
 
-    def _messages(self, kind: type[Message], payloads: msgspec.Raw) -> list[Message | WireError]:
+    def _reply(self, reply: _RawReply, kinds: tuple[Any, ...]) -> Reply:
+        if reply.kind >= len(kinds):
+            raise WireError(f"the answer to request {reply.number} is of a kind that it doesn't ask for")
         try:
-            messages: list[Message | WireError] = self._decoder(list[kind]).decode(payloads)  # type: ignore[valid-type]
+            value = self._decoder(kinds[reply.kind]).decode(reply.payload)
+        except Exception as error:  # a type's own __post_init__ may raise anything
+            value = WireError(f"the reply can't be decoded: {error}")
+        return Reply(reply.number, reply.kind, value)
+
+    def _messages(self, kind: type[Message], payloads: msgspec.Raw) -> list[Message | WireError]:
+        decoder = self._lists.get(kind)
+        if decoder is None:
+            decoder = self._lists[kind] = self._decoder(Annotated[list[kind], Meta(max_length=MAX_LETTERS)])  # type: ignore[valid-type]
+        try:
+            messages: list[Message | WireError] = decoder.decode(payloads)
         except Exception:
             return self._one_by_one(kind, payloads)
-        if len(messages) > MAX_LETTERS:
-            raise WireError(f"a run of {len(messages)} letters; at most {MAX_LETTERS} are allowed")
         return messages
 
     def _one_by_one(self, kind: type[Message], payloads: msgspec.Raw) -> list[Message | WireError]:
