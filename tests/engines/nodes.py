@@ -62,11 +62,15 @@ def actor(name: str, node: str, board: Board, cls: type[Worker] = Worker, **give
 
 @asynccontextmanager
 async def running(
-    backend: Any, specs: Sequence[ActorSpec], groups: Sequence[GroupSpec] = AT_ONCE, **given: Any
+    backend: Any,
+    specs: Sequence[ActorSpec],
+    groups: Sequence[GroupSpec] = AT_ONCE,
+    patience: float = PATIENCE_SECONDS,
+    **given: Any,
 ) -> AsyncIterator[System]:
     """The nodes but `main` are processes; all of them are gone at the end."""
     elsewhere = [node for node in dict.fromkeys(each.node for each in specs) if node != "main"]
-    with anyio.fail_after(PATIENCE_SECONDS), PrivateFolder() as folder:
+    with anyio.fail_after(patience), PrivateFolder() as folder:
         membership = Membership(folder=folder.path)
         launcher = LocalProcesses(
             specs,
