@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import socket
 import tomllib
 from functools import partial
@@ -135,6 +136,8 @@ def _cause(error: BaseException) -> str:
     cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
     if isinstance(cause, TimeoutError):
         return "no answer"
+    if isinstance(cause, OSError) and cause.errno and not isinstance(cause, socket.gaierror):
+        return os.strerror(cause.errno)  # asyncio has words of its own
     return getattr(cause, "strerror", None) or str(cause) or "the connection was closed"
 
 
