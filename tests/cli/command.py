@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
 
@@ -33,9 +34,14 @@ def setting(*pairs: str) -> list[str]:
 class Going:
     """A command that is going on: its lines are read, signals sent, its end awaited."""
 
-    def __init__(self, *arguments: str | Path, cwd: Path) -> None:
+    def __init__(self, *arguments: str | Path, cwd: Path, within: Sequence[str] = ()) -> None:
+        """`within`: a command that runs the command somewhere else."""
         self._process = subprocess.Popen(
-            command(*arguments), cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            [*within, *command(*arguments)],
+            cwd=cwd,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
         )
         assert self._process.stderr is not None
         self._errors: IO[str] = self._process.stderr
