@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple, Unpack
 
 from anyio.abc import TaskGroup
@@ -97,6 +97,15 @@ class Cell:
             letter.origin.settle(letter, Outcome.UNDELIVERED, self.buried)
         else:
             self._acceptors[type(letter.message)](letter)
+
+    def accept_run(self, letters: Sequence[Letter]) -> None:
+        """Several of one type."""
+        lane = self._lanes[type(letters[0].message)]
+        if self.buried or self._acceptors[type(letters[0].message)] != lane.put:
+            for letter in letters:
+                self.accept(letter)
+        else:
+            lane.put_all(letters)
 
     def probe(self, message: type[Message], chain: tuple[str, ...], found: CircleFound) -> None:
         inspect(self._lanes[message], chain, found)

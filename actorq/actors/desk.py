@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections import deque
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from .contract import Contract
-from .letter import Letter, Outcome
-from .message import seal
+from .letter import Letter, Origin, Outcome
+from .message import Message, seal
 from .transport import Stream
 from .wire import Answers, Ended, Found, Reply
 
@@ -29,9 +30,30 @@ class Received(Letter):
     """A letter from another node."""
 
     __slots__ = ("number", "source", "way")
-    number: int
-    source: int
-    way: int
+
+    def __init__(
+        self,
+        message: Message,
+        size: int,
+        sender: str,
+        target: str,
+        origin: Origin,
+        chain: tuple[str, ...],
+        charged: bool,
+        number: int,
+        source: int,
+        way: int,
+    ) -> None:
+        self.message = message
+        self.size = size
+        self.sender = sender
+        self.target = target
+        self.origin = origin
+        self.asked_by = chain
+        self.charged = charged
+        self.number = number
+        self.source = source
+        self.way = way
 
 
 class ReceivedEnquiry(Received):
@@ -51,6 +73,12 @@ class Desk:
         self._max_bytes = max_frame_bytes - FRAME_BYTES
         self._replies: deque[tuple[Reply, int]] = deque()
         self._open = True
+        self.awake = False
+        """The stream was told that something waits, and hasn't found yet that nothing does."""
+
+    def settle_handled(self, letters: Sequence[Letter]) -> None:
+        for letter in letters:
+            self.settle(letter, Outcome.HANDLED)
 
     @property
     def busy(self) -> bool:
@@ -67,11 +95,17 @@ class Desk:
         if not self._open or not isinstance(letter, Received):
             return
         number = letter.number
+        if outcome is Outcome.HANDLED and not letter.wants_reply:
+            self._note_handled(number)
+            if not self.awake:
+                self.awake = True
+                self.answers.wake()
+            return
         if outcome is not Outcome.HANDLED:
             reason = sendable(str(answer)) if outcome in _WITH_REASON else ""
             circle = answer if outcome is Outcome.CIRCULAR else ()
             self.sheet.ended.append(Ended(number, outcome, reason, circle))
-        elif not letter.wants_reply or self._contract.replies[letter.way] == _NOTHING:
+        elif self._contract.replies[letter.way] == _NOTHING:
             self._note_handled(number)
         else:
             self._reply(letter, answer)

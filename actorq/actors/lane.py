@@ -4,7 +4,7 @@ message type with concurrent handlers."""
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from .circles import Handling, StartOrder, inspect
@@ -34,6 +34,13 @@ class Lane:
 
     def put(self, letter: Letter) -> None:
         self.queue.append(letter)
+        if self._sleeper is not None:
+            self._sleeper.set()
+            self._sleeper = None
+
+    def put_all(self, letters: Sequence[Letter]) -> None:
+        """Put several, in order."""
+        self.queue.extend(letters)
         if self._sleeper is not None:
             self._sleeper.set()
             self._sleeper = None
@@ -117,6 +124,10 @@ class ConcurrentLane(Lane):
 
     def put(self, letter: Letter) -> None:
         self.queue.append(letter)
+        self.hand_out()
+
+    def put_all(self, letters: Sequence[Letter]) -> None:
+        self.queue.extend(letters)
         self.hand_out()
 
     def open(self, begin: Callable[[ConcurrentLane, Letter], None]) -> None:

@@ -83,7 +83,8 @@ class LaneLedger:
         words, slot = self._words, self._slots
         if self._capacity > 1:
             slot = next(at for at in range(slot, slot + self._capacity) if not words[at])
-        words[slot] = _mark(letter.source, letter.number)
+        # As _mark does: this is done for every letter.
+        words[slot] = ((letter.source + 1) << _NUMBER_BITS) | letter.number
         words[self._start + letter.source] = letter.number
 
     def end(self, letter: Letter) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
@@ -37,6 +38,10 @@ class Origin(Protocol):
 
         `answer` is the reply for HANDLED, and a sentence for the outcomes that need one.
         """
+        ...
+
+    def settle_handled(self, letters: Sequence[Letter]) -> None:
+        """The same for several of them, of which nobody waits for a reply."""
         ...
 
 

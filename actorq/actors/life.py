@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple, Unpack
@@ -68,6 +68,10 @@ class Own:
         if isinstance(letter, Enquiry):
             letter.outcome = outcome
             letter.event.set()
+
+    def settle_handled(self, letters: Sequence[Letter]) -> None:
+        for letter in letters:
+            self.settle(letter, Outcome.HANDLED)
 
 
 OWN = Own()

@@ -212,6 +212,18 @@ class Link:
             letter.answer = answer
             letter.event.set()
 
+    def settle_handled(self, letters: Sequence[Letter]) -> None:
+        """Many at once: most letters are told, and handled in order."""
+        if any(letter.wants_reply for letter in letters):
+            for letter in letters:
+                self.settle(letter, Outcome.HANDLED)
+            return
+        sizes = [letter.size for letter in letters if letter.charged]
+        self._credit_messages += len(sizes)
+        self._credit_bytes += sum(sizes)
+        self._handled += len(letters)
+        self._grant()
+
     # Asking.
 
     async def ask(self, request: Any, timeout: float | None) -> Any:

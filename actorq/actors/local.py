@@ -39,6 +39,9 @@ class Node:
     def deliver(self, letter: Letter) -> None:
         self.cells[letter.target].accept(letter)
 
+    def deliver_run(self, letters: Sequence[Letter]) -> None:
+        self.cells[letters[0].target].accept_run(letters)
+
     def probe(self, target: str, message: type[Message], chain: tuple[str, ...], found: CircleFound) -> None:
         self.cells[target].probe(message, chain, found)
 

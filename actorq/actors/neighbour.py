@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Protocol
+from itertools import count, groupby, repeat
+from operator import attrgetter
+from typing import Any, Protocol, cast
 
 import anyio
 from numpy.typing import NDArray
@@ -63,6 +65,8 @@ class Neighbour:
         self._packer, self._unpacker = Packer(), Unpacker()
         self._gone = ""
         self._quieted: anyio.Event | None = None
+        self._awake = False
+        """The stream was told that something waits, and hasn't found yet that nothing does."""
         self._outbox: deque[Letter] = deque()
         self._newest: dict[tuple[str, str, type[Message]], Letter] = {}
         self._unsettled: dict[int, Letter] = {}
@@ -111,8 +115,13 @@ class Neighbour:
         self._outbox.append(letter)
         if letter.wants_reply or letter.size >= LARGE_BYTES or not len(self._outbox) % MANY_LETTERS:
             self._letters.flush()
-        else:
+        elif not self._awake:
+            self._awake = True
             self._letters.wake()
+
+    def deliver_run(self, letters: Sequence[Letter]) -> None:
+        for letter in letters:
+            self.deliver(letter)
 
     def _supersede(self, letter: Letter) -> None:
         key = _key(letter)
@@ -153,6 +162,7 @@ class Neighbour:
             first, self._next = self._next, self._next + len(letters)
             self._unsettled.update(zip(range(first, self._next), letters, strict=True))
             return parts
+        self._awake = False
         return None
 
     def _take_out(self, at_most: int) -> list[Letter]:
@@ -186,36 +196,33 @@ class Neighbour:
 
     def _deliver_run(self, run: Run) -> None:
         way = self._border.into.ways[run.way]
-        charged = not self._border.into.latest[run.way]
+        desk, source, charged = self._desk, self._border.source, not self._border.into.latest[run.way]
+        sender, target, number = way.sender, way.target, run.way
         kind = Received if run.chains is None else ReceivedEnquiry
-        number, deliver, desk, source = run.first, self._inbox.deliver, self._desk, self._border.source
-        for index, message in enumerate(run.messages):
-            chain = () if run.chains is None else run.chains[index]
-            letter = kind(message, run.sizes[index], way.sender, way.target, desk, chain)  # type: ignore[arg-type]
-            letter.charged = charged
-            letter.number, letter.source, letter.way = number, source, run.way
-            number += 1
-            if isinstance(message, WireError):
-                log.error("a letter from %s to %s: %s", way.sender, way.target, message)
-                desk.settle(letter, Outcome.UNDELIVERED, str(message))
+        each = zip(count(run.first), run.messages, run.sizes, run.chains or repeat(()))
+        letters = [
+            kind(cast(Message, message), size, sender, target, desk, chain, charged, at, source, number)
+            for at, message, size, chain in each
+        ]
+        if run.whole:
+            self._inbox.deliver_run(letters)
+            return
+        for letter in letters:
+            if isinstance(letter.message, WireError):
+                log.error("a letter from %s to %s: %s", sender, target, letter.message)
+                desk.settle(letter, Outcome.UNDELIVERED, str(letter.message))
             else:
-                deliver(letter)
+                self._inbox.deliver(letter)
 
     def answers_received(self, frame: memoryview) -> None:
         """Settle what the other node has answered. Raises WireError for what it can't have been asked."""
-        unsettled = self._unsettled
         answers = self._unpacker.answers(frame, self._replies_to)
-        for first, count in zip(answers.handled[::2], answers.handled[1::2], strict=True):
-            if count > len(unsettled):
-                raise WireError(f"{self.name} answers {count} letters; {len(unsettled)} are on their way")
-            for number in range(first, first + count):
-                letter = unsettled.get(number)
-                if letter is None:
-                    continue
-                if letter.wants_reply and type(None) not in self._replies_to(number):
-                    raise WireError(f"{self.name} says that {number} is handled, and doesn't reply")
-                del unsettled[number]
-                letter.origin.settle(letter, Outcome.HANDLED)
+        for first, number in zip(answers.handled[::2], answers.handled[1::2], strict=True):
+            if number > len(self._unsettled):
+                raise WireError(
+                    f"{self.name} answers {number} letters; {len(self._unsettled)} are on their way"
+                )
+            self._handled(range(first, first + number))
         for ended in answers.ended:
             answer: Any = ended.circle if ended.outcome is Outcome.CIRCULAR else ended.reason
             self._settle(ended.number, ended.outcome, answer)
@@ -234,6 +241,16 @@ class Neighbour:
             for offset in answers.freed:
                 self._memory.freed(offset)
         self._note_quiet()
+
+    def _handled(self, numbers: range) -> None:
+        """These letters need no reply. Settled together, as far as neighbouring ones have one sender."""
+        found = [(number, self._unsettled[number]) for number in numbers if number in self._unsettled]
+        for number, letter in found:
+            if letter.wants_reply and type(None) not in self._replies_to(number):
+                raise WireError(f"{self.name} says that {number} is handled, and doesn't reply")
+        letters = [self._unsettled.pop(number) for number, _ in found]
+        for origin, stretch in groupby(letters, attrgetter("origin")):
+            origin.settle_handled(list(stretch))
 
     def _replies_to(self, number: int) -> tuple[Any, ...]:
         letter = self._unsettled.get(number)
@@ -264,6 +281,7 @@ class Neighbour:
         if self._memory is not None:
             self._desk.sheet.freed += self._memory.take_let_go()
         if not self._desk.busy:
+            self._desk.awake = False
             return None
         sheet = self._desk.take_sheet()
         while True:
@@ -291,6 +309,7 @@ class Neighbour:
         Asks fail. What was certainly not begun waits for its successor.
         """
         self._letters, self._answers, self._memory = _Nowhere(), _Nowhere(), None
+        self._awake = False
         self._packer, self._unpacker = Packer(), Unpacker()
         self._desk.close()
         self._desk = Desk(self._border.into, self._answers, self._max_frame_bytes)

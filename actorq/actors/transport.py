@@ -8,7 +8,7 @@ One that crosses processes carries frames of bytes, reliably and in order; `Neig
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -72,6 +72,10 @@ class Inbox(Protocol):
 
     def deliver(self, letter: Letter) -> None:
         """Put the letter into its target's mailbox. Never blocks, never fails."""
+        ...
+
+    def deliver_run(self, letters: Sequence[Letter]) -> None:
+        """The same for several letters of one type to one target."""
         ...
 
     def probe(self, target: str, message: type[Message], chain: tuple[str, ...], found: CircleFound) -> None:

@@ -77,6 +77,8 @@ class Run(msgspec.Struct, frozen=True):
     """Or why one can't be decoded."""
     chains: tuple[_Chain, ...] | None
     sizes: Sequence[int]
+    whole: bool
+    """Every one could be decoded."""
 
 
 class Ended(msgspec.Struct, frozen=True, array_like=True):
@@ -271,13 +273,13 @@ class Unpacker:
             raise WireError(f"a letter goes way {run.way}; the contract has {len(contract.ways)}")
         if run.chains is not None and not contract.replies[run.way]:
             raise WireError(f"an answer is waited for on way {run.way}, which carries no requests")
-        messages = self._messages(contract.ways[run.way].message, run.payloads)
+        messages, whole = self._messages(contract.ways[run.way].message, run.payloads)
         count = len(messages)
         fixed = contract.sizes[run.way]
         sizes = run.sizes if run.sizes is not None else (max(0, fixed),) * count
         if len(sizes) != count or (run.chains is not None and len(run.chains) != count):
             raise WireError(f"a run of {count} letters has {len(sizes)} sizes, or chains for others")
-        return Run(run.way, first, messages, run.chains, sizes)
+        return Run(run.way, first, messages, run.chains, sizes, whole)
 
     def answers(self, frame: memoryview, replies_to: Callable[[int], tuple[Any, ...]]) -> Answers:
         """What a frame of answers says. `replies_to`: the types that the request of this number asks for."""
@@ -309,15 +311,17 @@ class Unpacker:
             value = WireError(f"the reply can't be decoded: {error}")
         return Reply(reply.number, reply.kind, value)
 
-    def _messages(self, kind: type[Message], payloads: msgspec.Raw) -> list[Message | WireError]:
+    def _messages(
+        self, kind: type[Message], payloads: msgspec.Raw
+    ) -> tuple[Sequence[Message | WireError], bool]:
+        """What a run holds, and whether all of it could be decoded."""
         decoder = self._lists.get(kind)
         if decoder is None:
             decoder = self._lists[kind] = self._decoder(Annotated[list[kind], Meta(max_length=MAX_LETTERS)])  # type: ignore[valid-type]
         try:
-            messages: list[Message | WireError] = decoder.decode(payloads)
+            return decoder.decode(payloads), True
         except Exception:
-            return self._one_by_one(kind, payloads)
-        return messages
+            return self._one_by_one(kind, payloads), False
 
     def _one_by_one(self, kind: type[Message], payloads: msgspec.Raw) -> list[Message | WireError]:
         """For what one letter has that can't be decoded, the others need not suffer."""

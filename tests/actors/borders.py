@@ -1,7 +1,7 @@
 """Two neighbours for tests, joined by streams whose frames go and arrive when the test says."""
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from msgspec import msgpack
@@ -95,6 +95,10 @@ class Sender:
     def settle(self, letter: Letter, outcome: Outcome, answer: Any = None) -> None:
         self.ended.append((letter, outcome, answer))
 
+    def settle_handled(self, letters: Sequence[Letter]) -> None:
+        for letter in letters:
+            self.settle(letter, Outcome.HANDLED)
+
     def outcomes(self) -> list[tuple[Outcome, Any]]:
         """Since the last call."""
         found = [(outcome, answer) for _, outcome, answer in self.ended]
@@ -114,6 +118,10 @@ class Mailbox:
             self.lane.put_newest(letter)
         else:
             self.lane.put(letter)
+
+    def deliver_run(self, letters: Sequence[Letter]) -> None:
+        for letter in letters:
+            self.deliver(letter)
 
     def probe(self, target: str, message: type[Message], chain: tuple[str, ...], found: CircleFound) -> None:
         self.probes.append((target, message, chain, found))

@@ -65,9 +65,7 @@ MESSAGES: list[list[type[Message]]] = [[Add, GetTotal], [Echo], [Visit], [Add]]
 
 def received(source: int, number: int) -> Received:
     nobody: Any = None
-    letter = Received(Add(1), 0, "", "", nobody, ())
-    letter.source, letter.number = source, number
-    return letter
+    return Received(Add(1), 0, "", "", nobody, (), True, number, source, 0)
 
 
 class Page:
