@@ -89,8 +89,8 @@ class _ByName:
     """Sends each node to its own launcher."""
 
     def __init__(self, launchers: Mapping[str, Launcher]) -> None:
-        self._launchers = launchers
+        self.launchers = launchers
 
     async def launch(self, node: str, incarnation: int) -> NodeHandle:
         """See Launcher."""
-        return await self._launchers[node].launch(node, incarnation)
+        return await self.launchers[node].launch(node, incarnation)

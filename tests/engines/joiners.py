@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import anyio
 from anyio.abc import Process
 from anyio.streams.buffered import BufferedByteReceiveStream
 
-from actorq.actors import System
+from actorq.actors import Launcher, System
 from actorq.engines.invitation import read_invitation
 from actorq.engines.places import other_processes
 from actorq.topology import check
@@ -103,6 +103,12 @@ class Waiting:
         self.invitation = invitation
         self._elsewhere = elsewhere
         self._specs = specs
+
+    @property
+    def launchers(self) -> Mapping[str, Launcher]:
+        """By the node's name."""
+        found: Mapping[str, Launcher] = self._elsewhere["launcher"].launchers
+        return found
 
     def system(self) -> System:
         return System(self._specs, AT_ONCE, **self._elsewhere)

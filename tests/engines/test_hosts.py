@@ -15,8 +15,11 @@ import anyio
 import pytest
 
 from actorq.actors import ActorDied, ActorFailed, NodeFailed, System
+from actorq.engines import hosts
 from actorq.engines.guest import SILENT_LOOKS
 from actorq.engines.hosting import BEAT_SECONDS
+from actorq.engines.invitation import read_invitation
+from actorq.topology.address import parse_address
 
 from .cast import Board, Gate, Hold, Identity, Number, Say, WaitAndAnswer, Who, WhoIsNext
 from .joiners import Joiner, joining, topology, waiting
@@ -276,3 +279,31 @@ async def test_where_nobody_can_listen(anyio_backend: str, board: Board, tmp_pat
     with pytest.raises(NodeFailed, match=r"nowhere/join\.secret: can't be written: No such file"):
         async with waiting(anyio_backend, topology(board), tmp_path / "nowhere"):
             pass
+
+
+async def test_strangers_are_closed_and_counted(
+    anyio_backend: str, board: Board, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Waves of connections that say nothing, or nonsense; who has the secret is let in all the same."""
+    monkeypatch.setattr(hosts, "PROOF_SECONDS", 0.2)
+
+    async def strange(words: bytes) -> None:
+        with suppress(OSError, anyio.BrokenResourceError):
+            async with await anyio.connect_tcp(*address) as stream:
+                with suppress(anyio.BrokenResourceError):
+                    await stream.send(words)
+                with suppress(anyio.EndOfStream, anyio.BrokenResourceError):
+                    while True:
+                        await stream.receive()
+
+    async with waiting(anyio_backend, topology(board), tmp_path) as run:
+        address = parse_address(read_invitation(run.invitation).address)
+        refused = run.launchers["far0"]
+        assert isinstance(refused, hosts.Hosts)
+        for _ in range(3):
+            async with anyio.create_task_group() as wave:
+                for number in range(2 * hosts.MOST_UNPROVEN):
+                    wave.start_soon(strange, os.urandom(64) if number % 2 else b"\x16\x03\x01")
+        async with joining(run.invitation), run.system() as system:
+            assert (await who(system, "on_far0")).pid != os.getpid()
+    assert refused.strangers == 3 * 2 * hosts.MOST_UNPROVEN
