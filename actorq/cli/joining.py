@@ -18,6 +18,8 @@ from actorq.topology.address import Address, parse_address
 from .logs import Logs
 from .main import DONE, FAILED, WrongUsage
 
+LEAVE_SECONDS = 1.0
+
 
 def join_run(join: str, secret: Path, listen: str | None) -> int:
     """Take part until the run ends; returns the exit status.
@@ -39,7 +41,8 @@ async def _join(invitation: Invitation, address: Address, listen: str | None) ->
     async with anyio.create_task_group() as beside:
         await beside.start(leaving.heed_signals)
         try:
-            await take_part(invitation, address=address, leave=leaving.wanted, listen=listen)
+            with leaving.scope:
+                await take_part(invitation, address=address, leave=leaving.wanted, listen=listen)
         except ActorqError as error:
             print(f"actorq: {error}", file=sys.stderr)
             status = FAILED
@@ -52,6 +55,8 @@ class _Leaving:
 
     def __init__(self) -> None:
         self.wanted = anyio.Event()
+        self.scope = anyio.CancelScope()
+        """Of what is cut short if it takes longer than LEAVE_SECONDS, such as trying to come back."""
         self.status = 0
         """128 and the signal's number, as a shell has it."""
 
@@ -64,3 +69,4 @@ class _Leaving:
                     signal.raise_signal(number)
                 self.status = 128 + number
                 self.wanted.set()
+                self.scope.deadline = anyio.current_time() + LEAVE_SECONDS
