@@ -42,6 +42,7 @@ class Follower:
         """`specs`: all actors of the run. `ledger`: readable by whoever is there when this process is not."""
         self._node = node
         self._post = post
+        self._leaving = False
         self._clock = FreeScheduler()
         self._clock.begin()
         self._local = LocalActors(
@@ -75,6 +76,7 @@ class Follower:
                     self._do(order)
                 self._read()
             finally:
+                self._leaving = True
                 for cell in self._local.cells.values():
                     cell.kill()
                 self._tasks.cancel_scope.cancel()
@@ -133,6 +135,8 @@ class Follower:
             self._post(orders.Snapshot(cell.name, cell.snapshot))
 
     def _ended(self, cell: Cell, life: Life) -> None:
+        if self._leaving:
+            return  # the end of the process, and why it came, tells all
         crash = _as_text(life.crash) if life.crash is not None else None
         self._post(orders.Ended(cell.name, life.told_to_end, crash))
 
