@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+import shutil
 import signal
 import subprocess
 import tempfile
@@ -90,5 +91,4 @@ class Marked:
                 os.kill(pid, signal.SIGKILL)
             os.close(pidfd)
         self._process.communicate()
-        with suppress(OSError):
-            self._temporary.rmdir()
+        shutil.rmtree(self._temporary)
