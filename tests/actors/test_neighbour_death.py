@@ -109,6 +109,8 @@ def test_answers_of_the_dead_go_nowhere(sides: Sides) -> None:
     sides.carry()
     assert sides.sender.outcomes() == []
     assert probe_found == []
+    desk: Any = first.origin
+    assert not desk.busy  # nor is it kept
 
 
 def test_a_probe_of_an_earlier_life_is_not_found(sides: Sides) -> None:
