@@ -156,10 +156,21 @@ class Pass(Message):
     count: int
 
 
+class Load(Message):
+    data: NDArray[np.float64]
+
+
+class PassLoads(Message):
+    """Send the next actor as many loads of so many numbers each."""
+
+    count: int
+    numbers: int
+
+
 class Worker(Actor):
     """Counts, and does what is bad for it."""
 
-    next: Ref[Number | Who | Wait] | None
+    next: Ref[Number | Who | Wait | Load] | None
 
     class Config(Config):
         board: str
@@ -204,6 +215,17 @@ class Worker(Actor):
         self.progress("updates")
         self.report("total", self.total)
         self.note("added", message.number)
+
+    @handles
+    async def load(self, message: Load) -> None:
+        self.total += len(message.data)
+
+    @handles
+    async def pass_loads(self, message: PassLoads) -> None:
+        if self.next is not None:
+            for number in range(message.count):
+                await self.next.tell(Load(np.full(message.numbers, number, np.float64)))
+            self.note("passed", (await self.next.ask(Who())).total)
 
     @handles
     async def who(self, request: Who) -> Identity:
