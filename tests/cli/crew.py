@@ -52,7 +52,6 @@ class Worker(Actor):
 
     async def run(self) -> None:
         log.info("working in process %d", os.getpid())
-        self._hang("run")
         if self.config.exits:
             os._exit(7)
         while True:
@@ -60,6 +59,7 @@ class Worker(Actor):
             self.progress("rounds")
             self.report("pid", os.getpid())
             await self.sleep(0.002)
+            self._hang("run")
 
     async def on_stop(self) -> None:
         self._hang("on_stop")

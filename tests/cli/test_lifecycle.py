@@ -90,11 +90,11 @@ def test_interrupted_and_resumed(tmp_path: Path) -> None:
     assert f"counter: goes on from step {before['env_steps']}" in ended.stderr
 
 
-@pytest.mark.parametrize("place", ["on_start", "on_stop"])
+@pytest.mark.parametrize("place", ["on_start", "run", "on_stop"])
 def test_interrupted_while_a_node_hangs(place: str, tmp_path: Path) -> None:
     hangs = setting(f"actors.worker.config.hangs_in={place}")
     with Marked(*OVER_NNG, *hangs, cwd=tmp_path) as going:
-        going.until("working" if place == "on_stop" else "is process")
+        going.until("is process" if place == "on_start" else "working")
         going.send(signal.SIGINT)
         status, errors = going.end()
         going.nothing_left()
