@@ -9,7 +9,6 @@ import select
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache, partial
-from pathlib import Path
 from typing import Any
 
 import anyio
@@ -70,7 +69,6 @@ class Listener:
         self._fd: int = self._socket.recv_fd
         self._poll = select.poll()
         self._poll.register(self._fd, select.POLLIN)
-        self._files: list[Path] = []
 
         def admit(pipe: Any) -> None:
             if not admits(len(self._socket.pipes)):
@@ -88,7 +86,6 @@ class Listener:
         except pynng.NNGException as error:
             raise ActorqError(f"can't listen at {address}: {error}") from error
         if address.startswith("ipc://"):
-            self._files.append(Path(address.removeprefix("ipc://")))
             return address
         port = ffi.new("int *")
         pynng.check_err(lib.nng_listener_get_int(listener.listener, b"tcp-bound-port", port))
@@ -111,10 +108,8 @@ class Listener:
         lib.nng_pipe_close(ffi.new("nng_pipe *", {"id": pipe})[0])
 
     def close(self) -> None:
-        """Close all connections and remove the socket files. No task may be in `wait` any more."""
+        """Close all connections; nng removes its socket files. No task may be in `wait` any more."""
         self._socket.close()
-        for file in self._files:
-            file.unlink(missing_ok=True)
 
 
 class Dialer:

@@ -117,3 +117,8 @@ def two(folder: Path, scheme: str = "ipc", tls: Tls | None = None) -> tuple[End,
     for end in ends:
         end.listen(f"ipc://{folder}/{end.name}" if scheme == "ipc" else f"{scheme}://127.0.0.1:0")
     return ends
+
+
+def descriptors() -> int:
+    """How many files this process has open."""
+    return len(list(Path("/proc/self/fd").iterdir()))

@@ -5,6 +5,7 @@ import random
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from unittest.mock import patch
 
 import anyio
 import numpy as np
@@ -15,20 +16,17 @@ from hypothesis import strategies as st
 from actorq.actors import ActorqError
 from actorq.actors.registry import WireError
 from actorq.actors.transport import Peer
-from actorq_nng import link, stream
-from actorq_nng.frames import Kind, Part
+from actorq_nng import line, link, stream
+from actorq_nng.frames import PREFIX, PREFIX_BYTES, Kind, Part
+from actorq_nng.sockets import Dialer
 
-from .ends import CONTRACT, MAX_FRAME_BYTES, End, Outbox, serving, two
+from .ends import CONTRACT, MAX_FRAME_BYTES, End, Outbox, descriptors, serving, two
 
 pytestmark = pytest.mark.anyio
 
 
 def files(folder: Path) -> list[Path]:
     return list(folder.iterdir())
-
-
-def descriptors() -> int:
-    return len(files(Path("/proc/self/fd")))
 
 
 def has(end: End, counts: dict[tuple[str, Kind], int]) -> bool:
@@ -161,28 +159,21 @@ async def test_any_order_of_sending_and_cutting(
 
 
 async def test_what_is_kept_is_bounded_by_the_window(tmp_path: Path) -> None:
-    """Nobody acknowledges, as nobody's there: the rest stays with its source, until there is somebody."""
-    a, b = End("a"), End("b")
-    a.listen(f"ipc://{tmp_path}/a")
+    """Beyond, what waits stays with its source until the peer acknowledges."""
+    a, b = two(tmp_path)
     frames = numbered(3 * stream.WINDOW_FRAMES)
-    async with serving(a):
-        b.listen(f"ipc://{tmp_path}/b")
+    async with serving(a, b):
         letters, _ = a.meet(b)
         letters.put(*frames)
         assert len(letters.waiting) == len(frames)  # not connected: nothing is taken
-        most = 0
-
-        def watched() -> Sequence[Part] | None:
-            nonlocal most
-            most = max(most, letters.stream.unacked)
-            return letters.waiting.popleft() if letters.waiting else None
-
-        letters.stream.source = watched
-        async with serving(b):
-            b.meet(a)
-            await b.until(lambda: len(b.frames["a", Kind.LETTERS]) == len(frames))
-    assert b.frames["a", Kind.LETTERS] == frames
-    assert 0 < most <= stream.WINDOW_FRAMES * (32 + 4)
+        _, answers = b.meet(a)
+        with patch.object(answers.stream, "tell_receipts", lambda: None):
+            await b.until(lambda: len(b.frames["a", Kind.LETTERS]) == stream.WINDOW_FRAMES)
+            letters.stream.flush()
+            assert len(letters.waiting) == 2 * stream.WINDOW_FRAMES
+            assert letters.stream.unacked == stream.WINDOW_FRAMES * (PREFIX_BYTES + 4)
+        answers.stream.tell_receipts()
+        await b.until(lambda: b.frames["a", Kind.LETTERS] == frames)
 
 
 async def test_large_frames_fill_the_window_by_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -215,6 +206,81 @@ async def test_acknowledged_though_nothing_flows_back(tmp_path: Path) -> None:
         assert letters.stream.unacked
         with anyio.fail_after(20 * link.ACKNOWLEDGE_SECONDS):
             await letters.stream.drained()
+
+
+async def test_a_connection_that_isnt_welcomed_is_dropped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """nng's threads take connections also for a node that does nothing any more."""
+    closed = 0
+    thrice = anyio.Event()
+
+    class Counted(Dialer):
+        def close(self) -> None:
+            nonlocal closed
+            super().close()
+            closed += 1
+            if closed == 3:
+                thrice.set()
+
+    monkeypatch.setattr(line, "PATIENCE_SECONDS", 0.05)
+    monkeypatch.setattr(line, "Dialer", Counted)
+    a, b = two(tmp_path)
+    async with serving(a):
+        letters, _ = a.meet(b)
+        letters.put(b"one")
+        with anyio.fail_after(10):
+            await thrice.wait()
+        monkeypatch.undo()
+        async with serving(b):
+            b.meet(a)
+            await b.until(lambda: b.frames == {("a", Kind.LETTERS): [b"one"]})
+
+
+async def test_a_connection_that_isnt_acknowledged_is_dropped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a half-open one of TCP would be; the next one's welcome says how far the frames came."""
+    monkeypatch.setattr(line, "PATIENCE_SECONDS", 0.1)
+    a, b = two(tmp_path)
+    async with serving(a, b):
+        letters, _ = a.meet(b)
+        _, answers = b.meet(a)
+        monkeypatch.setattr(answers.stream, "tell_receipts", lambda: None)
+        letters.put(b"one")
+        with anyio.fail_after(10):
+            await letters.stream.drained()
+    assert b.frames == {("a", Kind.LETTERS): [b"one"]}
+    assert a.endpoint.statistics().connections > 2
+
+
+@pytest.mark.parametrize(
+    ("number", "acknowledged", "rest", "right"),
+    [
+        (1, 0, b"a repeat", True),
+        (2, 1, b"the next", True),
+        (3, 1, b"one after a gap", False),
+        (2, 2, b"acknowledging what wasn't sent", False),
+        (0, 1, b"", True),
+        (0, 1, b"an acknowledgement with a body", False),
+    ],
+)
+async def test_numbers_of_frames(
+    tmp_path: Path, number: int, acknowledged: int, rest: bytes, right: bool
+) -> None:
+    a, b = two(tmp_path)
+    async with serving(a, b):
+        letters, (back, _) = a.meet(b)[0], b.meet(a)
+        for outbox, end in ((letters, b), (back, a)):
+            outbox.put(b"one")
+            await end.until(lambda end=end: bool(end.frames))  # type: ignore[misc]
+        await back.stream.drained()
+        at_b = b.endpoint._links["a"]
+        incoming = at_b.receipts.letters
+        frame = PREFIX.pack(incoming.head, incoming.ticket, number, acknowledged, 0) + rest
+        assert at_b.arrived(incoming, memoryview(frame)) is right
+        assert b.frames["a", Kind.LETTERS] == [b"one", rest][: 2 if right and number == 2 else 1]
+        assert b.endpoint.statistics().repeats_dropped == (number == 1)
 
 
 async def test_a_bad_frame_costs_the_connection_and_comes_again(

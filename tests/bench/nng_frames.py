@@ -1,0 +1,207 @@
+"""Frames between two processes over ipc: an endpoint's against raw pynng, blocking, one message a call."""
+
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import anyio
+import pynng
+
+from actorq.actors.transport import Peer
+from actorq_nng.endpoint import Endpoint
+from actorq_nng.frames import Kind
+from actorq_nng.stream import Stream
+
+SMALL, LARGE = 64, 1 << 20
+ROUNDS, SMALL_FRAMES, LARGE_FRAMES = 1000, 10_000, 150
+TURNS = 7
+LAST = b"last"
+SECRET = bytes(32)
+BACKENDS = ("asyncio", "trio")
+
+
+class Measured:
+    """One way of sending, in the units of the table."""
+
+    def __init__(self) -> None:
+        self.round_trips: list[float] = []
+        self.frames_per_second = self.megabytes_per_second = 0.0
+
+
+# Raw pynng: a pair of one-way links, every message answered only if it is small and says so.
+
+
+def raw(folder: Path) -> Measured:
+    with (
+        pynng.Pull0(listen=f"ipc://{folder}/raw.leader") as pull,
+        pynng.Push0(dial=f"ipc://{folder}/raw.follower", block_on_dial=False) as push,
+        follower("raw", folder),
+    ):
+        measured = Measured()
+        for _ in range(ROUNDS):
+            start = time.perf_counter()
+            push.send(LAST)
+            pull.recv()
+            measured.round_trips.append(time.perf_counter() - start)
+        for size, frames in ((SMALL, SMALL_FRAMES), (LARGE, LARGE_FRAMES)):
+            body = bytes(size)
+            start = time.perf_counter()
+            for _ in range(frames):
+                push.send(body)
+            push.send(LAST)
+            pull.recv()
+            account(measured, size, frames, time.perf_counter() - start)
+        push.send(b"end")
+    return measured
+
+
+def raw_follower(folder: Path) -> None:
+    with (
+        pynng.Pull0(listen=f"ipc://{folder}/raw.follower") as pull,
+        pynng.Push0(dial=f"ipc://{folder}/raw.leader", block_on_dial=False) as push,
+    ):
+        while (body := pull.recv()) != b"end":
+            if len(body) == len(LAST):
+                push.send(LAST)
+
+
+# Endpoints.
+
+
+def outbox(stream: Stream) -> deque[bytes]:
+    """What is put into it leaves one by one, each in a frame of its own."""
+    waiting: deque[bytes] = deque()
+    stream.source = lambda: (waiting.popleft(),) if waiting else None
+    return waiting
+
+
+def peers(folder: Path) -> dict[str, Peer]:
+    return {
+        name: Peer(name, number, (f"ipc://{folder}/{name}",), "here", 0)
+        for number, name in enumerate(("leader", "follower"), 1)
+    }
+
+
+async def endpoints(folder: Path) -> Measured:
+    measured = Measured()
+    answered = anyio.Event()
+
+    def received(peer: str, kind: Kind, body: memoryview) -> None:
+        answered.set()
+
+    both = peers(folder)
+    endpoint = Endpoint(
+        me="leader", incarnation=1, run="bench", secret=SECRET, max_frame_bytes=2 * LARGE, received=received
+    )
+    endpoint.listen(both["leader"].addresses[0])
+    letters, _ = endpoint.meet(both["follower"], b"")
+    waiting = outbox(letters)
+    async with anyio.create_task_group() as group:
+        group.start_soon(endpoint.serve)
+        for turn in range(ROUNDS + 100):
+            answered = anyio.Event()
+            start = time.perf_counter()
+            waiting.append(LAST)
+            letters.flush()
+            await answered.wait()
+            if turn >= 100:
+                measured.round_trips.append(time.perf_counter() - start)
+        for size, frames in ((SMALL, SMALL_FRAMES), (LARGE, LARGE_FRAMES)):
+            answered = anyio.Event()
+            start = time.perf_counter()
+            waiting.extend([bytes(size)] * frames)
+            waiting.append(LAST)
+            letters.flush()
+            await answered.wait()
+            account(measured, size, frames, time.perf_counter() - start)
+        waiting.append(b"end")
+        letters.wake()
+        await endpoint.close()
+    return measured
+
+
+async def endpoint_follower(folder: Path) -> None:
+    ended = anyio.Event()
+
+    def received(peer: str, kind: Kind, body: memoryview) -> None:
+        if len(body) == len(LAST):
+            waiting.append(LAST)
+            answers.flush()
+        elif bytes(body) == b"end":
+            ended.set()
+
+    both = peers(folder)
+    endpoint = Endpoint(
+        me="follower", incarnation=2, run="bench", secret=SECRET, max_frame_bytes=2 * LARGE, received=received
+    )
+    endpoint.listen(both["follower"].addresses[0])
+    _, answers = endpoint.meet(both["leader"], b"")
+    waiting = outbox(answers)
+    async with anyio.create_task_group() as group:
+        group.start_soon(endpoint.serve)
+        await ended.wait()
+        with anyio.move_on_after(1):  # the last acknowledgement may be lost with the leader's socket
+            await endpoint.close()
+
+
+@contextmanager
+def follower(*arguments: object) -> Iterator[None]:
+    """The other process; waited for at the end."""
+    with subprocess.Popen([sys.executable, "-m", "tests.bench.nng_frames", *map(str, arguments)]) as process:
+        try:
+            yield
+        except BaseException:
+            process.kill()
+            raise
+
+
+def account(measured: Measured, size: int, frames: int, seconds: float) -> None:
+    if size == SMALL:
+        measured.frames_per_second = frames / seconds
+    else:
+        measured.megabytes_per_second = size * frames / seconds / 1e6
+
+
+def median(turns: list[Measured], reading: Callable[[Measured], float]) -> float:
+    return statistics.median(map(reading, turns))
+
+
+def tell(name: str, turns: list[Measured], against: list[Measured]) -> None:
+    texts = []
+    for text, reading in (
+        ("round trip {:.0f} µs ({:.2f} of raw)", lambda turn: statistics.median(turn.round_trips) * 1e6),
+        (f"{{:,.0f}} frames/s of {SMALL} B ({{:.2f}})", lambda turn: turn.frames_per_second),
+        ("{:,.0f} MB/s of 1 MiB ({:.2f})", lambda turn: turn.megabytes_per_second),
+    ):
+        value = median(turns, reading)
+        texts.append(text.format(value, value / median(against, reading)))
+    print(f"{name}: {', '.join(texts)}")
+
+
+def main() -> None:
+    names = ("raw pynng, blocking", *BACKENDS)
+    turns: dict[str, list[Measured]] = {name: [] for name in names}
+    for _ in range(TURNS):  # in turns, as the machine's own mood swings a round trip threefold
+        with tempfile.TemporaryDirectory() as folder:
+            turns[names[0]].append(raw(Path(folder)))
+            for backend in BACKENDS:
+                with follower(backend, folder):
+                    turns[backend].append(anyio.run(endpoints, Path(folder), backend=backend))
+    for name in names:
+        tell(name, turns[name], turns[names[0]])
+
+
+if __name__ == "__main__":
+    match sys.argv[1:]:
+        case []:
+            main()
+        case ["raw", folder]:
+            raw_follower(Path(folder))
+        case [backend, folder]:
+            anyio.run(endpoint_follower, Path(folder), backend=backend)
