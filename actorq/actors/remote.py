@@ -21,9 +21,6 @@ from .transport import Peer
 
 log = logging.getLogger("actorq.actors")
 
-SILENT_SECONDS = 1.0
-"""A node sends its readings twice as often: one that hasn't said anything for so long takes no orders."""
-
 
 class NodeDied(ActorqError):
     """A node's process has ended, or doesn't answer."""
@@ -184,9 +181,7 @@ class RemoteCell:
         return f"node {self.node.name}"
 
     async def take_state(self, busy: bool = True) -> dict[str, Any] | None:
-        """See Cell.take_state; of a node that holds its loop, also the last snapshot."""
-        if not busy and self.node.silent:
-            return self.snapshot
+        """See Cell.take_state."""
         if self.life is not None and self.life.up.is_set():
             state = await self.node.request(lambda number: orders.TakeState(number, self.name, busy))
             self.snapshot = state if state is not None else self.snapshot
@@ -266,7 +261,6 @@ class RemoteNode:
         self._launched = clock.event()
         self._requests: dict[int, tuple[Event, list[Any]]] = {}
         self._numbers = 0
-        self._heard_at = clock.now()
         self._dead_letters = (0, 0)
         self._dead_letters_before = (0, 0)
 
@@ -274,7 +268,6 @@ class RemoteNode:
         """Its process is there."""
         self.handle = handle
         self.starts += 1
-        self._heard_at = self._clock.now()
         self._launched.set()
 
     async def present(self) -> None:
@@ -309,13 +302,7 @@ class RemoteNode:
             self._hear(tiding)
         return await handle.ended()
 
-    @property
-    def silent(self) -> bool:
-        """Whether nothing has been heard from its process for long."""
-        return self._clock.now() - self._heard_at > SILENT_SECONDS
-
     def _hear(self, tiding: orders.Tidings) -> None:
-        self._heard_at = self._clock.now()
         match tiding:
             case orders.Counted(actor, name, amount):
                 self.cells[actor].made_progress()

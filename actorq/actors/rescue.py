@@ -145,6 +145,6 @@ class Rescue:
             node.post(orders.Leave())
         limit = max(deadline, anyio.current_time() + LEAVE_SECONDS)
         for node in self._nodes:
-            if node.handle is not None and not node.silent:
+            if node.handle is not None:
                 with anyio.CancelScope(deadline=limit):
                     await node.handle.ended()
