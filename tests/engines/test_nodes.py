@@ -418,7 +418,7 @@ async def test_a_node_that_holds_its_loop_is_left_alone(
 @pytest.mark.anyio
 @pytest.mark.parametrize("place", ["one", "two"])
 async def test_a_node_that_dies_while_the_actors_start(
-    anyio_backend: Any, board: Board, gate: Gate, place: str
+    anyio_backend: Any, board: Board, gate: Gate, place: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`b` comes after `a` in the file, on its node or on the one that dies: it starts once it is its turn."""
     specs = [
@@ -427,9 +427,17 @@ async def test_a_node_that_dies_while_the_actors_start(
         actor("b", place, board),
     ]
 
+    real, relaunching = LocalProcesses.launch, anyio.Event()
+
+    async def launch(processes: LocalProcesses, node: str, incarnation: int) -> LocalNode:
+        relaunching.set()
+        return await real(processes, node, incarnation)
+
     async def strike() -> None:
-        await kill(board, "a" if place == "one" else "first", 1)
-        await board.reads("a starting", 2 if place == "one" else 1)
+        await board.reads("a starting")
+        monkeypatch.setattr(LocalProcesses, "launch", launch)
+        await kill(board, "a" if place == "one" else "first")
+        await relaunching.wait()
         gate.open()
 
     async with anyio.create_task_group() as tasks:
