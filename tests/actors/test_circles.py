@@ -345,9 +345,9 @@ async def test_asking_all_of_a_group_waits_for_each_of_them(world: World) -> Non
         spec("two", Worker, {"boss": "boss"}),
     ) as system:
         await system.ref("two").tell(Text("busy"))
-        await anyio.wait_all_tasks_blocked()
+        await world.still(system)
         await system.ref("boss").tell(Text("begin"))
-        await anyio.wait_all_tasks_blocked()
+        await world.still(system)
         gate.set()
         first, second = await found.reaches(2)
         assert "in a circle: " in first

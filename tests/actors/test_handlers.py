@@ -46,7 +46,7 @@ async def test_concurrent_handlers_keep_to_their_limit_and_delay_nobody_else(wor
         await cls.log.reaches(2)
         await ref.tell(Add(1))
         await cls.log.has(1)
-        await anyio.wait_all_tasks_blocked()
+        await world.still(system)
         running = [text for text in cls.log.entries if text in ("a", "b", "c")]
         assert len(running) == 2
         assert system.statistics().actors[0].mailbox.at_hand == 2
@@ -79,7 +79,7 @@ async def test_a_concurrent_handler_may_wait_for_another_handler(world: World) -
             replies.add(await system.ref("it").ask(GetTotal()))
 
         tasks.start_soon(ask)
-        await anyio.wait_all_tasks_blocked()
+        await world.still(system)
         await system.ref("it").tell(Add(3))
         assert await replies.reaches(1) == [Total(3)]
 
@@ -288,7 +288,7 @@ async def test_a_snapshot_every_so_many_updates(world: World, every: int, kept: 
         ref = system.ref("it")
         for amount in (1, 2, 4):
             await ref.tell(Add(amount))
-            await anyio.wait_all_tasks_blocked()
+            await world.still(system)
         await ref.tell(Add(0))
         assert await ref.ask(GetTotal()) == Total(kept)
         assert system.statistics().restarts == 1

@@ -81,7 +81,7 @@ async def test_a_full_link_slows_its_sender_and_no_other(world: World) -> None:
     ) as system:
         await eager.told.reaches(3)
         await modest.told.reaches(1)
-        await anyio.wait_all_tasks_blocked()
+        await world.still(system)
         assert len(eager.told.entries) == 3
         statistics = link(system, "eager")
         assert (statistics.sent, statistics.outstanding, statistics.waiting) == (3, 3, 1)
@@ -102,7 +102,7 @@ async def test_a_message_counts_until_its_handler_has_returned(world: World) -> 
         spec("to", to, mailbox=MailboxBounds(messages=1)), spec("one", one, {"to": "to"})
     ) as system:
         await to.begun.wait()
-        await anyio.wait_all_tasks_blocked()
+        await world.still(system)
         assert len(one.told.entries) == 1
         assert system.statistics().actors[0].mailbox.at_hand == 1
         to.gate.set()
@@ -116,7 +116,7 @@ async def test_the_bound_in_bytes(world: World) -> None:
         spec("to", to, mailbox=MailboxBounds(bytes=1000)), spec("one", one, {"to": "to"})
     ) as system:
         await one.told.reaches(2)
-        await anyio.wait_all_tasks_blocked()
+        await world.still(system)
         assert len(one.told.entries) == 2
         assert link(system, "one").outstanding_bytes == 928
         with pytest.raises(MessageTooLarge, match=r"Block of 1664 bytes from outside to to: .*at most 1000"):
@@ -139,9 +139,9 @@ async def test_who_gives_up_waiting_lets_those_behind_go_first(world: World) -> 
         async with anyio.create_task_group() as tasks:
             async with anyio.create_task_group() as impatient:
                 impatient.start_soon(ref.tell, Block(np.zeros(100)))
-                await anyio.wait_all_tasks_blocked()
+                await world.still(system)
                 tasks.start_soon(small)
-                await anyio.wait_all_tasks_blocked()
+                await world.still(system)
                 assert not sent.entries
                 impatient.cancel_scope.cancel()
             await sent.reaches(1)
@@ -157,7 +157,7 @@ async def test_a_cancelled_tell_sent_nothing(world: World) -> None:
         await ref.tell(Add(0))
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(ref.tell, Add(1))
-            await anyio.wait_all_tasks_blocked()
+            await world.still(system)
             tasks.cancel_scope.cancel()
         to.gate.set()
         await ref.tell(Add(2))

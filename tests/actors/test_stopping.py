@@ -194,7 +194,7 @@ async def test_handlers_that_wait_for_more_are_let_go_when_draining(world: World
             replies.add((await system.ref("it").ask(Visit([]))).value)
 
         tasks.start_soon(ask)
-        await anyio.wait_all_tasks_blocked()
+        await world.still(system)
         await system.stop()
         assert await replies.reaches(1) == [1]
     assert system.statistics().dead_letters == 0

@@ -268,11 +268,11 @@ async def test_two_crashes_at_once_in_a_group_are_one_restart_of_all(world: Worl
     ) as system:
         for name in "ab":
             await system.ref(name).tell(Text("crash"))
-        await anyio.wait_all_tasks_blocked()
+        await world.still(system)
         gate.set()
         for name in "ab":
             assert await system.ref(name).ask(Echo(name)) == Text(name)
-        await anyio.wait_all_tasks_blocked()
+        await world.still(system)
         assert lives.entries[-2:] == ["a", "b"]
         assert all(actor.alive for actor in system.statistics().actors)
 

@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
+import anyio
+
 from actorq.actors import (
     Actor,
     ActorSpec,
@@ -17,6 +19,7 @@ from actorq.actors import (
 )
 from actorq.testing import EncodedTransport
 from actorq_nng import NngTransport
+from actorq_nng.frames import Kind
 
 A = TypeVar("A", bound=Actor)
 
@@ -66,3 +69,24 @@ class World:
         transport = self.transport()
         listen = ("tcp://127.0.0.1:0",) if transport.crosses_processes else ()
         return System(placed, groups, transport=transport, membership=Membership(addresses=listen), **rest)
+
+    async def still(self, system: System) -> None:
+        """Return when nothing more happens by itself: all that was sent has arrived, and every task waits."""
+        transport = system._local.transport
+        if not isinstance(transport, NngTransport):
+            await anyio.wait_all_tasks_blocked()
+            return
+        # Tasks that wait say nothing of frames in sockets, nor the other way round. Both are still when all
+        # frames have arrived, then all tasks wait, and no frame was sent in between.
+        before = -1
+        while before != (sent := _frames_sent(transport)):
+            before = sent
+            for station in transport._stations.values():
+                for peer in station.neighbours:
+                    for kind in Kind:
+                        await station.endpoint.stream(peer, kind).drained()
+            await anyio.wait_all_tasks_blocked()
+
+
+def _frames_sent(transport: NngTransport) -> int:
+    return sum(station.endpoint.statistics().frames_out for station in transport._stations.values())
