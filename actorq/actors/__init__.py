@@ -39,7 +39,13 @@ from .spec import (
     Strategy,
     derive_seed,
 )
-from .statistics import ActorStatistics, LinkStatistics, MailboxStatistics, SystemStatistics
+from .statistics import (
+    ActorStatistics,
+    LinkStatistics,
+    MailboxStatistics,
+    SystemStatistics,
+    TransportStatistics,
+)
 from .system import System
 from .transport import (
     Inbox,
@@ -111,6 +117,7 @@ __all__ = [
     "Tally",
     "Topic",
     "Transport",
+    "TransportStatistics",
     "WireError",
     "derive_seed",
     "handles",

@@ -147,7 +147,8 @@ class Follower:
 
     def _read(self) -> None:
         actors = tuple(cell.statistics() for cell in self._local.cells.values())
-        self._post(orders.Readings(actors, self._local.undelivered, self._local.in_doubt))
+        local, traffic = self._local, self._local.transport.statistics()
+        self._post(orders.Readings(actors, local.undelivered, local.in_doubt, traffic))
 
 
 class _Forwarded:

@@ -98,6 +98,11 @@ class LaneLedger:
                 self._words[slot] = 0
                 return
 
+    def clear(self) -> None:
+        """Nothing is at hand any more: a new life begins."""
+        for slot in range(self._slots, self._slots + self._capacity):
+            self._words[slot] = 0
+
 
 class Ledger:
     """The page of one node: `memory` is shared, zeroed, and at least `layout.nbytes` long."""

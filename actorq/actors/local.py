@@ -164,6 +164,15 @@ class LocalActors:
 
     # Stopping.
 
+    async def close(self) -> None:
+        """Close the transport. What was not answered, and what is sent from now on, goes back to its sender."""
+        try:
+            await self.transport.close()
+        finally:
+            others = {other for (_, other), way in self._ways.items() if isinstance(way, Neighbour)}
+            for name in sorted(others):
+                self.part(name, None, "the run has stopped", for_good=True)
+
     def stop_runs(self) -> None:
         for cell in self.cells.values():
             cell.stop_run()

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from .statistics import ActorStatistics
+from .statistics import ActorStatistics, TransportStatistics
 from .transport import Peer
 
 
@@ -177,7 +177,7 @@ class Readings(Tiding, frozen=True, tag=True):
     actors: tuple[ActorStatistics, ...]
     undelivered: int
     in_doubt: int
-    transport: dict[str, float] = {}
+    transport: TransportStatistics
 
 
 Orders = (

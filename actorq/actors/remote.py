@@ -16,7 +16,7 @@ from .errors import ActorqError
 from .reports import Reports
 from .scheduling import Event, Scheduler
 from .spec import ActorSpec
-from .statistics import ActorStatistics, MailboxStatistics
+from .statistics import ActorStatistics, MailboxStatistics, TransportStatistics
 from .transport import Peer
 
 log = logging.getLogger("actorq.actors")
@@ -263,6 +263,8 @@ class RemoteNode:
         self._numbers = 0
         self._dead_letters = (0, 0)
         self._dead_letters_before = (0, 0)
+        self._readings_before: dict[str, ActorStatistics] = {}
+        self._traffic = self._traffic_before = TransportStatistics()
 
     def launched(self, handle: NodeHandle) -> None:
         """Its process is there."""
@@ -323,8 +325,11 @@ class RemoteNode:
                     event.set()
             case orders.Snapshot(actor, state):
                 self.cells[actor].snapshot = state
-            case orders.Readings(actors, undelivered, in_doubt):
-                self.readings = {actor.name: actor for actor in actors}
+            case orders.Readings(actors, undelivered, in_doubt, traffic):
+                self.readings = {
+                    actor.name: actor.after(self._readings_before.get(actor.name)) for actor in actors
+                }
+                self._traffic = traffic
                 self._dead_letters = (undelivered, in_doubt)
 
     def lost(self, reason: str) -> None:
@@ -333,11 +338,18 @@ class RemoteNode:
         self._launched = self._clock.event()
         before, now = self._dead_letters_before, self._dead_letters
         self._dead_letters_before = (before[0] + now[0], before[1] + now[1])
+        self._readings_before = self.readings
+        self._traffic_before, self._traffic = self.traffic, TransportStatistics()
         self._dead_letters = (0, 0)
         for event, _ in self._requests.values():
             event.set()
         for cell in self.cells.values():
             cell.lost(reason)
+
+    @property
+    def traffic(self) -> TransportStatistics:
+        """Of all its processes, one after the other."""
+        return self._traffic_before + self._traffic
 
     @property
     def undelivered(self) -> int:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
+
+_LINK_COUNTS = ("sent", "handled", "superseded", "undelivered")
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +22,13 @@ class LinkStatistics:
     outstanding_bytes: int
     waiting: int
     """Tasks that wait for credit."""
+
+    def after(self, before: LinkStatistics | None) -> LinkStatistics:
+        """With the counts of an earlier process."""
+        if before is None:
+            return self
+        counts = {name: getattr(self, name) + getattr(before, name) for name in _LINK_COUNTS}
+        return replace(self, **counts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,14 +58,63 @@ class ActorStatistics:
     def messages_out(self) -> int:
         return sum(link.sent for link in self.links)
 
+    def after(self, before: ActorStatistics | None) -> ActorStatistics:
+        """With the counts of an earlier process of its node, whose actors and links were the same."""
+        if before is None:
+            return self
+        earlier = {link.target: link for link in before.links}
+        mailbox = replace(
+            self.mailbox,
+            handled=self.mailbox.handled + before.mailbox.handled,
+            refused=self.mailbox.refused + before.mailbox.refused,
+        )
+        links = tuple(link.after(earlier.get(link.target)) for link in self.links)
+        return replace(self, mailbox=mailbox, links=links)
+
+
+@dataclass(frozen=True, slots=True)
+class TransportStatistics:
+    """What has gone between the processes of a run, or of one process with the others."""
+
+    connections: int = 0
+    """Connections made, that is dialed and welcomed; each node has two to each neighbour."""
+    frames_out: int = 0
+    bytes_out: int = 0
+    frames_in: int = 0
+    bytes_in: int = 0
+    frames_resent: int = 0
+    """After a connection was lost; counted in `frames_out` too."""
+    repeats_dropped: int = 0
+    """Frames that came a second time."""
+    strangers: int = 0
+    """Connections closed since they began with something else than a fresh, genuine hello to this node."""
+    mismatched: int = 0
+    """Connections closed since the other end has another protocol version or another contract."""
+    early: int = 0
+    """Connections closed since this end doesn't know the peer (yet), or another incarnation of it."""
+    unproven: int = 0
+    """Connections that ended without a word: silent for too long, too many at a time, or gone."""
+    bad_frames: int = 0
+    """Frames of proven peers that break the protocol; each cost them that connection."""
+
+    @property
+    def refused(self) -> int:
+        """Whatever came and was not to be trusted."""
+        return self.strangers + self.mismatched + self.unproven + self.bad_frames
+
+    def __add__(self, other: TransportStatistics) -> TransportStatistics:
+        names = [field.name for field in fields(self)]
+        return TransportStatistics(**{name: getattr(self, name) + getattr(other, name) for name in names})
+
 
 @dataclass(frozen=True, slots=True)
 class SystemStatistics:
-    """All actors of a run, and its dead letters."""
+    """All actors of a run, its dead letters, and what has gone between its processes."""
 
     actors: tuple[ActorStatistics, ...]
     undelivered: int
     in_doubt: int
+    transport: TransportStatistics = TransportStatistics()
 
     @property
     def restarts(self) -> int:

@@ -238,8 +238,10 @@ class System:
             try:
                 await self._in_turn(self._stop)
             finally:
-                self._stopped.set()
-                await self._local.transport.close()
+                try:
+                    await self._local.close()
+                finally:
+                    self._stopped.set()
 
     async def _stop(self) -> None:
         await self.quiesce()
@@ -294,4 +296,5 @@ class System:
     def statistics(self) -> SystemStatistics:
         """Of nodes elsewhere, the newest they have sent."""
         actors = tuple(cell.statistics() for cell in self.cells.values())
-        return SystemStatistics(actors, self.undelivered, self.in_doubt)
+        traffic = sum((node.traffic for node in self._remote.values()), self._local.transport.statistics())
+        return SystemStatistics(actors, self.undelivered, self.in_doubt, traffic)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 from .errors import ActorqError
 from .letter import Letter
 from .message import Message
+from .statistics import TransportStatistics
 
 if TYPE_CHECKING:
     from .border import Border
@@ -126,6 +127,10 @@ class Transport(Protocol):
 
     def bury(self, node: str, peer: str, reason: str) -> None:
         """It won't come back."""
+        ...
+
+    def statistics(self) -> TransportStatistics:
+        """Of all nodes here."""
         ...
 
     def quiet(self) -> bool:

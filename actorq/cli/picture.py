@@ -181,6 +181,8 @@ def _actors(picture: Picture, statistics: SystemStatistics, narrow: bool) -> Ren
         notes.append(Text(f"and {counted(len(declared) - MOST_ACTORS, 'actor')} more", "dim"))
     if statistics.dead_letters:
         notes.append(Text(counted(statistics.dead_letters, "dead letter"), "yellow"))
+    if statistics.transport.refused:
+        notes.append(Text(f"{counted(statistics.transport.refused, 'connection')} refused", "yellow"))
     return Group(table, *notes)
 
 

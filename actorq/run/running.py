@@ -212,7 +212,7 @@ class Run:
             log.error("the run itself failed", exc_info=error)
 
     def _write_end(self) -> None:
-        self._write_row(self._recorder.row())
+        self._write_row(self._row())
         self._metrics.close()
         states = self._engine.final_states
         if states and self._keep_checkpoint:
@@ -266,7 +266,18 @@ class Run:
 
     def _tick(self) -> None:
         if not self.plan.topology.deterministic:
-            self._write_row(self._recorder.row())
+            self._write_row(self._row())
+
+    def _row(self) -> Row:
+        row, statistics = self._recorder.row(), self._engine.statistics
+        if statistics is not None and statistics.transport.connections:
+            traffic = statistics.transport
+            row["wire_bytes"], row["wire_frames"] = float(traffic.bytes_out), float(traffic.frames_out)
+            row["wire_frames_resent"], row["wire_refused"] = (
+                float(traffic.frames_resent),
+                float(traffic.refused),
+            )
+        return row
 
     def _write_row(self, row: Row) -> None:
         self._newest_row = row

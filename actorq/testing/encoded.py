@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, ClassVar
 
-from actorq.actors import Border, Inbox, Membership, Neighbour, Peer
+from actorq.actors import Border, Inbox, Membership, Neighbour, Peer, TransportStatistics
 
 MAX_FRAME_BYTES = 1 << 40
 """A copy in the same process needs no other bound than the mailboxes'."""
@@ -48,6 +48,9 @@ class EncodedTransport:
 
     def bury(self, node: str, peer: str, reason: str) -> None:
         """No node dies but with the process."""
+
+    def statistics(self) -> TransportStatistics:
+        return TransportStatistics()
 
     def quiet(self) -> bool:
         return True

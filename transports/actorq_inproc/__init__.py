@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from actorq.actors import Border, Inbox, Membership, Peer
+from actorq.actors import Border, Inbox, Membership, Peer, TransportStatistics
 
 
 class InprocTransport:
@@ -34,6 +34,9 @@ class InprocTransport:
 
     def bury(self, node: str, peer: str, reason: str) -> None:
         """No node dies but with the process."""
+
+    def statistics(self) -> TransportStatistics:
+        return TransportStatistics()
 
     def quiet(self) -> bool:
         return True

@@ -6,13 +6,22 @@ import os
 import secrets
 import shutil
 import tempfile
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import ClassVar
 
 import anyio
 
-from actorq.actors import ActorqError, Border, Inbox, Membership, Neighbour, Peer, this_host
+from actorq.actors import (
+    ActorqError,
+    Border,
+    Inbox,
+    Membership,
+    Neighbour,
+    Peer,
+    TransportStatistics,
+    this_host,
+)
 
 from .blocks import Arena
 from .endpoint import Endpoint
@@ -128,6 +137,10 @@ class NngTransport:
             neighbour.letters_received(body)
         else:
             neighbour.answers_received(body)
+
+    def statistics(self) -> TransportStatistics:
+        counts = [asdict(station.endpoint.statistics()) for station in self._stations.values()]
+        return sum((TransportStatistics(**each) for each in counts), TransportStatistics())
 
     def quiet(self) -> bool:
         return all(neighbour.quiet for neighbour in self._neighbours())
