@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from enum import Enum
 from typing import TYPE_CHECKING
 
+from .errors import DefinitionError
 from .message import Message
 from .spec import MAIN, ActorSpec
 
@@ -42,6 +43,8 @@ class Layout:
         self.sources = {
             name: index for index, name in enumerate(dict.fromkeys([MAIN, *(s.node for s in specs.values())]))
         }
+        if len(self.sources) > MAX_NODES:
+            raise DefinitionError(f"{len(self.sources)} nodes; a run has at most {MAX_NODES}")
         self._offsets: dict[tuple[str, type[Message] | None], tuple[int, int]] = {}
         words = 0
         for spec in specs.values():
