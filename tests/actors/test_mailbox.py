@@ -289,4 +289,4 @@ async def test_a_crash_leaves_the_unread_to_the_next_life(world: World) -> None:
         for text in ("a", "die", "b", "c"):
             await system.ref("to").tell(Text(text))
         assert await record.reaches(3) == ["a", "b", "c"]
-        assert (system.in_doubt, system.undelivered) == (1, 0)
+    assert (system.in_doubt, system.undelivered) == (1, 0)

@@ -1,0 +1,41 @@
+"""The tests' own helper: `still` returns neither too early nor too late."""
+
+from typing import ClassVar
+
+import anyio
+import pytest
+
+from actorq.actors import Actor, Ref, handles
+from actorq.testing import Record
+
+from .messages import Add
+from .world import World, fresh, spec
+
+pytestmark = pytest.mark.anyio
+
+
+class Player(Actor):
+    """Sends a ball back until it has flown often enough; the last one is held."""
+
+    other: Ref[Add]
+    seen: ClassVar[Record[int]]
+    gate: ClassVar[anyio.Event]
+
+    @handles
+    async def play(self, message: Add) -> None:
+        self.seen.add(message.amount)
+        if message.amount:
+            await self.other.tell(Add(message.amount - 1))
+        else:
+            await self.gate.wait()
+
+
+async def test_still_waits_for_all_that_is_on_its_way_and_for_no_handler_that_waits(world: World) -> None:
+    player = fresh(Player, seen=Record(), gate=anyio.Event())
+    async with world.system(spec("a", player, {"other": "b"}), spec("b", player, {"other": "a"})) as system:
+        await system.ref("a").tell(Add(50))
+        await world.still(system)
+        assert player.seen.entries == list(range(50, -1, -1))
+        assert sum(actor.mailbox.at_hand for actor in system.statistics().actors) == 1
+        await world.still(system)
+        player.gate.set()
