@@ -165,7 +165,7 @@ class LocalActors:
     # Stopping.
 
     async def close(self) -> None:
-        """Close the transport. What was not answered, and what is sent from now on, goes back to its sender."""
+        """Close the transport. What was not answered, and what is sent from now on, goes back."""
         try:
             await self.transport.close()
         finally:

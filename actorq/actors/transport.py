@@ -10,7 +10,6 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
@@ -23,6 +22,8 @@ if TYPE_CHECKING:
     from .border import Border
 
 CircleFound = Callable[[tuple[str, ...]], None]
+
+ENTRY_POINTS = "actorq.transports"
 
 ORDINAL_BITS = 12
 """An incarnation's lowest bits count the node's starts; the others are random."""
@@ -152,12 +153,21 @@ class Transport(Protocol):
 
 def installed_transports() -> tuple[str, ...]:
     """The names that a topology file may use, sorted."""
-    return tuple(sorted(point.name for point in entry_points(group="actorq.transports")))
+    from importlib.metadata import entry_points  # here: a node's process needs none, and is to start fast
+
+    return tuple(sorted(point.name for point in entry_points(group=ENTRY_POINTS)))
 
 
 def make_transport(name: str) -> Transport:
     """A new instance of the installed transport. Raises ActorqError naming the installed ones."""
-    for point in entry_points(group="actorq.transports", name=name):
-        transport: Transport = point.load()()
-        return transport
+    return find_transport(name)()
+
+
+def find_transport(name: str) -> Callable[[], Transport]:
+    """The class of the installed transport. Raises ActorqError naming the installed ones."""
+    from importlib.metadata import entry_points
+
+    for point in entry_points(group=ENTRY_POINTS, name=name):
+        found: Callable[[], Transport] = point.load()
+        return found
     raise ActorqError(f"no transport {name!r}; installed: {', '.join(installed_transports()) or 'none'}")

@@ -275,6 +275,8 @@ class Unpacker:
             raise WireError(f"an answer is waited for on way {run.way}, which carries no requests")
         messages, whole = self._messages(contract.ways[run.way].message, run.payloads)
         count = len(messages)
+        if not count:
+            raise WireError(f"a run on way {run.way} has no letters")
         fixed = contract.sizes[run.way]
         sizes = run.sizes if run.sizes is not None else (max(0, fixed),) * count
         if len(sizes) != count or (run.chains is not None and len(run.chains) != count):

@@ -14,7 +14,7 @@ import anyio.to_thread
 from anyio.abc import SocketAttribute, SocketStream, TaskGroup
 from anyio.streams.tls import TLSStream
 
-from actorq.actors import ActorqError, Membership, NodeDied
+from actorq.actors import ActorqError, Membership, NodeDied, find_transport
 from actorq.actors.orders import Listening
 from actorq.topology import Plan, TopologyError, check
 from actorq.topology.address import Address
@@ -234,7 +234,12 @@ class _Visit:
             tls=self._invitation.tls,
         )
         return LocalProcesses(
-            plan.specs, (), transport=transport, membership=membership, folder=folder, backend=enter.backend
+            plan.specs,
+            (),
+            transport=find_transport(transport),
+            membership=membership,
+            folder=folder,
+            backend=enter.backend,
         )
 
     async def _serve(self, plan: Plan, processes: LocalProcesses, tasks: TaskGroup) -> None:

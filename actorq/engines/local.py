@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from types import TracebackType
 from typing import Literal, Self, cast
 
 import anyio
 
-from actorq.actors import ActorSpec, Death, Layout, Membership, NodeDied, Peer
+from actorq.actors import ActorSpec, Death, Layout, Membership, NodeDied, Peer, Transport
 from actorq.actors.orders import Listening, Orders, Tidings
 
 from .handing import HandingError
@@ -39,7 +39,7 @@ class LocalProcesses:
         specs: Sequence[ActorSpec],
         nodes: Sequence[str],
         *,
-        transport: str,
+        transport: Callable[[], Transport],
         membership: Membership,
         folder: str,
         backend: Literal["asyncio", "trio"],

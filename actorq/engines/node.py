@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from actorq.actors import Follower, Layout, Ledger, Membership, make_transport
+from actorq.actors import Follower, Layout, Ledger, Membership
 from actorq.actors.orders import Orders as Order
 
 from .pages import map_page
@@ -21,7 +21,7 @@ async def live(setup: NodeSetup, stream: ControlStream) -> None:
     follower = Follower(
         specs,
         setup.node,
-        transport=make_transport(setup.transport),
+        transport=setup.transport(),
         membership=Membership(
             run=setup.run,
             secret=setup.secret,

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-from actorq.actors import Launcher, Membership, NodeHandle, make_transport
+from actorq.actors import Launcher, Membership, NodeHandle, find_transport
 from actorq.topology import Plan, to_toml
 from actorq.topology.address import parse_address
 from actorq.topology.nodes import is_elsewhere, network
@@ -48,12 +48,13 @@ async def other_processes(
             membership = _reachable(plan, membership)
             hosts = _hosts(plan, len(joining), membership, backend, invitation)
             launchers |= dict.fromkeys(joining, await stack.enter_async_context(hosts))
+        make = find_transport(transport)
         processes = LocalProcesses(
-            plan.specs, local, transport=transport, membership=membership, folder=folder, backend=backend
+            plan.specs, local, transport=make, membership=membership, folder=folder, backend=backend
         )
         launchers |= dict.fromkeys(local, await stack.enter_async_context(processes))
         yield {
-            "transport": make_transport(transport),
+            "transport": make(),
             "membership": membership,
             "elsewhere": [*local, *joining],
             "launcher": _ByName(launchers),

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import struct
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import msgspec
 
 from actorq.actors.spec import ActorSpec
+from actorq.actors.transport import Transport
 
 from .logs import levels_in_force
 
@@ -32,7 +34,8 @@ class NodeSetup:
     secret: bytes
     folder: str
     """Private to the run, for its sockets."""
-    transport: str
+    transport: Callable[[], Transport]
+    """Its class, as a rule: finding it by name would take the node time."""
     backend: Literal["asyncio", "trio"]
     specs: tuple[ActorSpec, ...]
     """All actors of the run."""

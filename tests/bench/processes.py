@@ -1,7 +1,7 @@
 """Between two processes over ipc, against raw pynng: tells, asks, arrays, weights to many, a node's start.
 
-`python -m tests.bench.processes` prints the ratios of the table in docs/performance.md. With RAY=1, and ray
-installed, tells against its actors too.
+`python -m tests.bench.processes` prints the ratios of the table in docs/performance.md. With
+RAY_PYTHON=/path/to/python of an environment that has ray, tells against its actors too.
 """
 
 from __future__ import annotations
@@ -13,16 +13,18 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Any, Literal
+from functools import partial
+from pathlib import Path
+from typing import Literal
 
 import anyio
 import numpy as np
 import pynng
-from actorq_nng import NngTransport
 
 from actorq.actors import ActorSpec, MailboxBounds, Membership, System
 from actorq.engines.folder import PrivateFolder
 from actorq.engines.local import LocalProcesses
+from actorq_nng import NngTransport
 
 from ._traffic import Add, Block, Busy, Caller, Counter, CpuSeconds, GetTotal, Publisher, Weights
 
@@ -45,15 +47,23 @@ async def processes(backend: Backend, specs: list[ActorSpec], *, ipc: bool = Tru
         launcher = LocalProcesses(
             specs,
             elsewhere,
-            transport="nng" if ipc else "nng-tcp",
+            transport=partial(NngTransport, ipc=ipc),
             membership=membership,
             folder=folder.path,
             backend=backend,
         )
         transport = NngTransport(ipc=ipc)
-        async with launcher, System(
-            specs, transport=transport, membership=membership, elsewhere=elsewhere, launcher=launcher, direct=True
-        ) as system:
+        async with (
+            launcher,
+            System(
+                specs,
+                transport=transport,
+                membership=membership,
+                elsewhere=elsewhere,
+                launcher=launcher,
+                direct=True,
+            ) as system,
+        ):
             yield system
 
 
@@ -201,7 +211,10 @@ def raw(address: str) -> dict[str, float]:
 
 
 def raw_follower(address: str) -> None:
-    with pynng.Pull0(dial=f"{address}1", recv_buffer_size=128) as pull, pynng.Push0(dial=f"{address}2") as push:
+    with (
+        pynng.Pull0(dial=f"{address}1", recv_buffer_size=128) as pull,
+        pynng.Push0(dial=f"{address}2") as push,
+    ):
         while True:
             message = pull.recv_msg()
             body = message._buffer
@@ -278,82 +291,63 @@ async def node_start(backend: Backend) -> float:
 # Ray.
 
 
-def ray_tells() -> float | None:
-    try:
-        import ray
-    except ImportError:
-        return None
-    ray.init(num_cpus=2, log_to_driver=False, include_dashboard=False)
+def ray_tells() -> float:
+    """By the interpreter that RAY_PYTHON names: its dependencies are not this project's."""
+    command = [os.environ["RAY_PYTHON"], str(Path(__file__).with_name("_ray_tells.py"))]
+    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
 
-    @ray.remote
-    class Remote:
-        def __init__(self) -> None:
-            self.total = 0
 
-        def add(self, amount: int) -> None:
-            self.total += amount
+def report_traffic(results: dict[str, float], bare: dict[str, float]) -> None:
+    print(f"raw pynng: {bare['tells']:,.0f} tells/s, ask {bare['ask'] * 1e6:.0f} µs")
+    for backend in BACKENDS:
+        tells, ask = results[f"tells {backend}"], results[f"ask {backend}"]
+        busy, idle = results[f"ask busy p99 {backend}"], results[f"ask idle p50 {backend}"]
+        print(f"{backend}: {tells:,.0f} tells/s, {tells / bare['tells']:.2f} times raw pynng's")
+        print(f"{backend}: ask {ask * 1e6:.0f} µs, {ask / bare['ask']:.2f} of raw pynng's")
+        print(f"{backend}: ask while busy, p99 {busy * 1e3:.1f} ms; idle, median {idle * 1e6:.0f} µs")
+        report_arrays(results, bare, backend, "ipc")
 
-        def get(self) -> int:
-            return self.total
 
-    actor: Any = Remote.remote()
-    ray.get(actor.get.remote())
-    count = 5000
-    began = time.perf_counter()
-    for _ in range(count):
-        actor.add.remote(1)
-    assert ray.get(actor.get.remote()) == count
-    rate = count / (time.perf_counter() - began)
-    ray.shutdown()
-    return rate
+def report_arrays(results: dict[str, float], bare: dict[str, float], backend: str, way: str) -> None:
+    for size in SIZES:
+        rate, raw_rate = results[f"{size} MiB {way} {backend}"], bare[f"{size} MiB"]
+        print(
+            f"{backend}: {size} MiB by {way} {rate:,.0f} MB/s, {rate / raw_rate:.2f} of raw {raw_rate:,.0f}"
+        )
 
 
 def main(only: list[str]) -> None:
+    """All, or those of traffic, tcp, weights and start that are named."""
     results: dict[str, float] = {}
-    with PrivateFolder() as folder:
-        ipc = raw(f"ipc://{folder.path}/raw")
-    for backend in BACKENDS:
-        if not only or "traffic" in only:
+    if not only or "traffic" in only:
+        with PrivateFolder() as folder:
+            bare = raw(f"ipc://{folder.path}/raw")
+        for backend in BACKENDS:
             anyio.run(traffic, backend, results, backend=backend)
-    print(f"tells/s raw {ipc['tells']:,.0f}, ask raw {ipc['ask'] * 1e6:.0f} µs")
-    for backend in BACKENDS:
-        if not only or "traffic" in only:
-            tells, ask = results[f"tells {backend}"], results[f"ask {backend}"]
-            busy, idle = results[f"ask busy p99 {backend}"], results[f"ask idle p50 {backend}"]
-            print(f"{backend}: tells/s {tells:,.0f}, {tells / ipc['tells']:.2f} times raw pynng's")
-            print(f"{backend}: ask {ask * 1e6:.0f} µs, {ask / ipc['ask']:.2f} of raw pynng's")
-            print(f"{backend}: ask while busy, p99 {busy * 1e3:.1f} ms; idle median {idle * 1e6:.0f} µs")
-            for size in SIZES:
-                rate, bare = results[f"{size} MiB ipc {backend}"], ipc[f"{size} MiB"]
-                print(f"{backend}: {size} MiB {rate:,.0f} MB/s, {rate / bare:.2f} times raw pynng's {bare:,.0f}")
+        report_traffic(results, bare)
+        if "RAY_PYTHON" in os.environ:
+            rate = ray_tells()
+            for backend in BACKENDS:
+                print(f"{backend}: {results[f'tells {backend}'] / rate:.0f} times Ray's {rate:,.0f} tells/s")
     if not only or "tcp" in only:
-        tcp = raw("tcp://127.0.0.1:2718")
+        bare = raw("tcp://127.0.0.1:2718")
         for backend in BACKENDS:
             anyio.run(traffic_by_tcp, backend, results, backend=backend)
-            for size in SIZES:
-                rate, bare = results[f"{size} MiB tcp {backend}"], tcp[f"{size} MiB"]
-                print(f"{backend}: {size} MiB by tcp {rate:,.0f} MB/s, {rate / bare:.2f} of raw pynng's {bare:,.0f}")
+            report_arrays(results, bare, backend, "tcp")
     if not only or "weights" in only:
         with PrivateFolder() as folder:
-            bare = raw_weights(folder.path)
+            raw_cpu = raw_weights(folder.path)
         for backend in BACKENDS:
             anyio.run(weights_to_many, backend, results, backend=backend)
-            ours = results[f"weights cpu {backend}"]
+            cpu = results[f"weights cpu {backend}"]
             print(
-                f"{backend}: 6.8 MB to {RECEIVERS}: {ours * 1e3:.1f} ms of CPU, {ours / bare:.2f} of raw pynng's"
+                f"{backend}: 6.8 MB to {RECEIVERS}: {cpu * 1e3:.1f} ms CPU, {cpu / raw_cpu:.2f} of raw pynng's"
             )
     if not only or "start" in only:
         reference = min(reference_start() for _ in range(5))
         for backend in BACKENDS:
             start = min(anyio.run(node_start, backend, backend=backend) for _ in range(5))
-            print(f"{backend}: a node's start {start * 1e3:.0f} ms, {start / reference:.2f} of a bare interpreter's")
-    if os.environ.get("RAY"):
-        rate = ray_tells()
-        if rate is None:
-            print("ray is not installed")
-        else:
-            for backend in BACKENDS:
-                print(f"{backend}: tells/s {results[f'tells {backend}'] / rate:.0f} times Ray's {rate:,.0f}")
+            print(f"{backend}: a node's start {start * 1e3:.0f} ms, {start / reference:.2f} of bare imports")
 
 
 if __name__ == "__main__":

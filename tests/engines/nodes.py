@@ -75,7 +75,7 @@ async def running(
         launcher = LocalProcesses(
             specs,
             elsewhere,
-            transport="nng",
+            transport=NngTransport,
             membership=membership,
             folder=folder.path,
             backend=backend,

@@ -12,6 +12,7 @@ import anyio
 from actorq.engines import process
 from actorq.engines.process import NodeProcess
 from actorq.engines.setup import NodeSetup
+from actorq_inproc import InprocTransport
 
 from .little_node import Do, Done, Tiding
 
@@ -24,7 +25,7 @@ def setup_of(backend: Any, **given: Any) -> NodeSetup:
             "run": "run",
             "secret": b"s" * 32,
             "folder": "/nowhere",
-            "transport": "nng",
+            "transport": InprocTransport,
             "backend": backend,
             "specs": (),
             "threads": 1,
