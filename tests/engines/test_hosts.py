@@ -58,13 +58,6 @@ async def gone(pid: int) -> None:
         os.close(fd)
 
 
-async def fails(system: System, name: str) -> None:
-    """Return when asks to the actor fail."""
-    with suppress(ActorDied):
-        while True:
-            await who(system, name)
-
-
 async def answered_again(system: System, name: str, before: Identity) -> Identity:
     """The answer of the actor's next life in another process; asks fail until then."""
     while True:
@@ -184,7 +177,9 @@ async def test_a_silent_host_is_lost(
 
 
 @pytest.mark.slow
-async def test_a_host_that_was_silent_comes_back(anyio_backend: str, board: Board, tmp_path: Path) -> None:
+async def test_a_host_that_was_silent_comes_back(
+    anyio_backend: str, board: Board, gate: Gate, tmp_path: Path
+) -> None:
     async with (
         waiting(anyio_backend, topology(board), tmp_path) as run,
         joining(run.invitation) as joiner,
@@ -192,7 +187,8 @@ async def test_a_host_that_was_silent_comes_back(anyio_backend: str, board: Boar
     ):
         before = await who(system, "on_far0")
         joiner.send(signal.SIGSTOP)
-        await fails(system, "on_far0")
+        with pytest.raises(ActorDied):
+            await system.ref("on_far0").ask(WaitAndAnswer(gate.path))
         joiner.send(signal.SIGCONT)
         await gone(before.pid)
         after = await answered_again(system, "on_far0", before)
