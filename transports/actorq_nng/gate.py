@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-
 import anyio
 
 from .bell import Bell
@@ -14,8 +12,6 @@ from .receipts import Incoming
 from .sockets import Listener
 from .statistics import Counts
 from .stream import BURST_FRAMES
-
-log = logging.getLogger("actorq.transports.nng")
 
 SILENT_SECONDS = 1.0
 """How long a connection may stand without a hello."""
@@ -38,7 +34,6 @@ class Gate:
         self._refused: set[int] = set()
         """Closed by this end and not gone yet."""
         self._someone = anyio.Event()
-        self._complaints: set[str] = set()
         self.listener = Listener(
             bell,
             max_bytes=node.max_frame_bytes + PREFIX_BYTES,
@@ -88,7 +83,7 @@ class Gate:
                 self._greet(pipe, frame)
             elif not proven[0].arrived(proven[1], frame):
                 self._counts.bad_frames += 1
-                log.error("%s broke the protocol: its connection is closed", proven[0].peer.name)
+                proven[0].complain("it broke the protocol: its connection is closed")
                 self._hang_up(pipe)
             if not self.listener.readable():
                 return
@@ -104,10 +99,11 @@ class Gate:
             self._hang_up(pipe)
             return
         link = self._links.get(hello.sender)
-        if hello.protocol != PROTOCOL:
+        if link is not None and hello.protocol != PROTOCOL:
             self._mismatched(
                 pipe,
-                f"{hello.sender} speaks version {hello.protocol} of the protocol, this node {PROTOCOL}: "
+                link,
+                f"it speaks version {hello.protocol} of the protocol, this node {PROTOCOL}: "
                 "install the same version of actorq on both",
             )
         elif link is None or not link.between(hello):
@@ -116,17 +112,16 @@ class Gate:
         elif hello.contract != link.contract:
             self._mismatched(
                 pipe,
-                f"{hello.sender} and this node disagree on what they may send each other: "
+                link,
+                "it and this node disagree on what they may send each other: "
                 "give both the same topology and the same code of its messages",
             )
         else:
             self._admit(pipe, link, hello)
 
-    def _mismatched(self, pipe: int, sentence: str) -> None:
+    def _mismatched(self, pipe: int, link: Link, sentence: str) -> None:
         self._counts.mismatched += 1
-        if sentence not in self._complaints:  # it will dial again and again
-            self._complaints.add(sentence)
-            log.error("refused a peer: %s", sentence)
+        link.complain(sentence)
         self._hang_up(pipe)
 
     def _admit(self, pipe: int, link: Link, hello: Hello) -> None:

@@ -68,6 +68,7 @@ class Link:
         self._connections = connections
         self._scope = anyio.CancelScope()
         self._owing = anyio.Event()
+        self._complained = False
         self.letters, self.answers = (
             Stream(kind, self.receipts, counts, node.max_frame_bytes) for kind in Kind
         )
@@ -114,6 +115,12 @@ class Link:
         incoming.ticket = secrets.randbits(31) + 1
         self._send_welcome(incoming)
 
+    def complain(self, sentence: str) -> None:
+        """Log what is wrong with this peer. Only the first time: it may come again and again."""
+        if not self._complained:
+            self._complained = True
+            log.error("refused %s: %s", self.peer.name, sentence)
+
     def arrived(self, incoming: Incoming, frame: memoryview) -> bool:
         """Take a frame of a proven connection; False if it breaks the protocol."""
         if len(frame) < PREFIX_BYTES:
@@ -136,7 +143,7 @@ class Link:
         try:
             self._received(self.peer.name, incoming.kind, frame[PREFIX_BYTES:])
         except WireError as error:
-            log.error("a frame of %s can't be taken: %s", self.peer.name, error)
+            self.complain(f"a frame can't be taken, and its connection is closed: {error}")
             return False
         incoming.received = number
         size = len(frame)

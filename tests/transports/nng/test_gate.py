@@ -98,7 +98,7 @@ async def test_who_says(tmp_path: Path, case: str, caplog: pytest.LogCaptureFixt
         with stranger(b, said):
             await b.until(lambda: refused(b) == {counted: 1})
     assert refused(b) == {counted: 1}
-    assert len([record for record in caplog.records if "refused a peer: a " in record.message]) == (
+    assert len([record for record in caplog.records if "refused a: " in record.message]) == (
         counted == "mismatched"
     )
 

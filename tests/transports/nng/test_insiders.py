@@ -1,0 +1,69 @@
+"""Who knows the secret and means ill: costs the others nothing but what it was asked for."""
+
+from __future__ import annotations
+
+import hmac
+from pathlib import Path
+
+import msgspec
+import pytest
+from msgspec import msgpack
+
+from actorq_nng.frames import HEADS, PREFIX, PROTOCOL, Kind
+from actorq_nng.frames import HELLO as HELLO_HEAD
+from actorq_nng.proof import Welcome, open_welcome, seal_welcome
+
+from .ends import SECRET
+from .test_gate import HELLO, hello, refused, stranger, talking
+
+NESTED = b"\x91" * 1000 + b"\xc0"
+
+
+def sealed(content: bytes) -> bytes:
+    """A hello of anything, with the right seal."""
+    frame = PREFIX.pack(HELLO_HEAD, 0, 0, 0, 0) + content
+    return frame + hmac.digest(SECRET, b"actorq hello\0" + frame, "sha256")
+
+
+SAID = {
+    "another type": msgpack.encode([PROTOCOL, 7]),
+    "no text": b"\x99\x01\xa1\xff",
+    "lists in lists": b"\x9a" + b"".join(map(msgpack.encode, msgspec.structs.astuple(HELLO))) + NESTED,
+    "too many": b"\xdd\xff\xff\xff\xff" + msgpack.encode(PROTOCOL),
+}
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("content", SAID.values(), ids=SAID.keys())
+async def test_a_hello_of_nonsense(tmp_path: Path, content: bytes) -> None:
+    async with talking(tmp_path) as b:
+        with stranger(b, sealed(content)):
+            await b.until(lambda: refused(b) == {"strangers": 1})
+
+
+@pytest.mark.parametrize("changed", [{"ticket": 0}, {"ticket": -1}, {"ticket": 2**32}, {"received": -1}])
+def test_a_welcome_that_no_frame_could_carry(changed: dict[str, int]) -> None:
+    fine = Welcome(hello=HELLO, received=0, ticket=2**32 - 1)
+    assert open_welcome(memoryview(seal_welcome(fine, SECRET)), SECRET) == fine
+    wrong = msgspec.structs.replace(fine, **changed)
+    assert open_welcome(memoryview(seal_welcome(wrong, SECRET)), SECRET) is None
+
+
+@pytest.mark.anyio
+async def test_a_peer_is_complained_of_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async with talking(tmp_path) as b:
+        for turn in range(1, 11):
+            said = hello(sender="absent", connection=turn), PREFIX.pack(HEADS[Kind.LETTERS], 0, 1, 0, 0)
+            with stranger(b, *said):
+                await b.until(lambda turn=turn: refused(b) == {"bad_frames": turn})  # type: ignore[misc]
+    (record,) = caplog.records
+    assert record.getMessage() == "refused absent: it broke the protocol: its connection is closed"
+
+
+@pytest.mark.anyio
+async def test_names_that_nobody_knows_are_not_kept(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async with talking(tmp_path) as b:
+        for turn in range(1, 11):
+            with stranger(b, hello(sender=f"z{turn}", protocol=PROTOCOL + turn)):
+                await b.until(lambda turn=turn: refused(b) == {"early": turn})  # type: ignore[misc]
+    assert not caplog.records
