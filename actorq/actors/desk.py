@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from .contract import Contract
 from .letter import Letter, Origin, Outcome
-from .message import Message, seal
+from .message import seal
 from .transport import Stream
 from .wire import Answers, Ended, Found, Reply
 
@@ -33,7 +33,7 @@ class Received(Letter):
 
     def __init__(
         self,
-        message: Message,
+        message: Any,
         size: int,
         sender: str,
         target: str,

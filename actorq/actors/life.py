@@ -6,6 +6,7 @@ import logging
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from functools import partial
+from time import perf_counter
 from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple, Unpack
 
 import anyio
@@ -28,7 +29,10 @@ Args = TypeVarTuple("Args")
 log = logging.getLogger("actorq.actors")
 
 LETTERS_IN_A_ROW = 64
-"""How many letters a handler that never waits may take before the loop's other tasks get a turn."""
+"""After so many letters, handlers that never wait look at the clock."""
+
+SECONDS_IN_A_ROW = 0.0005
+"""After so long the loop's other tasks get a turn."""
 
 
 class TakeState(Request[None]):
@@ -236,13 +240,15 @@ class Life:
         """Handle the serial lane's letters one at a time, for ever."""
         lane, methods = self.cell.serial, self._methods(actor)
         queue, at_hand, handling, ledger = lane.queue, lane.at_hand, self._handling, lane.ledger
-        patience = 1 if self.clock.deterministic else LETTERS_IN_A_ROW
-        in_a_row = 0
+        deterministic = self.clock.deterministic
+        patience = 1 if deterministic else LETTERS_IN_A_ROW
+        in_a_row, began = 0, perf_counter()
         while True:
             if not queue:
                 self.cell.note_idle()
                 await lane.wait()
                 in_a_row = 0
+                began = perf_counter()
             letter = lane.take()
             message = letter.message
             at_hand.append(letter)
@@ -267,7 +273,9 @@ class Life:
             in_a_row += 1
             if in_a_row >= patience:
                 in_a_row = 0
-                await self.clock.pass_turn()
+                if deterministic or perf_counter() - began > SECONDS_IN_A_ROW:
+                    await self.clock.pass_turn()
+                    began = perf_counter()
 
     def _begin_concurrent(self, lane: ConcurrentLane, letter: Letter) -> None:
         assert self._tasks is not None

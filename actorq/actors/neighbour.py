@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import count, groupby, repeat
 from operator import attrgetter
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 import anyio
 from numpy.typing import NDArray
@@ -201,7 +201,7 @@ class Neighbour:
         kind = Received if run.chains is None else ReceivedEnquiry
         each = zip(count(run.first), run.messages, run.sizes, run.chains or repeat(()))
         letters = [
-            kind(cast(Message, message), size, sender, target, desk, chain, charged, at, source, number)
+            kind(message, size, sender, target, desk, chain, charged, at, source, number)
             for at, message, size, chain in each
         ]
         if run.whole:

@@ -340,9 +340,7 @@ def main(only: list[str]) -> None:
         for backend in BACKENDS:
             anyio.run(weights_to_many, backend, results, backend=backend)
             cpu = results[f"weights cpu {backend}"]
-            print(
-                f"{backend}: 6.8 MB to {RECEIVERS}: {cpu * 1e3:.1f} ms CPU, {cpu / raw_cpu:.2f} of raw pynng's"
-            )
+            print(f"{backend}: 6.8 MB to {RECEIVERS}: {cpu * 1e3:.1f} ms CPU, {cpu / raw_cpu:.2f} of raw")
     if not only or "start" in only:
         reference = min(reference_start() for _ in range(5))
         for backend in BACKENDS:

@@ -6,6 +6,7 @@ import os
 import secrets
 import shutil
 import tempfile
+import weakref
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import ClassVar
@@ -86,6 +87,7 @@ class NngTransport:
             return membership.folder
         if self._own_folder is None:
             self._own_folder = tempfile.mkdtemp(prefix="actorq-")
+            weakref.finalize(self, shutil.rmtree, self._own_folder, ignore_errors=True)
         return self._own_folder
 
     def route(self, border: Border) -> Inbox:
