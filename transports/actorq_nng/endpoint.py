@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import count
 
 import anyio
@@ -71,7 +72,12 @@ class Endpoint:
         try:
             async with anyio.create_task_group() as self._tasks:
                 task_status.started()
-                for work in (self._bell.answer, self._gate.read, self._gate.close_silent):
+                for work in (
+                    self._bell.answer,
+                    self._gate.read,
+                    self._gate.close_silent,
+                    self._gate.end_handshakes,
+                ):
                     self._tasks.start_soon(work)
                 for link in self._links.values():
                     self._tasks.start_soon(link.run)
@@ -152,7 +158,8 @@ class Endpoint:
 
     def statistics(self) -> EndpointStatistics:
         """The counts at this moment."""
-        return self._counts.statistics()
+        counted = self._counts.statistics()
+        return replace(counted, strangers=counted.strangers + self._gate.listener.refused())
 
     def _let_go(self) -> None:
         if not self._closed:

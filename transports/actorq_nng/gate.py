@@ -15,6 +15,8 @@ from .stream import BURST_FRAMES
 
 SILENT_SECONDS = 1.0
 """How long a connection may stand without a hello."""
+HANDSHAKE_SECONDS = 2.0
+"""So long, at least, and twice as long at most, nng has for making a connection over tcp."""
 MOST_UNPROVEN = 64
 """Connections without a hello at a time; beyond, the oldest is closed, as true peers speak at once."""
 MOST_UNSEEN = 256
@@ -60,6 +62,12 @@ class Gate:
             await anyio.sleep_until(since + SILENT_SECONDS)
             if pipe in self._waiting:
                 self._close_silent(pipe)
+
+    async def end_handshakes(self) -> None:
+        """Close connections over tcp that don't come to the point of saying anything, until cancelled."""
+        while True:
+            await anyio.sleep(HANDSHAKE_SECONDS)
+            self._counts.unproven += self.listener.end_handshakes()
 
     def cut(self) -> None:
         """Close all connections that have proven themselves."""

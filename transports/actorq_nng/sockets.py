@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import select
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any
@@ -19,6 +20,7 @@ from actorq.actors.errors import ActorqError
 
 from .bell import Bell
 from .frames import Part
+from .handshakes import Handshakes
 
 SERVER_NAME = "actorq"
 """The name in every certificate of a run: who may take part is the authority's word, not a host name's."""
@@ -69,6 +71,9 @@ class Listener:
         self._fd: int = self._socket.recv_fd
         self._poll = select.poll()
         self._poll.register(self._fd, select.POLLIN)
+        self._handshakes = Handshakes()
+        self._listeners: list[Any] = []
+        self._refused = 0
 
         def admit(pipe: Any) -> None:
             if not admits(len(self._socket.pipes)):
@@ -85,10 +90,12 @@ class Listener:
             listener = self._socket.listen(address)
         except pynng.NNGException as error:
             raise ActorqError(f"can't listen at {address}: {error}") from error
+        self._listeners.append(listener.listener)
         if address.startswith("ipc://"):
             return address
         port = ffi.new("int *")
         pynng.check_err(lib.nng_listener_get_int(listener.listener, b"tcp-bound-port", port))
+        self._handshakes.watch(port[0])
         return f"{address.rpartition(':')[0]}:{port[0]}"
 
     async def wait(self) -> None:
@@ -107,9 +114,33 @@ class Listener:
         """Close a connection; its `closed` follows. Nothing if it is gone."""
         lib.nng_pipe_close(ffi.new("nng_pipe *", {"id": pipe})[0])
 
+    def end_handshakes(self) -> int:
+        """End those under way over tcp at the last call already; how many these were."""
+        return self._handshakes.sweep(self._far_ends)
+
+    def refused(self) -> int:
+        """Connections that nng turned away itself: of another protocol, or without the run's certificate.
+
+        Of those that come together it counts one in a tenth of a second.
+        """
+        if self._listeners:
+            self._refused = _refused(self._listeners)
+        return self._refused
+
     def close(self) -> None:
         """Close all connections; nng removes its socket files. No task may be in `wait` any more."""
+        self.refused()
+        self._listeners.clear()
+        self._handshakes.close()
         self._socket.close()
+
+    def _far_ends(self) -> set[str]:
+        """Of all connections that stand."""
+        found = set()
+        for pipe in self._socket.pipes:
+            with suppress(pynng.NNGException):  # just gone
+                found.add(str(pipe.remote_address))
+        return found
 
 
 class Dialer:
@@ -181,6 +212,20 @@ class Dialer:
     def _fell(self) -> None:
         if not self._closed:
             self._gone()
+
+
+def _refused(listeners: Iterable[Any]) -> int:
+    root = ffi.new("nng_stat **")
+    pynng.check_err(lib.nng_stats_get(root))
+    total = 0
+    for listener in listeners:
+        stat = lib.nng_stat_child(lib.nng_stat_find_listener(root[0], listener))
+        while stat != ffi.NULL:
+            if ffi.string(lib.nng_stat_name(stat)) in (b"proto", b"auth"):
+                total += lib.nng_stat_value(stat)
+            stat = lib.nng_stat_next(stat)
+    lib.nng_stats_free(root[0])
+    return total
 
 
 @cache

@@ -1,0 +1,108 @@
+"""Connections that never come as far as nng's sockets are ended all the same; true ones stay."""
+
+from __future__ import annotations
+
+import socket
+from contextlib import ExitStack
+from pathlib import Path
+
+import anyio
+import pytest
+
+from actorq.engines.certificates import make_certificates
+from actorq_nng import gate
+from actorq_nng.frames import Kind
+from actorq_nng.handshakes import Handshakes
+from actorq_nng.sockets import Tls
+
+from .ends import descriptors, serving, two
+from .test_gate import refused
+
+pytestmark = pytest.mark.anyio
+
+
+def tls() -> Tls:
+    made = make_certificates()
+    return Tls(made.certificate, made.key, made.authority)
+
+
+def host_and_port(address: str) -> tuple[str, int]:
+    host, _, port = address.partition("//")[2].rpartition(":")
+    return host.strip("[]"), int(port)
+
+
+def dumb(address: str) -> socket.socket:
+    """A connection that nobody says anything over."""
+    return socket.create_connection(host_and_port(address))
+
+
+async def ended(connection: socket.socket) -> None:
+    connection.setblocking(False)
+    with anyio.fail_after(10):
+        while True:
+            await anyio.wait_readable(connection)
+            if not connection.recv(100):  # what comes first is nng's greeting
+                return
+
+
+@pytest.mark.parametrize("scheme", ["tcp", "tls+tcp"])
+async def test_those_that_say_nothing_are_ended(
+    tmp_path: Path, scheme: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gate, "HANDSHAKE_SECONDS", 0.1)
+    before = descriptors()
+    a, b = two(tmp_path, scheme, tls() if scheme == "tls+tcp" else None)
+    async with serving(a, b):
+        letters, _ = a.meet(b)
+        b.meet(a)
+        letters.put(b"before")
+        await b.until(lambda: len(b.frames["a", Kind.LETTERS]) == 1)
+        with ExitStack() as stack:
+            connections = [stack.enter_context(dumb(b.addresses[0])) for _ in range(100)]
+            for connection in connections:
+                await ended(connection)
+            await b.until(lambda: refused(b) == {"unproven": 100})
+        letters.put(b"after")
+        await b.until(lambda: b.frames["a", Kind.LETTERS] == [b"before", b"after"])
+        assert b.endpoint.statistics().connections == 2
+        assert a.endpoint.statistics().connections == 2
+    assert refused(a) == {}
+    assert descriptors() < before + 20
+
+
+@pytest.mark.parametrize(("family", "host"), [(socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")])
+def test_the_second_sweep_ends_what_was_there_at_the_first(family: socket.AddressFamily, host: str) -> None:
+    handshakes = Handshakes()
+    with socket.create_server((host, 0), family=family) as server, ExitStack() as stack:
+        handshakes.watch(server.getsockname()[1])
+
+        def connection() -> tuple[socket.socket, str]:
+            near = stack.enter_context(socket.create_connection(server.getsockname()[:2]))
+            stack.enter_context(server.accept()[0])
+            name, port = near.getsockname()[:2]
+            return near, f"[{name}]:{port}" if family is socket.AF_INET6 else f"{name}:{port}"
+
+        (first, _), (_, through) = connection(), connection()
+        assert handshakes.sweep(lambda: {through}) == 0
+        second, _ = connection()
+        assert handshakes.sweep(lambda: {through}) == 1
+        assert first.recv(1) == b""
+        assert handshakes.sweep(lambda: {through}) == 1
+        assert second.recv(1) == b""
+        assert handshakes.sweep(lambda: {through}) == 0
+        assert handshakes.sweep(lambda: ()) == 0
+        assert handshakes.sweep(lambda: ()) == 1
+    handshakes.close()
+    assert handshakes.sweep(lambda: ()) == 0
+
+
+async def test_no_certificate_of_the_run(tmp_path: Path) -> None:
+    before = descriptors()
+    a, b = two(tmp_path, "tls+tcp", tls())
+    async with serving(a, b):
+        while "strangers" not in refused(b):  # nng counts after it has closed
+            with dumb(b.addresses[0]) as connection:
+                connection.sendall(b"this is no TLS at all, to be sure")
+                await ended(connection)
+    assert refused(b)["strangers"] >= 1
+    assert descriptors() < before + 5

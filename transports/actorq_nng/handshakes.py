@@ -1,0 +1,76 @@
+"""Ends connections that don't come as far as nng's sockets: it gives them ten seconds, and over TLS for ever.
+
+nng tells nothing of them, so they are looked for among the descriptors of this process.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Collection, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+
+class Handshakes:
+    """Those under way at some TCP ports of this process."""
+
+    def __init__(self) -> None:
+        self._ports: set[int] = set()
+        self._seen: set[int] = set()
+        """Inodes of the connections that weren't through at the last sweep."""
+        self._ended: set[int] = set()
+        """Those that nng hasn't closed yet."""
+        # Of the kind that has the longest addresses.
+        self._rest, self._hand = socket.socket(socket.AF_UNIX), socket.socket(socket.AF_UNIX)
+        """A descriptor of our own, by which to hold what nng may close at any moment; and what its rest."""
+
+    def watch(self, port: int) -> None:
+        """Connections to this port are meant."""
+        self._ports.add(port)
+
+    def sweep(self, through: Callable[[], Collection[str]]) -> int:
+        """End those that weren't through at the last sweep either, and return how many.
+
+        `through` gives the far ends, as "host:port" or "[host]:port", of the connections that are.
+        """
+        if not self._ports:
+            return 0
+        found = list(self._connections())
+        done = through()  # asked last: what has come through meanwhile stays
+        under_way = {inode: fd for inode, fd, far_end in found if far_end not in done}
+        late = (self._seen & under_way.keys()) - self._ended
+        self._seen = set(under_way)
+        self._ended = (self._ended & self._seen) | late
+        ended = sum(self._end(inode, under_way[inode]) for inode in late)
+        self._take_in_hand(self._rest.fileno())
+        return ended
+
+    def close(self) -> None:
+        """Nothing is meant any more."""
+        self._ports.clear()
+        self._rest.close()
+        self._hand.close()
+
+    def _connections(self) -> Iterator[tuple[int, int, str]]:
+        """Inode, descriptor and far end of each."""
+        for entry in Path("/proc/self/fd").iterdir():
+            with suppress(OSError):  # gone, or not connected
+                if entry.is_socket() and int(entry.name) != self._hand.fileno():
+                    inode = self._take_in_hand(int(entry.name))
+                    near, far = self._hand.getsockname(), self._hand.getpeername()
+                    if isinstance(near, tuple) and near[1] in self._ports:
+                        host = f"[{far[0]}]" if ":" in far[0] else far[0]
+                        yield inode, int(entry.name), f"{host}:{far[1]}"
+
+    def _end(self, inode: int, fd: int) -> bool:
+        """nng sees the end and closes its descriptor."""
+        with suppress(OSError):
+            if self._take_in_hand(fd) == inode:
+                self._hand.shutdown(socket.SHUT_RDWR)
+                return True
+        return False
+
+    def _take_in_hand(self, fd: int) -> int:
+        os.dup2(fd, self._hand.fileno(), inheritable=False)
+        return os.fstat(self._hand.fileno()).st_ino
