@@ -84,6 +84,9 @@ class NoOrigin:
     def settle(self, letter: Letter, outcome: Outcome, answer: Any = None) -> None:
         raise AssertionError("nothing settles these letters")
 
+    def settle_handled(self, letters: Sequence[Letter]) -> None:
+        raise AssertionError("nothing settles these letters")
+
 
 def told(message: Message, sender: str = "explorer", size: int = 88) -> Letter:
     return Letter(message, size, sender, "replay", NoOrigin(), ())
