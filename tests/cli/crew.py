@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
+from itertools import count
 from typing import Literal
 
 import actorq.actors as actors
@@ -54,12 +55,13 @@ class Worker(Actor):
         log.info("working in process %d", os.getpid())
         if self.config.exits:
             os._exit(7)
-        while True:
+        for number in count(1):
             await self.counter.tell(Done(1))
             self.progress("rounds")
             self.report("pid", os.getpid())
             await self.sleep(0.002)
-            self._hang("run")
+            if number == 50:  # what it has logged is on its way by then
+                self._hang("run")
 
     async def on_stop(self) -> None:
         self._hang("on_stop")

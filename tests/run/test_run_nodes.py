@@ -107,6 +107,7 @@ async def test_a_checkpoint_holds_far_states_and_a_resumed_run_goes_on(
     actors = {"worker": worker(rounds=20)}
     async with open_run(over(actors=actors), backend=anyio_backend, out=tmp_path) as run:
         await run["counter"].tell(Add(7))
+        assert await run["counter"].ask(GetTotal()) == Total(7)
         await until(run, updates=20)
         states, _ = checkpoint.load(await run.checkpoint())
         assert states == {"counter": {"total": 7}, "worker": {"rounds": 20}}
