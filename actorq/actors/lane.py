@@ -104,9 +104,10 @@ class Lane:
 
     def drop_at_hand(self, reason: str) -> None:
         """Settle what was begun by handlers that are gone."""
-        # In the ledger they stay at hand: the node may die as well, before this has been told.
         for letter in self.at_hand:
             letter.origin.settle(letter, Outcome.IN_DOUBT, reason)
+            if self.ledger is not None and letter.number:
+                self.ledger.crashed(letter)
         self.at_hand.clear()
 
     @property
@@ -132,8 +133,6 @@ class ConcurrentLane(Lane):
 
     def open(self, begin: Callable[[ConcurrentLane, Letter], None]) -> None:
         """An actor is there: `begin` starts a handler."""
-        if self.ledger is not None:
-            self.ledger.clear()
         self._begin = begin
         self.hand_out()
 

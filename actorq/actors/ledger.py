@@ -1,7 +1,8 @@
 """What a node has begun and ended, in memory that outlives it: its death leaves few messages in doubt.
 
-Each lane of each actor notes the newest letter that it has begun from each other node, and those it is at. A
-lane begins the letters of one node in the order in which they were numbered, so this tells the fate of each.
+Each lane of each actor notes the newest letter that it has begun from each other node, those it is at and the
+last ones that it has crashed over. A lane begins the letters of one node in the order in which they were
+numbered, so this tells the fate of each.
 """
 
 from __future__ import annotations
@@ -21,6 +22,9 @@ WORD = 8
 _SOURCE_BITS = 12
 _NUMBER_BITS = 64 - _SOURCE_BITS
 MAX_NODES = (1 << _SOURCE_BITS) - 1
+CRASHES = 8
+"""So many are remembered in each lane: their senders may not have been told when the node dies."""
+
 MAX_NUMBER = (1 << _NUMBER_BITS) - 1
 """Of a letter; the first one is 1."""
 
@@ -51,7 +55,7 @@ class Layout:
             if spec.node == node:
                 for lane, capacity in _lanes(spec):
                     self._offsets[spec.name, lane] = (words, capacity)
-                    words += len(self.sources) + capacity
+                    words += len(self.sources) + capacity + CRASHES
         self.nbytes = max(1, words) * WORD
 
     def lane(self, actor: str, lane: type[Message] | None) -> tuple[int, int]:
@@ -67,19 +71,21 @@ class Layout:
         slots = offset + len(self.sources)
         if number > words[offset + index]:
             return Fate.NOT_BEGUN
-        return Fate.AT_HAND if _mark(index, number) in words[slots : slots + capacity] else Fate.DONE
+        in_doubt = words[slots : slots + capacity + CRASHES]
+        return Fate.AT_HAND if _mark(index, number) in in_doubt else Fate.DONE
 
 
 class LaneLedger:
     """One lane's words. A letter counts as begun from the moment its number is written."""
 
-    __slots__ = ("_capacity", "_slots", "_start", "_words")
+    __slots__ = ("_capacity", "_crashes", "_slots", "_start", "_words")
 
     def __init__(self, words: memoryview, start: int, sources: int, capacity: int) -> None:
         self._words = words
         self._start = start
         self._slots = start + sources
         self._capacity = capacity
+        self._crashes = 0
 
     def begin(self, letter: Letter) -> None:
         """Before the handler is called. The slot first: between the two writes the letter is not begun."""
@@ -101,10 +107,12 @@ class LaneLedger:
                 self._words[slot] = 0
                 return
 
-    def clear(self) -> None:
-        """Nothing is at hand any more: a new life begins."""
-        for slot in range(self._slots, self._slots + self._capacity):
-            self._words[slot] = 0
+    def crashed(self, letter: Letter) -> None:
+        """Its handler is gone: it stays in doubt, also when the next letter is begun."""
+        last = self._slots + self._capacity
+        self._words[last + self._crashes % CRASHES] = _mark(letter.source, letter.number)
+        self._crashes += 1
+        self.end(letter)
 
 
 class Ledger:

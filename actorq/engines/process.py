@@ -38,14 +38,20 @@ class NodeProcess:
     """
 
     def __init__(
-        self, node: str, popen: subprocess.Popen[bytes], control: ByteStream, handed: bytes, incoming: Any
+        self,
+        node: str,
+        popen: subprocess.Popen[bytes],
+        control: ByteStream,
+        ours: socket.socket,
+        handed: bytes,
+        incoming: Any,
     ) -> None:
         self.pid = popen.pid
         self.stream = ControlStream(control, incoming)
         """Orders to the process, and its tidings, of which the last can still be read after its end."""
         self._popen = popen
         self._pidfd = os.pidfd_open(popen.pid)
-        self._control = control
+        self._control, self._socket = control, ours
         self._handed = handed
         assert popen.stdout is not None
         assert popen.stderr is not None
@@ -66,7 +72,8 @@ class NodeProcess:
         with theirs:
             control = await UNIXSocketStream.from_socket(ours)
             try:
-                return cls(setup.node, _open(setup, theirs.fileno()), control, handed, incoming)
+                popen = _open(setup, theirs.fileno())
+                return cls(setup.node, popen, control, ours, handed, incoming)
             except BaseException:
                 ours.close()
                 raise
@@ -127,6 +134,8 @@ class NodeProcess:
         with anyio.CancelScope(shield=True):
             await anyio.wait_readable(self._pidfd)
         self._stdout.close()
+        with suppress(OSError):  # what it forked may hold its end open: what it said can still be read
+            self._socket.shutdown(socket.SHUT_RD)
         self._reason = "\n".join([_how(self._popen.wait()), *self._stderr.close()])  # a zombie: no waiting
         self._ended.set()
 

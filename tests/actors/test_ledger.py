@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from actorq.actors import Actor, ActorSpec, handles
 from actorq.actors.desk import Received
-from actorq.actors.ledger import MAX_NODES, MAX_NUMBER, WORD, Fate, LaneLedger, Layout, Ledger
+from actorq.actors.ledger import CRASHES, MAX_NODES, MAX_NUMBER, WORD, Fate, LaneLedger, Layout, Ledger
 from actorq.actors.letter import Letter
 from actorq.actors.message import Message
 from actorq.actors.neighbour import LETTERS_OF_ONE_LIFE
@@ -178,7 +178,7 @@ def test_lanes_do_not_overlap() -> None:
     words: list[int] = []
     for actor, message, capacity in LANES:
         start, _ = LAYOUT.lane(actor, message)
-        words += range(start, start + len(LAYOUT.sources) + capacity)
+        words += range(start, start + len(LAYOUT.sources) + capacity + CRASHES)
     assert sorted(words) == list(range(LAYOUT.nbytes // WORD))
 
 
@@ -198,3 +198,20 @@ def test_a_ledger_writes_into_the_memory_it_is_given() -> None:
     assert LAYOUT.fate(page, "third", "second", Add, 8) is Fate.NOT_BEGUN
     assert LAYOUT.fate(page, "other", "second", Add, 7) is Fate.NOT_BEGUN
     assert LAYOUT.fate(page, "third", "first", Add, 7) is Fate.NOT_BEGUN
+
+
+@pytest.mark.parametrize("lane", LANES[:2])
+def test_what_a_life_crashed_over_stays_in_doubt(lane: tuple[str, type[Message] | None, int]) -> None:
+    page = bytearray(LAYOUT.nbytes)
+    actor, message, _ = lane
+    ledger = Ledger(LAYOUT, memoryview(page)).lane(actor, message)
+    handled = next(kind for kind in MESSAGES[LANES.index(lane)])
+    for number in range(1, CRASHES + 2):
+        ledger.begin(received(1, number))
+        ledger.crashed(received(1, number))
+    after = received(1, CRASHES + 2)
+    ledger.begin(after)
+    ledger.end(after)
+    source = next(name for name, index in LAYOUT.sources.items() if index == 1)
+    fates = [LAYOUT.fate(bytes(page), source, actor, handled, n) for n in range(1, CRASHES + 3)]
+    assert fates == [Fate.DONE, *[Fate.AT_HAND] * CRASHES, Fate.DONE]
