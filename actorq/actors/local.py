@@ -146,21 +146,25 @@ class LocalActors:
 
     def meet(self, peers: Sequence[Peer]) -> None:
         """These nodes can be reached; some of them may be here."""
-        for me in self.nodes:
-            for peer in peers:
-                if isinstance(self._ways.get((me, peer.name)), Neighbour):
-                    try:
-                        self.transport.meet(me, peer)
-                    except OSError as error:  # it has died since; who tells of it will tell of that too
-                        log.warning("node %s can't be reached: %s", peer.name, error)
+        for peer in peers:
+            for me in self._neighbours_of(peer.name):
+                try:
+                    self.transport.meet(me, peer)
+                except OSError as error:  # it has died since; who tells of it will tell of that too
+                    log.warning("node %s can't be reached: %s", peer.name, error)
 
     def part(self, name: str, page: bytes | None, reason: str, for_good: bool) -> None:
         """A node has died. `page`: its ledger."""
-        for me in self.nodes:
-            if isinstance(self._ways.get((me, name)), Neighbour):
-                self.transport.part(me, name, page, reason)
-                if for_good:
-                    self.transport.bury(me, name, reason)
+        for me, neighbour in self._neighbours_of(name).items():
+            self.transport.part(me, name)
+            neighbour.part(page, reason)
+            if for_good:
+                neighbour.bury(reason)
+
+    def _neighbours_of(self, name: str) -> dict[str, Neighbour]:
+        """The ways to a node by the nodes here that they lead from."""
+        ways = {me: way for (me, other), way in self._ways.items() if other == name}
+        return {me: way for me, way in ways.items() if isinstance(way, Neighbour)}
 
     # Stopping.
 
@@ -169,8 +173,7 @@ class LocalActors:
         try:
             await self.transport.close()
         finally:
-            others = {other for (_, other), way in self._ways.items() if isinstance(way, Neighbour)}
-            for name in sorted(others):
+            for name in sorted({other for _, other in self._ways}):
                 self.part(name, None, "the run has stopped", for_good=True)
 
     def stop_runs(self) -> None:
@@ -182,12 +185,15 @@ class LocalActors:
 
         If all processes twice answer as before, nothing was on its way between them.
         """
+        ways = list(self._ways.values())
         while True:
             busy = self.busy()
             if busy:
                 await busy[0].drained()
-            elif not self.transport.quiet():
-                await self.transport.quieted()
+            elif on_its_way := [
+                way for way in self._ways.values() if isinstance(way, Neighbour) and not way.quiet
+            ]:
+                await on_its_way[0].quieted()
             else:
                 return self._happened()
 

@@ -83,7 +83,8 @@ class Neighbour:
     async def quieted(self) -> None:
         """Return when that is so."""
         while not self.quiet:
-            self._quieted = anyio.Event()
+            if self._quieted is None or self._quieted.is_set():
+                self._quieted = anyio.Event()
             await self._quieted.wait()
 
     def _note_quiet(self) -> None:

@@ -111,7 +111,10 @@ class Transport(Protocol):
         ...
 
     def route(self, border: Border) -> Inbox:
-        """The way from one node to another: what it is given arrives at the other's inbox, in order."""
+        """The way from one node to another: what it is given arrives at the other's inbox, in order.
+
+        A transport that crosses processes gives a Neighbour, to which `meet` brings its streams.
+        """
         ...
 
     def whereabouts(self, node: str) -> Peer | None:
@@ -122,24 +125,12 @@ class Transport(Protocol):
         """`peer` can be reached from `node` now."""
         ...
 
-    def part(self, node: str, peer: str, page: bytes | None, reason: str) -> None:
-        """`peer` has died; see Neighbour.part. It may come back, under another incarnation."""
-        ...
-
-    def bury(self, node: str, peer: str, reason: str) -> None:
-        """It won't come back."""
+    def part(self, node: str, peer: str) -> None:
+        """`peer` has died: forget what it hasn't got. It may come back, under another incarnation."""
         ...
 
     def statistics(self) -> TransportStatistics:
         """Of all nodes here."""
-        ...
-
-    def quiet(self) -> bool:
-        """Nothing that was sent is unsettled."""
-        ...
-
-    async def quieted(self) -> None:
-        """Return when that may be so."""
         ...
 
     async def serve(self) -> None:

@@ -77,6 +77,11 @@ def loop_in_c(setup: NodeSetup, value: Any) -> None:
     ctypes.PyDLL(None).sleep(10_000)
 
 
+def have_orphan(setup: NodeSetup, value: Any) -> int:
+    """A process in a session of its own that holds whatever may be inherited, the control socket too."""
+    return subprocess.Popen(["sleep", "1000"], close_fds=False, start_new_session=True).pid
+
+
 def have_child(setup: NodeSetup, value: Any) -> int:
     """A process of this one's own, which holds its standard output and error open."""
     return subprocess.Popen(["sleep", "10000"]).pid

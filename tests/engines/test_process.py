@@ -224,6 +224,17 @@ async def test_its_own_children_end_with_it(anyio_backend: str) -> None:
 
 
 @pytest.mark.anyio
+async def test_an_orphan_that_holds_the_socket_hides_no_death(anyio_backend: str) -> None:
+    async with running(anyio_backend) as node:
+        orphan = await ask(node, "have_orphan")
+        try:
+            os.kill(node.pid, signal.SIGKILL)
+            assert [tiding async for tiding in node.stream] == []
+        finally:
+            os.kill(orphan, signal.SIGKILL)
+
+
+@pytest.mark.anyio
 async def test_a_page_is_read_after_its_writers_death(anyio_backend: str) -> None:
     page = make_page(10_000)
     async with running(anyio_backend, ledger_fd=page) as node:

@@ -29,20 +29,11 @@ class InprocTransport:
     def meet(self, node: str, peer: Peer) -> None:
         """Nobody is met: everybody is here."""
 
-    def part(self, node: str, peer: str, page: bytes | None, reason: str) -> None:
+    def part(self, node: str, peer: str) -> None:
         """Nobody parts either."""
-
-    def bury(self, node: str, peer: str, reason: str) -> None:
-        """No node dies but with the process."""
 
     def statistics(self) -> TransportStatistics:
         return TransportStatistics()
-
-    def quiet(self) -> bool:
-        return True
-
-    async def quieted(self) -> None:
-        """It always is."""
 
     async def serve(self) -> None:
         """There is nothing to carry."""

@@ -119,14 +119,10 @@ class NngTransport:
         streams = station.endpoint.meet(there, station.borders[peer.name].digest)
         neighbour.meet(*streams, lending)
 
-    def part(self, node: str, peer: str, page: bytes | None, reason: str) -> None:
+    def part(self, node: str, peer: str) -> None:
         station = self._stations[node]
         station.endpoint.part(peer)
-        station.neighbours[peer].part(page, reason)
         self._forget(station, peer)
-
-    def bury(self, node: str, peer: str, reason: str) -> None:
-        self._stations[node].neighbours[peer].bury(reason)
 
     def _forget(self, station: _Station, peer: str) -> None:
         lending = station.lendings.pop(peer, None)
@@ -143,16 +139,6 @@ class NngTransport:
     def statistics(self) -> TransportStatistics:
         counts = [asdict(station.endpoint.statistics()) for station in self._stations.values()]
         return sum((TransportStatistics(**each) for each in counts), TransportStatistics())
-
-    def quiet(self) -> bool:
-        return all(neighbour.quiet for neighbour in self._neighbours())
-
-    async def quieted(self) -> None:
-        for neighbour in self._neighbours():
-            await neighbour.quieted()
-
-    def _neighbours(self) -> list[Neighbour]:
-        return [each for station in self._stations.values() for each in station.neighbours.values()]
 
     def cut(self) -> None:
         """Close all present connections, as a failing network would; they come back by themselves."""
