@@ -37,6 +37,7 @@ class Recovery:
 
     name: str
     cells: list[AnyCell]
+    """Who hasn't come back yet."""
     nodes: list[RemoteNode] = field(default_factory=list)
     scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
 
@@ -140,7 +141,7 @@ class Supervisor:
             if any(cell in cells for cell in other.cells) or any(node in nodes for node in other.nodes):
                 self._recoveries.remove(other)
                 self._clock.cancel(other.scope, other.name)
-                cells += [cell for cell in other.cells if cell not in cells and not cell.alive]
+                cells += [cell for cell in other.cells if cell not in cells]
                 nodes += [node for node in other.nodes if node not in nodes and node.handle is None]
         cells.sort(key=list(self.cells).index)
         self._recoveries.append(recovery)
@@ -153,17 +154,18 @@ class Supervisor:
             await self._halt(recovery.cells, order)
             await self._clock.sleep(pause)
             for node in recovery.nodes:
-                if self.stopping or not await self._relaunch(node):
+                if self.stopping or (node.handle is None and not await self._relaunch(node)):
                     return
             for cell in recovery.cells:
                 cell.follow(order)
-            for cell in recovery.cells:
+            for cell in list(recovery.cells):
                 if cell.buried or self.stopping or recovery.scope.cancel_called:
                     continue
                 cell.restarts += 1
                 assert self.nursery is not None
                 await cell.start(self.nursery, order)
                 await self._restarted(cell)
+                recovery.cells.remove(cell)
         if recovery in self._recoveries:
             self._recoveries.remove(recovery)
 

@@ -23,9 +23,11 @@ from actorq.actors import (
     System,
     remote,
 )
+from actorq.actors.remote import RemoteNode
 from actorq.engines import local
 from actorq.engines.local import LocalNode, LocalProcesses
 from actorq.engines.process import NodeProcess
+from tests.actors.world import AT_ONCE
 
 from .cast import (
     Board,
@@ -42,6 +44,8 @@ from .cast import (
     Weights,
     Who,
     WhoIsNext,
+    Worker,
+    opened,
 )
 from .nodes import Heard, actor, board, gate, running
 
@@ -298,6 +302,42 @@ async def test_a_group_is_started_again_as_a_whole_on_all_its_nodes(anyio_backen
     assert [name for name in "abcd" if before[name].pid != after[name].pid] == ["b"]
 
 
+class SlowToStop(Worker):
+    class Config(Worker.Config):
+        gate_of_stop: str = ""
+
+    config: Config
+
+    async def on_stop(self) -> None:
+        self.note("stopping")
+        await opened(self.config.gate_of_stop)
+
+
+@pytest.mark.anyio
+async def test_a_crash_while_two_groups_stop_for_their_lost_node_loses_nobody(
+    anyio_backend: Any, board: Board, gate: Gate
+) -> None:
+    """The recovery of `p`'s group takes that of the node over, and with it `q`, which is still stopping."""
+    specs = [
+        actor("x", "one", board, group="g"),
+        actor("p", "main", board, group="g"),
+        actor("w", "one", board, group="h"),
+        actor("q", "main", board, SlowToStop, group="h", gate_of_stop=gate.path),
+    ]
+    groups = [GroupSpec(name=name, strategy="one-for-all", limits=AT_ONCE[0].limits) for name in "gh"]
+    async with running(anyio_backend, specs, groups) as system:
+        await kill(board, "w")
+        await board.reads("q stopping")
+        await system.ref("p").tell(End("error"))
+        for name in "xpwq":
+            await board.reads(f"{name} starting", 2)
+            await system.ref(name).ask(Who())
+        gate.open()
+    await board.reads("x stops")
+    started = [line.split()[0] for line in board.lines if "starting" in line]
+    assert started[4:] == ["x", "p", "w", "q"]
+
+
 # Other ends.
 
 ENDS: dict[Literal["exit", "abort", "kill"], str] = {
@@ -449,6 +489,50 @@ async def test_a_node_that_dies_while_the_actors_start(
     started = [line.split()[0] for line in board.lines if "starting" in line]
     assert started.count("b") == 1
     assert started.index("b") > started.index("a")
+
+
+@pytest.mark.anyio
+async def test_a_node_that_dies_before_an_actors_turn_and_can_not_be_started_at_once(
+    anyio_backend: Any, board: Board, gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`b`, whose turn comes while its node is down, leads one life: the recovery has no part in it."""
+    specs = [
+        actor("a", "one", board),
+        actor("m", "main", board, gate_of_start=gate.path),
+        actor("b", "one", board),
+    ]
+    real_launch, real_present = LocalProcesses.launch, RemoteNode.present
+    its_turn, attempts = anyio.Event(), 0
+
+    async def present(node: RemoteNode) -> None:
+        if node.handle is None:
+            its_turn.set()
+        await real_present(node)
+
+    async def launch(processes: LocalProcesses, node: str, incarnation: int) -> LocalNode:
+        nonlocal attempts
+        attempts += 1
+        if attempts == 2:
+            gate.open()
+            await its_turn.wait()
+            raise NodeDied("did not start: the disk is full")
+        return await real_launch(processes, node, incarnation)
+
+    async def strike() -> None:
+        await board.reads("m starting")
+        await kill(board, "a")
+
+    monkeypatch.setattr(RemoteNode, "present", present)
+    monkeypatch.setattr(LocalProcesses, "launch", launch)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(strike)
+        async with running(anyio_backend, specs) as system:
+            for name in ("a", "b", "a", "b"):
+                await system.ref(name).ask(Who())
+            await system.states()
+    await board.reads("a stops")
+    assert attempts == 3
+    assert len([line for line in board.lines if line.startswith("b starting")]) == 1
 
 
 @pytest.mark.anyio
