@@ -125,9 +125,9 @@ class RemoteCell:
 
     async def start(self, nursery: TaskGroup, order: StartOrder) -> None:
         """Begin a life, once the node is there; return when the actor has started, or that has failed."""
-        self.started = True
-        self.progressed = False
         await self.node.present()
+        self.started = True  # not before: a recovery of the node would start it as well
+        self.progressed = False
         self.life = life = RemoteLife(self.clock)
         snapshot = None if self.knows_snapshot else self.snapshot
         self.knows_snapshot = True
