@@ -35,16 +35,24 @@ class Contract:
         self.latest = tuple(way.message.delivery == "latest" for way in self.ways)
         self.sizes = tuple(fixed_size(way.message) for way in self.ways)
         """What each way's messages are reckoned to take, or VARIABLE."""
-        self.replies = tuple(_replies(way.message) for way in self.ways)
-        """What each way's requests may be answered with; () for other messages."""
         types = {way.message: None for way in self.ways}
         self._registry = Registry(*types)
+        self.replies = tuple(self._replies(way.message) for way in self.ways)
+        """What each way's requests may be answered with, by name; () for other messages."""
         self.digest = hashlib.sha256("\n".join(self._lines()).encode()).digest()
         """Equal on both sides if they agree on every way and on every field of what travels there."""
 
+    def _replies(self, message: type[Message]) -> tuple[Any, ...]:
+        """In an order that is the same everywhere: to Python `A | B` is `B | A`, and it keeps either."""
+        if not issubclass(message, Request):
+            return ()
+        return tuple(sorted(members(reply_type(message)), key=self._registry.name_of_type))
+
     def _lines(self) -> Iterable[str]:
-        for way in self.ways:
-            yield f"{way.sender} {way.target} {self._registry.name_of_type(way.message)}"
+        name = self._registry.name_of_type
+        for way, replies in zip(self.ways, self.replies, strict=True):
+            answers = " | ".join(map(name, replies))
+            yield f"{way.sender} {way.target} {name(way.message)} {way.message.delivery} -> {answers}"
         yield from self._registry.layouts()
 
 
@@ -62,9 +70,3 @@ def contract(specs: Mapping[str, ActorSpec], source: str, target: str) -> Contra
                 handlers = spec.cls.definition.complete().handlers
                 found.update({Way(OUTSIDE, spec.name, message): None for message in handlers})
     return Contract(found)
-
-
-def _replies(message: type[Message]) -> tuple[Any, ...]:
-    if not issubclass(message, Request):
-        return ()
-    return tuple(reply for reply in members(reply_type(message)))

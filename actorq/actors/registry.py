@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, get_type_hints
+from typing import Any
 
 import msgspec
 import msgspec.inspect as inspect
@@ -11,6 +11,7 @@ import numpy as np
 
 from .definition import members
 from .errors import ActorqError, DefinitionError
+from .layouts import Fields, layout
 from .message import Message, Request, reply_type
 
 NOTHING = ""
@@ -32,7 +33,7 @@ class Registry:
     def __init__(self, *types: type[msgspec.Struct]) -> None:
         self._types: dict[str, type[Any]] = {NOTHING: type(None)}
         self._names: dict[type, str] = {type(None): NOTHING}
-        self._seen: set[type] = set()
+        self._seen: dict[Any, Fields] = {}
         self.register(*types)
 
     def register(self, *types: type[msgspec.Struct]) -> None:
@@ -50,7 +51,7 @@ class Registry:
     def _admit(self, name: str, struct: type[msgspec.Struct]) -> None:
         if name in self._types:
             raise DefinitionError(f"there are two message types {name}: give one of them another name")
-        seen: set[type] = set()
+        seen: dict[Any, Fields] = {}
         try:
             faults = list(_faults(inspect.type_info(struct), name, seen))
         except (TypeError, NameError, RecursionError) as error:
@@ -75,7 +76,7 @@ class Registry:
 
     def layouts(self) -> list[str]:
         """A line on the fields of each type that is registered, or that is inside one."""
-        return sorted(f"{kind.__module__}:{kind.__qualname__} {_fields(kind)}" for kind in self._seen)
+        return sorted(map(layout, self._seen.values()))
 
     def type_of(self, name: str) -> type[Any]:
         """The type to decode. Raises WireError for a name that is not registered."""
@@ -83,14 +84,6 @@ class Registry:
             return self._types[name]
         except KeyError:
             raise WireError(f"type {name[:200]!r} is not registered") from None
-
-
-def _fields(kind: type) -> str:
-    if issubclass(kind, msgspec.Struct):
-        types = {field.name: field.type for field in msgspec.structs.fields(kind)}
-    else:
-        types = get_type_hints(kind)
-    return " ".join(f"{name}:{hint}" for name, hint in types.items())
 
 
 def _replies(request: type[Request[Any]]) -> list[type[msgspec.Struct]]:
@@ -101,7 +94,7 @@ def _replies(request: type[Request[Any]]) -> list[type[msgspec.Struct]]:
     return replies
 
 
-def _faults(kind: inspect.Type, where: str, seen: set[Any]) -> Iterator[str]:
+def _faults(kind: inspect.Type, where: str, seen: dict[Any, Fields]) -> Iterator[str]:
     """Sentences about what is in the way of sending values of this type."""
     match kind:
         case inspect.CustomType(cls=cls):
@@ -129,7 +122,7 @@ def _faults(kind: inspect.Type, where: str, seen: set[Any]) -> Iterator[str]:
             | inspect.TypedDictType()
         ):
             if kind.cls not in seen:
-                seen.add(kind.cls)
+                seen[kind.cls] = kind
                 for field in kind.fields:
                     yield from _faults(field.type, f"{kind.cls.__qualname__}.{field.name}", seen)
         case _:

@@ -4,10 +4,12 @@ import subprocess
 import sys
 import types
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from actorq.actors import (
     Actor,
@@ -166,6 +168,8 @@ DIFFERENT = {
     "another type": [Way("a", "b", made("M", [("number", float)]))],
     "one more field": [Way("a", "b", made("M", [("number", int), ("more", int)]))],
     "a struct in it": [Way("a", "b", made("M", [("number", INNER)]))],
+    "a bound": [Way("a", "b", made("M", [("number", Annotated[int, msgspec.Meta(ge=0)])]))],
+    "another delivery": [Way("a", "b", made("M", [("number", int)], namespace={"delivery": "latest"}))],
 }
 
 
@@ -193,12 +197,54 @@ def test_the_fields_of_structs_inside_show_in_the_digest() -> None:
 
 
 def test_the_fields_of_replies_show_in_the_digest() -> None:
-    def request(kind: type) -> Any:
-        reply: Any = made("R", [("value", kind)])
-        return types.new_class("Get", (Request[reply],), {}, lambda body: body.update(__module__="somewhere"))
+    def asked(kind: type) -> Any:
+        return request(made("R", [("value", kind)]))
 
-    assert digest(Way("a", "b", request(int))) == digest(Way("a", "b", request(int)))
-    assert digest(Way("a", "b", request(int))) != digest(Way("a", "b", request(float)))
+    assert digest(Way("a", "b", asked(int))) == digest(Way("a", "b", asked(int)))
+    assert digest(Way("a", "b", asked(int))) != digest(Way("a", "b", asked(float)))
+
+
+def request(asked: Any) -> Any:
+    reply: Any = asked
+    return types.new_class("Get", (Request[reply],), {}, lambda body: body.update(__module__="somewhere"))
+
+
+def asking(first: str, second: str, fewer: bool = False) -> Contract:
+    kinds = [made(name, [("value", int)]) for name in (first, second)]
+    reply = kinds[0] if fewer else kinds[0] | kinds[1]
+    body = {"__module__": "somewhere"}
+    return Contract(
+        [Way("a", "b", types.new_class("Get", (Request[reply],), {}, lambda it: it.update(body)))]
+    )
+
+
+def test_replies_are_numbered_by_their_names() -> None:
+    """Not as they were written: to Python `A | B` is `B | A`, and it keeps the one that it saw first."""
+    one, other = asking("One", "Other"), asking("Other", "One")
+    for each in (one, other):
+        assert [reply.__name__ for reply in each.replies[0]] == ["One", "Other"]
+    assert one.digest == other.digest
+
+
+def test_which_replies_there_are_shows_in_the_digest() -> None:
+    assert asking("One", "Other").digest != asking("One", "Other", fewer=True).digest
+
+
+def test_the_dtypes_of_arrays_show_in_the_digest() -> None:
+    def array(scalar: Any) -> Any:
+        return made("M", [("data", dict[str, NDArray[scalar]])])
+
+    assert digest(Way("a", "b", array(np.float32))) == digest(Way("a", "b", array(np.float32)))
+    assert digest(Way("a", "b", array(np.float32))) != digest(Way("a", "b", array(np.float64)))
+
+
+def test_notes_in_annotations_are_not_in_the_digest() -> None:
+    """Their repr may be an address, which every process has another of."""
+
+    def noted() -> Any:
+        return made("M", [("number", Annotated[int, object()])])
+
+    assert digest(Way("a", "b", noted())) == digest(Way("a", "b", noted()))
 
 
 class Hooked(Message):

@@ -4,7 +4,7 @@ import datetime
 import enum
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Annotated, Any, Generic, Literal, NamedTuple, TypeVar
 
 import msgspec
 import numpy as np
@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from actorq.actors.errors import DefinitionError
 from actorq.actors.message import Message, Request
 from actorq.actors.registry import Registry, WireError
+
+T = TypeVar("T")
 
 
 class Colour(enum.Enum):
@@ -169,3 +171,35 @@ def test_two_types_of_one_name() -> None:
 
     with pytest.raises(DefinitionError, match=r"two message types .*Local: give one of them another name"):
         Registry(local(), local())
+
+
+class Said:
+    """Something in an annotation whose repr is its address."""
+
+
+class Box(msgspec.Struct, Generic[T]):
+    content: T
+
+
+class Shown(Message):
+    number: Annotated[int, Said()]
+    positive: Annotated[int, msgspec.Meta(gt=0, description="more than nothing", extra={"said": Said()})]
+    data: Annotated[NDArray[np.float32], Said()] | None
+    boxes: tuple[Box[Annotated[int, Said()]], Box[NDArray[np.int8]]]
+    side: Literal["port", "starboard"]
+    colour: Colour = Colour.RED
+
+
+def test_layouts_tell_what_matters_on_the_wire_and_nothing_else() -> None:
+    lines = Registry(Shown).layouts()
+    here = f"{__name__}:"
+    box = f"{here}Box[numpy:ndarray[builtins:tuple[typing:Any, Ellipsis], numpy:dtype[numpy:int8]]]"
+    dtype = "numpy:dtype[numpy:float32]"
+    assert lines == [
+        f"{here}Box[builtins:int] object tag=None:None strict=False content:Int() []",
+        f"{box} object tag=None:None strict=False content:Custom(numpy:ndarray) [numpy:dtype[numpy:int8]]",
+        f"{here}Shown array tag=None:None strict=False number:Int() positive:Int(gt=0) "
+        f"data:Custom(numpy:ndarray)|None() boxes:Tuple({here}Box[builtins:int], {box}) "
+        f"""side:Literal["'port'", "'starboard'"] colour?:{here}Colour["'red'"] """
+        f"[data:{dtype} boxes:numpy:dtype[numpy:int8]]",
+    ]

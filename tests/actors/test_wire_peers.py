@@ -217,9 +217,9 @@ def test_forged_frames_are_right_but_for_their_fault() -> None:
     (received,) = Unpacker().letters(CONTRACT, memoryview(frame))
     assert same(received.messages[0], Floats(data=np.zeros(2, np.float32)))
     said = Unpacker().answers(
-        memoryview(answers([1, 1], [[2, "circular", "", ["a"]]], [[1, 0, [1.0]]])), replies_to
+        memoryview(answers([1, 1], [[2, "circular", "", ["a"]]], [[1, 3, [1.0]]])), replies_to
     )
-    assert (said.handled, said.replies) == ([1, 1], [Reply(1, 0, Total(value=1.0))])
+    assert (said.handled, said.replies) == ([1, 1], [Reply(1, 3, Total(value=1.0))])
     assert said.ended == [Ended(2, Outcome.CIRCULAR, "", ("a",))]
 
 
@@ -292,7 +292,7 @@ def a_frame_of_answers() -> bytes:
     sheet = Answers(
         handled=[1, 3, 9, 1],
         ended=[Ended(4, Outcome.REFUSED, "no"), Ended(5, Outcome.CIRCULAR, "", ("a", "b"))],
-        replies=[Reply(6, 0, Total(value=1.5)), Reply(7, 2, everything()), Reply(8, 1, lent)],
+        replies=[Reply(6, 3, Total(value=1.5)), Reply(7, 1, everything()), Reply(8, 2, lent)],
         probes=[Probe(1, GET, ("a",))],
         found=[Found(3, ("a", "b"))],
         freed=[64],

@@ -81,7 +81,7 @@ def seeds() -> list[bytes]:
     sheet = Answers(
         handled=[1, 3, 9, 1],
         ended=[Ended(4, Outcome.REFUSED, "no"), Ended(5, Outcome.CIRCULAR, "", ("a", "b"))],
-        replies=[Reply(6, 3, None), Reply(7, 2, everything()), Reply(8, 1, lent)],
+        replies=[Reply(6, 0, None), Reply(7, 1, everything()), Reply(8, 2, lent)],
         probes=[Probe(1, 4, ("a",))],
         found=[Found(3, ("a", "b"))],
         freed=[64],
