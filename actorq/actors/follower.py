@@ -43,6 +43,8 @@ class Follower:
         self._node = node
         self._post = post
         self._leaving = False
+        self._due: set[str] = set()
+        """Those ordered to start whose lives are about to begin."""
         self._clock = FreeScheduler()
         self._clock.begin()
         self._local = LocalActors(
@@ -94,12 +96,16 @@ class Follower:
                 for name in actors:
                     cells[name].follow(StartOrder(members))
             case orders.Start(actor):
-                self._tasks.start_soon(self._start, cells[actor], order)
+                self._prepare(cells[actor], order)
+                self._tasks.start_soon(self._start, cells[actor])
             case orders.Begin():
                 for cell in cells.values():
                     cell.begin()
             case orders.StopRuns():
                 local.stop_runs()
+            case orders.Halt(actor) | orders.Kill(actor) if actor in self._due:
+                self._due.remove(actor)
+                self._post(orders.Ended(actor, told_to_end=True))
             case orders.Halt(actor):
                 self._tasks.start_soon(cells[actor].halt)
             case orders.Kill(actor):
@@ -115,11 +121,18 @@ class Follower:
             case orders.Repeat(actor, subscriber):
                 self._tasks.start_soon(cells[actor].repeat, subscriber)
 
-    async def _start(self, cell: Cell, order: orders.Start) -> None:
+    def _prepare(self, cell: Cell, order: orders.Start) -> None:
+        """At once: the orders behind this one may be about the same life."""
+        self._due.add(cell.name)
         cell.restarts = order.restarts
         cell.begun = order.begun
         if order.snapshot is not None:
             cell.snapshot = order.snapshot
+
+    async def _start(self, cell: Cell) -> None:
+        if cell.name not in self._due:
+            return
+        self._due.remove(cell.name)
         await cell.start(self._tasks, StartOrder((cell.name,)))
         if cell.actor is not None:
             self._post(orders.Up(cell.name))
