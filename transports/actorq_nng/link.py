@@ -113,6 +113,7 @@ class Link:
         """The peer proved itself over a new connection: welcome it."""
         incoming.pipe, incoming.hello, incoming.newest = pipe, hello, hello.connection
         incoming.ticket = secrets.randbits(31) + 1
+        self.letters.borrowed = self.answers.borrowed = hello.borrows
         self._send_welcome(incoming)
 
     def complain(self, sentence: str) -> None:
@@ -182,6 +183,7 @@ class Link:
             kind=kind,
             connection=connection,
             contract=self.contract,
+            borrows=self.peer.memory is not None,
         )
 
     def _send_welcomes(self) -> None:

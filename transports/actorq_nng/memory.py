@@ -16,19 +16,27 @@ from .blocks import Arena, Window
 class Lending:
     """With one incarnation of one neighbour."""
 
-    def __init__(self, arena: Arena, peer: Peer, let_go: Callable[[], None]) -> None:
-        """`let_go` is called, from any thread, when there is something for `take_let_go`.
+    def __init__(
+        self,
+        arena: Arena,
+        peer: Peer,
+        window: Window | None,
+        let_go: Callable[[], None],
+        borrowed: Callable[[], bool],
+    ) -> None:
+        """`window`: on the neighbour's arena, if it could be opened; `borrowed`: whether it has one on ours.
 
-        Raises OSError if the neighbour's memory can't be opened.
+        `let_go` is called, from any thread, when there is something for `take_let_go`.
         """
         self._arena = arena
         self._reader = (peer.name, peer.incarnation)
-        self._window = Window(peer.pid, peer.memory) if peer.memory is not None else None
+        self._window = window
+        self._borrowed = borrowed
         self._free: deque[int] = deque()
         self._notify = let_go
 
     def lend(self, array: NDArray[Any]) -> int | None:
-        return self._arena.place(array, self._reader)
+        return self._arena.place(array, self._reader) if self._borrowed() else None
 
     def freed(self, offset: int) -> None:
         try:
@@ -38,7 +46,7 @@ class Lending:
 
     def borrow(self, offset: int, nbytes: int) -> memoryview:
         if self._window is None:
-            raise ValueError("the sender has shared no memory")
+            raise ValueError("the sender's shared memory can't be read here, as it was told")
         return self._window.view(offset, nbytes, self._let_go)
 
     def _let_go(self, offset: int) -> None:

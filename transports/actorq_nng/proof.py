@@ -34,6 +34,8 @@ class Hello(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=
     """Rises with each connection that the sender makes, so that a hello can be taken once."""
     contract: bytes
     """Digest of what the ends may send each other."""
+    borrows: bool = False
+    """The sender can read what the receiver lends in shared memory."""
 
 
 class Welcome(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):

@@ -45,6 +45,8 @@ class Stream:
 
         What the parts show must never change, since they are kept until the frame has arrived.
         """
+        self.borrowed = False
+        """The peer can read this node's shared memory: what it says before anything is sent to it."""
         self._head = HEADS[kind]
         self._receipts = receipts
         self._counts = counts

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
 import shutil
@@ -24,10 +25,12 @@ from actorq.actors import (
     this_host,
 )
 
-from .blocks import Arena
+from .blocks import Arena, Window
 from .endpoint import Endpoint
 from .frames import Kind
 from .memory import Lending
+
+log = logging.getLogger("actorq.transports.nng")
 
 ARENA_BYTES = 1 << 30
 """Of large arrays on their way from one node; more go by the socket."""
@@ -110,14 +113,18 @@ class NngTransport:
         station = self._stations[node]
         self._forget(station, peer.name)
         near = self._ipc and peer.host == self._host
+        window = _window(peer) if near else None
+        there = replace(
+            peer, addresses=(_address(peer, near),), memory=peer.memory if window is not None else None
+        )
+        letters, answers = station.endpoint.meet(there, station.borders[peer.name].digest)
         lending = None
         neighbour = station.neighbours[peer.name]
         if near:
-            lending = Lending(station.arena, peer, partial(station.endpoint.ring, neighbour.let_go))
+            let_go = partial(station.endpoint.ring, neighbour.let_go)
+            lending = Lending(station.arena, peer, window, let_go, lambda: letters.borrowed)
             station.lendings[peer.name] = lending
-        there = replace(peer, addresses=(_address(peer, near),))
-        streams = station.endpoint.meet(there, station.borders[peer.name].digest)
-        neighbour.meet(*streams, lending)
+        neighbour.meet(letters, answers, lending)
 
     def part(self, node: str, peer: str) -> None:
         station = self._stations[node]
@@ -166,6 +173,17 @@ class NngTransport:
             if self._own_folder is not None:
                 shutil.rmtree(self._own_folder, ignore_errors=True)
                 self._own_folder = None
+
+
+def _window(peer: Peer) -> Window | None:
+    """On the peer's shared memory, or None: the kernel may hide it, or the peer may have died since."""
+    if peer.memory is None:
+        return None
+    try:
+        return Window(peer.pid, peer.memory)
+    except OSError as error:
+        log.warning("no shared memory from %s, its large arrays go by the socket: %s", peer.name, error)
+        return None
 
 
 def _address(peer: Peer, near: bool) -> str:

@@ -28,7 +28,7 @@ def sealed(content: bytes) -> bytes:
 SAID = {
     "another type": msgpack.encode([PROTOCOL, 7]),
     "no text": b"\x99\x01\xa1\xff",
-    "lists in lists": b"\x9a" + b"".join(map(msgpack.encode, msgspec.structs.astuple(HELLO))) + NESTED,
+    "lists in lists": b"\x9b" + b"".join(map(msgpack.encode, msgspec.structs.astuple(HELLO))) + NESTED,
     "too many": b"\xdd\xff\xff\xff\xff" + msgpack.encode(PROTOCOL),
 }
 
