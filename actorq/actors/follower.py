@@ -9,8 +9,10 @@ from collections.abc import AsyncIterator, Callable, Mapping
 import anyio
 
 from . import orders
+from .actor import State
 from .cell import Cell
 from .circles import StartOrder
+from .errors import ActorqError
 from .ledger import Ledger
 from .life import Crash, Life
 from .local import LocalActors
@@ -45,6 +47,8 @@ class Follower:
         self._leaving = False
         self._due: set[str] = set()
         """Those ordered to start whose lives are about to begin."""
+        self._sent: dict[str, State] = {}
+        """What the leader has of the actors' states."""
         self._clock = FreeScheduler()
         self._clock.begin()
         self._local = LocalActors(
@@ -127,7 +131,7 @@ class Follower:
         cell.restarts = order.restarts
         cell.begun = order.begun
         if order.snapshot is not None:
-            cell.snapshot = order.snapshot
+            cell.snapshot = self._sent[cell.name] = order.snapshot
 
     async def _start(self, cell: Cell) -> None:
         if cell.name not in self._due:
@@ -141,11 +145,20 @@ class Follower:
         self._post(orders.Done(number, await self._local.quiet()))
 
     async def _take_state(self, number: int, cell: Cell, busy: bool) -> None:
-        self._post(orders.Done(number, await cell.take_state(busy)))
+        await cell.take_state(busy)
+        self._took_snapshot(cell)
+        self._post(orders.Done(number))
 
     def _took_snapshot(self, cell: Cell) -> None:
-        if cell.snapshot is not None:
+        """Send it. If that can't be done it is no state: the actor crashes, and has the one before it."""
+        if cell.snapshot is None:
+            return
+        try:
             self._post(orders.Snapshot(cell.name, cell.snapshot))
+            self._sent[cell.name] = cell.snapshot
+        except ActorqError as error:
+            cell.snapshot = self._sent.get(cell.name)
+            cell.start_soon(state, error)
 
     def _ended(self, cell: Cell, life: Life) -> None:
         if self._leaving:
@@ -175,6 +188,11 @@ class _Forwarded:
 
     def count(self, actor: str, name: str, amount: int) -> None:
         self._post(orders.Counted(actor, name, int(amount)))
+
+
+async def state(error: ActorqError) -> None:
+    """Crash there."""
+    raise error
 
 
 def _as_text(crash: Crash) -> orders.CrashText:

@@ -183,8 +183,7 @@ class RemoteCell:
     async def take_state(self, busy: bool = True) -> dict[str, Any] | None:
         """See Cell.take_state."""
         if self.life is not None and self.life.up.is_set():
-            state = await self.node.request(lambda number: orders.TakeState(number, self.name, busy))
-            self.snapshot = state if state is not None else self.snapshot
+            await self.node.request(lambda number: orders.TakeState(number, self.name, busy))
         return self.snapshot
 
     def made_progress(self) -> None:

@@ -20,6 +20,7 @@ from actorq.actors import (
     NodeDied,
     NodeFailed,
     RestartLimits,
+    State,
     System,
     remote,
 )
@@ -375,6 +376,33 @@ async def test_an_actor_that_crashes_takes_nobody_with_it(
     assert len([line for line in board.lines if line.startswith("b starting")]) == 1
     assert "a crashed in end over End: ValueError: told to crash" in caplog.text
     assert "cast.py" in caplog.text
+
+
+class CountsInASet(Worker):
+    """From nine on, it has a state that can't be sent."""
+
+    def state(self) -> State:
+        return {"total": self.total} if self.total < 9 else {"total": {self.total}}
+
+
+@pytest.mark.anyio
+async def test_a_state_that_can_not_be_sent_is_a_crash_of_that_actor_alone(
+    anyio_backend: Any, board: Board, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with running(
+        anyio_backend, [actor("a", "one", board, CountsInASet), actor("b", "one", board)]
+    ) as system:
+        before = await system.ref("b").ask(Who())
+        await told(system, "a", 7)
+        assert (await system.states())["a"] == {"total": 7}
+        await told(system, "a", 2)
+        assert (await system.states())["a"] == {"total": 7}
+        await board.reads("a loaded 7")
+        assert await told(system, "a", 1) == 8
+        assert await system.ref("b").ask(Who()) == before
+        assert [each.restarts for each in system.statistics().actors] == [1, 0]
+    assert system.final_states["a"] == {"total": 8}
+    assert "a crashed in state: FrameError: state/total is a set" in caplog.text
 
 
 @pytest.mark.anyio
