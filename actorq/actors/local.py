@@ -20,7 +20,7 @@ from .reports import Reports
 from .scheduling import Scheduler
 from .spec import MAIN, OUTSIDE, ActorSpec
 from .transport import CircleFound, Inbox, Membership, Peer, Transport
-from .wiring import wire
+from .wiring import connections, wire
 
 log = logging.getLogger("actorq.actors")
 
@@ -79,26 +79,32 @@ class LocalActors:
                 self.cells[spec.name] = self.nodes[spec.node].cells[spec.name] = cell
                 if ledger is not None:
                     cell.keep_ledger(ledger)
+        borders = self._borders(direct)  # what is wrong is found before anything is opened
         for node in self.nodes.values():
             transport.open(node.name, node, membership)
-        self._direct = direct
-        self._ways = self._routes()
+        self._ways: dict[tuple[str, str], Inbox] = {
+            (me, other): self.nodes[other] if border is None else transport.route(border)
+            for (me, other), border in borders.items()
+        }
         self._outside: list[Link] = []
         wire(self.cells, specs, self._link)
 
-    def _routes(self) -> dict[tuple[str, str], Inbox]:
-        """From each node here to every node that it has to do with."""
+    def _borders(self, direct: bool) -> dict[tuple[str, str], Border | None]:
+        """Between each node here and every node that it has to do with; None where letters need no transport.
+
+        Raises DefinitionError if ports can't be wired, or for what can't travel.
+        """
+        list(connections(self.specs))
         names = dict.fromkeys([MAIN, *(spec.node for spec in self.specs.values()), *self.nodes])
-        routes: dict[tuple[str, str], Inbox] = {}
+        borders: dict[tuple[str, str], Border | None] = {}
         for me in self.nodes:
             for other in names:
-                if self._direct and other in self.nodes:
-                    routes[me, other] = self.nodes[other]
-                    continue
                 border = Border(self.specs, me, other, self.membership.incarnation)
-                if not self.transport.crosses_processes or border.out.ways or border.into.ways:
-                    routes[me, other] = self.transport.route(border)
-        return routes
+                if direct and other in self.nodes:
+                    borders[me, other] = None
+                elif not self.transport.crosses_processes or border.out.ways or border.into.ways:
+                    borders[me, other] = border
+        return borders
 
     def _link(self, sender: Cell, target: ActorSpec, carries: Sequence[type[Message]]) -> Link:
         def dead(letter: DeadLetter, asked: bool) -> None:
@@ -190,10 +196,8 @@ class LocalActors:
             busy = self.busy()
             if busy:
                 await busy[0].drained()
-            elif on_its_way := [
-                way for way in self._ways.values() if isinstance(way, Neighbour) and not way.quiet
-            ]:
-                await on_its_way[0].quieted()
+            elif waiting := [way for way in ways if isinstance(way, Neighbour) and not way.quiet]:
+                await waiting[0].quieted()
             else:
                 return self._happened()
 

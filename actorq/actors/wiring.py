@@ -60,8 +60,6 @@ def _end(cell: Cell, port: Port, specs: Specs, make_link: MakeLink) -> Any:
         return None
     if port.kind == "group":
         return Group(refs)
-    if len(refs) > 1:
-        raise DefinitionError(f"{cell.name}: port {port.name} is a Ref but is wired to {len(refs)} actors")
     return refs[0]
 
 
@@ -75,6 +73,8 @@ def _targets(spec: ActorSpec, port: Port, specs: Specs) -> Iterator[Target]:
         raise DefinitionError(f"{spec.name}: port {port.name} is wired to nobody")
     if port.kind == "feed":
         return
+    if port.kind == "ref" and len(names) > 1:
+        raise DefinitionError(f"{spec.name}: port {port.name} is a Ref but is wired to {len(names)} actors")
     for name in names:
         _check_carries(spec, port, specs[name])
         yield name, tuple(port.messages)

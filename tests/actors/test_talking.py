@@ -213,9 +213,9 @@ async def test_wiring_is_checked(world: World) -> None:
         world.system(sink, spec("sender", Sender, {"sink": "sink"}))
     with pytest.raises(DefinitionError, match="sink is a Ref but is wired to 2 actors"):
         world.system(*counters, spec("sender", Sender, {"sink": ("one", "two")}))
-    world.system(*counters, spec("sender", Sender, {"sink": "one"}))
-    with pytest.raises(KeyError, match="no actor 'three'; there are one, two"):
-        world.system(*counters).ref("three")
+    async with world.system(*counters, spec("sender", Sender, {"sink": "one"})) as system:
+        with pytest.raises(KeyError, match="no actor 'three'; there are one, two, sender"):
+            system.ref("three")
 
 
 async def test_an_optional_port_is_none_when_it_is_not_wired(world: World) -> None:
