@@ -210,12 +210,8 @@ def request(asked: Any) -> Any:
 
 
 def asking(first: str, second: str, fewer: bool = False) -> Contract:
-    kinds = [made(name, [("value", int)]) for name in (first, second)]
-    reply = kinds[0] if fewer else kinds[0] | kinds[1]
-    body = {"__module__": "somewhere"}
-    return Contract(
-        [Way("a", "b", types.new_class("Get", (Request[reply],), {}, lambda it: it.update(body)))]
-    )
+    one, other = (made(name, [("value", int)]) for name in (first, second))
+    return Contract([Way("a", "b", request(one if fewer else one | other))])
 
 
 def test_replies_are_numbered_by_their_names() -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import secrets
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
 import anyio
 
+from actorq.actors.errors import ActorqError
 from actorq.actors.registry import WireError
 from actorq.actors.transport import Peer
 
@@ -29,6 +31,9 @@ OWED_BYTES = 1 << 20
 """Arrived and not acknowledged: then an acknowledgement leaves at once."""
 ACKNOWLEDGE_SECONDS = 0.1
 """The longest that one waits for a frame to go along with."""
+
+MOST_REFUSALS = 6
+"""Of one and the same frame; what was broken on its way has come whole by then."""
 
 Received = Callable[[str, Kind, memoryview], None]
 
@@ -144,7 +149,7 @@ class Link:
         try:
             self._received(self.peer.name, incoming.kind, frame[PREFIX_BYTES:])
         except WireError as error:
-            self.complain(f"a frame can't be taken, and its connection is closed: {error}")
+            self._refuse(incoming, number, frame, error)
             return False
         incoming.received = number
         size = len(frame)
@@ -158,6 +163,20 @@ class Link:
         else:
             self._owing.set()
         return True
+
+    def _refuse(self, incoming: Incoming, number: int, frame: memoryview, error: WireError) -> None:
+        """Have it sent again. If that is no help, end all: nothing behind it could ever arrive."""
+        checksum = zlib.crc32(frame[PREFIX_BYTES:])
+        *known, times = incoming.refused
+        times = times + 1 if known == [number, checksum] else 1
+        incoming.refused = number, checksum, times
+        if times == MOST_REFUSALS:
+            kind = incoming.kind.name.lower()
+            raise ActorqError(
+                f"{self.peer.name} has sent frame {number} of its {kind} {times} times, "
+                f"and {self._node.name} can't take it: {error}"
+            ) from error
+        self.complain(f"a frame can't be taken, and its connection is closed: {error}")
 
     async def _acknowledge_late(self) -> None:
         while True:

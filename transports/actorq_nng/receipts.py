@@ -11,7 +11,7 @@ from .proof import Hello
 class Incoming:
     """What one peer sends to this node, of one kind."""
 
-    __slots__ = ("head", "hello", "kind", "newest", "pipe", "received", "ticket")
+    __slots__ = ("head", "hello", "kind", "newest", "pipe", "received", "refused", "ticket")
 
     def __init__(self, kind: Kind) -> None:
         self.kind = kind
@@ -24,6 +24,8 @@ class Incoming:
         """nng's number of the connection that may speak now."""
         self.hello: Hello | None = None
         self.ticket = 0
+        self.refused = (0, 0, 0)
+        """The last frame that couldn't be taken: its number, its checksum, and how often it has come."""
 
 
 class Receipts:

@@ -83,9 +83,7 @@ class Elsewhere(transport.NngTransport):
         return replace(peer, memory=1 << 20) if peer is not None else None
 
 
-async def test_memory_that_neither_side_can_open(
-    anyio_backend: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_memory_that_neither_side_can_open(anyio_backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(nodes, "NngTransport", Elsewhere)
     async with running(anyio_backend, [spec("doubler", Doubler, node="far")]) as system:
         reply = await doubled(system)

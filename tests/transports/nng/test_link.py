@@ -1,0 +1,51 @@
+"""A frame that is refused comes again: but not for ever."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from actorq.actors.errors import ActorqError
+from actorq.actors.registry import WireError
+from actorq_nng.frames import Kind
+from actorq_nng.link import MOST_REFUSALS
+
+from .ends import End, serving
+
+pytestmark = pytest.mark.anyio
+
+
+def ends(folder: Path, refuse: Any) -> tuple[End, End]:
+    made = End("a"), End("b", take=refuse)
+    for end in made:
+        end.listen(f"ipc://{folder}/{end.name}")
+    return made
+
+
+@pytest.mark.parametrize("kind", Kind)
+async def test_a_frame_that_can_never_be_taken_ends_the_node_that_cannot(tmp_path: Path, kind: Kind) -> None:
+    """What it holds would be unsettled for ever, and all behind it would wait."""
+    refused = []
+
+    def refuse(peer: str, kind: Kind, body: memoryview) -> None:
+        if bytes(body) == b"second":
+            refused.append(kind)
+            raise WireError("a wrong word")
+
+    a, b = ends(tmp_path, refuse)
+    with pytest.raises(BaseExceptionGroup) as caught:
+        async with serving(a, b):
+            outboxes = a.meet(b)
+            b.meet(a)
+            outboxes[kind is Kind.ANSWERS].put(b"first", b"second", b"third")
+            await b.until(lambda: False)
+    error: BaseException = caught.value
+    while isinstance(error, BaseExceptionGroup):
+        (error,) = error.exceptions
+    said = f"a has sent frame 2 of its {kind.name.lower()} {MOST_REFUSALS} times, and b can't take it"
+    assert isinstance(error, ActorqError)
+    assert str(error) == f"{said}: a wrong word"
+    assert refused == [kind] * MOST_REFUSALS
+    assert b.frames["a", kind] == [b"first"]
