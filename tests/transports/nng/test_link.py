@@ -35,12 +35,16 @@ async def test_a_frame_that_can_never_be_taken_ends_the_node_that_cannot(tmp_pat
             raise WireError("a wrong word")
 
     a, b = ends(tmp_path, refuse)
-    with pytest.raises(BaseExceptionGroup) as caught:
+
+    async def talk() -> None:
         async with serving(a, b):
             outboxes = a.meet(b)
             b.meet(a)
             outboxes[kind is Kind.ANSWERS].put(b"first", b"second", b"third")
             await b.until(lambda: False)
+
+    with pytest.raises(BaseExceptionGroup) as caught:
+        await talk()
     error: BaseException = caught.value
     while isinstance(error, BaseExceptionGroup):
         (error,) = error.exceptions
