@@ -22,6 +22,7 @@ from .remote import NodeDied, RemoteCell, RemoteCrash, RemoteLife, RemoteNode
 from .rescue import Rescue
 from .scheduling import Scheduler
 from .spec import GroupSpec, RestartLimits
+from .transport import MAX_STARTS
 
 log = logging.getLogger("actorq.actors")
 
@@ -116,9 +117,12 @@ class Supervisor:
             self.rescue.bury(node, f"node {node.name} {reason}, and nobody there is ever started again")
             return
         pause = self._pause(f"node {node.name}", limits, progressed)
-        if pause is None:
+        enough = _often(limits) if pause is None else ""
+        if node.starts >= MAX_STARTS:
+            enough = f"it has been started {node.starts} times, as often as a node can be in one run"
+        if pause is None or enough:
             self.rescue.bury(node, f"node {node.name} {reason}, and is not started again")
-            self._fail(NodeFailed(node.name, f"{reason}; {_often(limits)}"), NodeDied(reason))
+            self._fail(NodeFailed(node.name, f"{reason}; {enough}"), NodeDied(reason))
             return
         affected: dict[str, AnyCell] = {}
         for cell in cells:

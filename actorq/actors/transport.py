@@ -28,9 +28,14 @@ ENTRY_POINTS = "actorq.transports"
 ORDINAL_BITS = 12
 """An incarnation's lowest bits count the node's starts; the others are random."""
 
+MAX_STARTS = 1 << ORDINAL_BITS
+"""Of one node in a run: letters are told apart by it."""
+
 
 def new_incarnation(ordinal: int = 0) -> int:
-    """For the start number `ordinal` of a node: 63 bits that no other start has."""
+    """For the start number `ordinal` of a node: 63 bits that no other start has. ValueError past the last."""
+    if not 0 <= ordinal < MAX_STARTS:
+        raise ValueError(f"start number {ordinal} of a node: there are {MAX_STARTS} at most")
     return secrets.randbits(63 - ORDINAL_BITS) << ORDINAL_BITS | ordinal
 
 

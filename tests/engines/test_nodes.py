@@ -22,9 +22,10 @@ from actorq.actors import (
     RestartLimits,
     State,
     System,
+    new_incarnation,
     remote,
 )
-from actorq.actors.remote import RemoteNode
+from actorq.actors.remote import RemoteCell, RemoteNode
 from actorq.engines import local
 from actorq.engines.local import LocalNode, LocalProcesses
 from actorq.engines.process import NodeProcess
@@ -208,6 +209,28 @@ async def test_past_the_limit_the_run_ends_and_names_the_node(anyio_backend: Any
     with pytest.raises(NodeFailed, match="node 'one' killed by SIGKILL; restarted 3 times") as failure:
         await run()
     assert isinstance(failure.value.__cause__, NodeDied)
+
+
+@pytest.mark.anyio
+async def test_past_the_last_start_that_has_a_number_the_run_ends(anyio_backend: Any, board: Board) -> None:
+
+    async def run() -> None:
+        async with running(anyio_backend, [actor("a", "one", board)]) as system:
+            cell = system.cells["a"]
+            assert isinstance(cell, RemoteCell)
+            cell.node.starts = 4095
+            for life in (1, 2):
+                await kill(board, "a", life)
+            await anyio.sleep_forever()
+
+    with pytest.raises(NodeFailed, match="SIGKILL; it has been started 4096 times, as often as"):
+        await run()
+
+
+def test_starts_past_the_last_have_no_incarnation() -> None:
+    assert new_incarnation(4095) & 4095 == 4095
+    with pytest.raises(ValueError, match="start number 4096 of a node: there are 4096 at most"):
+        new_incarnation(4096)
 
 
 @pytest.mark.anyio
