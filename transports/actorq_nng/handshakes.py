@@ -21,12 +21,13 @@ class Handshakes:
         """Inodes of the connections that weren't through at the last sweep."""
         self._ended: set[int] = set()
         """Those that nng hasn't closed yet."""
-        # Of the kind that has the longest addresses.
-        self._rest, self._hand = socket.socket(socket.AF_UNIX), socket.socket(socket.AF_UNIX)
-        """A descriptor of our own, by which to hold what nng may close at any moment; and what its rest."""
 
     def watch(self, port: int) -> None:
         """Connections to this port are meant."""
+        if not self._ports:
+            # A descriptor of our own, by which to hold what nng may close at any moment, and its rest. Taken
+            # now: later there may be none left. Of the kind that has the longest addresses.
+            self._rest, self._hand = socket.socket(socket.AF_UNIX), socket.socket(socket.AF_UNIX)
         self._ports.add(port)
 
     def sweep(self, through: Callable[[], Collection[str]]) -> int:
@@ -48,9 +49,10 @@ class Handshakes:
 
     def close(self) -> None:
         """Nothing is meant any more."""
-        self._ports.clear()
-        self._rest.close()
-        self._hand.close()
+        if self._ports:
+            self._ports.clear()
+            self._rest.close()
+            self._hand.close()
 
     def _connections(self) -> Iterator[tuple[int, int, str]]:
         """Inode, descriptor and far end of each."""

@@ -79,9 +79,12 @@ class Listener:
             if not admits(len(self._socket.pipes)):
                 pipe.close()
                 bell.ring(turned_away)
+            else:
+                bell.ring(partial(opened, pipe.id))
 
         self._socket.add_pre_pipe_connect_cb(admit)
-        self._socket.add_post_pipe_connect_cb(lambda pipe: bell.ring(partial(opened, pipe.id)))
+        # This event may come after the last one of a connection, which pynng then keeps for ever.
+        lib.nng_pipe_notify(self._handle, lib.NNG_PIPE_EV_ADD_POST, ffi.NULL, ffi.NULL)
         self._socket.add_post_pipe_remove_cb(lambda pipe: bell.ring(partial(closed, pipe.id)))
 
     def listen(self, address: str) -> str:

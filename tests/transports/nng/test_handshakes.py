@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -12,10 +13,12 @@ import pytest
 from actorq.engines.certificates import make_certificates
 from actorq_nng import gate
 from actorq_nng.frames import Kind
+from actorq_nng.gate import Gate
 from actorq_nng.handshakes import Handshakes
 from actorq_nng.sockets import Tls
+from tests.engines.strangers import Siege, besiege
 
-from .ends import descriptors, serving, two
+from .ends import MAX_FRAME_BYTES, End, descriptors, serving, two
 from .test_gate import refused
 
 pytestmark = pytest.mark.anyio
@@ -106,3 +109,27 @@ async def test_no_certificate_of_the_run(tmp_path: Path) -> None:
                 await ended(connection)
     assert refused(b)["strangers"] >= 1
     assert descriptors() < before + 5
+
+
+async def test_those_that_end_as_soon_as_they_begin_are_forgotten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """nng may tell of their end before it tells of their beginning, above all where Python is busy."""
+    closed = Gate._closed
+
+    def closed_and_told(gate: Gate, pipe: int) -> None:
+        closed(gate, pipe)
+        b._tell()
+
+    monkeypatch.setattr(Gate, "_closed", closed_and_told)
+    b = End("b")
+    b.listen(f"ipc://{tmp_path}/b")
+    siege = Siege(
+        address=b.addresses[0], what="frames", count=600, hello=bytes(100), max_bytes=MAX_FRAME_BYTES
+    )
+    async with serving(b), anyio.create_task_group() as tasks:
+        tasks.start_soon(anyio.to_thread.run_sync, partial(sum, range(5 * 10**7)))
+        await besiege(siege)
+        gate = b.endpoint._gate
+        await b.until(lambda: sum(refused(b).values()) == 600 and not gate._waiting and not gate._refused)
+        assert not gate.listener._socket.pipes
