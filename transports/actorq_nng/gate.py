@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import anyio
+from anyio.lowlevel import checkpoint
 
 from .bell import Bell
 from .frames import PREFIX_BYTES, PROTOCOL
@@ -51,6 +52,8 @@ class Gate:
         while True:
             await self.listener.wait()
             self._take_some()
+            # Those who were woken answer first: registering for the next frame takes a while.
+            await checkpoint()
 
     async def close_silent(self) -> None:
         """Close connections that say nothing for too long, until cancelled."""
