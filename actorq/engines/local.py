@@ -125,6 +125,7 @@ class LocalNode:
         self._process = process
         self._page = page
         self._why = ""
+        self._death: Death | None = None
 
     def post(self, order: Orders) -> None:
         self._process.stream.send_soon(order)
@@ -175,13 +176,15 @@ class LocalNode:
 
     async def ended(self) -> Death:
         how = await self._process.ended()
-        return Death(f"{how}{self._why}", read_page(self._page))
+        if self._death is None:  # for whoever asks once it is closed, too
+            self._death = Death(f"{how}{self._why}", read_page(self._page))
+        return self._death
 
     async def aclose(self) -> None:
         """Not cut short."""
         self._process.kill()
         with anyio.CancelScope(shield=True):
-            await self._process.ended()
+            await self.ended()
             await self._process.aclose()
         if self._page >= 0:
             os.close(self._page)
