@@ -64,8 +64,8 @@ def connect(siege: Siege) -> socket.socket:
     scheme, _, rest = siege.address.partition("://")
     if scheme == "ipc":
         connection = socket.socket(socket.AF_UNIX)
+        connection.connect(rest)  # with a time limit it wouldn't wait for room in the queue
         connection.settimeout(PATIENCE_SECONDS)
-        connection.connect(rest)
         return connection
     host, _, port = rest.rpartition(":")
     connection = socket.create_connection((host, int(port)), timeout=PATIENCE_SECONDS)
