@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from actorq.actors import Actor, Config, DeadLetter, Group, Message, handles
+import actorq.actors as actors
+from actorq.actors import Actor, DeadLetter, Group, Message, handles
 from actorq_nng import NngTransport
 
 from .cast import note
@@ -51,7 +52,7 @@ class Accountant(Actor):
 
     others: Group[Entry]
 
-    class Config(Config):
+    class Config(actors.Config):
         board: str
         ledger: str
         books: str

@@ -16,9 +16,9 @@ import anyio
 import numpy as np
 from numpy.typing import NDArray
 
+import actorq.actors as actors
 from actorq.actors import (
     Actor,
-    Config,
     DeadLetter,
     Feed,
     Message,
@@ -172,7 +172,7 @@ class Worker(Actor):
 
     next: Ref[Number | Who | Wait | Load] | None
 
-    class Config(Config):
+    class Config(actors.Config):
         board: str
         gate_of_start: str = ""
         ask_next_in_start: bool = False

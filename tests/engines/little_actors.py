@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from actorq.actors import Actor, Config
+import actorq.actors as actors
+from actorq.actors import Actor
 
 
 class Quiet(Actor):
-    class Config(Config, kw_only=True):
+    class Config(actors.Config, kw_only=True):
         level: int = 0
 
 
 class Calling(Actor):
-    class Config(Config, kw_only=True):
+    class Config(actors.Config, kw_only=True):
         call: Callable[[], object]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from actorq.actors import Actor, Config, Group, Message, Ref, handles
+import actorq.actors as actors
+from actorq.actors import Actor, Group, Message, Ref, handles
 
 from .cast import note
 
@@ -14,7 +15,7 @@ class Numbered(Message):
 class Teller(Actor):
     other: Ref[Numbered]
 
-    class Config(Config):
+    class Config(actors.Config):
         board: str
 
     async def on_start(self) -> None:
