@@ -239,11 +239,8 @@ def refused(counted: TransportStatistics) -> int:
     return counted.refused
 
 
-@pytest.mark.parametrize("scheme", ["ipc", "tls+tcp"])
-async def test_a_hello_said_again(
-    anyio_backend: Any, board: Board, overheard: list[bytes], scheme: str
-) -> None:
-    async with town(anyio_backend, scheme, board, overheard, 50) as here:
+async def test_a_hello_said_again(anyio_backend: Any, board: Board, overheard: list[bytes]) -> None:
+    async with town(anyio_backend, "ipc", board, overheard, 50) as here:
         for hello in overheard:
             await here.besiege("replay", 10, hello=hello)
         expected = 10 * len(overheard)
@@ -262,11 +259,10 @@ async def test_another_runs_certificate(anyio_backend: Any, board: Board, overhe
             await here.until(lambda node=node: here.counted(node).strangers >= 1)  # type: ignore[misc]
 
 
-@pytest.mark.parametrize("scheme", ["tcp", "tls+tcp"])
 async def test_who_doesnt_even_speak_nngs_protocol(
-    anyio_backend: Any, board: Board, overheard: list[bytes], scheme: str
+    anyio_backend: Any, board: Board, overheard: list[bytes]
 ) -> None:
-    async with town(anyio_backend, scheme, board, overheard, 50) as here, flat(here):
+    async with town(anyio_backend, "tls+tcp", board, overheard, 50) as here, flat(here):
         await here.besiege("dumb", 200, at_a_time=200)
         for node in here.nodes:
             await here.until(lambda node=node: here.counted(node).unproven == 200)  # type: ignore[misc]

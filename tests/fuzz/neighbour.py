@@ -1,0 +1,112 @@
+"""Whatever a proven peer sends: what is to be trusted arrives, or WireError. Guided by coverage (atheris).
+
+Further than `decoder`: into the lanes of actors, and to the senders of what is answered. Used as that is.
+"""
+
+import logging
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import atheris
+from msgspec import msgpack
+
+with atheris.instrument_imports(include=["actorq.actors"]):
+    from actorq.actors import WireError
+    from actorq.actors.border import Border
+    from actorq.actors.cell import Cell
+    from actorq.actors.letter import Enquiry, Letter, Outcome
+    from actorq.actors.local import Node
+    from actorq.actors.neighbour import Neighbour
+    from actorq.actors.reports import Tally
+    from actorq.actors.scheduling import FreeScheduler
+    from actorq.actors.wire import Answers, Ended, Found, Packer, Probe, Reply
+
+from tests.actors.borders import MAX_FRAME_BYTES, Pipe, Sender, specs
+from tests.actors.messages import Add, Echo, GetTotal, Text, Total, Weights
+
+LETTERS, ANSWERS, LETTERS_HEADER, ANSWERS_HEADER = range(4)
+"""The first byte says what the rest is: a frame, or only its header (so that its length is right)."""
+
+SPECS = specs()
+THERE, HERE = Border(SPECS, "far", "main", 0), Border(SPECS, "main", "far", 0)
+
+nobody: Any = None
+
+
+class Unheard:
+    """Of somebody who waits for an answer."""
+
+    def set(self) -> None:
+        pass
+
+
+class Peers:
+    """A node with one actor that handles nothing, and one that waits for answers from it."""
+
+    def __init__(self) -> None:
+        node = Node("far")
+        node.cells["worker"] = Cell(SPECS["worker"], FreeScheduler(), Tally(), nobody)
+        self.far = Neighbour(THERE, node, MAX_FRAME_BYTES)
+        self.main = Neighbour(HERE, Node("main"), MAX_FRAME_BYTES)
+        for neighbour in (self.far, self.main):
+            neighbour.meet(Pipe(nobody), Pipe(nobody), None)
+        sender = Sender()
+        for message in (Add(1), Text("x"), Weights(3)):
+            self.main.deliver(Letter(message, 88, "boss", "worker", sender, ()))
+        for request in (Echo("x"), GetTotal()):
+            unheard: Any = Unheard()
+            self.main.deliver(Enquiry(request, 88, "boss", "worker", sender, ("boss",), unheard))
+
+
+def read(data: bytes) -> None:
+    """What is done with each input. Anything that is raised is a failure."""
+    if not data:
+        return
+    kind, frame = data[0] % 4, data[1:]
+    if kind in (LETTERS_HEADER, ANSWERS_HEADER):
+        frame = len(frame).to_bytes(4, "little") + bytes(4) + frame
+    peers = Peers()
+    try:
+        if kind in (LETTERS, LETTERS_HEADER):
+            peers.far.letters_received(memoryview(frame))
+        else:
+            peers.main.answers_received(memoryview(frame))
+    except WireError:
+        pass
+
+
+def seeds() -> list[bytes]:
+    """Inputs to begin with."""
+    told = [
+        Letter(each, 88, "boss", "worker", nobody, ()) for each in (Add(1), Add(2), Text("y"), Weights(1))
+    ]
+    asked = [Enquiry(Echo("z"), 88, "boss", "worker", nobody, ("boss", "worker"), nobody)]
+    sheet = Answers(
+        handled=[1, 2],
+        ended=[Ended(3, Outcome.REFUSED, "no"), Ended(5, Outcome.CIRCULAR, "", ("a", "b"))],
+        replies=[Reply(4, 0, Text("x")), Reply(5, 0, Total(1))],
+        found=[Found(3, ("a", "b"))],
+        freed=[64],
+    )
+    probes = Answers(probes=[Probe(1, 0, ("a",))])
+    letters = [Packer().letters(HERE.out, 1, each)[1] for each in (told, asked, told + asked)]
+    answers = [Packer().answers(each)[1] for each in (sheet, probes)]
+    found = [bytes([LETTERS_HEADER]) + bytes(each) for each in letters]
+    found.append(bytes([LETTERS_HEADER]) + msgpack.encode([1, [[0, [], None, None]], []]))
+    return found + [bytes([ANSWERS_HEADER]) + bytes(each) for each in answers]
+
+
+def main() -> None:
+    logging.disable()
+    with tempfile.TemporaryDirectory() as folder:
+        for number, seed in enumerate(seeds()):
+            (Path(folder) / str(number)).write_bytes(seed)
+        again = any(Path(argument).is_file() for argument in sys.argv[1:])
+        atheris.Setup(sys.argv if again else [*sys.argv, folder], read)
+        atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    main()
