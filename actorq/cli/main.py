@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import sys
 from collections.abc import Sequence
 from contextlib import redirect_stdout
@@ -12,6 +13,9 @@ from .output import Output, OutputError
 
 DONE, FAILED, WRONG = 0, 1, 2
 INTERRUPTED = 130
+
+MANY_FILES = 65_536
+"""That the command and its nodes may have open, if the system allows so many."""
 
 
 class WrongUsage(ValueError):
@@ -27,6 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Read when numpy is imported. Explorers' products are small: sharing one out costs more than it saves,
     # and much more where the other cores are busy.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    _raise_limit_of_files()
     if sys.stdout is None:  # as a shell's `>&-` has it: nobody wants to read it
         return _status_of(arguments)
     output = Output(sys.stdout)
@@ -40,6 +45,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"actorq: {error}", file=sys.stderr)
         return FAILED
     return status
+
+
+def _raise_limit_of_files() -> None:
+    """The nodes that are started inherit it. Each connection takes a file, also a stranger's."""
+    limit, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MANY_FILES if most == resource.RLIM_INFINITY else min(most, MANY_FILES)
+    if limit != resource.RLIM_INFINITY and limit < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
 
 
 def _status_of(arguments: Sequence[str] | None) -> int:

@@ -239,10 +239,15 @@ class Lies:
         return PREFIX.pack(*prefix) + body
 
     def _flipped(self, kind: Kind) -> bytearray:
-        """With bits flipped, until it doesn't say anything that might be said."""
+        """With bits flipped, until it doesn't say anything that might be said.
+
+        Hardly ever the same twice: a node gives up over a frame that it is sent again and again.
+        """
         body = bytearray(self._true[kind])
-        while not self._refused(kind, body):
+        flips = 0
+        while flips < 3 or not self._refused(kind, body):
             body[self._chance.randrange(len(body))] ^= 1 << self._chance.randrange(8)
+            flips += 1
         return body
 
     def _refused(self, kind: Kind, body: bytearray) -> bool:
