@@ -34,7 +34,7 @@ __all__ = ["board"]
 
 pytestmark = pytest.mark.anyio
 
-FLAT_BYTES = 24 << 20
+FLAT_BYTES = 40 << 20
 """By which a process may have grown after thousands of strangers: what caches and the allocator keep."""
 FEW_FILES = 8
 """That may be open more than before: connections that the kernel hasn't taken back yet."""
