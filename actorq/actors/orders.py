@@ -87,7 +87,7 @@ class AwaitQuiet(Order, frozen=True, tag=True):
 
 
 class TakeState(Order, frozen=True, tag=True):
-    """Answer with the actor's state between two of its handlers."""
+    """Answered by a Snapshot, taken between two handlers, if the actor has any state; and by Done."""
 
     number: int
     actor: str

@@ -159,7 +159,7 @@ class RemoteCell:
             if ended.crash is not None:
                 self.crashes += 1
                 crash = _crash(ended.crash)
-            life.end(crash, ended.told_to_end)
+            life.end(crash, ended.told_to_end or life.told_to_end)
         return life
 
     def lost(self, reason: str) -> None:
@@ -198,6 +198,7 @@ class RemoteCell:
         life = self.life
         if life is None:
             return
+        life.told_to_end = True  # whatever of it the node reads first
         self.node.post(orders.Halt(self.name))
         try:
             await life.down.wait()

@@ -42,7 +42,10 @@ def main() -> None:
     setup = become_node(control)
     from .node import Order, live  # not before sys.path and __main__ are in place
 
-    sys.exit(run(live, Order, setup, control))
+    status = run(live, Order, setup, control)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)  # without taking Python apart: nng's threads may still call into it (seen: a SIGSEGV)
 
 
 def die_with(parent: int) -> None:

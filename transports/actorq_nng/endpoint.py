@@ -27,7 +27,8 @@ class Endpoint:
 
     `received(peer, kind, body)` is called on the loop for each frame. `body` is read-only, begins at a
     multiple of 16 bytes, and keeps nng's memory as long as any view of it. If it raises WireError the frame
-    counts as bad, is not acknowledged, and costs the peer that connection; other errors end `serve`.
+    counts as bad, is not acknowledged, and costs the peer that connection; the same one refused several times
+    over, or another error, ends `serve`.
     """
 
     def __init__(
