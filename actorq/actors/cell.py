@@ -262,15 +262,20 @@ class Cell:
             self.life.stop_run()
 
     async def drained(self) -> None:
-        """Return when nothing is unread or at hand, or nobody is there to read it."""
-        while self.alive and not self.idle:
+        """Return when it is no longer busy."""
+        while self.busy:
             self._drained = self.clock.event()
             await self._drained.wait()
 
     def note_idle(self) -> None:
-        """Called whenever a lane may have run empty."""
-        if self._drained is not None and self.idle:
+        """Called whenever a lane may have run empty, and when a cancelled loop has ended."""
+        if self._drained is not None and not self.busy:
             self._drained.set()
+
+    @property
+    def busy(self) -> bool:
+        """Whether there is something unread or at hand, or a cancelled loop that may still send."""
+        return self.alive and (not self.idle or (self.life is not None and self.life.leaving_loop))
 
     @property
     def handled(self) -> int:

@@ -101,6 +101,9 @@ class Life:
         self._serving, self._looping = anyio.CancelScope(), anyio.CancelScope()
         self._tasks: TaskGroup | None = None
         self.began = self.clock.now()
+        self._in_loop = False
+        self.leaving_loop = False
+        """Whether the actor's own loop has been cancelled and has not ended yet: it may still send."""
 
     async def lead(self) -> None:
         """From beginning to end; a crash is noted, and told to the cell."""
@@ -171,16 +174,22 @@ class Life:
     def begin_run(self) -> None:
         """Start the actor's own loop, if it has one."""
         if self.actor is not None and type(self.actor).run is not Actor.run:
+            self._in_loop = True
             self.start_soon(self._run, self.actor)
 
     async def _run(self, actor: Actor) -> None:
-        with self._looping:
-            await actor.run()
-            if self.cell.spec.restart == "always":
-                self.cell.put_own(Leave(self))
+        try:
+            with self._looping:
+                await actor.run()
+                if self.cell.spec.restart == "always":
+                    self.cell.put_own(Leave(self))
+        finally:
+            self._in_loop = self.leaving_loop = False
+            self.cell.note_idle()
 
     def stop_run(self) -> None:
         """Cancel the actor's own loop; handlers go on, and those that wait are let go."""
+        self.leaving_loop = self._in_loop
         self.clock.cancel(self._looping, self.cell.name)
         if self.actor is not None:
             try:

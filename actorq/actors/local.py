@@ -202,8 +202,8 @@ class LocalActors:
                 return self._happened()
 
     def busy(self) -> list[Cell]:
-        """The actors that are at a message or have unread ones."""
-        return [cell for cell in self.cells.values() if cell.alive and not cell.idle]
+        """The actors that are at a message, have unread ones, or have yet to leave their loop."""
+        return [cell for cell in self.cells.values() if cell.busy]
 
     def _happened(self) -> int:
         sent = sum(link.sent for cell in self.cells.values() for link in cell.links)

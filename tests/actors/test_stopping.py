@@ -81,6 +81,31 @@ async def test_sources_end_the_rest_drains_and_on_stop_runs_in_reverse(world: Wo
     assert not any(actor.alive for actor in system.statistics().actors)
 
 
+class Farewell(Actor):
+    """Its loop takes its time to end, and sends something last of all."""
+
+    sink: Ref[Add]
+
+    async def run(self) -> None:
+        try:
+            await self.event().wait()
+        finally:
+            with anyio.CancelScope(shield=True):
+                for _ in range(100):
+                    await checkpoint()
+                await self.sink.tell(Add(1))
+
+
+@pytest.mark.anyio
+async def test_what_a_loop_sends_as_it_ends_is_handled_and_in_the_final_states(world: World) -> None:
+    async with world.system(
+        spec("sink", fresh(Sink, log=Record[str]())), spec("source", Farewell, {"sink": "sink"})
+    ) as system:
+        pass
+    assert system.final_states["sink"]["total"] == 1
+    assert system.statistics().dead_letters == 0
+
+
 @pytest.mark.anyio
 async def test_cancelled_from_outside_it_ends_in_order_all_the_same(world: World) -> None:
     log = Record[str]()
