@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-import os
 import threading
-import time
 from collections.abc import Iterable, Mapping
 from importlib import import_module
 from typing import Annotated, Any, NamedTuple
@@ -21,11 +19,9 @@ from actorq.dqn.device import Device
 from actorq.envs.task import Task
 from actorq.replay.experience import Batch
 
+from .computing import Computing, TorchThreads, set_torch_threads
 from .faults import device_faults, environment_faults, network_faults
 from .messages import Sample, UpdatePriorities, Version, Weights
-
-LONG_UPDATE_SECONDS = 0.005
-"""From here on an update goes to a thread; below, the hop would cost more than it frees."""
 
 
 class Update(NamedTuple):
@@ -51,13 +47,7 @@ class Learner(actors.Actor):
         ] = 4
         publish_every_updates: Annotated[int, Meta(ge=1, description="updates between two weights")] = 16
         device: Annotated[Device, Meta(description="where to compute: auto, cpu, cuda:0, …")] = "auto"
-        torch_threads: Annotated[
-            Annotated[int, Meta(ge=1)] | None,
-            Meta(
-                description="threads torch computes with, in the whole process; absent: 1 for networks below "
-                "a million parameters, or else one per core"
-            ),
-        ] = None
+        torch_threads: TorchThreads = None
 
     task: Table[Task]
     agent: Table[Agent]
@@ -81,7 +71,6 @@ class Learner(actors.Actor):
 
     async def on_start(self) -> None:
         await self.in_thread(import_module, "torch")  # takes seconds
-        import torch
 
         from actorq.dqn.device import resolve_device
         from actorq.dqn.making import make_parameters
@@ -95,17 +84,13 @@ class Learner(actors.Actor):
         self._online = make_parameters(
             agent, spaces.observation_shape, spaces.dtype, spaces.actions, self.seed, device
         )
-        torch.set_num_threads(self.config.torch_threads or self._suitable_threads())
+        set_torch_threads(self.config.torch_threads, self._online.size)
         self._target = TargetNetwork(agent, self._online)
         self._optimizer = make_optimizer(agent, self._online.vector, self._online.gradient)
         self._rule = LearningRule(agent, self._online, self._target.parameters)
         self._updates = 0
-        self._update_seconds = math.inf  # the first update prepares much, whatever it takes later
+        self._computing = Computing(self)
         self._stepping = threading.Lock()  # a long update is made in a thread, and a state may be asked for
-
-    def _suitable_threads(self) -> int:
-        """Sharing out small products costs more than it saves."""
-        return 1 if self._online.size < 1_000_000 else len(os.sched_getaffinity(0))
 
     @property
     def version(self) -> Version:
@@ -121,10 +106,7 @@ class Learner(actors.Actor):
         parts = self.config.batches_per_ask
         priorities = np.empty(len(drawn), np.float32)
         for part, batch in enumerate(drawn.split(parts)):
-            if self._update_seconds > LONG_UPDATE_SECONDS:
-                update = await self.in_thread(self._update, batch)
-            else:
-                update = self._update(batch)
+            update = await self._computing(self._update, batch)
             priorities[part::parts] = update.priorities
             if part == parts - 1:
                 await self.replay.tell(UpdatePriorities(drawn.ids, priorities))
@@ -145,28 +127,7 @@ class Learner(actors.Actor):
             return (await self.replay.ask(request)).batch
 
     def _update(self, batch: Batch) -> Update:
-        """One optimizer step. Raises FloatingPointError, with nothing changed, if learning has diverged.
-
-        Without denormal numbers, which Adam's moments of dead units become, and which are slow. That setting
-        is the thread's, and others who compute on it find theirs as it was.
-        """
-        import torch
-
-        began = time.perf_counter()
-        torch.set_flush_denormal(True)
-        try:
-            return self._step(batch)
-        finally:
-            torch.set_flush_denormal(False)
-            self._note_time(time.perf_counter() - began)
-
-    def _note_time(self, seconds: float) -> None:
-        if math.isinf(self._update_seconds):
-            self._update_seconds = 0.0
-        else:
-            self._update_seconds += 0.1 * (seconds - self._update_seconds)
-
-    def _step(self, batch: Batch) -> Update:
+        """One optimizer step. Raises FloatingPointError, with nothing changed, if learning has diverged."""
         from actorq.dqn.optimizers import clip_gradient_norm
 
         learned = self._rule(batch)

@@ -7,7 +7,6 @@ from typing import Any
 import anyio
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from actorq.actors import ActorFailed, ActorSpec, Refused, System, handles
 from actorq.envs.task import Task
@@ -78,10 +77,10 @@ async def test_refused_chunks_are_no_progress() -> None:
 
 async def test_a_life_from_no_snapshot_is_not_the_same_again() -> None:
     class Faltering(Environment):
-        async def _explore(self, observations: NDArray[Any]) -> NDArray[Any]:
-            if self.restarts == 0 and self._environments.env_steps:
+        async def _explore(self) -> None:
+            if self.restarts == 0 and self._exploration.env_steps:
                 raise RuntimeError("lost my way")
-            return await super()._explore(observations)
+            await super()._explore()
 
     record: Record[Insert] = Record()
     assert await explore(actors(Inbox, Faltering, record=record), record, 2) == [0, 0, 1]

@@ -7,7 +7,6 @@ from typing import Any, ClassVar
 import anyio
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from actorq.actors import ActorSpec, System
 from actorq.envs.task import Task
@@ -27,10 +26,10 @@ class Faltering(Environment):
 
     after_steps: ClassVar[int] = 32
 
-    async def _explore(self, observations: NDArray[Any]) -> NDArray[Any]:
-        if self.restarts == 0 and self._environments.env_steps >= self.after_steps:
+    async def _explore(self) -> None:
+        if self.restarts == 0 and self._exploration.env_steps >= self.after_steps:
             raise RuntimeError("lost my way")
-        return await super()._explore(observations)
+        await super()._explore()
 
 
 def actors(record: Record[Insert], explorer: type[Environment] = Environment) -> list[ActorSpec]:

@@ -1,0 +1,74 @@
+"""Where a role computes: on the actors' loop while it is short, in a thread when it would hold others up."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Callable
+from typing import Annotated, TypeVar, TypeVarTuple, Unpack
+
+from msgspec import Meta
+
+from actorq.actors import Actor
+
+LONG_SECONDS = 0.005
+"""From here on a computation goes to a thread; below, the hop would cost more than it frees."""
+
+LARGE_NETWORK = 1_000_000
+"""Parameters; below, sharing out small products costs torch more than it saves."""
+
+TorchThreads = Annotated[
+    Annotated[int, Meta(ge=1)] | None,
+    Meta(
+        description="threads torch computes with, in the whole process; absent: 1 for networks below "
+        "a million parameters, or else one per core"
+    ),
+]
+"""A setting; see `set_torch_threads`."""
+
+V = TypeVar("V")
+Args = TypeVarTuple("Args")
+
+
+class Computing:
+    """Runs one kind of computation again and again, by what it took so far: inline, or in a thread.
+
+    Without denormal numbers, which Adam's moments of dead units become, and which are slow. That setting is
+    the thread's, and others who compute on it find theirs as it was.
+    """
+
+    seconds: float
+    """What one call takes: a running mean."""
+
+    def __init__(self, actor: Actor) -> None:
+        self._actor = actor
+        self.seconds = math.inf  # the first call prepares much, whatever the next ones take
+
+    async def __call__(self, function: Callable[[Unpack[Args]], V], *args: *Args) -> V:
+        """`function(*args)`. Cancelled, a call in a thread is left to end by itself."""
+        if self.seconds > LONG_SECONDS:
+            return await self._actor.in_thread(self._timed, function, args)
+        return self._timed(function, args)
+
+    def _timed(self, function: Callable[[Unpack[Args]], V], args: tuple[*Args]) -> V:
+        import torch
+
+        began = time.perf_counter()
+        torch.set_flush_denormal(True)
+        try:
+            return function(*args)
+        finally:
+            torch.set_flush_denormal(False)
+            self._note(time.perf_counter() - began)
+
+    def _note(self, seconds: float) -> None:
+        self.seconds = 0.0 if math.isinf(self.seconds) else self.seconds + 0.1 * (seconds - self.seconds)
+
+
+def set_torch_threads(threads: int | None, parameters: int) -> None:
+    """Have torch use so many threads, or by default what suits a network of so many parameters."""
+    import torch
+
+    suitable = 1 if parameters < LARGE_NETWORK else len(os.sched_getaffinity(0))
+    torch.set_num_threads(threads or suitable)

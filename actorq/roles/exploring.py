@@ -1,0 +1,140 @@
+"""Exploring: environments and the policy that acts in them, from one chunk of experience to the next."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import numpy as np
+from msgspec import Meta
+from numpy.typing import NDArray
+
+import actorq.actors as actors
+from actorq.actors import Actor, State
+from actorq.dqn.acting import make_policy
+from actorq.dqn.agent import Agent
+from actorq.dqn.exploration import Epsilon, ape_x_ladder, epsilon_at, epsilon_greedy
+from actorq.envs.task import Task
+from actorq.replay.experience import Chunk
+
+from .generators import generator_state, load_generator
+
+if TYPE_CHECKING:
+    from actorq.envs.environments import Finished
+
+
+class ExplorationConfig(actors.Config):
+    """What a topology may set of any role that explores."""
+
+    envs: Annotated[int, Meta(ge=1, le=10_000, description="environments stepped together")] = 16
+    epsilon: Annotated[
+        Epsilon | None,
+        Meta(
+            description="chance of a random action: a number, or { start, end, env_steps }; "
+            "absent: this explorer's rung of the Ape-X ladder"
+        ),
+    ] = None
+    ladder_base: Annotated[float, Meta(ge=0, le=1, description="the ladder's largest epsilon")] = 0.4
+    ladder_alpha: Annotated[float, Meta(ge=0, description="how steeply the ladder falls")] = 7.0
+    chunk_steps: Annotated[
+        int, Meta(ge=2, le=10_000, description="steps of each environment in one chunk")
+    ] = 16
+
+
+class Exploration:
+    """Explores `envs` environments at once, epsilon-greedily.
+
+    Each stretch of `chunk_steps` steps makes one chunk, with n-step returns and first priorities already
+    computed (Ape-X, Horgan et al. 2018). Environments can't be saved: after `load_state` new episodes begin
+    on fresh seeds.
+    """
+
+    def __init__(
+        self, actor: Actor, config: ExplorationConfig, task: Task, agent: Agent, device: str
+    ) -> None:
+        from actorq.envs.frames import FrameStack
+        from actorq.envs.make import make_environments
+
+        from .trajectory import Trajectory
+
+        seed = actor.seed + actor.restarts  # a life from no snapshot is not to live through the same again
+        self._actor = actor
+        self._environments = make_environments(task, config.envs, seed)
+        spaces = self._environments.spaces
+        shape, dtype = spaces.frame_shape, spaces.dtype
+        self._policy = make_policy(agent, spaces.observation_shape, dtype, spaces.actions, device)
+        self._stack = FrameStack(config.envs, shape, dtype, task.frame_stack)
+        self._trajectory = Trajectory(
+            config.envs,
+            shape,
+            dtype,
+            spaces.actions,
+            stack=task.frame_stack,
+            n_step=agent.n_step,
+            gamma=agent.gamma,
+            length=config.chunk_steps,
+        )
+        self._rng = np.random.default_rng(seed)
+        self._observations: NDArray[Any] | None = None
+        self._finished: list[Finished] = []
+        self._counted = 0
+        ladder = ape_x_ladder(actor.count, base=config.ladder_base, alpha=config.ladder_alpha)
+        self._epsilon: Epsilon = float(ladder[actor.index]) if config.epsilon is None else config.epsilon
+
+    @property
+    def env_steps(self) -> int:
+        """Environment steps so far, in all environments and lives together."""
+        return self._environments.env_steps
+
+    def act_with(self, parameters: NDArray[Any]) -> None:
+        """Take over a copy of the network's flat vector [size]; needed once before `explore`."""
+        self._policy.load(parameters)
+
+    def explore(self) -> Chunk:
+        """The next chunk; episodes begin with the first one. Call `count` when it has reached its replay."""
+        if self._observations is None:
+            frames = self._environments.reset()
+            self._observations = self._stack.reset(frames)
+            self._trajectory.start(frames)
+        environments, trajectory, policy = self._environments, self._trajectory, self._policy
+        observations = self._observations
+        epsilon = epsilon_at(self._epsilon, environments.env_steps)
+        full = False
+        while not full:
+            q_values = policy.q_values(observations)
+            actions = epsilon_greedy(q_values, epsilon, self._rng)
+            step = environments.step(actions)
+            full = trajectory.record(actions, q_values, step)
+            observations = self._stack.push(step.observations, step.starts if step.boundary else None)
+            if step.finished is not None:
+                self._finished.append(step.finished)
+        self._observations = observations
+        return trajectory.flush(self._best_values)
+
+    def _best_values(self, observations: NDArray[Any]) -> NDArray[Any]:
+        """max_a Q of the last observations of episodes that were cut off, [M]."""
+        best: NDArray[Any] = self._policy.q_values(observations).max(axis=1)
+        return best
+
+    def count(self) -> None:
+        """Count the environment steps and report the episodes since the last time, in the actor's name."""
+        self._actor.progress("env_steps", self.env_steps - self._counted)
+        self._counted = self.env_steps
+        if self._finished:  # once a chunk, not at every end: bad policies end episodes at every step
+            returns = np.concatenate([finished.returns for finished in self._finished])
+            lengths = np.concatenate([finished.lengths for finished in self._finished])
+            self._finished.clear()
+            self._actor.progress("episodes", len(returns))
+            self._actor.report("episode_return", float(returns.mean()))
+            self._actor.report("episode_length", float(lengths.mean()))
+
+    def close(self) -> None:
+        self._environments.close()
+
+    def state(self) -> State:
+        return {"environments": self._environments.state(), "generator": generator_state(self._rng)}
+
+    def load_state(self, state: State) -> None:
+        """Go on counting where `state` was taken. Before the first `explore`."""
+        self._environments.load_state(state["environments"])
+        load_generator(self._rng, state["generator"])
+        self._counted = self.env_steps
