@@ -10,6 +10,8 @@ from . import message as messages
 from .definition import Definition
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from .cell import Cell
     from .letter import DeadLetter
     from .scheduling import Event
@@ -145,6 +147,15 @@ class Actor:
         For the actors' loop only: not from a `@handles(thread=True)` handler, nor from what `in_thread` runs.
         """
         self._cell.reports.gauge(self.name, name, float(value))
+
+    def observe(self, name: str, values: float | NDArray[Any]) -> None:
+        """Readings whose distribution matters, such as priorities: one, or an array of many at once.
+
+        Metrics show their mean and quantiles, TensorBoard and the report their histogram. NaN and infinite
+        ones are counted apart. From another process they come every half second, and its death loses what it
+        hasn't sent. For the actors' loop only, as `report`.
+        """
+        self._cell.reports.observe(self.name, name, values)
 
     def progress(self, name: str, amount: int = 1) -> None:
         """Add to a count, such as env_steps: `[stop]` and the summary read the sum over all actors.

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import traceback
+from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import anyio
 
@@ -13,6 +15,7 @@ from .actor import State
 from .cell import Cell
 from .circles import StartOrder
 from .errors import ActorqError
+from .histogram import Distribution, Histogram
 from .ledger import Ledger
 from .life import Crash, Life
 from .local import LocalActors
@@ -20,6 +23,9 @@ from .scheduling import FreeScheduler
 from .spec import ActorSpec
 from .transport import Membership, Transport
 from .watchdog import Watchdog
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 log = logging.getLogger("actorq.actors")
 
@@ -51,13 +57,14 @@ class Follower:
         """What the leader has of the actors' states."""
         self._clock = FreeScheduler()
         self._clock.begin()
+        self._reports = _Forwarded(post)
         self._local = LocalActors(
             specs,
             [node],
             transport=transport,
             membership=membership,
             scheduler=self._clock,
-            reports=_Forwarded(post),
+            reports=self._reports,
             on_end=self._ended,
             ledger=ledger,
         )
@@ -175,19 +182,33 @@ class Follower:
         actors = tuple(cell.statistics() for cell in self._local.cells.values())
         local, traffic = self._local, self._local.transport.statistics()
         self._post(orders.Readings(actors, local.undelivered, local.in_doubt, traffic))
+        self._reports.send_observed()
 
 
 class _Forwarded:
-    """Reports to the leader."""
+    """Reports to the leader: at once, but for what is observed, which is summed until it is sent."""
 
     def __init__(self, post: Post) -> None:
         self._post = post
+        self._observed: defaultdict[tuple[str, str], Histogram] = defaultdict(Histogram)
 
     def gauge(self, actor: str, name: str, value: float) -> None:
         self._post(orders.Gauged(actor, name, float(value)))
 
     def count(self, actor: str, name: str, amount: int) -> None:
         self._post(orders.Counted(actor, name, int(amount)))
+
+    def observe(self, actor: str, name: str, values: float | NDArray[Any]) -> None:
+        self._observed[actor, name].add(values)
+
+    def merge(self, actor: str, name: str, observed: Distribution) -> None:
+        self._observed[actor, name].merge(observed)
+
+    def send_observed(self) -> None:
+        for (actor, name), histogram in self._observed.items():
+            distribution = histogram.take()
+            if distribution.cells or distribution.not_finite:
+                self._post(orders.Observed(actor, name, distribution))
 
 
 async def state(error: ActorqError) -> None:

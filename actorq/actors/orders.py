@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from .histogram import Distribution
 from .statistics import ActorStatistics, TransportStatistics
 from .transport import Peer
 
@@ -164,6 +165,14 @@ class Gauged(Tiding, frozen=True, tag=True):
     value: float
 
 
+class Observed(Tiding, frozen=True, tag=True):
+    """What an actor has observed since the last tiding of this name."""
+
+    actor: str
+    name: str
+    distribution: Distribution
+
+
 class Snapshot(Tiding, frozen=True, tag=True):
     """An actor's state, for its successor."""
 
@@ -196,4 +205,4 @@ Orders = (
     | Repeat
     | Leave
 )
-Tidings = Listening | Up | Ended | Done | Counted | Gauged | Snapshot | Readings
+Tidings = Listening | Up | Ended | Done | Counted | Gauged | Observed | Snapshot | Readings

@@ -311,6 +311,8 @@ class RemoteNode:
                 self._reports.count(actor, name, amount)
             case orders.Gauged(actor, name, value):
                 self._reports.gauge(actor, name, value)
+            case orders.Observed(actor, name, distribution):
+                self._reports.merge(actor, name, distribution)
             case orders.Up(actor):
                 self.cells[actor].came_up()
             case orders.Ended(actor):

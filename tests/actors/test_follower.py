@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from typing import Any, ClassVar
 
 import anyio
+import numpy as np
 import pytest
 
 from actorq.actors import Actor, Follower, Membership, orders
@@ -53,7 +54,7 @@ async def followed(cls: type[Actor], *given: orders.Orders, until: type[orders.T
     )
     with anyio.fail_after(5):
         await follower.follow(giver())
-    return [tiding for tiding in told if isinstance(tiding, orders.Up | orders.Ended)]
+    return [tiding for tiding in told if isinstance(tiding, orders.Up | orders.Ended | orders.Observed)]
 
 
 @pytest.mark.anyio
@@ -75,3 +76,20 @@ async def test_an_end_right_behind_a_start_ends_that_life_and_no_other(end: Any)
     assert lives.entries == []
     assert await followed(cls, START, end, START, until=orders.Up) == [ended, orders.Up("a")]
     assert lives.entries == ["start"]
+
+
+class Observer(Actor):
+    """Observes more, at each start, than should be sent one by one."""
+
+    async def on_start(self) -> None:
+        self.observe("age", 2)
+        self.observe("age", np.array([3.0, 3.0, np.inf]))
+
+
+@pytest.mark.anyio
+async def test_what_is_observed_is_sent_in_one() -> None:
+    up, observed = await followed(Observer, START, until=orders.Up)
+    assert up == orders.Up("a")
+    age = observed.distribution
+    assert (observed.actor, observed.name) == ("a", "age")
+    assert (age.count, age.total, age.smallest, age.largest, age.not_finite) == (3, 8.0, 2.0, 3.0, 1)

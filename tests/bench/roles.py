@@ -20,8 +20,10 @@ from typing import Any
 import anyio
 import gymnasium
 import numpy as np
+from numpy.typing import NDArray
 
 from actorq.actors import Actor, ActorSpec, System, Topic, handles
+from actorq.actors.histogram import Distribution
 from actorq.dqn.acting import make_policy
 from actorq.dqn.agent import Agent
 from actorq.dqn.exploration import epsilon_greedy
@@ -53,6 +55,12 @@ class Sums:
 
     def count(self, actor: str, name: str, amount: int) -> None:
         self.counts[name] = self.counts.get(name, 0) + amount
+
+    def observe(self, actor: str, name: str, values: float | NDArray[Any]) -> None:
+        pass
+
+    def merge(self, actor: str, name: str, observed: Distribution) -> None:
+        pass
 
 
 class Sink(Actor):
