@@ -165,6 +165,14 @@ class Actor:
         """
         self._cell.made_progress(name, amount)
 
+    def keep_snapshot(self) -> None:
+        """Have `state()` kept once this handler has returned: what the next life begins with.
+
+        For an actor that knows at which moments its state is worth going back to; see also the topology's
+        `snapshot_every_seconds` and `snapshot_every_updates`.
+        """
+        self._cell.keep_snapshot_soon()
+
     def event(self) -> Event:
         """Something the actor's tasks can wait for; in a deterministic run it passes the turn."""
         return self._cell.clock.event()

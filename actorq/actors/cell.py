@@ -245,7 +245,11 @@ class Cell:
         if name == "updates" and every is not None:
             before, self._updates = self._updates, self._updates + amount
             if before // every != self._updates // every:
-                self.start_soon(self._keep_snapshot)
+                self.keep_snapshot_soon()
+
+    def keep_snapshot_soon(self) -> None:
+        """Between two handlers."""
+        self.start_soon(self._keep_snapshot)
 
     # Dead letters.
 

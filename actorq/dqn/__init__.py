@@ -9,6 +9,8 @@ load it:
 - `acting`: Q-values of the current weights, in numpy for multilayer perceptrons
 - `layout`: the shapes behind a flat vector, and which observations a network takes
 - `custom`: finding the user's own network class
+- `encoded`, `sharding`: a vector as it travels, and dealt to shards
+- `update_rules`, `update_rule_settings`: when pushed gradients become an update
 - `device`: names of devices (imports torch when asked to resolve one)
 
 With torch:
@@ -17,4 +19,6 @@ With torch:
 - `networks`, `making`: the Q-networks, and making one from its `Agent`
 - `rule`: the learning rule; `passes` and `staging` are its two halves, networks and arrays
 - `optimizers`, `target`: what happens after a gradient
+- `codecs`, `deltas`: gradients and differences of weights, compressed
+- `shard`: a parameter server's slice
 """

@@ -12,6 +12,8 @@ from msgspec import Meta
 
 BUILT_IN_NETWORKS = ("mlp", "nature_cnn", "minatar_cnn")
 
+DEFAULT_TARGET_EVERY_UPDATES = 500
+
 _DEFAULT_HIDDEN = {"mlp": (128, 128), "nature_cnn": (512,), "minatar_cnn": (128,)}
 _CUSTOM_NETWORK = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 
@@ -91,6 +93,13 @@ class Agent(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     def hidden_widths(self) -> tuple[int, ...]:
         """`hidden`, or what its network takes when that is left out; empty for a custom network."""
         return _DEFAULT_HIDDEN.get(self.network, ()) if self.hidden is None else self.hidden
+
+    def target_updates(self, updates: int) -> int:
+        """After how many of `updates` updates the target network changed last; 0: not yet."""
+        if self.polyak is not None:
+            return updates
+        every = self.target_every_updates or DEFAULT_TARGET_EVERY_UPDATES
+        return updates - updates % every
 
     def faults(self) -> Iterator[tuple[str, str]]:
         """Yield (field, sentence) for each setting that another one contradicts."""

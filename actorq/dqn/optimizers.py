@@ -20,8 +20,8 @@ class Optimizer(Protocol):
     learning_rate: float
     """The step size; may be changed between steps."""
 
-    def step(self) -> None:
-        """Change the parameters in place, by the gradient as it now stands."""
+    def step(self, gradient: Tensor | None = None) -> None:
+        """Change the parameters in place, by their gradient as it now stands or by another, only read."""
 
     def state(self) -> State:
         """A copy of all the optimizer remembers, for a checkpoint."""
@@ -63,12 +63,12 @@ class Adam:
         self._updates = torch.zeros((), dtype=torch.float32, device=vector.device)
 
     @torch.no_grad()
-    def step(self) -> None:
+    def step(self, gradient: Tensor | None = None) -> None:
         self._updates += 1
         # What torch.optim.Adam(fused=True) calls for each step, without its 30 microseconds of bookkeeping.
         torch._fused_adam_(
             [self._vector],
-            [self._gradient],
+            [self._gradient if gradient is None else gradient],
             [self._mean],
             [self._square],
             [],
@@ -120,8 +120,8 @@ class RMSProp:
         self._square = torch.zeros_like(vector)
 
     @torch.no_grad()
-    def step(self) -> None:
-        gradient, kept = self._gradient, self._decay
+    def step(self, gradient: Tensor | None = None) -> None:
+        gradient, kept = self._gradient if gradient is None else gradient, self._decay
         self._mean.lerp_(gradient, 1.0 - kept)
         self._square.mul_(kept).addcmul_(gradient, gradient, value=1.0 - kept)
         variance = torch.addcmul(self._square, self._mean, self._mean, value=-1.0).clamp_(min=0.0)

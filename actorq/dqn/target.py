@@ -11,8 +11,6 @@ import torch
 from actorq.dqn.agent import Agent
 from actorq.dqn.flat import FlatParameters
 
-DEFAULT_EVERY_UPDATES = 500
-
 
 class TargetNetwork:
     """A second network with the online one's parameters as they were, or as they were on average.
@@ -28,16 +26,15 @@ class TargetNetwork:
         module = copy.deepcopy(online.module).requires_grad_(False).eval()
         self.parameters = FlatParameters(module, online.dtype, online.device)
         self._online = online
-        self._polyak = agent.polyak
-        self._every_updates = agent.target_every_updates or DEFAULT_EVERY_UPDATES
+        self._agent = agent
 
     @torch.no_grad()
     def follow(self, updates: int) -> bool:
         """Call after each update, with the updates done so far; says whether the target changed."""
-        if self._polyak is not None:
-            self.parameters.vector.lerp_(self._online.vector, self._polyak)
+        if self._agent.polyak is not None:
+            self.parameters.vector.lerp_(self._online.vector, self._agent.polyak)
             return True
-        if updates % self._every_updates:
+        if self._agent.target_updates(updates) != updates:
             return False
         self.copy()
         return True

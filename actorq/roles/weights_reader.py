@@ -52,7 +52,8 @@ class WeightsReader:
         version = pulled.version
         if version == self.version and pulled.target_updates == self.target_updates:
             return False
-        have, have_target = self.version, self.target_updates
+        have = self.version
+        have_target = pulled.target_updates if self._target is None else self.target_updates
         if have is not None and have.incarnation != version.incarnation:
             have = have_target = None
         fetched = await self._servers.all().ask(Fetch(self._worker, version, have, have_target))

@@ -1,0 +1,378 @@
+"""A parameter server's front: numbers the updates, and says when gradients become one."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict, deque
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any
+
+import anyio
+from msgspec import Meta
+from numpy.typing import NDArray
+
+import actorq.actors as actors
+from actorq.actors import ActorDied, Group, Ref, Refused, Table, Topic, handles
+from actorq.dqn.agent import Agent
+from actorq.dqn.update_rule_settings import UpdateRuleSettings
+from actorq.dqn.update_rules import Offer, Round, make_update_rule
+from actorq.envs.task import Task
+
+from .faults import environment_faults
+from .messages import Version, Weights
+from .replay import STOPPING
+from .restoring import RESTORING, restore
+from .server_messages import (
+    Apply,
+    Attend,
+    Combine,
+    Discard,
+    Fetch,
+    Forget,
+    Keep,
+    Pull,
+    Pulled,
+    Push,
+    Pushed,
+    Restore,
+    Stand,
+    Ticket,
+    Weigh,
+)
+from .waiting import NOBODY, Fate, Held, Reader
+
+RESTORED = "the parameter server was restored: the gradient is of an earlier incarnation; pull again"
+
+Order = Apply | Keep | Discard | Forget
+
+
+class ParameterFront(actors.Actor):
+    """Orders the updates of a parameter server whose parameters lie in shards.
+
+    It holds no parameters. A gradient goes to the shards in slices and to the front by name; the front has
+    each shard check its slice, asks the update rule when it is to be applied, and tells all shards the same
+    orders in the same sequence: each gradient is applied once or never, and a version that is read is one
+    that was. Should a shard or the front die, all shards go back to the newest version that they have in
+    common, under a new incarnation.
+    """
+
+    class Config(UpdateRuleSettings, actors.Config, frozen=True, kw_only=True):
+        publish_every_updates: Annotated[
+            int, Meta(ge=1, description="updates between two weights for those who only act")
+        ] = 16
+
+    task: Table[Task]
+    agent: Table[Agent]
+    servers: Group[Weigh | Combine | Apply | Keep | Discard | Forget | Fetch | Stand | Restore | Attend]
+    workers: Group[Attend]
+    weights: Topic[Weights]
+
+    @classmethod
+    def faults(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+        yield from environment_faults(tables)
+        yield from ((f"config.{field}", sentence) for field, sentence in config.faults())
+
+    async def on_start(self) -> None:
+        for field, sentence in self.config.faults(len(self.workers)):
+            raise ValueError(f"actors.{self.name}.config.{field}: {sentence}")
+        self._incarnation = self._updates = 0
+        self._stopping = self._lost = self._settled = False
+        self._changed = self.event()
+        self._orders: deque[Order] = deque()
+        self._readers: list[Reader] = []
+        self._held: defaultdict[Offer, deque[Held]] = defaultdict(deque)
+        self._lives: dict[int, int] = {}
+        """The life of each worker's latest gradient."""
+        self._dead: set[int] = set()
+        """Workers that have not been heard of since their death."""
+        self._kept: int | None = None
+        self._bytes_in = self._bytes_out = 0
+        self._rule = make_update_rule(self.config, len(self.workers))
+        self._publishing = self.event()
+
+    def _note_change(self) -> None:
+        self._changed.set()
+
+    # Workers ask.
+
+    @handles(concurrent=1024)
+    async def pull(self, request: Pull) -> Pulled:
+        self._dead.discard(request.worker)
+        if not request.computing:
+            self._rule.idle(request.worker)
+        reader = Reader(worker=request.worker, computing=request.computing, answered=self.event())
+        self._readers.append(reader)
+        return await self._answer(reader)
+
+    @handles(concurrent=1024)
+    async def push(self, request: Push) -> Pushed:
+        ticket = request.ticket
+        self._lives[ticket.worker] = ticket.life
+        try:
+            norm = await self._weigh(request)
+        except Refused:
+            self.progress("gradients_refused")
+            self._order(Discard((ticket,)))
+            raise
+        self._bytes_in += request.bytes
+        self._bytes_out += request.bytes_fetched
+        held = Held(worker=ticket.worker, computing=True, answered=self.event(), push=request, norm=norm)
+        offer = Offer(ticket.worker, request.version.updates)
+        self._held[offer].append(held)
+        self._rule.offered(offer)
+        if self.config.rule == "softsync":  # nobody waits for the others of a round
+            self._readers.append(held)
+        return Pushed(held.fate, await self._answer(held))
+
+    async def _answer(self, reader: Reader) -> Pulled:
+        self._note_change()
+        if self._stopping:
+            raise Refused(STOPPING)
+        await reader.answered.wait()
+        if reader.pulled is None:
+            raise Refused(reader.refusal or STOPPING)
+        return reader.pulled
+
+    async def _weigh(self, push: Push) -> float:
+        """The gradient's norm over all shards. Raises Refused for one that can't be applied."""
+        self._check(push)
+        try:
+            weighed = await self.servers.all().ask(Weigh(push.ticket))
+        except ActorDied:
+            raise Refused(RESTORING) from None
+        except Refused as refusal:
+            if refusal.reason == RESTORING and push.version.incarnation == self._incarnation:
+                self._lost = True  # a shard lives anew, and waits to be restored
+            raise
+        self._check(push)  # much may have happened meanwhile
+        return math.sqrt(sum(slice.square_norm for slice in weighed))
+
+    def _check(self, push: Push) -> None:
+        if self._stopping:
+            raise Refused(STOPPING)
+        if not self._settled:
+            raise Refused(RESTORING)
+        version, worker = push.version, push.ticket.worker
+        if not 0 <= worker < len(self.workers):
+            raise Refused(f"there is no worker {worker}; there are {len(self.workers)}")
+        if version.incarnation != self._incarnation:
+            raise Refused(
+                f"a gradient of incarnation {version.incarnation}; the server is at {self._incarnation}"
+            )
+        if version.updates > self._updates:
+            raise Refused(
+                f"a gradient of version {version.updates}, from the future: the server is at {self._updates}"
+            )
+
+    # Who lives.
+
+    async def _attend_worker(self, index: int, worker: Ref[Attend]) -> None:
+        while True:
+            try:
+                await worker.ask(Attend())
+                return
+            except ActorDied:
+                self._bury(index)
+
+    def _bury(self, worker: int) -> None:
+        """Nothing more comes of a worker's life, and nobody is to wait for it."""
+        self._dead.add(worker)
+        self._rule.left(worker)
+        for offer in [offer for offer in self._held if offer.worker == worker]:
+            for held in self._held.pop(offer):
+                self._refuse(held, "its worker has died")
+        if worker in self._lives:
+            self._order(Forget(worker, self._lives[worker]))
+        self._note_change()
+
+    async def _attend_server(self, server: Ref[Attend]) -> None:
+        while True:
+            try:
+                await server.ask(Attend())
+                return
+            except ActorDied:
+                self._lost = True
+                self._note_change()
+
+    # Everything that goes to the shards goes from here, one after the other.
+
+    async def run(self) -> None:
+        for index, worker in enumerate(self.workers):
+            self.start_soon(self._attend_worker, index, worker)
+        for server in self.servers:
+            self.start_soon(self._attend_server, server)
+        if self.weights.subscribers:
+            self.start_soon(self._publish)
+        while True:
+            await self._restore()
+            try:
+                while not self._lost:
+                    await self._advance()
+                    await self._changed.wait()
+                    self._changed = self.event()
+            except (ActorDied, Refused):  # a shard died over what it was asked, or lives anew already
+                self._lost = True
+
+    async def _restore(self) -> None:
+        self._settled = False
+        self._orders.clear()
+        for held in [held for waiting in self._held.values() for held in waiting]:
+            self._refuse(held, RESTORED)
+        self._held.clear()
+        compensating = self.config.stale == "compensate"
+        version = await restore(self.servers, self._initial, reached=self._updates, compensating=compensating)
+        self._incarnation, self._updates = version.incarnation, version.updates
+        self._rule = make_update_rule(self.config, len(self.workers))
+        for worker in self._dead:
+            self._rule.left(worker)
+        self._kept, self._lost, self._settled = None, False, True
+        self._note_change()
+
+    def _initial(self) -> NDArray[Any]:
+        """The parameters to begin with, the same in every life."""
+        from actorq.dqn.making import make_parameters
+        from actorq.envs.make import describe
+
+        spaces = describe(self.task)
+        shape, dtype = spaces.observation_shape, spaces.dtype
+        return make_parameters(self.agent, shape, dtype, spaces.actions, self.seed).read()
+
+    async def _advance(self) -> None:
+        """Apply all that the rule lets through, and hand out what came of it."""
+        while True:
+            round = self._rule.next(self._updates)
+            self._settle_dropped()
+            if round is not None:
+                await self._apply(round)
+            while self._orders:
+                await self._tell(self._orders.popleft())
+            await self._hand_out()
+            if round is None or self._lost:
+                return
+
+    async def _tell(self, order: Order) -> None:
+        """All shards, or none: cancelled in between, they would go apart."""
+        with anyio.CancelScope(shield=True):
+            await self.servers.all().tell(order)
+
+    def _order(self, order: Order) -> None:
+        self._orders.append(order)
+        self._note_change()
+
+    async def _apply(self, round: Round) -> None:
+        held = [self._take(offer) for offer in round.offers]
+        try:
+            ticket, norm, factor = await self._combined(held, round)
+        except (ActorDied, Refused):
+            for one in held:
+                self._refuse(one, RESTORED)
+            raise
+        if not math.isfinite(norm):
+            for one in held:
+                self.progress("gradients_refused")
+                self._refuse(one, "together with others it is NaN or infinite")
+            return
+        maximum = self.agent.max_gradient_norm
+        if maximum is not None and norm > maximum:
+            factor *= maximum / norm
+        await self._tell(Apply(self._incarnation, self._updates + 1, ticket, factor))
+        self._updates += 1
+        self._account(held, round, norm)
+        if self._updates % self.config.publish_every_updates == 0:
+            self._publishing.set()
+
+    async def _combined(self, held: list[Held], round: Round) -> tuple[Ticket | None, float, float]:
+        """What to apply: one gradient's ticket, or None for a sum that the shards have made; norm and factor.
+
+        A gradient alone is clipped by its own norm, a sum by the sum's.
+        """
+        if len(held) == 1 and not round.compensation:
+            return held[0].push.ticket, held[0].norm, round.factors[0]
+        tickets = tuple(one.push.ticket for one in held)
+        combine = Combine(self._incarnation, tickets, round.factors, round.compensation)
+        weighed = await self.servers.all().ask(combine)
+        return None, math.sqrt(sum(slice.square_norm for slice in weighed)), 1.0
+
+    def _take(self, offer: Offer) -> Held:
+        waiting = self._held[offer]
+        held = waiting.popleft()
+        if not waiting:
+            del self._held[offer]
+        return held
+
+    def _account(self, held: list[Held], round: Round, norm: float) -> None:
+        """Report the update, and let those who pushed read what came of it."""
+        self.progress("updates")
+        self.report("gradient_norm", norm)
+        self.report("bytes_in_per_update", self._bytes_in)
+        self.report("bytes_out_per_update", self._bytes_out)
+        self._bytes_in = self._bytes_out = 0
+        for one in held:
+            staleness = self._updates - 1 - one.push.version.updates
+            self.report("staleness", staleness)
+            scaled = self.config.stale == "scale" and staleness > 1
+            self._settle(one, "scaled" if scaled else "accepted")
+
+    def _settle_dropped(self) -> None:
+        for offer, reason in self._rule.take_dropped():
+            held = self._take(offer)
+            self._order(Discard((held.push.ticket,)))
+            self._settle(held, "late" if reason == "late" else "stale")
+
+    def _settle(self, held: Held, fate: Fate) -> None:
+        self.progress(f"gradients_{fate}")
+        held.fate = fate
+        if self.config.rule != "softsync":
+            self._readers.append(held)
+
+    def _refuse(self, reader: Reader, reason: str) -> None:
+        reader.refusal = reason
+        reader.answered.set()
+
+    # Readers.
+
+    async def _hand_out(self) -> None:
+        """Have this version kept, if anybody waits for one, and say so."""
+        if not self._readers:
+            return
+        if self._kept != self._updates:
+            await self._tell(Keep(self._incarnation, self._updates))
+            self._kept = self._updates
+        target_updates = self.agent.target_updates(self._updates)
+        pulled = Pulled(Version(self._incarnation, self._updates), target_updates)
+        readers, self._readers = self._readers, []
+        for reader in readers:
+            if reader.computing:
+                self._rule.computing(reader.worker, self._updates)
+            reader.pulled = pulled
+            reader.answered.set()
+
+    async def _publish(self) -> None:
+        """Whole weights for those who only act: the first ones, and then every so many updates."""
+        import torch
+
+        from .weights_reader import WeightsReader
+
+        reader = WeightsReader(self.servers, NOBODY, torch.from_numpy(self._initial()))
+        while True:
+            self._publishing = self.event()
+            try:
+                pulled = await self._pull_for_itself()
+                await reader.fetch(pulled)
+            except (ActorDied, Refused):  # restored meanwhile, or the version was gone: again
+                continue
+            await self.weights.publish(Weights(pulled.version, reader.read()))
+            await self._publishing.wait()
+
+    async def _pull_for_itself(self) -> Pulled:
+        reader = Reader(worker=NOBODY, computing=False, answered=self.event())
+        self._readers.append(reader)
+        return await self._answer(reader)
+
+    def on_drain(self) -> None:
+        self._stopping = True
+        for waiting in self._held.values():
+            for held in waiting:
+                self._refuse(held, STOPPING)
+        for reader in self._readers:
+            self._refuse(reader, STOPPING)

@@ -1,0 +1,317 @@
+"""A parameter server's shard: applies slices of gradients in the front's order, and hands out slices."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from importlib import import_module
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import numpy as np
+from msgspec import Meta
+
+import actorq.actors as actors
+from actorq.actors import Refused, State, Table, handles
+from actorq.dqn.agent import Agent
+from actorq.envs.task import Task
+
+from .computing import Computing
+from .faults import network_faults
+from .replay import STOPPING
+from .restoring import RESTORING
+from .server_messages import (
+    Apply,
+    Attend,
+    Combine,
+    Discard,
+    Fetch,
+    Fetched,
+    Forget,
+    Gradient,
+    Keep,
+    Left,
+    Restore,
+    Restored,
+    Stand,
+    Standing,
+    Ticket,
+    Weigh,
+    Weighed,
+)
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from actorq.dqn.shard import Shard
+
+    from .kept_versions import KeptVersions
+
+
+class ParameterServer(actors.Actor):
+    """A shard of a parameter server: `count` of them hold the parameters between them.
+
+    Every shard makes the same updates in the same order, which is the front's (role `parameter_front`). It
+    copies its slice for readers exactly where the front says so: the slices of one version belong together,
+    whoever reads them and when. An update and a gradient of another incarnation are never applied.
+    """
+
+    class Config(actors.Config):
+        weights: Annotated[
+            Literal["whole", "delta_float16", "delta_int8"],
+            Meta(
+                description="what readers are sent: parameters as they are, or compressed differences to the"
+                " version they have"
+            ),
+        ] = "whole"
+        kept_versions: Annotated[
+            int, Meta(ge=1, le=1000, description="versions kept for readers; older ones are gone")
+        ] = 8
+        restore_within_updates: Annotated[
+            int, Meta(ge=2, description="updates lost at most when an actor of the server dies")
+        ] = 100
+
+    task: Table[Task]
+    agent: Table[Agent]
+
+    @classmethod
+    def state_faults(cls, config: Any, tables: Mapping[str, Any], state: State) -> Iterable[tuple[str, str]]:
+        yield from network_faults(tables, np.zeros(state["size"], np.float32))
+        saved, mine = state["optimizer"], tables["agent"].optimizer
+        if mine != saved:
+            yield "agent.optimizer", f"is {mine}, but the run has learned with {saved}"
+
+    async def on_start(self) -> None:
+        await self.in_thread(import_module, "torch")  # takes seconds
+        self._computing = Computing(self)
+        self._incarnation = 0
+        self._settled = False
+        """From a `Restore` to the next `Stand`: updates are made and slices handed out."""
+        self._shard: Shard | None = None
+        self._readers: KeptVersions | None = None
+        self._size = 0
+        self._gradients: dict[Ticket, Gradient] = {}
+        """Until they are applied, discarded or forgotten."""
+        self._weighed: dict[Ticket, Tensor] = {}
+        """Those of them that are fit to be applied, decoded."""
+        self._dead: dict[int, int] = {}
+        """Each worker's last life that has ended by its death."""
+        self._points: list[State] = []
+        """What there is to go back to, oldest first."""
+        self._changed = self.event()
+        self._stopping = self.event()
+
+    # What waiting handlers wait for.
+
+    def _note_change(self) -> None:
+        self._changed.set()
+        self._changed = self.event()
+
+    # Liveness and recovery, by the front.
+
+    @handles(concurrent=8)
+    async def attend(self, _: Attend) -> Left:
+        await self._stopping.wait()
+        return Left()
+
+    def on_drain(self) -> None:
+        self._stopping.set()
+        self._note_change()
+
+    @handles
+    async def stand(self, _: Stand) -> Standing:
+        self._settled = False
+        self._note_change()
+        return Standing(self._incarnation, tuple(point["updates"] for point in self._restorable()))
+
+    def _restorable(self) -> list[State]:
+        """The points, and the slice as it is now."""
+        if self._shard is None or (self._points and self._points[-1]["updates"] == self._shard.updates):
+            return self._points
+        return [*self._points, self._shard.state()]
+
+    @handles
+    async def restore(self, request: Restore) -> Restored:
+        from actorq.dqn.shard import Shard
+
+        from .kept_versions import KeptVersions
+
+        if request.initial is not None:
+            self._shard = Shard(self.agent, request.initial)
+        else:
+            found = [point for point in self._restorable() if point["updates"] == request.updates]
+            if not found:
+                raise Refused(f"{self.name} can't go back to version {request.updates}")
+            self._shard = Shard(self.agent, found[0]["parameters"])
+            self._shard.load_state(found[0])
+        config = self.config
+        self._incarnation, self._size = request.incarnation, request.size
+        self._readers = KeptVersions(
+            self._incarnation, config.weights, config.kept_versions, request.compensating
+        )
+        self._gradients.clear()
+        self._weighed.clear()
+        self._points = []
+        self._make_point()
+        self._settled = True
+        self._note_change()
+        return Restored()
+
+    def _make_point(self) -> None:
+        """Two points are kept: of two shards that save them at their own pace, one is common."""
+        assert self._shard is not None
+        self._points = [*self._points[-1:], self._shard.state()]
+        self.keep_snapshot()
+
+    # Gradients.
+
+    @handles
+    async def gradient(self, message: Gradient) -> None:
+        if not self._is_dead(message.ticket):
+            self._gradients[message.ticket] = message
+            self._note_change()
+
+    @handles(concurrent=1024)
+    async def weigh(self, request: Weigh) -> Weighed:
+        while (message := self._gradients.get(request.ticket)) is None:
+            self._check_settled()
+            if self._is_dead(request.ticket):
+                raise Refused("the worker that computed the gradient has died")
+            await self._changed.wait()
+        try:
+            return Weighed(self._take(message))
+        except Refused:
+            self._drop(request.ticket)
+            raise
+
+    def _take(self, message: Gradient) -> float:
+        """Decode a slice, to be applied; returns its square norm. Raises Refused if it is unusable."""
+        from actorq.dqn.shard import decoded, square_norm
+
+        self._check_settled()
+        assert self._shard is not None
+        if message.version.incarnation != self._incarnation:
+            raise Refused(
+                f"a gradient of incarnation {message.version.incarnation}; the server is at"
+                f" {self._incarnation}"
+            )
+        try:
+            tensor = decoded(message.slice, self._shard.vector)
+        except ValueError as error:
+            raise Refused(str(error)) from error
+        norm = square_norm(tensor)
+        if not math.isfinite(norm):
+            raise Refused("the gradient holds NaN or infinite numbers")
+        self._weighed[message.ticket] = tensor
+        return norm
+
+    def _is_dead(self, ticket: Ticket) -> bool:
+        return ticket.life <= self._dead.get(ticket.worker, -1)
+
+    def _drop(self, ticket: Ticket) -> None:
+        self._gradients.pop(ticket, None)
+        self._weighed.pop(ticket, None)
+
+    def _check_settled(self) -> None:
+        if not self._settled:
+            raise Refused(RESTORING)
+        if self._stopping.is_set():
+            raise Refused(STOPPING)
+
+    # Updates, in the front's order.
+
+    @handles
+    async def combine(self, request: Combine) -> Weighed:
+        if not (self._settled and request.incarnation == self._incarnation):
+            raise Refused(RESTORING)
+        assert self._shard is not None
+        gradients = [self._gradient_of(ticket, request.compensation) for ticket in request.tickets]
+        norm = await self._computing(self._shard.combine, gradients, request.factors)
+        for ticket in request.tickets:
+            self._drop(ticket)
+        return Weighed(norm)
+
+    def _gradient_of(self, ticket: Ticket, compensation: float) -> Tensor:
+        gradient = self._weighed[ticket]
+        if not compensation:
+            return gradient
+        from actorq.dqn.codecs import read_only_tensor
+        from actorq.dqn.shard import compensated
+
+        assert self._readers is not None
+        assert self._shard is not None
+        then = self._readers.handed(ticket.worker, self._gradients[ticket].version.updates)
+        if then is None:  # computed from a version that the worker never fetched here
+            return gradient
+        return compensated(gradient, self._shard.vector, read_only_tensor(then), compensation)
+
+    @handles
+    async def apply(self, update: Apply) -> None:
+        if not (self._settled and update.incarnation == self._incarnation):
+            return
+        assert self._shard is not None
+        gradient = None if update.ticket is None else self._weighed[update.ticket]
+        await self._computing(self._shard.apply, gradient, update.factor)
+        if update.ticket is not None:
+            self._drop(update.ticket)
+        if self._shard.updates % (self.config.restore_within_updates // 2) == 0:
+            self._make_point()
+
+    @handles
+    async def discard(self, message: Discard) -> None:
+        for ticket in message.tickets:
+            self._drop(ticket)
+
+    @handles
+    async def forget(self, message: Forget) -> None:
+        self._dead[message.worker] = message.life
+        for ticket in [ticket for ticket in self._gradients if self._is_dead(ticket)]:
+            self._drop(ticket)
+        self._note_change()
+        if self._readers is not None:
+            self._readers.forget(message.worker)
+
+    # Readers.
+
+    @handles
+    async def keep(self, message: Keep) -> None:
+        if self._settled and message.incarnation == self._incarnation:
+            assert self._readers is not None
+            assert self._shard is not None
+            self._readers.add(message.updates, self._shard.keep())
+            self._note_change()
+
+    @handles(concurrent=1024)
+    async def fetch(self, request: Fetch) -> Fetched:
+        updates = request.version.updates
+        while True:
+            self._check_settled()
+            assert self._readers is not None
+            if request.version.incarnation != self._incarnation:
+                raise Refused(RESTORING)
+            if self._readers.has(updates):
+                return self._readers.fetched(request)
+            if self._readers.is_gone(updates):
+                raise Refused(f"version {updates} is kept no longer; pull again")
+            await self._changed.wait()
+
+    # State.
+
+    def state(self) -> State:
+        if self._shard is None and not self._points:
+            return {}
+        return {
+            "incarnation": self._incarnation,
+            "size": self._size,
+            "shards": self.count,
+            "optimizer": self.agent.optimizer,
+            "points": self._restorable(),
+        }
+
+    def load_state(self, state: State) -> None:
+        if not state:
+            return
+        if state["shards"] != self.count:
+            raise ValueError(
+                f"the parameters were saved in {state['shards']} shards; {self.name} is one of {self.count}"
+            )
+        self._incarnation, self._size, self._points = state["incarnation"], state["size"], state["points"]
