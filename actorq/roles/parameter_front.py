@@ -102,7 +102,9 @@ class ParameterFront(actors.Actor):
             self._rule.idle(request.worker)
         reader = Reader(worker=request.worker, computing=request.computing, answered=self.event())
         self._readers.append(reader)
-        return await self._answer(reader)
+        await self._answer(reader)
+        assert reader.pulled is not None
+        return reader.pulled
 
     @handles(concurrent=1024)
     async def push(self, request: Push) -> Pushed:
@@ -110,8 +112,9 @@ class ParameterFront(actors.Actor):
         self._lives[ticket.worker] = ticket.life
         try:
             norm = await self._weigh(request)
-        except Refused:
-            self.progress("gradients_refused")
+        except Refused as refusal:
+            if refusal.reason != STOPPING:
+                self.progress("gradients_refused")
             self._order(Discard((ticket,)))
             raise
         self._bytes_in += request.bytes
@@ -121,17 +124,17 @@ class ParameterFront(actors.Actor):
         self._held[offer].append(held)
         self._rule.offered(offer)
         if self.config.rule == "softsync":  # nobody waits for the others of a round
-            self._readers.append(held)
-        return Pushed(held.fate, await self._answer(held))
+            self._answered(held)
+        await self._answer(held)
+        return Pushed(held.fate, held.pulled)
 
-    async def _answer(self, reader: Reader) -> Pulled:
+    async def _answer(self, reader: Reader) -> None:
         self._note_change()
         if self._stopping:
             raise Refused(STOPPING)
         await reader.answered.wait()
-        if reader.pulled is None:
-            raise Refused(reader.refusal or STOPPING)
-        return reader.pulled
+        if reader.refusal is not None:
+            raise Refused(reader.refusal)
 
     async def _weigh(self, push: Push) -> float:
         """The gradient's norm over all shards. Raises Refused for one that can't be applied."""
@@ -323,7 +326,14 @@ class ParameterFront(actors.Actor):
         self.progress(f"gradients_{fate}")
         held.fate = fate
         if self.config.rule != "softsync":
+            self._answered(held)
+
+    def _answered(self, held: Held) -> None:
+        """Have it read what came of its gradient, unless it goes on with what it has, and may."""
+        if held.push.reads or self.config.rule in ("synchronous", "bounded"):
             self._readers.append(held)
+        else:
+            held.answered.set()
 
     def _refuse(self, reader: Reader, reason: str) -> None:
         reader.refusal = reason
@@ -367,7 +377,9 @@ class ParameterFront(actors.Actor):
     async def _pull_for_itself(self) -> Pulled:
         reader = Reader(worker=NOBODY, computing=False, answered=self.event())
         self._readers.append(reader)
-        return await self._answer(reader)
+        await self._answer(reader)
+        assert reader.pulled is not None
+        return reader.pulled
 
     def on_drain(self) -> None:
         self._stopping = True

@@ -68,7 +68,7 @@ class ParameterServer(actors.Actor):
         ] = 8
         restore_within_updates: Annotated[
             int, Meta(ge=2, description="updates lost at most when an actor of the server dies")
-        ] = 100
+        ] = 1000
 
     task: Table[Task]
     agent: Table[Agent]

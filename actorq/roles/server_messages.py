@@ -54,7 +54,8 @@ class Pushed(Message, frozen=True):
     """What became of a gradient, and the version to go on with."""
 
     fate: Literal["accepted", "scaled", "late", "stale"]
-    pulled: Pulled
+    pulled: Pulled | None
+    """None for a worker that goes on with what it has."""
 
 
 class Push(Request[Pushed], frozen=True):
@@ -71,6 +72,8 @@ class Push(Request[Pushed], frozen=True):
     """Of the gradient, as sent."""
     bytes_fetched: int
     """Of the weights the worker has fetched since its last push."""
+    reads: bool = True
+    """Whether the worker wants the version that comes of it; where nobody waits, it need not."""
 
 
 # A worker and a shard.

@@ -1,0 +1,58 @@
+"""Workers that do nothing but push gradients and read parameters, as fast as they are answered."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+import actorq.actors as actors
+from actorq.actors import Group, Ref, Refused, handles
+from actorq.roles.server_messages import Attend, Fetch, Gradient, Left, Pull, Push, Ticket
+
+
+class Pusher(actors.Actor):
+    """Its gradient is the same every time, but encoded anew, as a worker's is."""
+
+    class Config(actors.Config):
+        size: int
+        reads: bool = True
+
+    servers: Group[Gradient | Fetch]
+    front: Ref[Pull | Push]
+
+    async def on_start(self) -> None:
+        self._over = self.event()
+
+    @handles(concurrent=8)
+    async def attend(self, _: Attend) -> Left:
+        await self._over.wait()
+        return Left()
+
+    def on_drain(self) -> None:
+        self._over.set()
+
+    async def run(self) -> None:
+        with suppress(Refused):  # the run is stopping
+            await self._push_and_read()
+
+    async def _push_and_read(self) -> None:
+        import torch
+
+        from actorq.roles.gradient_slices import GradientSlices
+        from actorq.roles.weights_reader import WeightsReader
+
+        torch.set_num_threads(1)
+        size = self.config.size
+        gradient = torch.full((size,), 1e-3)
+        slices = GradientSlices(gradient, len(self.servers), "whole", 0.01)
+        reader = WeightsReader(self.servers, self.index, torch.empty(size), torch.empty(size))
+        pulled = await self.front.ask(Pull(self.index, True))
+        number = 0
+        while True:
+            if self.config.reads:
+                await reader.fetch(pulled)
+            number += 1
+            ticket = Ticket(self.index, self.restarts, number)
+            for server, slice in zip(self.servers, slices.encode(), strict=True):
+                await server.tell(Gradient(ticket, pulled.version, slice))
+            push = Push(ticket, pulled.version, 4 * size, 0, self.config.reads)
+            pulled = (await self.front.ask(push)).pulled or pulled
