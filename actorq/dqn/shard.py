@@ -48,8 +48,9 @@ class Shard:
             self._gradient.add_(gradient, alpha=factor)
         return square_norm(self._gradient)
 
-    def apply(self, gradient: Tensor | None, factor: float) -> None:
-        """One update, with a gradient or with what was combined, times the factor."""
+    def apply(self, gradient: Tensor | None, factor: float, step: float) -> None:
+        """One update, with `factor` times a gradient or what was combined, and `step` times the step size."""
+        self._optimizer.learning_rate = step * self._agent.learning_rate
         if gradient is None:
             if factor != 1.0:
                 self._gradient.mul_(factor)

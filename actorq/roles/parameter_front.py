@@ -265,7 +265,7 @@ class ParameterFront(actors.Actor):
     async def _apply(self, round: Round) -> None:
         held = [self._take(offer) for offer in round.offers]
         try:
-            ticket, norm, factor = await self._combined(held, round)
+            ticket, norm = await self._combined(held, round)
         except (ActorDied, Refused):
             for one in held:
                 self._refuse(one, RESTORED)
@@ -276,25 +276,26 @@ class ParameterFront(actors.Actor):
                 self._refuse(one, "together with others it is NaN or infinite")
             return
         maximum = self.agent.max_gradient_norm
-        if maximum is not None and norm > maximum:
-            factor *= maximum / norm
-        await self._tell(Apply(self._incarnation, self._updates + 1, ticket, factor))
+        factor = 1.0 if maximum is None or norm <= maximum else maximum / norm
+        await self._tell(Apply(self._incarnation, self._updates + 1, ticket, factor, sum(round.factors)))
         self._updates += 1
         self._account(held, round, norm)
         if self._updates % self.config.publish_every_updates == 0:
             self._publishing.set()
 
-    async def _combined(self, held: list[Held], round: Round) -> tuple[Ticket | None, float, float]:
-        """What to apply: one gradient's ticket, or None for a sum that the shards have made; norm and factor.
+    async def _combined(self, held: list[Held], round: Round) -> tuple[Ticket | None, float]:
+        """What to apply: a gradient's ticket, or None for a mean that the shards have made; and its norm.
 
-        A gradient alone is clipped by its own norm, a sum by the sum's.
+        The rule's factors weigh the mean, and their sum is the step size's: an optimizer that normalizes
+        would undo what is done to the gradient. A mean is clipped by its own norm.
         """
         if len(held) == 1 and not round.compensation:
-            return held[0].push.ticket, held[0].norm, round.factors[0]
+            return held[0].push.ticket, held[0].norm
         tickets = tuple(one.push.ticket for one in held)
-        combine = Combine(self._incarnation, tickets, round.factors, round.compensation)
+        weights = tuple(factor / sum(round.factors) for factor in round.factors)
+        combine = Combine(self._incarnation, tickets, weights, round.compensation)
         weighed = await self.servers.all().ask(combine)
-        return None, math.sqrt(sum(slice.square_norm for slice in weighed)), 1.0
+        return None, math.sqrt(sum(slice.square_norm for slice in weighed))
 
     def _take(self, offer: Offer) -> Held:
         waiting = self._held[offer]

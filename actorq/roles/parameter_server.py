@@ -56,6 +56,9 @@ class ParameterServer(actors.Actor):
     """
 
     class Config(actors.Config):
+        torch_threads: Annotated[
+            int, Meta(ge=1, description="threads torch computes with, in the whole process")
+        ] = 1
         weights: Annotated[
             Literal["whole", "delta_float16", "delta_int8"],
             Meta(
@@ -82,6 +85,9 @@ class ParameterServer(actors.Actor):
 
     async def on_start(self) -> None:
         await self.in_thread(import_module, "torch")  # takes seconds
+        import torch
+
+        torch.set_num_threads(self.config.torch_threads)
         self._computing = Computing(self)
         self._incarnation = 0
         self._settled = False
@@ -250,7 +256,7 @@ class ParameterServer(actors.Actor):
             return
         assert self._shard is not None
         gradient = None if update.ticket is None else self._weighed[update.ticket]
-        await self._computing(self._shard.apply, gradient, update.factor)
+        await self._computing(self._shard.apply, gradient, update.factor, update.step)
         if update.ticket is not None:
             self._drop(update.ticket)
         if self._shard.updates % (self.config.restore_within_updates // 2) == 0:

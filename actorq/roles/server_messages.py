@@ -142,6 +142,9 @@ class Apply(Message, frozen=True):
     ticket: Ticket | None
     """None: what was combined."""
     factor: float
+    """Of the gradient."""
+    step: float
+    """Of the step size."""
 
 
 class Keep(Message, frozen=True):
