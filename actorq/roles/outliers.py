@@ -19,7 +19,7 @@ class OutlierFilter:
     """
 
     def __init__(self, deviations: float | None) -> None:
-        """`deviations`: how many of them above the mean the bound lies; None: nothing is an outlier."""
+        """`deviations`: how many of them the bound lies above the mean, 2 or more; None: no bound."""
         self._deviations = math.inf if deviations is None else deviations
         self._count = 0
         self._mean = 0.0
@@ -28,7 +28,7 @@ class OutlierFilter:
     def is_outlier(self, loss: float) -> bool:
         """Judge a loss by those before it, and count it among them. It is finite."""
         outlier = False
-        if self._count >= WARM_UP and math.isfinite(self._deviations):
+        if self._count >= WARM_UP and math.isfinite(self._deviations) and self._variance > 0.0:
             bound = self._mean + self._deviations * math.sqrt(self._variance)
             outlier = loss > bound
             loss = min(loss, bound)

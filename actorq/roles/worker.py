@@ -67,7 +67,7 @@ class Worker(actors.Actor):
             float, Meta(gt=0, le=1, description="top_k: the share of a gradient's entries that is sent")
         ] = 0.01
         outlier_deviations: Annotated[
-            Annotated[float, Meta(ge=1)] | None,
+            Annotated[float, Meta(ge=2)] | None,
             Meta(
                 description="gradients whose loss lies more standard deviations above its running mean are "
                 "not sent; absent: all are sent"
