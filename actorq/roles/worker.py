@@ -28,6 +28,7 @@ from .faults import device_faults, environment_faults
 from .gradient_slices import GradientSlices
 from .messages import Version
 from .outliers import OutlierFilter
+from .replay import STOPPING
 from .server_messages import Attend, Fetch, Gradient, Left, Pull, Pulled, Push, Ticket
 
 log = logging.getLogger("actorq.roles")
@@ -66,6 +67,14 @@ class Worker(actors.Actor):
         top_k_share: Annotated[
             float, Meta(gt=0, le=1, description="top_k: the share of a gradient's entries that is sent")
         ] = 0.01
+        read_every_gradients: Annotated[
+            int,
+            Meta(
+                ge=1,
+                description="gradients pushed for each time the parameters are read; synchronous and bounded"
+                " have them read after each",
+            ),
+        ] = 1
         outlier_deviations: Annotated[
             Annotated[float, Meta(ge=2)] | None,
             Meta(
@@ -225,8 +234,9 @@ class Worker(actors.Actor):
         for server, slice in zip(self.servers, slices, strict=True):
             await server.tell(Gradient(ticket, version, slice))
         sent = sum(slice.nbytes for slice in slices)
+        reads = self._gradients % self.config.read_every_gradients == 0
         try:
-            pushed = await self.front.ask(Push(ticket, version, sent, self._weights.take_bytes()))
+            pushed = await self.front.ask(Push(ticket, version, sent, self._weights.take_bytes(), reads))
         except Refused as refusal:
             self._slices.give_back(slices)
             await self._cope(refusal.reason)
@@ -236,10 +246,13 @@ class Worker(actors.Actor):
             self._refusals, self._in_trouble = 0, False
             if pushed.fate in ("late", "stale"):
                 self._slices.give_back(slices)
-            await self._read(pushed.pulled, computing=True)
+            if pushed.pulled is not None:
+                await self._read(pushed.pulled, computing=True)
 
     async def _cope(self, reason: str) -> None:
         """A gradient was refused: go on with the newest weights. Raises RuntimeError if that never helps."""
+        if reason == STOPPING:
+            await self.event().wait()  # the end of this loop is on its way
         self._refusals += 1
         self._in_trouble = True
         if reason not in self._reasons:
