@@ -62,7 +62,9 @@ class Worker(actors.Actor):
             Device, Meta(description="where the network acts and learns: auto, cpu, cuda:0, …")
         ] = "auto"
         torch_threads: TorchThreads = None
-        replay: LocalReplayConfig = LocalReplayConfig()
+        replay: Annotated[LocalReplayConfig, Meta(description="the worker's own replay")] = (
+            LocalReplayConfig()
+        )
         gradient_codec: Annotated[Codec, Meta(description="how gradients travel")] = "whole"
         top_k_share: Annotated[
             float, Meta(gt=0, le=1, description="top_k: the share of a gradient's entries that is sent")
