@@ -13,9 +13,15 @@ from numpy.typing import NDArray
 
 LARGEST: Final = 1e150
 """Beyond it, on either side, values are as good as infinite: sums of their squares stay finite."""
+SMALLEST: Final = 1e-150
+"""Nearer to 0, values are as good as 0."""
+EXACT: Final = 1024
+"""Whole numbers up to here, on either side, have bins of their own."""
+FINEST: Final = EXACT // 2
+"""A bin is at most this part of its values wide."""
 
 _DROPPED_BITS: Final = 43
-"""Of a float64's 52 bits of fraction: 9 are left, so that whole numbers below 1024 have bins of their own."""
+"""Of a float64's 52 bits of fraction: 9 are left."""
 _LAST_CELL: Final = int(np.float64(LARGEST).view(np.int64)) >> _DROPPED_BITS
 _ROOM: Final = 1024
 
@@ -47,10 +53,15 @@ class Distribution(msgspec.Struct, frozen=True):
         """Values that have a bin."""
         return sum(self.cells.values())
 
+    @property
+    def sum_of_squares(self) -> float:
+        """Of the values, to 1/256."""
+        return sum(count * edge(cell) ** 2 for cell, count in self.cells.items())
+
     def quantile(self, share: float) -> float:
         """The smallest value that at least this share of all doesn't exceed, 0 if there are none.
 
-        Exact for whole numbers between -1024 and 1024; otherwise up to 1/512 too near to 0.
+        Exact for whole numbers up to EXACT; otherwise too near to 0 by at most one part in FINEST.
         """
         wanted = share * self.count
         for cell in sorted(self.cells):
@@ -63,7 +74,7 @@ class Distribution(msgspec.Struct, frozen=True):
 class Histogram:
     """Counts values of any sign and magnitude in about 500 bins per doubling, however many there are.
 
-    A bin is at most 1/512 of its values wide; 0 has one, for both its signs and what is within 1e-310 of it.
+    0 has a bin, for both its signs and all within SMALLEST of it.
     Values wait in a small buffer and are counted together: adding 64 takes about 3 µs. Not for several
     threads at once.
     """
@@ -131,6 +142,7 @@ class Histogram:
         self._not_finite += values.size - placed.size
         if not placed.size:
             return
+        placed[np.abs(placed) < SMALLEST] = 0.0
         magnitudes = np.abs(placed).view(np.int64) >> _DROPPED_BITS
         cells, counts = np.unique(np.where(placed < 0, -magnitudes, magnitudes), return_counts=True)
         for cell, count in zip(cells.tolist(), counts.tolist(), strict=True):

@@ -14,10 +14,11 @@ from rich.text import Text
 
 from actorq.actors import SystemStatistics
 from actorq.actors.statistics import ActorStatistics
+from actorq.run.axes import size
 from actorq.run.recorder import Progress
 from actorq.topology import Solved, Topology
 
-from .words import clock, counted, figure, rate
+from .words import clock, counted, figure, gradients, rate
 
 WIDEST = 100
 """Wider, a figure is too far from its label."""
@@ -30,6 +31,7 @@ MOST_COUNTS = 5
 _LIMITED = {"env_steps": "env steps", "updates": "updates", "episodes": "episodes"}
 _ACTOR_COLUMNS = ("waiting", "handled", "per second", "restarts")
 _READINGS = {"loss": "loss", "replay_size": "replay size", "staleness": "staleness"}
+_IN_BYTES = {"bytes_in_per_update": "in per update", "bytes_out_per_update": "out per update"}
 _TOLD_ELSEWHERE = {"episode_return", "episode_length", "gradient_norm", "limiter_error", "solved"}
 
 
@@ -100,7 +102,11 @@ def _limits(picture: Picture) -> Table:
 
 def _labels(counts: Mapping[str, int]) -> dict[str, str]:
     """The counts that are shown: those that [stop] may bound, and what a user's own actors count."""
-    others = [name for name in counts if name not in _LIMITED and name != "evaluations"]
+    others = [
+        name
+        for name in counts
+        if name not in _LIMITED and name != "evaluations" and not name.startswith("gradients_")
+    ]
     return _LIMITED | {name: name.replace("_", " ") for name in others[:MOST_COUNTS]}
 
 
@@ -132,8 +138,18 @@ def _readings(picture: Picture) -> Iterator[tuple[str, str]]:
     for name, label in _READINGS.items():
         if name in gauges:
             yield label, figure(gauges[name])
+    if fates := gradients(picture.progress.counts):
+        yield "gradients", fates
+    for name, label in _IN_BYTES.items():
+        if name in gauges:
+            yield label, size(gauges[name])
     for name, value in gauges.items():
-        if name not in _READINGS and name not in _TOLD_ELSEWHERE and not name.startswith("evaluation_"):
+        if (
+            name not in _READINGS
+            and name not in _IN_BYTES
+            and name not in _TOLD_ELSEWHERE
+            and not name.startswith("evaluation_")
+        ):
             yield name.replace("_", " "), figure(value)
 
 

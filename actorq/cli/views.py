@@ -12,7 +12,7 @@ from actorq.run.recorder import Progress
 from actorq.run.run import Run
 
 from .logs import PROGRESS
-from .words import duration, figure, rate
+from .words import duration, figure, gradients, rate
 
 LINE_EVERY_SECONDS = 5.0
 
@@ -82,6 +82,8 @@ def in_words(progress: Progress) -> str:
     for name, what in (("env_steps", "env steps"), ("updates", "updates")):
         if name in progress.counts:
             words.append(f"{what} {progress.counts[name]:,} ({rate(progress.rates.get(name, 0.0))})")
+    if fates := gradients(progress.counts):
+        words.append(f"gradients {fates}")
     for name, what in (("episode_return", "return"), ("loss", "loss")):
         if name in progress.gauges:
             words.append(f"{what} {figure(progress.gauges[name])}")

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+_FATES = ("accepted", "scaled", "late", "stale", "refused", "outlying")
+
 
 def counted(count: int, what: str) -> str:
     """Such as "1 actor" or "1,200 actors"."""
@@ -40,3 +44,9 @@ def clock(seconds: float) -> str:
     minutes, rest = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def gradients(counts: Mapping[str, int]) -> str:
+    """What became of gradients: "1,234 accepted, 12 stale"; "" if nobody counts any."""
+    told = [(fate, counts.get(f"gradients_{fate}", 0)) for fate in _FATES]
+    return ", ".join(f"{count:,} {fate}" for fate, count in told if count)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
+
+from .axes import BOTTOM, LEFT, RIGHT, TOP, Scale, drawable, grid, linear, number
 
 COLOURS = 8
 """Lines that can be told apart; the style sheet has `--line-0` to `--line-7`."""
 _MOST_POINTS = 400
 _MOST_MARKS = 60
-_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 18, 10, 36
 
 Point = tuple[float, float]
 
@@ -39,58 +40,27 @@ class Chart:
     """A value to reach, and its name."""
     logarithmic: bool = False
     """By powers of ten where all values are positive and far apart."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Scale:
-    """From values to pixels."""
-
-    low: float
-    high: float
-    start: float
-    end: float
-    ticks: tuple[float, ...]
-    logarithmic: bool = False
-
-    def __call__(self, value: float) -> float:
-        low, high = self.low, self.high
-        if self.logarithmic:
-            value, low, high = math.log10(max(value, low)), math.log10(low), math.log10(high)
-        return self.start + (value - low) / (high - low) * (self.end - self.start)
+    y_text: Callable[[float], str] = number
+    """How a value is written."""
+    named: bool = False
+    """Whether a line that is the only one has its name below."""
 
 
 def to_svg(chart: Chart, width: int, height: int) -> str:
     """The chart as an `<svg>` element that scales with its place in the page."""
     lines = [_thinned(line) for line in chart.lines]
-    x = _linear([0.0, *(x for line in lines for x, _ in line.points)], _LEFT, width - _RIGHT, 6, pad=0.0)
+    x = linear([0.0, *(x for line in lines for x, _ in line.points)], LEFT, width - RIGHT, 6, pad=0.0)
     y = _y_scale(chart, lines, height)
-    corner = f'x="{width - _RIGHT}" y="{height - 4}" text-anchor="end"'
-    parts = [_grid(x, y, width, height), f"<text {corner}>{escape(chart.x_label)}</text>"]
+    corner = f'x="{width - RIGHT}" y="{height - 4}" text-anchor="end"'
+    parts = [grid(x, y, width, height, chart.y_text), f"<text {corner}>{escape(chart.x_label)}</text>"]
     parts += [_band(line, index, x, y) for index, line in enumerate(lines) if line.band]
     if chart.level is not None:
         at, name = y(chart.level[0]), escape(chart.level[1])
-        parts.append(f'<line class="level" x1="{_LEFT}" x2="{width - _RIGHT}" y1="{at:.1f}" y2="{at:.1f}"/>')
-        parts.append(f'<text class="level-name" x="{_LEFT + 6}" y="{at - 5:.1f}">{name}</text>')
-    parts += [_curve(line, index, x, y) for index, line in enumerate(lines)]
+        parts.append(f'<line class="level" x1="{LEFT}" x2="{width - RIGHT}" y1="{at:.1f}" y2="{at:.1f}"/>')
+        parts.append(f'<text class="level-name" x="{LEFT + 6}" y="{at - 5:.1f}">{name}</text>')
+    parts += [_curve(line, index, x, y, chart.y_text) for index, line in enumerate(lines)]
     label = escape(chart.title, quote=True)
     return f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{label}">{"".join(parts)}</svg>'
-
-
-def _drawable(value: float) -> bool:
-    """Not NaN, not infinite, and far enough from overflow to be calculated with."""
-    return abs(value) < 1e200
-
-
-def number(value: float) -> str:
-    """Short, for people: 1234567 is 1.23M."""
-    if not math.isfinite(value):
-        return str(value)
-    for size, suffix in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
-        if abs(value) >= size:
-            return f"{value / (1e3 if suffix == 'k' else size):.3g}{suffix}"
-    if value == int(value):
-        return f"{int(value):,}"
-    return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
 def _thinned(line: Line) -> Line:
@@ -105,71 +75,43 @@ def _thinned(line: Line) -> Line:
 
 
 def _mean(pairs: Sequence[Point]) -> Point:
-    finite = [pair for pair in pairs if all(map(_drawable, pair))]
+    finite = [pair for pair in pairs if all(map(drawable, pair))]
     if not finite:
         return pairs[0]
     return sum(pair[0] for pair in finite) / len(finite), sum(pair[1] for pair in finite) / len(finite)
 
 
-def _y_scale(chart: Chart, lines: Iterable[Line], height: int) -> _Scale:
+def _y_scale(chart: Chart, lines: Iterable[Line], height: int) -> Scale:
     values = [
         y for line in lines for y in (*(y for _, y in line.points), *(v for pair in line.band for v in pair))
     ]
-    values = [value for value in values if _drawable(value)]
-    bottom, top = height - _BOTTOM, _TOP
+    values = [value for value in values if drawable(value)]
+    bottom, top = height - BOTTOM, TOP
     positive = bool(values) and min(values) > 0
     if chart.logarithmic and positive and max(values) / min(values) > 100:
         first, last = math.floor(math.log10(min(values))), math.ceil(math.log10(max(values)))
         every = -(-(last - first) // 5)
         ticks = tuple(10.0**power for power in range(first, last + 1, every))
-        return _Scale(10.0**first, 10.0**last, bottom, top, ticks, logarithmic=True)
+        return Scale(10.0**first, 10.0**last, bottom, top, ticks, logarithmic=True)
     if chart.level is not None:
         values.append(chart.level[0])
     if values and 0 < min(values) < 0.5 * max(values):
         values.append(0.0)
-    return _linear(values, bottom, top, 4, pad=0.06)
-
-
-def _linear(values: Sequence[float], start: float, end: float, ticks: int, pad: float) -> _Scale:
-    """A scale that holds all values, with about so many round ticks."""
-    finite = [value for value in values if _drawable(value)]
-    low, high = min(finite, default=0.0), max(finite, default=1.0)
-    if high - low <= 1e-9 * max(abs(low), abs(high)):
-        room = abs(high) / 2 or 0.5
-        low, high = low - room, high + room
-    low, high = low - (pad * (high - low) if low else 0.0), high + pad * (high - low)
-    rough = (high - low) / ticks
-    magnitude = 10.0 ** math.floor(math.log10(rough))
-    step = next(factor * magnitude for factor in (1, 2, 2.5, 5, 10) if factor * magnitude >= rough * 0.999)
-    first, last = math.ceil(low / step), math.floor(high / step)
-    return _Scale(low, high, start, end, tuple(index * step for index in range(first, last + 1)))
-
-
-def _grid(x: _Scale, y: _Scale, width: int, height: int) -> str:
-    parts = []
-    for tick in y.ticks:
-        at = f"{y(tick):.1f}"
-        parts.append(f'<line class="grid" x1="{_LEFT}" x2="{width - _RIGHT}" y1="{at}" y2="{at}"/>')
-        parts.append(f'<text x="{_LEFT - 7}" y="{at}" dy="4" text-anchor="end">{number(tick)}</text>')
-    below = height - _BOTTOM + 15
-    parts += [
-        f'<text x="{x(tick):.1f}" y="{below}" text-anchor="middle">{number(tick)}</text>' for tick in x.ticks
-    ]
-    return "".join(parts)
+    return linear(values, bottom, top, 4, pad=0.06)
 
 
 def _stretches(line: Line) -> list[list[int]]:
     """The points' indexes, split where a point can't be drawn."""
     found: list[list[int]] = [[]]
     for index, point in enumerate(line.points):
-        if all(map(_drawable, point)):
+        if all(map(drawable, point)):
             found[-1].append(index)
         elif found[-1]:
             found.append([])
     return [stretch for stretch in found if stretch]
 
 
-def _curve(line: Line, index: int, x: _Scale, y: _Scale) -> str:
+def _curve(line: Line, index: int, x: Scale, y: Scale, y_text: Callable[[float], str]) -> str:
     steps = []
     for stretch in _stretches(line):
         corners = [f"{x(line.points[at][0]):.1f} {y(line.points[at][1]):.1f}" for at in stretch]
@@ -179,7 +121,7 @@ def _curve(line: Line, index: int, x: _Scale, y: _Scale) -> str:
     if len(line.points) <= _MOST_MARKS:
         for at in (at for stretch in _stretches(line) for at in stretch):
             across, up = line.points[at]
-            says = escape(f"{line.label}: {number(up)} at {number(across)}")
+            says = escape(f"{line.label}: {y_text(up)} at {number(across)}")
             where = f'cx="{x(across):.1f}" cy="{y(up):.1f}"'
             parts.append(
                 f'<circle class="mark" style="{style}" {where} r="2.6"><title>{says}</title></circle>'
@@ -187,7 +129,7 @@ def _curve(line: Line, index: int, x: _Scale, y: _Scale) -> str:
     return "".join(parts)
 
 
-def _band(line: Line, index: int, x: _Scale, y: _Scale) -> str:
+def _band(line: Line, index: int, x: Scale, y: Scale) -> str:
     shapes = []
     for stretch in _stretches(line):
         upper = [f"{x(line.points[at][0]):.1f} {y(line.band[at][1]):.1f}" for at in stretch]

@@ -30,6 +30,7 @@ class RunFolder:
         self.log = path / "run.log"
         self.report = path / "report.html"
         self.summary = path / "summary.json"
+        self.histograms = path / "histograms.json"
         self.invitation = path / "join.secret"
 
     @classmethod

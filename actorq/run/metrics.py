@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Thread
 from types import TracebackType
-from typing import Protocol, Self
+from typing import NamedTuple, Protocol, Self
 
 import msgspec
+
+from actorq.actors.histogram import Distribution
 
 from .folder import RunFolder, write_whole
 from .recorder import Row
@@ -19,10 +21,18 @@ from .tensorboard import TensorBoard
 log = logging.getLogger("actorq.run")
 
 
+class Entry(NamedTuple):
+    """An interval of the run. Neither may change any more."""
+
+    row: Row
+    distributions: Mapping[str, Distribution] = {}
+    """What was observed meanwhile, by name."""
+
+
 class Sink(Protocol):
     """Where rows go. Called by one thread."""
 
-    def add(self, rows: Sequence[Row]) -> None: ...
+    def add(self, entries: Sequence[Entry]) -> None: ...
     def close(self) -> None: ...
 
 
@@ -32,8 +42,8 @@ class Lines:
     def __init__(self, path: Path) -> None:
         self._file = path.open("ab")
 
-    def add(self, rows: Sequence[Row]) -> None:
-        self._file.writelines(msgspec.json.encode(row) + b"\n" for row in rows)
+    def add(self, entries: Sequence[Entry]) -> None:
+        self._file.writelines(msgspec.json.encode(entry.row) + b"\n" for entry in entries)
         self._file.flush()
 
     def close(self) -> None:
@@ -55,17 +65,17 @@ class Metrics:
             _drop_after(folder.metrics, resumed_at)
         resumed = resumed_at is not None
         self._sinks: list[Sink] = [Lines(folder.metrics), TensorBoard(folder.tensorboard, resumed)]
-        self._rows: SimpleQueue[Row | None] = SimpleQueue()
+        self._entries: SimpleQueue[Entry | None] = SimpleQueue()
         self._thread = Thread(target=self._write_all, name="actorq-metrics", daemon=True)
         self._thread.start()
 
-    def write(self, row: Row) -> None:
-        """Queue a row, which may not change afterwards; from any thread."""
-        self._rows.put(row)
+    def write(self, row: Row, distributions: Mapping[str, Distribution] | None = None) -> None:
+        """Queue a row and what was observed in its interval, never to change again; from any thread."""
+        self._entries.put(Entry(row, distributions or {}))
 
     def close(self) -> None:
         """Write what is queued and close the files. Blocks; a second call does nothing."""
-        self._rows.put(None)
+        self._entries.put(None)
         self._thread.join()
 
     def __enter__(self) -> Self:
@@ -90,18 +100,18 @@ class Metrics:
             except Exception:
                 log.exception("%s: the last metrics can't be written", _name(sink))
 
-    def _next_batch(self) -> list[Row]:
+    def _next_batch(self) -> list[Entry]:
         """All that waits, once there is anything; empty at the end."""
-        batch: list[Row] = []
-        row = self._rows.get()
-        while row is not None:
-            batch.append(row)
+        batch: list[Entry] = []
+        entry = self._entries.get()
+        while entry is not None:
+            batch.append(entry)
             try:
-                row = self._rows.get_nowait()
+                entry = self._entries.get_nowait()
             except Empty:
                 return batch
         if batch:
-            self._rows.put(None)  # the end, but this batch comes first
+            self._entries.put(None)  # the end, but this batch comes first
         return batch
 
 

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
+from actorq.actors.histogram import Distribution
+
+from .axes import number, percent, size
+from .bars import BarChart
+from .bins import bins_of
 from .charts import COLOURS, Chart, Line
+from .quantiles import Quantiles
 from .recorder import Row
+
+MOST_BARS = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +24,13 @@ class _Panel:
     title: str
     note: str = ""
     logarithmic: bool = False
+    y_text: Callable[[float], str] = number
+    unit: str = ""
+    """What the values are counted in, where their histogram is drawn."""
+    lines: Mapping[str, str] = field(default_factory=dict)
+    """Several names in one chart: name and label of each line. Of none, it is the panel's own name."""
+    shares: bool = False
+    """The lines are counts of what excludes each other: each one's share of an interval is drawn."""
 
 
 _KNOWN = {  # in this order; whatever else the actors report comes after
@@ -24,7 +39,28 @@ _KNOWN = {  # in this order; whatever else the actors report comes after
     "env_steps_per_second": _Panel("Environment steps per second"),
     "updates_per_second": _Panel("Updates per second"),
     "staleness": _Panel(
-        "Staleness", "updates between the weights an experience was made with and the newest"
+        "Staleness", "updates between the weights that were used and the newest", unit="updates"
+    ),
+    "gradients": _Panel(
+        "What became of gradients",
+        "share of those in an interval; below, how many in the whole run",
+        y_text=percent,
+        lines={
+            "gradients_accepted": "accepted",
+            "gradients_scaled": "scaled down",
+            "gradients_late": "late",
+            "gradients_stale": "too stale",
+            "gradients_refused": "refused",
+            "gradients_outlying": "outlying, not sent",
+        },
+        shares=True,
+    ),
+    "bytes_per_update": _Panel(
+        "Bytes per update",
+        "of gradients into the parameter server, and of weights out of it",
+        y_text=size,
+        logarithmic=True,
+        lines={"bytes_in_per_update": "in", "bytes_out_per_update": "out"},
     ),
     "limiter_error": _Panel(
         "Rate limiter's error",
@@ -32,7 +68,9 @@ _KNOWN = {  # in this order; whatever else the actors report comes after
     ),
     "gradient_norm": _Panel("Gradient norm", "before clipping", logarithmic=True),
 }
-_NO_CURVE = {"solved", "wall_seconds"}
+_NO_CURVE = {"solved", "wall_seconds", *(name for panel in _KNOWN.values() for name in panel.lines)}
+_QUANTILES = {"p50": "median", "p99": "99 %", "max": "largest"}
+"""Of an interval, what is drawn of what was observed."""
 
 
 def evaluation_chart(rows: Sequence[Row], topology: Mapping[str, Any]) -> Chart | None:
@@ -54,33 +92,111 @@ def evaluation_chart(rows: Sequence[Row], topology: Mapping[str, Any]) -> Chart 
     )
 
 
-def other_charts(rows: Sequence[Row]) -> list[Chart]:
-    """A chart for each reading and rate: those that are known first, then the actors' own."""
+def other_charts(
+    rows: Sequence[Row], distributions: Mapping[str, Distribution] | None = None
+) -> list[Chart | BarChart]:
+    """A chart for each reading and rate, and a histogram for what was observed: those that are known first,
+    then the actors' own.
+    """
     x, x_label = _x_axis(rows)
-    charts = []
-    for name in _names(rows):
-        lines = list(_lines(rows, name, x))
+    histograms = {
+        name: (found, bins_of(found, MOST_BARS))
+        for name, found in (distributions or {}).items()
+        if found.cells
+    }
+    charts: list[Chart | BarChart] = []
+    for name in dict.fromkeys([*_KNOWN, *_own_names(rows), *histograms]):
+        panel = _KNOWN.get(name) or _Panel(_in_words(name).capitalize())
+        far_apart = name in histograms and histograms[name][1].logarithmic
+        lines = list(_lines_of(rows, name, panel, x))
         if lines:
-            panel = _KNOWN.get(name) or _Panel(name.replace("_", " ").capitalize())
-            charts.append(Chart(panel.title, lines, x_label, panel.note, logarithmic=panel.logarithmic))
+            charts.append(
+                Chart(
+                    panel.title,
+                    lines,
+                    x_label,
+                    panel.note,
+                    logarithmic=panel.logarithmic or far_apart,
+                    y_text=panel.y_text,
+                    named=bool(panel.lines),
+                )
+            )
+        if name in histograms:
+            found, bins = histograms[name]
+            title, unit = f"{panel.title}: distribution", panel.unit or _in_words(name)
+            charts.append(BarChart(title, bins, unit, _quantiles_in_words(found)))
     return charts
 
 
-def _names(rows: Iterable[Row]) -> list[str]:
+def _quantiles_in_words(distribution: Distribution) -> str:
+    words = [
+        f"median {number(distribution.quantile(0.5))}",
+        f"99 % up to {number(distribution.quantile(0.99))}",
+        f"largest {number(distribution.largest)}",
+        f"{distribution.count:,} in all",
+    ]
+    if distribution.not_finite:
+        words.append(f"{distribution.not_finite:,} not finite, left out")
+    return " · ".join(words)
+
+
+def _in_words(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _own_names(rows: Iterable[Row]) -> list[str]:
+    """What has a chart although it isn't known."""
     heard = dict.fromkeys(name for row in rows for name in row)
     counts = {name.removesuffix("_per_second") for name in heard if name.endswith("_per_second")}
-    own = [
+    observed = {name for name in heard if f"{name}_p50" in heard}
+    told = {f"{name}_{key}" for name in observed for key in (*Quantiles.__struct_fields__, "not_finite")}
+    return [
         name
         for name in heard
-        if name not in counts | _NO_CURVE
+        if name not in counts | told | _NO_CURVE
         and not name.startswith("evaluation_")
         and not name.endswith("_per_second")
         and "/" not in name
     ]
-    return list(dict.fromkeys([*_KNOWN, *own]))
 
 
-def _lines(rows: Sequence[Row], name: str, x: str) -> Iterator[Line]:
+def _lines_of(rows: Sequence[Row], name: str, panel: _Panel, x: str) -> Iterator[Line]:
+    if panel.shares:
+        yield from _shares(rows, panel.lines, x)
+    elif panel.lines:
+        yield from _several(rows, panel.lines, x)
+    elif any(f"{name}_p50" in row for row in rows):
+        yield from _several(rows, {f"{name}_{key}": label for key, label in _QUANTILES.items()}, x)
+    else:
+        yield from _by_actor(rows, name, x)
+
+
+def _several(rows: Sequence[Row], labels: Mapping[str, str], x: str) -> Iterator[Line]:
+    """A line for each name of which anything was heard."""
+    for name, label in labels.items():
+        points = [(row[x], row[name]) for row in rows if name in row and x in row]
+        if any(math.isfinite(y) for _, y in points):
+            yield Line(label, points)
+
+
+def _shares(rows: Sequence[Row], labels: Mapping[str, str], x: str) -> Iterator[Line]:
+    """Of what all these counts grew by from one row to the next, each one's share in percent."""
+    totals = [[row.get(name, 0.0) for name in labels] for row in rows]
+    grown = [
+        [now - then for now, then in zip(after, before, strict=True)]
+        for after, before in zip(totals, [[0.0] * len(labels), *totals], strict=False)
+    ]
+    for index, label in enumerate(labels.values()):
+        points = [
+            (row[x], 100 * growth[index] / sum(growth))
+            for row, growth in zip(rows, grown, strict=True)
+            if x in row and sum(growth) > 0
+        ]
+        if points and totals[-1][index]:
+            yield Line(f"{label} {totals[-1][index]:,.0f}", points)
+
+
+def _by_actor(rows: Sequence[Row], name: str, x: str) -> Iterator[Line]:
     """A line for each actor that reports it; the mean and range of more than can be told apart."""
     actors = sorted({key for row in rows for key in row if key.startswith(f"{name}/")}, key=_natural)
     if 0 < len(actors) <= COLOURS:

@@ -1,4 +1,4 @@
-"""What the actors report: summed, averaged, and held against the declared end of the run."""
+"""What the actors report: summed, averaged, counted by size, and held against the declared end of the run."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import msgspec
+from numpy.typing import NDArray
 
+from actorq.actors.histogram import Distribution
 from actorq.topology import Stop
 
-from .quantiles import Histogram
+from .distributions import Distributions, merged, told_in_numbers
 
 Row = dict[str, float]
 """One line of metrics.jsonl: flat, numbers only."""
@@ -19,6 +21,9 @@ ROW_EVERY_COUNTS: Final = 1000
 
 MEASURED: Final = ("evaluation_", "q_error_")
 """Readings of one policy each: of several in an interval the last counts, as their mean is that of none."""
+
+OBSERVED: Final = frozenset({"staleness"})
+"""Readings whose distribution is kept even where they are reported one by one."""
 
 LIMITED: Final = ("env_steps", "updates", "episodes")
 """The counts that [stop] may bound."""
@@ -63,8 +68,8 @@ class _Interval:
 class Recorder:
     """Takes actors' reports (it is a `Reports`), tells when the run shall end, and makes rows of metrics.
 
-    `count` and `gauge` belong to the run's event loop and take about a microsecond; `progress`
-    may be called from any thread.
+    `count`, `gauge` and `observe` belong to the run's event loop and take few microseconds; `progress` may be
+    called from any thread.
     """
 
     def __init__(
@@ -86,14 +91,15 @@ class Recorder:
         """Sums over all actors, by name."""
         self.solved = False
         self.stopped_by: str | None = None
-        self.staleness = Histogram()
-        """Of all `staleness` readings: updates between the weights in use and the newest."""
+        self.newest: dict[str, Distribution] = {}
+        """What was observed in the newest row's interval, by name; not to be changed."""
         self._on_stop = on_stop
         self._clock = clock
         self._on_row = on_row if deterministic else None
         self._limits = {name: limit for name in LIMITED if (limit := getattr(stop, name)) is not None}
         self._stop_when_solved = stop.solved is not None
         self._by_actor: dict[tuple[str, str], int] = {}
+        self._distributions = Distributions()
         self._gauges: dict[str, dict[str, _Interval]] = {}
         self._last: dict[str, float] = {}
         self._means: dict[str, float] = {}
@@ -126,19 +132,26 @@ class Recorder:
             self._stop(name)
 
     def gauge(self, actor: str, name: str, value: float) -> None:
+        self._last[name] = value
+        if name in OBSERVED or name in self._distributions:
+            self._distributions.observe(actor, name, value)
+            return
         try:
             gauge = self._gauges[name][actor]
         except KeyError:
             gauge = self._gauges.setdefault(name, {}).setdefault(actor, _Interval())
         gauge.total += value
         gauge.readings += 1
-        self._last[name] = value
-        if name == "staleness":
-            self.staleness.add(value)
-        elif name == "solved" and value:
+        if name == "solved" and value:
             self.solved = True
             if self._stop_when_solved:
                 self._stop("solved")
+
+    def observe(self, actor: str, name: str, values: float | NDArray[Any]) -> None:
+        self._distributions.observe(actor, name, values)
+
+    def merge(self, actor: str, name: str, observed: Distribution) -> None:
+        self._distributions.merge(actor, name, observed)
 
     def _stop(self, reason: str) -> None:
         if self.stopped_by is None:
@@ -154,6 +167,10 @@ class Recorder:
     def last(self, name: str) -> float | None:
         """The latest reading of that name, whichever actor's; None if there was none."""
         return self._last.get(name)
+
+    def distributions(self) -> dict[str, Distribution]:
+        """All that was observed since the run's start, by name; as `state`."""
+        return self._distributions.of_run()
 
     @property
     def evaluation(self) -> Evaluation | None:
@@ -181,47 +198,60 @@ class Recorder:
 
         Wall-clock fields are `wall_seconds` and those that end in `_per_second`; all others of two
         deterministic runs are equal. A gauge is the mean of its readings in the interval, and absent if there
-        was none; where several actors read it, each one's own mean stands beside it as `name/actor`.
+        was none; where several actors read it, each one's own mean stands beside it as `name/actor`. What is
+        observed has its quantiles beside its mean, as `name_p50`; a reading of that name goes before.
         """
         now = self.wall_seconds
         per_second = 1 / (now - self._row_at) if now > self._row_at else 0.0
         before = self._row_counts
         rates = {name: (total - before.get(name, 0)) * per_second for name, total in self.counts.items()}
-        means, by_actor = self._interval_means()
-        row: Row = {"wall_seconds": now, **self.counts, **means, **by_actor}
+        observed = self._distributions.end_interval()
+        self.newest = {name: merged(parts.values()) for name, parts in observed.items()}
+        means, by_actor = self._interval_means(observed)
+        row: Row = {}
+        for name, distribution in self.newest.items():
+            row |= told_in_numbers(name, distribution)
+        row = {"wall_seconds": now, **self.counts, **row, **means, **by_actor}
         row |= {f"{name}_per_second": rate for name, rate in rates.items()}
         self._rates, self._means = rates, {**self._means, **means}  # new ones: other threads read the old
         self._row_at, self._row_counts = now, dict(self.counts)
         return row
 
-    def _interval_means(self) -> tuple[dict[str, float], dict[str, float]]:
+    def _interval_means(self, observed: Mapping[str, Mapping[str, Distribution]]) -> tuple[Row, Row]:
         """Means by name, and by name/actor where several actors read it; begins the next interval."""
-        means, by_actor = {}, {}
-        for name, gauges in self._gauges.items():
-            heard = {actor: gauge for actor, gauge in gauges.items() if gauge.readings}
+        sums = {
+            name: {actor: (gauge.total, gauge.readings) for actor, gauge in gauges.items()}
+            for name, gauges in self._gauges.items()
+        }
+        for gauges in self._gauges.values():
+            for gauge in gauges.values():
+                gauge.total, gauge.readings = 0.0, 0
+        for name, parts in observed.items():
+            sums[name] = {actor: (part.total, part.count) for actor, part in parts.items()}
+        means: Row = {}
+        by_actor: Row = {}
+        for name, actors in sums.items():
+            heard = {actor: (total, readings) for actor, (total, readings) in actors.items() if readings}
             if not heard:
                 continue
-            readings = sum(gauge.readings for gauge in heard.values())
-            means[name] = sum(gauge.total for gauge in heard.values()) / readings
+            totals, readings = zip(*heard.values(), strict=True)
+            means[name] = sum(totals) / sum(readings)
             if name.startswith(MEASURED):
-                means[name] = self._last[name]
-            for actor, gauge in heard.items():
-                if len(gauges) > 1:
-                    by_actor[f"{name}/{actor}"] = gauge.total / gauge.readings
-                gauge.total, gauge.readings = 0.0, 0
+                means[name] = self._last.get(name, means[name])
+            if len(actors) > 1:
+                by_actor |= {f"{name}/{actor}": total / count for actor, (total, count) in heard.items()}
         return means, by_actor
 
     # Checkpoints.
 
     def state(self) -> dict[str, Any]:
-        """What a run that is resumed goes on from; from any thread."""
-        by_actor = dict(self._by_actor)  # a copy, as in `progress`
+        """What a run that is resumed goes on from; on the run's event loop, or when it has ended."""
         return {
             "wall_seconds": self.wall_seconds,
-            "counts": [[actor, name, total] for (actor, name), total in by_actor.items()],
+            "counts": [[actor, name, total] for (actor, name), total in self._by_actor.items()],
             "last": dict(self._last),
             "solved": self.solved,
-            "staleness": self.staleness.state(),
+            "distributions": self._distributions.state(),
         }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
@@ -232,7 +262,7 @@ class Recorder:
             self.counts[name] = self.counts.get(name, 0) + total
         self._last = dict(state["last"])
         self.solved = state["solved"]
-        self.staleness.load_state(state["staleness"])
+        self._distributions.load_state(state["distributions"])
         self._counts_in_all = sum(self.counts.values())
         self._next_row = (self._counts_in_all // ROW_EVERY_COUNTS + 1) * ROW_EVERY_COUNTS
         self._row_at, self._row_counts = self.wall_seconds, dict(self.counts)

@@ -9,7 +9,10 @@ from pathlib import Path
 
 from actorq.topology import TopologyError, check, draw, to_mermaid
 
-from .charts import COLOURS, Chart, number, to_svg
+from .axes import number
+from .bars import BarChart, bars_to_svg
+from .charts import COLOURS, Chart, to_svg
+from .distributions import read_distributions
 from .folder import RunFolder, RunFolderError, write_whole
 from .metrics import read_rows
 from .panels import evaluation_chart, other_charts
@@ -21,10 +24,10 @@ _WIDE, _HALF = (1080, 300), (520, 220)
 
 
 def write_report(folder: RunFolder) -> None:
-    """Write the folder's report.html from its topology.toml, metrics.jsonl and summary.json.
+    """Write the folder's report.html from its topology.toml, metrics.jsonl, summary.json and histograms.json.
 
-    One file that loads nothing else, for light and dark screens. Raises RunFolderError if the summary or
-    the topology can't be read.
+    One file that loads nothing else, for light and dark screens. Raises RunFolderError if one of them can't
+    be read; metrics and histograms may be missing.
     """
     try:
         topology = folder.topology.read_text(encoding="utf-8")
@@ -32,9 +35,10 @@ def write_report(folder: RunFolder) -> None:
     except (OSError, ValueError) as error:
         raise RunFolderError(f"{folder.topology}: can't be read: {error}") from error
     summary, rows = read_summary(folder.summary), read_rows(folder.metrics)
+    distributions = read_distributions(folder.histograms)
     evaluation = evaluation_chart(rows, tables)
     charts = [] if evaluation is None else [_figure(evaluation, _WIDE, "card wide")]
-    charts += [_figure(chart, _HALF, "card") for chart in other_charts(rows)]
+    charts += [_figure(chart, _HALF, "card") for chart in other_charts(rows, distributions)]
     body = [
         _header(summary),
         f'<dl class="tiles">{"".join(_tiles(summary))}</dl>',
@@ -42,7 +46,7 @@ def write_report(folder: RunFolder) -> None:
         f'<div class="charts">{"".join(charts)}</div>' if charts else _nothing_recorded(rows),
         f'<h2>Actors</h2><div class="card">{_actors(summary)}</div>',
         f'<h2>Topology</h2><div class="card">{_topology(folder.topology, topology)}</div>',
-        "<footer>Made by actorq from topology.toml, metrics.jsonl and summary.json.</footer>",
+        "<footer>Made by actorq from the topology, metrics, summary and histograms beside it.</footer>",
     ]
     write_whole(folder.report, _page(summary.name, "\n".join(body)).encode())
 
@@ -97,17 +101,24 @@ def _duration(seconds: float) -> str:
     return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s"
 
 
-def _figure(chart: Chart, size: tuple[int, int], kind: str) -> str:
+def _figure(chart: Chart | BarChart, size: tuple[int, int], kind: str) -> str:
     note = f'<p class="note">{escape(chart.note)}</p>' if chart.note else ""
-    legend = ""
-    if len(chart.lines) > 1 or (chart.lines[0].band and not chart.level and not chart.note):
-        entries = (
-            f'<li style="--colour: var(--line-{index % COLOURS})">{escape(line.label)}</li>'
-            for index, line in enumerate(chart.lines)
-        )
-        legend = f'<ul class="legend">{"".join(entries)}</ul>'
-    picture = to_svg(chart, *size)
-    return f'<section class="{kind}"><h3>{escape(chart.title)}</h3>{note}{picture}{legend}</section>'
+    if isinstance(chart, BarChart):
+        picture = bars_to_svg(chart, *size)
+    else:
+        picture = to_svg(chart, *size) + _legend(chart)
+    return f'<section class="{kind}"><h3>{escape(chart.title)}</h3>{note}{picture}</section>'
+
+
+def _legend(chart: Chart) -> str:
+    unexplained = chart.lines[0].band and not chart.level and not chart.note
+    if len(chart.lines) == 1 and not chart.named and not unexplained:
+        return ""
+    entries = (
+        f'<li style="--colour: var(--line-{index % COLOURS})">{escape(line.label)}</li>'
+        for index, line in enumerate(chart.lines)
+    )
+    return f'<ul class="legend">{"".join(entries)}</ul>'
 
 
 def _nothing_recorded(rows: Sequence[Row]) -> str:

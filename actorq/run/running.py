@@ -18,6 +18,7 @@ from actorq.topology import Plan
 from actorq.topology.plan import members
 
 from . import checkpoint
+from .distributions import write_distributions
 from .folder import RunFolder
 from .lock import FolderLock
 from .metrics import Metrics
@@ -226,6 +227,8 @@ class Run:
             topology.name, topology.seed, reason, self._recorder, statistics or SystemStatistics((), 0, 0)
         )
         write_summary(self.folder.summary, self.summary)
+        if distributions := self._recorder.distributions():
+            write_distributions(self.folder.histograms, distributions)
         write_report(self.folder)
 
     def raise_unseen_failure(self) -> None:
@@ -281,7 +284,7 @@ class Run:
 
     def _write_row(self, row: Row) -> None:
         self._newest_row = row
-        self._metrics.write(row)
+        self._metrics.write(row, self._recorder.newest)
 
     def _elapsed(self) -> float:
         return time.monotonic() - self._began

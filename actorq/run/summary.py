@@ -9,7 +9,7 @@ import msgspec
 from actorq.actors.statistics import SystemStatistics
 
 from .folder import RunFolderError, write_whole
-from .quantiles import Quantiles
+from .quantiles import Quantiles, quantiles_of
 from .recorder import LIMITED, Recorder
 
 
@@ -57,6 +57,7 @@ def summarize(
     env_steps, updates, episodes = (recorder.counts.get(name, 0) for name in LIMITED)
     seconds = recorder.wall_seconds
     evaluation = recorder.evaluation
+    staleness = recorder.distributions().get("staleness")
     return Summary(
         name=name,
         seed=seed,
@@ -73,7 +74,7 @@ def summarize(
         evaluation_episodes=evaluation.episodes if evaluation else 0,
         restarts=statistics.restarts,
         dead_letters=statistics.dead_letters,
-        staleness=recorder.staleness.quantiles(),
+        staleness=quantiles_of(staleness) if staleness is not None else None,
         actors={
             actor.name: ActorSummary(
                 messages_in=actor.mailbox.handled + actor.mailbox.refused,

@@ -8,15 +8,23 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
-from .recorder import Row
+from actorq.actors.histogram import Distribution
+
+from .bins import bins_of
+
+if TYPE_CHECKING:
+    from .metrics import Entry
 
 FLUSH_SECONDS = 10.0
+MOST_BINS = 60
 
 
 class TensorBoard:
-    """Scalars by environment steps. Rows wait for FLUSH_SECONDS or the end.
+    """Scalars, and histograms as `distributions/<name>`, by environment steps.
+
+    Rows wait for FLUSH_SECONDS or the end.
 
     Importing tensorboard takes 0.2 s of processor time, which a run that is still starting has better use
     for: it waits for the first flush. Its RecordWriter is used and not its EventFileWriter, which would
@@ -28,13 +36,13 @@ class TensorBoard:
         self._folder = folder
         self._resumed = resumed
         self._writer: Any = None
-        self._waiting: list[tuple[float, Row]] = []
+        self._waiting: list[tuple[float, Entry]] = []
         self._flushed_at = time.monotonic()
 
-    def add(self, rows: Iterable[Row]) -> None:
+    def add(self, entries: Iterable[Entry]) -> None:
         """Take rows; write all that wait if it is time to."""
         now = time.time()
-        self._waiting += [(now, row) for row in rows]
+        self._waiting += [(now, entry) for entry in entries]
         if time.monotonic() - self._flushed_at >= FLUSH_SECONDS:
             self.flush()
 
@@ -47,9 +55,14 @@ class TensorBoard:
         from tensorboard.compat.proto.summary_pb2 import Summary
 
         if self._writer is None:
-            self._open(int(self._waiting[0][1].get("env_steps", 0)))
-        for when, row in self._waiting:
+            self._open(int(self._waiting[0][1].row.get("env_steps", 0)))
+        for when, (row, distributions) in self._waiting:
             values = [Summary.Value(tag=name, simple_value=value) for name, value in row.items()]
+            values += [
+                Summary.Value(tag=f"distributions/{name}", histo=_histogram(distribution))
+                for name, distribution in distributions.items()
+                if distribution.cells
+            ]
             step = int(row.get("env_steps", 0))
             event = Event(wall_time=when, step=step, summary=Summary(value=values))
             self._writer.write(event.SerializeToString())
@@ -82,3 +95,21 @@ class TensorBoard:
         if self._resumed:
             start = SessionLog(status=SessionLog.START)
             self._writer.write(Event(wall_time=now, step=step, session_log=start).SerializeToString())
+
+
+def _histogram(distribution: Distribution) -> Any:
+    """As a HistogramProto, whose buckets have no gaps. Its ends are those of the bins: TensorBoard takes them
+    for the outer buckets' edges, and the values' own may leave one of no width.
+    """
+    from tensorboard.compat.proto.summary_pb2 import HistogramProto
+
+    bins = bins_of(distribution, MOST_BINS).bins
+    return HistogramProto(
+        min=bins[0].low,
+        max=bins[-1].high,
+        num=distribution.count,
+        sum=distribution.total,
+        sum_squares=distribution.sum_of_squares,
+        bucket_limit=[*(after.low for after in bins[1:]), bins[-1].high],
+        bucket=[each.count for each in bins],
+    )

@@ -10,11 +10,26 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from actorq.actors import orders
-from actorq.actors.histogram import LARGEST, Distribution, Histogram, as_state, edge, from_state
+from actorq.actors.histogram import (
+    EXACT,
+    FINEST,
+    LARGEST,
+    SMALLEST,
+    Distribution,
+    Histogram,
+    as_state,
+    edge,
+    from_state,
+)
 from actorq.engines.frames import PREFIX_BYTES, Decoder, FrameError, encode
 
 whole = st.integers(-1023, 1023).map(float)
-finite = st.floats(-LARGEST, LARGEST) | st.floats(-10, 10) | whole | st.sampled_from([0.0, -0.0, 5e-324])
+finite = (
+    st.floats(-LARGEST, LARGEST)
+    | st.floats(-10, 10)
+    | whole
+    | st.sampled_from([0.0, -0.0, 5e-324, SMALLEST, SMALLEST / 2])
+)
 anything = finite | st.sampled_from([math.nan, math.inf, -math.inf, 2 * LARGEST])
 
 
@@ -32,11 +47,11 @@ def naive_quantile(values: list[float], share: float) -> float:
 @given(st.lists(finite, min_size=1), st.floats(0.001, 1))
 def test_quantiles_are_within_a_bins_width(values: list[float], share: float) -> None:
     found, exact = counted(values).quantile(share), naive_quantile(values, share)
-    if exact == int(exact) and abs(exact) < 1024:
+    if exact == int(exact) and abs(exact) <= EXACT:
         assert found == exact
     else:
-        assert abs(found - exact) <= abs(exact) / 512 + 1e-300
-    assert min(values) <= found <= max(values)
+        assert abs(found - exact) <= abs(exact) / FINEST + SMALLEST
+    assert min(values) - SMALLEST <= found <= max(values) + SMALLEST
 
 
 @given(st.lists(st.lists(anything)))
@@ -66,13 +81,16 @@ def test_every_value_is_somewhere(values: list[float]) -> None:
     placed = [value for value in values if abs(value) <= LARGEST]
     for cell, count in found.cells.items():
         near, far = abs(edge(cell)), edge(abs(cell) + 1)
+        if cell == 0:
+            far = SMALLEST
         alike = [value for value in placed if near <= abs(value) < far and (value * cell > 0 or cell == 0)]
         assert len(alike) == count
-        assert far - near <= max(near / 512, 1e-300)
+        assert far - near <= max(near / FINEST, SMALLEST)
 
 
-def test_both_zeros_are_zero() -> None:
-    assert counted([0.0, -0.0]).cells == {0: 2}
+def test_both_zeros_are_zero_and_so_is_what_is_as_good_as_zero() -> None:
+    found = counted([0.0, -0.0, 5e-324, -SMALLEST / 2])
+    assert (found.cells, found.smallest, found.largest) == ({0: 4}, 0.0, 0.0)
     assert edge(0) == 0.0
 
 

@@ -95,6 +95,19 @@ def test_what_it_shows(hierarchical: Topology) -> None:
     assert replay.split()[1:-1] == ["replay", "3", "7,941", "1,273/s", "2"]
 
 
+def test_gradients_are_one_reading(hierarchical: Topology) -> None:
+    counts = {"updates": 40, "gradients_accepted": 1234, "gradients_stale": 12, "gradients_late": 0}
+    gauges = {"bytes_in_per_update": 1.7e6, "bytes_out_per_update": 6.8e6}
+    progress = msgspec.structs.replace(PROGRESS, counts=counts, gauges=gauges)
+    text = drawn(picture(hierarchical, progress=progress), 100)
+    assert "gradients 1,234 accepted, 12 stale" in text
+    assert "in per update 1.7 MB" in text
+    assert "out per update 6.8 MB" in text
+    assert "gradients accepted" not in text
+    assert "bytes" not in text
+    assert "gradients 1,234 accepted, 12 stale" in in_words(progress)
+
+
 def test_states(hierarchical: Topology) -> None:
     assert "starting  12:34" in drawn(picture(hierarchical, state="starting", statistics=None), 80)
     dead = SystemStatistics((actor("replay", alive=False),), 2, 1)

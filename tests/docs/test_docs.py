@@ -178,7 +178,9 @@ def test_every_metric_is_explained() -> None:
     text = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
     sources = [path.read_text() for path in (ROOT / "actorq" / "roles").glob("*.py")]
     made = {
-        name for source in sources for name in re.findall(r"self\.(?:report|progress)\(\"(\w+)\"", source)
+        name
+        for source in sources
+        for name in re.findall(r"self\.(?:report|progress|observe)\(\"(\w+)\"", source)
     }
     keys = {field.name for field in msgspec.structs.fields(Summary)}
     assert made

@@ -5,15 +5,20 @@ import math
 import subprocess
 import sys
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 
+from actorq.actors.histogram import Distribution, Histogram
 from actorq.run.folder import RunFolder
-from actorq.run.metrics import Lines, Metrics, read_rows
+from actorq.run.metrics import Entry, Lines, Metrics, read_rows
 from actorq.run.recorder import Row
 from actorq.run.tensorboard import TensorBoard
 
@@ -37,15 +42,44 @@ def test_rows_are_written_in_order(tmp_path: Path) -> None:
 
 def test_events_hold_each_scalar_by_environment_steps(tmp_path: Path) -> None:
     board = TensorBoard(tmp_path / "events")
-    board.add(ROWS[:2])
+    board.add(map(Entry, ROWS[:2]))
     assert not (tmp_path / "events").exists(), "nothing is imported or written before the first flush"
-    board.add(ROWS[2:])
+    board.add(map(Entry, ROWS[2:]))
     board.close()
     version, *scalars = events(tmp_path / "events")
     assert version.file_version == "brain.Event:2"
     assert [event.step for event in scalars] == [row["env_steps"] for row in ROWS]
     found = [{value.tag: value.simple_value for value in event.summary.value} for event in scalars]
     assert found == [pytest.approx(row) for row in ROWS]
+
+
+observed = st.lists(
+    st.floats(-1e6, 1e6) | st.integers(0, 30).map(float) | st.floats(1e-6, 1e3).map(lambda x: x**2),
+    min_size=1,
+)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(observed)
+def test_histograms_hold_all_that_was_observed(
+    tmp_path_factory: pytest.TempPathFactory, values: list[float]
+) -> None:
+    folder = tmp_path_factory.mktemp("events")
+    histogram = Histogram()
+    histogram.add(np.array(values))
+    nothing = Distribution(not_finite=1)
+    with TensorBoard(folder) as board:
+        board.add([Entry({"env_steps": 7}, {"age": histogram.distribution(), "none": nothing})])
+    _, event = events(folder)
+    (value,) = (value for value in event.summary.value if value.tag.startswith("distributions/"))
+    assert (event.step, value.tag) == (7, "distributions/age")
+    found = value.histo
+    assert (found.num, sum(found.bucket)) == (len(values), len(values))
+    assert found.sum == pytest.approx(sum(values), abs=1e-6)
+    assert found.sum_squares == pytest.approx(sum(value**2 for value in values), rel=1 / 256)
+    edges = [found.min, *found.bucket_limit[:-1], found.max]
+    assert all(low < high for low, high in pairwise(edges)), "as TensorBoard reads them"
+    assert found.min <= min(values) <= max(values) <= found.max
 
 
 def test_no_rows_make_no_events(tmp_path: Path) -> None:
@@ -83,7 +117,7 @@ def test_no_file_has_no_rows(tmp_path: Path) -> None:
 def test_one_sinks_failure_is_logged_once_and_leaves_the_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def crash(board: TensorBoard, rows: Sequence[Row]) -> None:
+    def crash(board: TensorBoard, entries: Sequence[Entry]) -> None:
         raise OSError("no space left")
 
     monkeypatch.setattr(TensorBoard, "add", crash)

@@ -2,13 +2,13 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actorq.run.quantiles import Histogram
+from actorq.actors.histogram import Histogram
 from actorq.run.recorder import ROW_EVERY_COUNTS, Evaluation, Recorder, Row
 from actorq.topology import Solved, Stop
 
@@ -169,7 +169,7 @@ def test_a_resumed_run_goes_on() -> None:
     after.recorder.load_state(before.recorder.state())
     assert after.recorder.wall_seconds == 30.0
     assert after.recorder.progress().evaluation == Evaluation(9.0, 0.0, 0)
-    assert after.recorder.staleness.quantiles() == before.recorder.staleness.quantiles()
+    assert after.recorder.distributions() == before.recorder.distributions()
     after.clock.now = 2.0
     for setting in (before, after):
         setting.rows.clear()
@@ -180,46 +180,63 @@ def test_a_resumed_run_goes_on() -> None:
     assert resumed["env_steps_per_second"] == 500.0, "the interval begins with the resumed run"
     after.recorder.count("learner", "updates", 100)
     assert after.stops == ["updates"], "counts go on from where they were"
+    assert "staleness" not in resumed, "it was observed before"
+    after.recorder.gauge("replay", "staleness", 4)
+    assert after.recorder.distributions()["staleness"].total == 7
 
 
-def naive_quantile(values: list[int], share: float) -> int:
-    """The smallest value that at least this share doesn't exceed."""
-    return next(value for value in sorted(values) if sum(x <= value for x in values) >= share * len(values))
+def test_staleness_that_is_reported_is_observed() -> None:
+    """One by one or many at once, here or in another process: the rows and the whole are the same."""
+    readings = [0.0, 3.0, 3.0, 700.0, math.inf]
+    reported, observed, merged = Setting().recorder, Setting().recorder, Setting().recorder
+    elsewhere = Histogram()
+    for value in readings:
+        reported.gauge("replay", "staleness", value)
+        elsewhere.add(value)
+    observed.observe("replay", "staleness", np.array(readings))
+    merged.merge("replay", "staleness", elsewhere.take())
+    row = reported.row()
+    assert row == observed.row() == merged.row()
+    assert reported.distributions() == observed.distributions() == merged.distributions()
+    assert row == {
+        "wall_seconds": 0.0,
+        "staleness_p50": 3.0,
+        "staleness_p90": 700.0,
+        "staleness_p99": 700.0,
+        "staleness_max": 700.0,
+        "staleness_not_finite": 1,
+        "staleness": 706 / 4,
+    }
 
 
-@given(st.lists(st.integers(0, 3000) | st.integers(0, 10**9), min_size=1))
-def test_quantiles(values: list[int]) -> None:
+def test_a_row_has_the_distributions_of_its_interval_and_the_run_has_them_all() -> None:
+    recorder = Setting().recorder
+    recorder.observe("replay.0", "age", np.array([1, 2]))
+    recorder.observe("replay.1", "age", np.array([9]))
+    row = recorder.row()
+    assert (row["age"], row["age/replay.0"], row["age/replay.1"], row["age_max"]) == (4.0, 1.5, 9.0, 9.0)
+    assert recorder.newest["age"].cells == {cell_of(1): 1, cell_of(2): 1, cell_of(9): 1}
+    recorder.observe("replay.0", "age", 5)
+    row = recorder.row()
+    assert (row["age"], row["age_p50"], "age/replay.1" in row) == (5.0, 5.0, False)
+    assert recorder.newest["age"].count == 1
+    assert "age" not in recorder.row()
+    assert (recorder.distributions()["age"].count, recorder.distributions()["age"].total) == (4, 17.0)
+
+
+def cell_of(value: float) -> int:
     histogram = Histogram()
-    for value in values:
-        histogram.add(value)
-    found = histogram.quantiles()
-    assert found is not None
-    assert len(histogram) == len(values)
-    assert found.max == max(values)
-    for share, quantile in [(0.5, found.p50), (0.9, found.p90), (0.99, found.p99)]:
-        exact = naive_quantile(values, share)
-        assert quantile == exact if exact < 1024 else exact * (1 - 1 / 512) < quantile <= exact
-    other = Histogram()
-    other.load_state(histogram.state())
-    assert other.quantiles() == found
+    histogram.add(value)
+    (cell,) = histogram.distribution().cells
+    return cell
 
 
-def test_quantiles_of_nothing_and_of_odd_values() -> None:
-    histogram = Histogram()
-    assert histogram.quantiles() is None
-    odd: list[Any] = [-1, 0.5, math.nan, math.inf]
-    for value in odd:
-        histogram.add(value)
-    found = histogram.quantiles()
-    assert found is not None
-    assert found.max == 0
-
-
-def test_the_size_of_a_histogram_is_bounded() -> None:
-    histogram = Histogram()
-    for value in range(0, 2**20, 7):
-        histogram.add(value)
-    assert len(histogram.state()["cells"]) <= 1024 + 10 * 512
+def test_a_reading_goes_before_a_quantile_of_the_same_name() -> None:
+    recorder = Setting().recorder
+    recorder.observe("learner", "q_error", np.arange(10.0))
+    recorder.gauge("evaluator", "q_error_max", 77.0)
+    row = recorder.row()
+    assert (row["q_error_p50"], row["q_error_max"]) == (4.0, 77.0)
 
 
 def test_of_several_evaluations_in_an_interval_the_last_counts() -> None:

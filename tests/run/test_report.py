@@ -8,11 +8,17 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import msgspec
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actorq.run.charts import Chart, Line, number, to_svg
+from actorq.actors.histogram import Distribution, Histogram
+from actorq.run.axes import number, size
+from actorq.run.bars import BarChart, bars_to_svg
+from actorq.run.bins import bins_of
+from actorq.run.charts import Chart, Line, to_svg
+from actorq.run.distributions import write_distributions
 from actorq.run.folder import RunFolder, RunFolderError
 from actorq.run.metrics import read_rows
 from actorq.run.panels import evaluation_chart, other_charts
@@ -74,6 +80,11 @@ def report(folder: Path, made: list[Row], summary: Summary = SUMMARY, topology: 
     write_summary(run.summary, summary)
     write_report(run)
     return run.report.read_text()
+
+
+def curves(made: list[Row]) -> dict[str, Chart]:
+    """All line charts but the evaluation's, by title."""
+    return {chart.title: chart for chart in other_charts(made) if isinstance(chart, Chart)}
 
 
 class Reader(HTMLParser):
@@ -142,9 +153,9 @@ def test_it_is_made_again_from_the_folder_alone(tmp_path: Path) -> None:
 
 
 def test_each_explorer_has_its_line_unless_there_are_too_many(tmp_path: Path) -> None:
-    few = next(chart for chart in other_charts(rows(actors=8)) if chart.title == "Episode return")
+    few = curves(rows(actors=8))["Episode return"]
     assert [line.label for line in few.lines] == [f"explorer.{index}" for index in range(8)]
-    many = next(chart for chart in other_charts(rows(actors=12)) if chart.title == "Episode return")
+    many = curves(rows(actors=12))["Episode return"]
     (line,) = many.lines
     assert line.label == "mean of 12 actors, and their range"
     assert list(line.points)[:1] == [(2000, 1 + 5.5)]
@@ -153,7 +164,7 @@ def test_each_explorer_has_its_line_unless_there_are_too_many(tmp_path: Path) ->
 
 def test_members_stand_in_the_order_of_their_numbers() -> None:
     row: Row = {"wall_seconds": 1.0, "x": 2.0, "x/e.10": 1.0, "x/e.2": 1.0, "x/e.1": 1.0}
-    (chart,) = other_charts([row])
+    (chart,) = curves([row]).values()
     assert [line.label for line in chart.lines] == ["e.1", "e.2", "e.10"]
 
 
@@ -165,6 +176,84 @@ def test_the_evaluation_has_its_spread_and_the_level_to_reach() -> None:
     assert list(line.band) == [(60.0, 100.0), (140.0, 180.0)]
     assert chart.level == (475.0, "solved at 475")
     assert evaluation_chart(rows(5), {}) is None
+
+
+def of_parameter_server() -> list[Row]:
+    """Rows as they come of a front and its workers; nothing came in the third interval."""
+    counts = [(0, 0, 0), (90, 10, 0), (90, 10, 0), (130, 10, 60)]
+    return [
+        {"wall_seconds": n, "env_steps": 100 * n, "env_steps_per_second": 100.0}
+        | {"bytes_in_per_update": 2e6, "bytes_out_per_update": 5e5}
+        | {"gradients_accepted": taken, "gradients_scaled": scaled, "gradients_stale": stale}
+        | {"staleness": 3.5, "staleness_p50": 3, "staleness_p90": 7, "staleness_p99": 9, "staleness_max": 40}
+        | {"staleness_not_finite": 1, "staleness/front": 3.5}
+        for n, (taken, scaled, stale) in enumerate(counts)
+    ]
+
+
+def test_gradients_are_shown_as_shares_of_what_came() -> None:
+    charts = curves(of_parameter_server())
+    chart = charts["What became of gradients"]
+    assert {line.label: list(line.points) for line in chart.lines} == {
+        "accepted 130": [(100, 90.0), (300, 40.0)],
+        "scaled down 10": [(100, 10.0), (300, 0.0)],
+        "too stale 60": [(100, 0.0), (300, 60.0)],
+    }
+    assert "75 %" in to_svg(chart, 520, 220)
+    chart = charts["Bytes per update"]
+    assert [line.label for line in chart.lines] == ["in", "out"]
+    assert "1 MB" in to_svg(chart, 520, 220)
+
+
+def test_what_is_observed_has_a_chart_of_its_quantiles_and_none_for_each() -> None:
+    charts = curves(of_parameter_server())
+    assert list(charts)[1:] == ["Staleness", "What became of gradients", "Bytes per update"]
+    firsts = [(line.label, line.points[0][1]) for line in charts["Staleness"].lines]
+    assert firsts == [("median", 3), ("99 %", 9), ("largest", 40)]
+
+
+def test_nobody_who_reports_nothing_has_a_chart() -> None:
+    assert other_charts([{"wall_seconds": 1.0}], {"age": Distribution(not_finite=1)}) == []
+
+
+def distribution(values: list[float]) -> Distribution:
+    histogram = Histogram()
+    histogram.add(np.array(values))
+    return histogram.distribution()
+
+
+def test_histograms_stand_beside_their_curves(tmp_path: Path) -> None:
+    age = distribution([0.0, 1.0, 1.0, 3.0, math.nan])
+    write_distributions(RunFolder(tmp_path).histograms, {"staleness": distribution([2.0]), "age": age})
+    page = report(tmp_path, [*rows(), *of_parameter_server()])
+    titles = re.findall("<h3>(.*?)</h3>", page)
+    assert titles.index("Staleness: distribution") == titles.index("Staleness") + 1
+    assert "Age: distribution" in titles
+    assert "median 1 · 99 % up to 3 · largest 3 · 4 in all · 1 not finite, left out" in page
+    assert "<title>1: 50 % (2)</title>" in page
+    RunFolder(tmp_path).histograms.write_text('{"age": 3}')
+    with pytest.raises(RunFolderError, match=r"histograms.json: can't be read"):
+        write_report(RunFolder(tmp_path))
+
+
+@given(
+    st.lists(st.floats(-1e150, 1e150), min_size=1)
+    | st.lists(st.floats(0, 1) | st.floats(1e-9, 1e9), min_size=1)
+    | st.lists(st.integers(0, 40).map(float) | st.integers(0, 10**6).map(float), min_size=1)
+)
+def test_any_histogram_is_drawn_within_its_frame(values: list[float]) -> None:
+    svg = ElementTree.fromstring(
+        bars_to_svg(BarChart("<t>", bins_of(distribution(values), 40), "a & b"), 520, 220)
+    )
+    bars = list(svg.iter("rect"))
+    assert 1 <= len(bars) <= 41
+    for bar in bars:
+        x, y, width, height = (float(bar.attrib[name]) for name in ("x", "y", "width", "height"))
+        assert 0 <= x <= x + width <= 520
+        assert 0 <= y <= y + height <= 220
+        assert min(width, height) > 0
+    texts = [text.attrib for text in svg.iter("text")]
+    assert all(0 <= float(at["x"]) <= 520 and 0 <= float(at["y"]) <= 220 for at in texts)
 
 
 odd_floats = st.floats(allow_nan=True, allow_infinity=True) | st.sampled_from(
@@ -218,3 +307,18 @@ def test_numbers_are_short(value: float, text: str) -> None:
 def test_rows_with_nothing_readable_are_no_chart(tmp_path: Path) -> None:
     (tmp_path / "metrics.jsonl").write_text('{"wall_seconds": 1, "loss": null}\n')
     assert other_charts(read_rows(tmp_path / "metrics.jsonl")) == []
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0, "0 B"),
+        (999, "999 B"),
+        (999.9, "1 kB"),
+        (27_200_000, "27.2 MB"),
+        (-5e9, "-5 GB"),
+        (math.inf, "inf"),
+    ],
+)
+def test_bytes_are_short(value: float, text: str) -> None:
+    assert size(value) == text

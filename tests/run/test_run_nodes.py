@@ -16,6 +16,7 @@ import pytest
 
 from actorq.actors import ActorDied, Refused
 from actorq.run import checkpoint
+from actorq.run.distributions import read_distributions
 from actorq.run.metrics import read_rows
 from actorq.run.run import Run, RunFailed, open_run, run
 from actorq.run.summary import read_summary
@@ -54,6 +55,9 @@ async def test_a_far_actor_answers_and_is_summed_up(tmp_path: Path, anyio_backen
     assert (summary.stopped_by, summary.env_steps) == ("request", 45)
     assert (summary.restarts, summary.dead_letters) == (0, 0)
     assert summary.actors["counter"].messages_in == 12
+    amounts = read_distributions(run.folder.histograms)["amount"]
+    assert (amounts.count, amounts.total, amounts.largest) == (10, 45.0, 9.0), "however short its node lived"
+    assert "distribution" in run.folder.report.read_text()
 
 
 async def provoke(message: Any, backend: Any, out: Path) -> None:

@@ -74,6 +74,7 @@ class Counter(Actor):
     async def add(self, message: Add) -> None:
         self.total += message.amount
         self.progress("env_steps", message.amount)
+        self.observe("amount", message.amount)
 
     @handles
     async def get_total(self, request: GetTotal) -> Total:
