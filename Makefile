@@ -10,10 +10,10 @@ run: .venv/installed
 	$(BIN)/actorq run recipes/hierarchical.toml
 
 test: .venv/installed-dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 test-all: .venv/installed-dev
-	$(BIN)/python -m pytest -m "slow or not slow"
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "slow or not slow"
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check
