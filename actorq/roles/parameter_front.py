@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict, deque
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Annotated, Any
 
 import anyio
@@ -12,13 +13,14 @@ from msgspec import Meta
 from numpy.typing import NDArray
 
 import actorq.actors as actors
-from actorq.actors import ActorDied, Group, Ref, Refused, Table, Topic, handles
+from actorq.actors import ActorDied, Group, Refused, Table, Topic, handles
 from actorq.dqn.agent import Agent
 from actorq.dqn.update_rule_settings import UpdateRuleSettings
 from actorq.dqn.update_rules import Offer, Round, make_update_rule
 from actorq.envs.task import Task
 
 from .faults import environment_faults
+from .lives import DIED, Lives, attend, pause_after
 from .messages import Version, Weights
 from .replay import STOPPING
 from .restoring import RESTORING, restore
@@ -81,10 +83,7 @@ class ParameterFront(actors.Actor):
         self._orders: deque[Order] = deque()
         self._readers: list[Reader] = []
         self._held: defaultdict[Offer, deque[Held]] = defaultdict(deque)
-        self._lives: dict[int, int] = {}
-        """The life of each worker's latest gradient."""
-        self._dead: set[int] = set()
-        """Workers that have not been heard of since their death."""
+        self._lives = Lives(len(self.workers))
         self._kept: int | None = None
         self._bytes_in = self._bytes_out = 0
         self._rule = make_update_rule(self.config, len(self.workers))
@@ -97,10 +96,12 @@ class ParameterFront(actors.Actor):
 
     @handles(concurrent=1024)
     async def pull(self, request: Pull) -> Pulled:
-        self._dead.discard(request.worker)
+        self._lives.hear(request.worker, request.life)
         if not request.computing:
             self._rule.idle(request.worker)
-        reader = Reader(worker=request.worker, computing=request.computing, answered=self.event())
+        reader = Reader(
+            worker=request.worker, life=request.life, computing=request.computing, answered=self.event()
+        )
         self._readers.append(reader)
         await self._answer(reader)
         assert reader.pulled is not None
@@ -109,7 +110,6 @@ class ParameterFront(actors.Actor):
     @handles(concurrent=1024)
     async def push(self, request: Push) -> Pushed:
         ticket = request.ticket
-        self._lives[ticket.worker] = ticket.life
         try:
             norm = await self._weigh(request)
         except Refused as refusal:
@@ -119,7 +119,14 @@ class ParameterFront(actors.Actor):
             raise
         self._bytes_in += request.bytes
         self._bytes_out += request.bytes_fetched
-        held = Held(worker=ticket.worker, computing=True, answered=self.event(), push=request, norm=norm)
+        held = Held(
+            worker=ticket.worker,
+            life=ticket.life,
+            computing=True,
+            answered=self.event(),
+            push=request,
+            norm=norm,
+        )
         offer = Offer(ticket.worker, request.version.updates)
         self._held[offer].append(held)
         self._rule.offered(offer)
@@ -147,7 +154,7 @@ class ParameterFront(actors.Actor):
             if refusal.reason == RESTORING and push.version.incarnation == self._incarnation:
                 self._lost = True  # a shard lives anew, and waits to be restored
             raise
-        self._check(push)  # much may have happened meanwhile
+        self._check(push)  # much may have happened meanwhile, and the worker may have died
         return math.sqrt(sum(slice.square_norm for slice in weighed))
 
     def _check(self, push: Push) -> None:
@@ -155,9 +162,8 @@ class ParameterFront(actors.Actor):
             raise Refused(STOPPING)
         if not self._settled:
             raise Refused(RESTORING)
-        version, worker = push.version, push.ticket.worker
-        if not 0 <= worker < len(self.workers):
-            raise Refused(f"there is no worker {worker}; there are {len(self.workers)}")
+        self._lives.hear(push.ticket.worker, push.ticket.life)
+        version = push.version
         if version.incarnation != self._incarnation:
             raise Refused(
                 f"a gradient of incarnation {version.incarnation}; the server is at {self._incarnation}"
@@ -169,66 +175,66 @@ class ParameterFront(actors.Actor):
 
     # Who lives.
 
-    async def _attend_worker(self, index: int, worker: Ref[Attend]) -> None:
-        while True:
-            try:
-                await worker.ask(Attend())
-                return
-            except ActorDied:
-                self._bury(index)
-
     def _bury(self, worker: int) -> None:
         """Nothing more comes of a worker's life, and nobody is to wait for it."""
-        self._dead.add(worker)
+        life = self._lives.end(worker)
         self._rule.left(worker)
+        waiting = [reader for reader in self._readers if reader.worker == worker]
         for offer in [offer for offer in self._held if offer.worker == worker]:
-            for held in self._held.pop(offer):
-                self._refuse(held, "its worker has died")
-        if worker in self._lives:
-            self._order(Forget(worker, self._lives[worker]))
+            waiting += self._held.pop(offer)
+        for reader in waiting:
+            self._refuse(reader, DIED)
+        if life is not None:
+            self._order(Forget(worker, life))
         self._note_change()
 
-    async def _attend_server(self, server: Ref[Attend]) -> None:
-        while True:
-            try:
-                await server.ask(Attend())
-                return
-            except ActorDied:
-                self._lost = True
-                self._note_change()
+    def _lose(self) -> None:
+        """A shard has died: all are to go back."""
+        self._lost = True
+        self._note_change()
 
     # Everything that goes to the shards goes from here, one after the other.
 
     async def run(self) -> None:
         for index, worker in enumerate(self.workers):
-            self.start_soon(self._attend_worker, index, worker)
+            self.start_soon(attend, self, worker, partial(self._bury, index))
         for server in self.servers:
-            self.start_soon(self._attend_server, server)
+            self.start_soon(attend, self, server, self._lose)
         if self.weights.subscribers:
             self.start_soon(self._publish)
+        failures = 0
         while True:
-            await self._restore()
             try:
+                await self._restore()
+                failures = 0
                 while not self._lost:
                     await self._advance()
                     await self._changed.wait()
                     self._changed = self.event()
             except (ActorDied, Refused):  # a shard died over what it was asked, or lives anew already
                 self._lost = True
+                failures += 1
+                await self.sleep(pause_after(failures))
 
     async def _restore(self) -> None:
-        self._settled = False
-        self._orders.clear()
+        self._settled = self._lost = False  # a shard that dies from here on may have to be restored again
         for held in [held for waiting in self._held.values() for held in waiting]:
             self._refuse(held, RESTORED)
         self._held.clear()
         compensating = self.config.stale == "compensate"
-        version = await restore(self.servers, self._initial, reached=self._updates, compensating=compensating)
+        version = await restore(
+            self.servers,
+            self._initial,
+            above=self._incarnation,
+            skipping=self.restarts,  # incarnations whose snapshots were lost together with the front
+            reached=self._updates,
+            compensating=compensating,
+        )
         self._incarnation, self._updates = version.incarnation, version.updates
         self._rule = make_update_rule(self.config, len(self.workers))
-        for worker in self._dead:
+        for worker in self._lives.dead():
             self._rule.left(worker)
-        self._kept, self._lost, self._settled = None, False, True
+        self._kept, self._settled = None, True
         self._note_change()
 
     def _initial(self) -> NDArray[Any]:
@@ -353,7 +359,9 @@ class ParameterFront(actors.Actor):
         pulled = Pulled(Version(self._incarnation, self._updates), target_updates)
         readers, self._readers = self._readers, []
         for reader in readers:
-            if reader.computing:
+            if reader.refusal is not None:
+                continue
+            if reader.computing and not self._lives.is_over(reader.worker, reader.life):
                 self._rule.computing(reader.worker, self._updates)
             reader.pulled = pulled
             reader.answered.set()
@@ -376,7 +384,7 @@ class ParameterFront(actors.Actor):
             await self._publishing.wait()
 
     async def _pull_for_itself(self) -> Pulled:
-        reader = Reader(worker=NOBODY, computing=False, answered=self.event())
+        reader = Reader(worker=NOBODY, life=0, computing=False, answered=self.event())
         self._readers.append(reader)
         await self._answer(reader)
         assert reader.pulled is not None

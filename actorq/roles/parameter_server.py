@@ -17,6 +17,8 @@ from actorq.envs.task import Task
 
 from .computing import Computing
 from .faults import network_faults
+from .lives import DIED
+from .messages import Version
 from .replay import STOPPING
 from .restoring import RESTORING
 from .server_messages import (
@@ -97,6 +99,8 @@ class ParameterServer(actors.Actor):
         self._size = 0
         self._gradients: dict[Ticket, Gradient] = {}
         """Until they are applied, discarded or forgotten."""
+        self._discarded: set[Ticket] = set()
+        """Those that are still to come."""
         self._weighed: dict[Ticket, Tensor] = {}
         """Those of them that are fit to be applied, decoded."""
         self._dead: dict[int, int] = {}
@@ -127,13 +131,17 @@ class ParameterServer(actors.Actor):
     async def stand(self, _: Stand) -> Standing:
         self._settled = False
         self._note_change()
-        return Standing(self._incarnation, tuple(point["updates"] for point in self._restorable()))
+        return Standing(self._incarnation, tuple(map(_version_of, self._restorable())))
 
     def _restorable(self) -> list[State]:
         """The points, and the slice as it is now."""
-        if self._shard is None or (self._points and self._points[-1]["updates"] == self._shard.updates):
+        if self._shard is None or self._points[-1]["updates"] == self._shard.updates:
             return self._points
-        return [*self._points, self._shard.state()]
+        return [*self._points, self._point(self._incarnation)]
+
+    def _point(self, incarnation: int) -> State:
+        assert self._shard is not None
+        return {**self._shard.state(), "incarnation": incarnation}
 
     @handles
     async def restore(self, request: Restore) -> Restored:
@@ -143,12 +151,16 @@ class ParameterServer(actors.Actor):
 
         if request.initial is not None:
             self._shard = Shard(self.agent, request.initial)
+            self._points = [self._point(request.origin.incarnation)]
         else:
-            found = [point for point in self._restorable() if point["updates"] == request.updates]
-            if not found:
-                raise Refused(f"{self.name} can't go back to version {request.updates}")
-            self._shard = Shard(self.agent, found[0]["parameters"])
-            self._shard.load_state(found[0])
+            points = self._restorable()
+            versions = list(map(_version_of, points))
+            if request.origin not in versions:
+                raise Refused(f"{self.name} can't go back to version {request.origin.updates}")
+            # What came before stays: should another shard die now, it may have no more than that.
+            self._points = points[: versions.index(request.origin) + 1]
+            self._shard = Shard(self.agent, self._points[-1]["parameters"])
+            self._shard.load_state(self._points[-1])
         config = self.config
         self._incarnation, self._size = request.incarnation, request.size
         self._readers = KeptVersions(
@@ -156,23 +168,26 @@ class ParameterServer(actors.Actor):
         )
         self._gradients.clear()
         self._weighed.clear()
-        self._points = []
-        self._make_point()
+        self.keep_snapshot()
         self._settled = True
         self._note_change()
         return Restored()
 
-    def _make_point(self) -> None:
-        """Two points are kept: of two shards that save them at their own pace, one is common."""
+    def _make_point(self, every: int) -> None:
+        """Those of the last `every` updates stay: of shards that save at their own pace, one is common."""
         assert self._shard is not None
-        self._points = [*self._points[-1:], self._shard.state()]
+        oldest = self._shard.updates - every
+        self._points = [point for point in self._points if point["updates"] >= oldest]
+        self._points.append(self._point(self._incarnation))
         self.keep_snapshot()
 
     # Gradients.
 
     @handles
     async def gradient(self, message: Gradient) -> None:
-        if not self._is_dead(message.ticket):
+        if message.ticket in self._discarded:
+            self._discarded.remove(message.ticket)
+        elif not self._is_dead(message.ticket):
             self._gradients[message.ticket] = message
             self._note_change()
 
@@ -181,13 +196,11 @@ class ParameterServer(actors.Actor):
         while (message := self._gradients.get(request.ticket)) is None:
             self._check_settled()
             if self._is_dead(request.ticket):
-                raise Refused("the worker that computed the gradient has died")
+                raise Refused(DIED)
+            if request.ticket in self._discarded:
+                raise Refused("the gradient was discarded")
             await self._changed.wait()
-        try:
-            return Weighed(self._take(message))
-        except Refused:
-            self._drop(request.ticket)
-            raise
+        return Weighed(self._take(message))
 
     def _take(self, message: Gradient) -> float:
         """Decode a slice, to be applied; returns its square norm. Raises Refused if it is unusable."""
@@ -259,19 +272,24 @@ class ParameterServer(actors.Actor):
         await self._computing(self._shard.apply, gradient, update.factor, update.step)
         if update.ticket is not None:
             self._drop(update.ticket)
-        if self._shard.updates % (self.config.restore_within_updates // 2) == 0:
-            self._make_point()
+        every = self.config.restore_within_updates // 2
+        if self._shard.updates % every == 0:
+            self._make_point(every)
 
     @handles
     async def discard(self, message: Discard) -> None:
         for ticket in message.tickets:
+            if ticket not in self._gradients:
+                self._discarded.add(ticket)
             self._drop(ticket)
+        self._note_change()
 
     @handles
     async def forget(self, message: Forget) -> None:
         self._dead[message.worker] = message.life
         for ticket in [ticket for ticket in self._gradients if self._is_dead(ticket)]:
             self._drop(ticket)
+        self._discarded = {ticket for ticket in self._discarded if not self._is_dead(ticket)}
         self._note_change()
         if self._readers is not None:
             self._readers.forget(message.worker)
@@ -321,3 +339,7 @@ class ParameterServer(actors.Actor):
                 f"the parameters were saved in {state['shards']} shards; {self.name} is one of {self.count}"
             )
         self._incarnation, self._size, self._points = state["incarnation"], state["size"], state["points"]
+
+
+def _version_of(point: State) -> Version:
+    return Version(point["incarnation"], point["updates"])

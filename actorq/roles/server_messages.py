@@ -48,6 +48,8 @@ class Pull(Request[Pulled], frozen=True):
     worker: int
     computing: bool
     """Whether a gradient of it will follow, for which the update rule may wait."""
+    life: int = 0
+    """The worker's restarts."""
 
 
 class Pushed(Message, frozen=True):
@@ -171,7 +173,8 @@ class Standing(Message, frozen=True):
     """The versions a shard can be set back to, newest last."""
 
     incarnation: int
-    updates: tuple[int, ...]
+    versions: tuple[Version, ...]
+    """Each of the incarnation that made it: updates made anew lead to another version."""
 
 
 class Stand(Request[Standing], frozen=True):
@@ -186,10 +189,11 @@ class Restore(Request[Restored], frozen=True):
     """Go on from a version, under a new incarnation."""
 
     incarnation: int
-    updates: int
+    origin: Version
+    """What to go back to."""
     size: int
     """Of the whole vector."""
     compensating: bool
     """Whether gradients will be compensated, for which the versions they come from have to be kept."""
     initial: NDArray[Any] | None
-    """The slice to begin with, where there is nothing to go back to."""
+    """The slice to begin with, if that is the origin."""

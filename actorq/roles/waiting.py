@@ -22,6 +22,7 @@ class Reader:
 
     worker: int
     """Its index, or NOBODY."""
+    life: int
     computing: bool
     answered: Event
     pulled: Pulled | None = None

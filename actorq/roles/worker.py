@@ -276,7 +276,7 @@ class Worker(actors.Actor):
         while True:
             try:
                 if pulled is None:
-                    pulled = await self.front.ask(Pull(self.index, computing))
+                    pulled = await self.front.ask(Pull(self.index, computing, self.restarts))
                 await self._take_over(pulled)
                 return
             except (ActorDied, Refused) as error:
