@@ -32,6 +32,7 @@ def crew(
     shards: int,
     agent: Agent,
     *,
+    front: type[ParameterFront] = ParameterFront,
     shard: type[ParameterServer] = ParameterServer,
     shard_config: ParameterServer.Config | None = None,
     worker_config: Worker.Config | None = None,
@@ -61,7 +62,7 @@ def crew(
     given = worker_config or Worker.Config(envs=1, chunk_steps=2, replay=MEMORY)
     return [
         *group(servers, shard, None, shard_config),
-        *group(("front",), ParameterFront, {"servers": servers, "workers": names}, front_config),
+        *group(("front",), front, {"servers": servers, "workers": names}, front_config),
         *group(names, worker, {"servers": servers, "front": "front"}, given),
     ]
 
