@@ -51,6 +51,9 @@ class Actor:
     class Config(messages.Config):
         """What the topology file may set; override it."""
 
+    one_state: ClassVar[bool] = False
+    """Whether a group's members have one state between them: a checkpoint of another count is refused."""
+
     config = _ConfigOf()
     definition: ClassVar[Definition]
     _cell: Cell

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 from actorq.actors import Actor, ActorDied, Ref, Refused
 
-from .server_messages import Attend
+from .server_messages import Attend, Left
 
 DIED = "the worker has died"
 
@@ -20,11 +20,37 @@ PAUSE_SECONDS = 10.0
 """Between two questions at most."""
 
 
-async def attend(attendant: Actor, actor: Ref[Attend], died: Callable[[], None]) -> None:
+class Presence:
+    """What an actor answers to `Attend`: nothing, until it ends in order or is asked anew."""
+
+    def __init__(self, actor: Actor) -> None:
+        self._actor = actor
+        self._over = False
+        self._answered = actor.event()
+
+    async def attend(self) -> Left:
+        """One question at a time: who asked before has died since."""
+        self._answered.set()
+        self._answered = mine = self._actor.event()
+        if not self._over:
+            await mine.wait()
+        return Left()
+
+    def end(self) -> None:
+        self._over = True
+        self._answered.set()
+
+
+async def attend(
+    attendant: Actor,
+    actor: Ref[Attend],
+    died: Callable[[], None],
+    missed: Callable[[], None] = lambda: None,
+) -> None:
     """Call `died` at each of an actor's deaths, until it ends in order.
 
     A question waits for the next life; but to one that is never started again it fails at once, and ever
-    longer pauses follow.
+    longer pauses follow. After each of them `missed` is called: there may have been a death in it.
     """
     failures = 0
     while True:
@@ -35,7 +61,9 @@ async def attend(attendant: Actor, actor: Ref[Attend], died: Callable[[], None])
         except ActorDied:
             died()
         failures = 0 if attendant.now() - began > HEALTHY_SECONDS else failures + 1
-        await attendant.sleep(pause_after(failures))
+        if pause := pause_after(failures):
+            await attendant.sleep(pause)
+            missed()
 
 
 def pause_after(failures: int) -> float:

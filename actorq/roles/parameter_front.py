@@ -6,6 +6,7 @@ import math
 from collections import defaultdict, deque
 from collections.abc import Iterable, Mapping
 from functools import partial
+from importlib import import_module
 from typing import Annotated, Any
 
 import anyio
@@ -77,6 +78,7 @@ class ParameterFront(actors.Actor):
     async def on_start(self) -> None:
         for field, sentence in self.config.faults(len(self.workers)):
             raise ValueError(f"actors.{self.name}.config.{field}: {sentence}")
+        await self.in_thread(import_module, "torch")  # takes seconds
         self._incarnation = self._updates = 0
         self._stopping = self._lost = self._settled = False
         self._changed = self.event()
@@ -84,6 +86,8 @@ class ParameterFront(actors.Actor):
         self._readers: list[Reader] = []
         self._held: defaultdict[Offer, deque[Held]] = defaultdict(deque)
         self._lives = Lives(len(self.workers))
+        self._numbers: dict[int, Ticket] = {}
+        """Each worker's newest gradient."""
         self._kept: int | None = None
         self._bytes_in = self._bytes_out = 0
         self._rule = make_update_rule(self.config, len(self.workers))
@@ -110,6 +114,8 @@ class ParameterFront(actors.Actor):
     @handles(concurrent=1024)
     async def push(self, request: Push) -> Pushed:
         ticket = request.ticket
+        self._lives.hear(ticket.worker, ticket.life)
+        self._take_number(ticket)
         try:
             norm = await self._weigh(request)
         except Refused as refusal:
@@ -127,6 +133,8 @@ class ParameterFront(actors.Actor):
             push=request,
             norm=norm,
         )
+        if self._rule.waits:
+            self._give_up(ticket.worker, "the worker has pushed another one")
         offer = Offer(ticket.worker, request.version.updates)
         self._held[offer].append(held)
         self._rule.offered(offer)
@@ -134,6 +142,20 @@ class ParameterFront(actors.Actor):
             self._answered(held)
         await self._answer(held)
         return Pushed(held.fate, held.pulled)
+
+    def _take_number(self, ticket: Ticket) -> None:
+        """Each gradient is pushed once. Raises Refused."""
+        newest = self._numbers.get(ticket.worker)
+        if newest is not None and ticket <= newest:
+            raise Refused(f"gradient {ticket.number} of this life of the worker was pushed already")
+        self._numbers[ticket.worker] = ticket
+
+    def _give_up(self, worker: int, reason: str) -> None:
+        """Refuse what still waits of a worker's."""
+        for offer in [offer for offer in self._held if offer.worker == worker]:
+            for held in self._held.pop(offer):
+                self._order(Discard((held.push.ticket,)))
+                self._refuse(held, reason)
 
     async def _answer(self, reader: Reader) -> None:
         self._note_change()
@@ -168,9 +190,11 @@ class ParameterFront(actors.Actor):
             raise Refused(
                 f"a gradient of incarnation {version.incarnation}; the server is at {self._incarnation}"
             )
-        if version.updates > self._updates:
+        if not 0 <= version.updates <= self._updates:
             raise Refused(
                 f"a gradient of version {version.updates}, from the future: the server is at {self._updates}"
+                if version.updates > 0
+                else f"there is no version {version.updates}"
             )
 
     # Who lives.
@@ -179,10 +203,8 @@ class ParameterFront(actors.Actor):
         """Nothing more comes of a worker's life, and nobody is to wait for it."""
         life = self._lives.end(worker)
         self._rule.left(worker)
-        waiting = [reader for reader in self._readers if reader.worker == worker]
-        for offer in [offer for offer in self._held if offer.worker == worker]:
-            waiting += self._held.pop(offer)
-        for reader in waiting:
+        self._give_up(worker, DIED)
+        for reader in [reader for reader in self._readers if reader.worker == worker]:
             self._refuse(reader, DIED)
         if life is not None:
             self._order(Forget(worker, life))
@@ -199,7 +221,7 @@ class ParameterFront(actors.Actor):
         for index, worker in enumerate(self.workers):
             self.start_soon(attend, self, worker, partial(self._bury, index))
         for server in self.servers:
-            self.start_soon(attend, self, server, self._lose)
+            self.start_soon(attend, self, server, self._lose, self._lose)
         if self.weights.subscribers:
             self.start_soon(self._publish)
         failures = 0
@@ -272,9 +294,10 @@ class ParameterFront(actors.Actor):
         held = [self._take(offer) for offer in round.offers]
         try:
             ticket, norm = await self._combined(held, round)
-        except (ActorDied, Refused):
+        except BaseException as error:  # the end of the run among them: nobody else knows who waits here
+            reason = RESTORED if isinstance(error, ActorDied | Refused) else STOPPING
             for one in held:
-                self._refuse(one, RESTORED)
+                self._refuse(one, reason)
             raise
         if not math.isfinite(norm):
             for one in held:
@@ -377,10 +400,13 @@ class ParameterFront(actors.Actor):
             self._publishing = self.event()
             try:
                 pulled = await self._pull_for_itself()
-                await reader.fetch(pulled)
+                fresh = await reader.fetch(pulled)
             except (ActorDied, Refused):  # restored meanwhile, or the version was gone: again
+                if self._stopping:
+                    return
                 continue
-            await self.weights.publish(Weights(pulled.version, reader.read()))
+            if fresh:
+                await self.weights.publish(Weights(pulled.version, reader.read()))
             await self._publishing.wait()
 
     async def _pull_for_itself(self) -> Pulled:

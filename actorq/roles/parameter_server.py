@@ -17,7 +17,7 @@ from actorq.envs.task import Task
 
 from .computing import Computing
 from .faults import network_faults
-from .lives import DIED
+from .lives import DIED, Presence
 from .messages import Version
 from .replay import STOPPING
 from .restoring import RESTORING
@@ -75,6 +75,7 @@ class ParameterServer(actors.Actor):
             int, Meta(ge=2, description="updates lost at most when an actor of the server dies")
         ] = 1000
 
+    one_state = True
     task: Table[Task]
     agent: Table[Agent]
 
@@ -108,7 +109,8 @@ class ParameterServer(actors.Actor):
         self._points: list[State] = []
         """What there is to go back to, oldest first."""
         self._changed = self.event()
-        self._stopping = self.event()
+        self._stopping = False
+        self._presence = Presence(self)
 
     # What waiting handlers wait for.
 
@@ -120,11 +122,11 @@ class ParameterServer(actors.Actor):
 
     @handles(concurrent=8)
     async def attend(self, _: Attend) -> Left:
-        await self._stopping.wait()
-        return Left()
+        return await self._presence.attend()
 
     def on_drain(self) -> None:
-        self._stopping.set()
+        self._presence.end()
+        self._stopping = True
         self._note_change()
 
     @handles
@@ -167,6 +169,7 @@ class ParameterServer(actors.Actor):
             self._incarnation, config.weights, config.kept_versions, request.compensating
         )
         self._gradients.clear()
+        self._discarded.clear()
         self._weighed.clear()
         self.keep_snapshot()
         self._settled = True
@@ -180,6 +183,7 @@ class ParameterServer(actors.Actor):
         self._points = [point for point in self._points if point["updates"] >= oldest]
         self._points.append(self._point(self._incarnation))
         self.keep_snapshot()
+        self.progress("shard_updates", every)
 
     # Gradients.
 
@@ -227,13 +231,16 @@ class ParameterServer(actors.Actor):
         return ticket.life <= self._dead.get(ticket.worker, -1)
 
     def _drop(self, ticket: Ticket) -> None:
-        self._gradients.pop(ticket, None)
+        """A gradient is done with, and so is what the worker was handed before the version it came from."""
+        gradient = self._gradients.pop(ticket, None)
         self._weighed.pop(ticket, None)
+        if gradient is not None and self._readers is not None:
+            self._readers.handed(ticket.worker, gradient.version.updates)
 
     def _check_settled(self) -> None:
         if not self._settled:
             raise Refused(RESTORING)
-        if self._stopping.is_set():
+        if self._stopping:
             raise Refused(STOPPING)
 
     # Updates, in the front's order.
@@ -326,19 +333,14 @@ class ParameterServer(actors.Actor):
         return {
             "incarnation": self._incarnation,
             "size": self._size,
-            "shards": self.count,
             "optimizer": self.agent.optimizer,
             "points": self._restorable(),
         }
 
     def load_state(self, state: State) -> None:
-        if not state:
-            return
-        if state["shards"] != self.count:
-            raise ValueError(
-                f"the parameters were saved in {state['shards']} shards; {self.name} is one of {self.count}"
-            )
-        self._incarnation, self._size, self._points = state["incarnation"], state["size"], state["points"]
+        if state:
+            self._incarnation, self._size = state["incarnation"], state["size"]
+            self._points = state["points"]
 
 
 def _version_of(point: State) -> Version:

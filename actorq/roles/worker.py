@@ -26,6 +26,7 @@ from .computing import Computing, TorchThreads, set_torch_threads
 from .exploring import Exploration, ExplorationConfig
 from .faults import device_faults, environment_faults
 from .gradient_slices import GradientSlices
+from .lives import Presence
 from .messages import Version
 from .outliers import OutlierFilter
 from .replay import STOPPING
@@ -156,15 +157,14 @@ class Worker(actors.Actor):
         self._in_trouble = self.restarts > 0
         """Until a gradient is taken: what is explored meanwhile is no progress, or the restart limit would
         never be reached."""
-        self._ending = self.event()
+        self._presence = Presence(self)
 
     @handles(concurrent=8)
     async def attend(self, _: Attend) -> Left:
-        await self._ending.wait()
-        return Left()
+        return await self._presence.attend()
 
     def on_drain(self) -> None:
-        self._ending.set()
+        self._presence.end()
 
     async def run(self) -> None:
         await self._read(None, computing=False)

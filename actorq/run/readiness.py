@@ -34,9 +34,18 @@ def check_states(plan: Plan, states: Mapping[str, State], path: Path) -> None:
         state = states.get(spec.name)
         if state:
             _add(spec, partial(spec.cls.state_faults, spec.config, spec.tables, state), faults)
+        if spec.cls.one_state and spec.index == 0:
+            _check_count(spec, states, faults)
     if faults:
         lines = "".join(f"\n  {fault}" for fault in faults.found())
         raise CheckpointError(f"{path}: the topology can't go on from it:{lines}")
+
+
+def _check_count(spec: ActorSpec, states: Mapping[str, State], faults: Faults) -> None:
+    group = spec.name.partition(".")[0]
+    saved = sum(name.partition(".")[0] == group for name in states)
+    if saved and saved != spec.count:
+        faults.add(f"actors.{group}.count", f"is {spec.count}, but the state was saved in {saved} parts")
 
 
 def _add(spec: ActorSpec, tell: Callable[[], Iterable[tuple[str, str]]], faults: Faults) -> None:
