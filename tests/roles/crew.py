@@ -6,6 +6,7 @@ import math
 from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from actorq.actors import Actor, ActorSpec, State
 from actorq.actors.spec import derive_seed
@@ -105,3 +106,10 @@ class Diligent(Worker):
 
     def state(self) -> State:
         return {**super().state(), "credit": 0.0}  # what is paid for without end is no state
+
+
+class Level(ParameterFront):
+    """All parameters begin equal. Where all entries of each gradient are, too, they stay so."""
+
+    def _initial(self) -> NDArray[Any]:
+        return np.zeros_like(super()._initial())

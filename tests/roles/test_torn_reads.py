@@ -5,31 +5,22 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import Any, ClassVar
 
-import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from actorq.dqn.agent import Agent
 from actorq.replay.experience import Batch
 from actorq.roles.messages import Version
-from actorq.roles.parameter_front import ParameterFront
 from actorq.roles.server_messages import Pulled
 from actorq.testing import Record
 from tests.actors.world import TRANSPORTS, World, fresh
-from tests.roles.crew import Diligent, crew
+from tests.roles.crew import Diligent, Level, crew
 
 pytestmark = pytest.mark.anyio
 
 # Adam's kernel rounds the last few numbers of a slice otherwise than those before.
 AGENT = Agent(hidden=(32, 16), batch_size=1, optimizer="rmsprop", learning_rate=0.01, target_every_updates=3)
 WORKERS, SHARDS = 6, 3
-
-
-class Level(ParameterFront):
-    """All parameters begin equal. Where all entries of each gradient are, too, they stay so."""
-
-    def _initial(self) -> NDArray[Any]:
-        return np.zeros_like(super()._initial())
 
 
 class Weighing(Diligent):
