@@ -23,6 +23,7 @@ from actorq.envs.task import Task
 from .faults import environment_faults
 from .lives import DIED, Lives, attend, pause_after
 from .messages import Version, Weights
+from .publishing import Publisher
 from .replay import STOPPING
 from .restoring import RESTORING, restore
 from .server_messages import (
@@ -91,7 +92,7 @@ class ParameterFront(actors.Actor):
         self._kept: int | None = None
         self._bytes_in = self._bytes_out = 0
         self._rule = make_update_rule(self.config, len(self.workers))
-        self._publishing = self.event()
+        self._publisher = Publisher(self, self.servers, self.weights, self._pull_for_itself)
 
     def _note_change(self) -> None:
         self._changed.set()
@@ -223,7 +224,7 @@ class ParameterFront(actors.Actor):
         for server in self.servers:
             self.start_soon(attend, self, server, self._lose, self._lose)
         if self.weights.subscribers:
-            self.start_soon(self._publish)
+            self.start_soon(self._publisher.run, self._initial())
         failures = 0
         while True:
             try:
@@ -310,7 +311,7 @@ class ParameterFront(actors.Actor):
         self._updates += 1
         self._account(held, round, norm)
         if self._updates % self.config.publish_every_updates == 0:
-            self._publishing.set()
+            self._publisher.note_due()
 
     async def _combined(self, held: list[Held], round: Round) -> tuple[Ticket | None, float]:
         """What to apply: a gradient's ticket, or None for a mean that the shards have made; and its norm.
@@ -388,26 +389,6 @@ class ParameterFront(actors.Actor):
                 self._rule.computing(reader.worker, self._updates)
             reader.pulled = pulled
             reader.answered.set()
-
-    async def _publish(self) -> None:
-        """Whole weights for those who only act: the first ones, and then every so many updates."""
-        import torch
-
-        from .weights_reader import WeightsReader
-
-        reader = WeightsReader(self.servers, NOBODY, torch.from_numpy(self._initial()))
-        while True:
-            self._publishing = self.event()
-            try:
-                pulled = await self._pull_for_itself()
-                fresh = await reader.fetch(pulled)
-            except (ActorDied, Refused):  # restored meanwhile, or the version was gone: again
-                if self._stopping:
-                    return
-                continue
-            if fresh:
-                await self.weights.publish(Weights(pulled.version, reader.read()))
-            await self._publishing.wait()
 
     async def _pull_for_itself(self) -> Pulled:
         reader = Reader(worker=NOBODY, life=0, computing=False, answered=self.event())

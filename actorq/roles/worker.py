@@ -240,6 +240,7 @@ class Worker(actors.Actor):
         try:
             pushed = await self.front.ask(Push(ticket, version, sent, self._weights.take_bytes(), reads))
         except Refused as refusal:
+            await self._heed(refusal)
             self._slices.give_back(slices)
             await self._cope(refusal.reason)
         except ActorDied:  # it may have been applied: it isn't given back
@@ -253,8 +254,6 @@ class Worker(actors.Actor):
 
     async def _cope(self, reason: str) -> None:
         """A gradient was refused: go on with the newest weights. Raises RuntimeError if that never helps."""
-        if reason == STOPPING:
-            await self.event().wait()  # the end of this loop is on its way
         self._refusals += 1
         self._in_trouble = True
         if reason not in self._reasons:
@@ -268,6 +267,11 @@ class Worker(actors.Actor):
             )
         await self._read(None, computing=True)
 
+    async def _heed(self, error: Exception) -> None:
+        """If the run stops, wait for this loop to be ended: there is nothing to be made up for."""
+        if isinstance(error, Refused) and error.reason == STOPPING:
+            await self.event().wait()
+
     # Weights.
 
     async def _read(self, pulled: Pulled | None, *, computing: bool) -> None:
@@ -280,6 +284,7 @@ class Worker(actors.Actor):
                 await self._take_over(pulled)
                 return
             except (ActorDied, Refused) as error:
+                await self._heed(error)
                 log.info("%s pulls the weights again: %s", self.name, error)
                 pulled = None
             await self.sleep(BACKOFF_SECONDS[min(failures, len(BACKOFF_SECONDS) - 1)])
