@@ -47,6 +47,7 @@ RULES: Mapping[str, Mapping[str, Any]] = {
     "bounded": {"rule": "bounded", "max_staleness": 2},
     "softsync": {"rule": "softsync", "softsync_n": 1},
 }
+BY_TURNS = list(zip(["asyncio", "trio"] * 2, RULES, strict=True))
 LEVEL = Agent(hidden=(8,), batch_size=1, optimizer="rmsprop", target_every_updates=7)
 LEARNER = Agent(hidden=(32,), batch_size=64, n_step=1, gamma=0.9, learning_rate=3e-3, target_every_updates=50)
 MAZE = Task(env="actorq/GridWorld-v0", options={"map": "S.#.\n...P\n.#.G", "start": "any"})
@@ -151,7 +152,7 @@ async def test_one_kill_of_each(
 
 @pytest.mark.slow
 @pytest.mark.timeout(500)
-@pytest.mark.parametrize(("anyio_backend", "rule"), zip(["asyncio", "trio"] * 2, RULES, strict=True))
+@pytest.mark.parametrize(("anyio_backend", "rule"), BY_TURNS)
 @pytest.mark.anyio
 async def test_thirty_kills(
     anyio_backend: Any,
@@ -186,7 +187,7 @@ async def test_thirty_kills(
 
 @pytest.mark.slow
 @pytest.mark.timeout(500)
-@pytest.mark.parametrize(("anyio_backend", "rule"), zip(["asyncio", "trio"] * 2, RULES, strict=True))
+@pytest.mark.parametrize(("anyio_backend", "rule"), BY_TURNS)
 @pytest.mark.anyio
 async def test_it_learns_under_fire(
     anyio_backend: Any, rule: str, board: Board, monkeypatch: pytest.MonkeyPatch
