@@ -6,6 +6,7 @@ from contextlib import suppress
 
 import actorq.actors as actors
 from actorq.actors import Group, Ref, Refused, handles
+from actorq.roles.lives import Presence
 from actorq.roles.server_messages import Attend, Fetch, Gradient, Left, Pull, Push, Ticket
 
 
@@ -20,15 +21,14 @@ class Pusher(actors.Actor):
     front: Ref[Pull | Push]
 
     async def on_start(self) -> None:
-        self._over = self.event()
+        self._presence = Presence(self)
 
     @handles(concurrent=8)
     async def attend(self, _: Attend) -> Left:
-        await self._over.wait()
-        return Left()
+        return await self._presence.attend()
 
     def on_drain(self) -> None:
-        self._over.set()
+        self._presence.end()
 
     async def run(self) -> None:
         with suppress(Refused):  # the run is stopping

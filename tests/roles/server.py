@@ -13,6 +13,7 @@ from actorq.dqn.agent import Agent
 from actorq.dqn.encoded import Encoded
 from actorq.dqn.sharding import shard_slices
 from actorq.envs.task import Task
+from actorq.roles.lives import Presence
 from actorq.roles.messages import Version
 from actorq.roles.parameter_front import ParameterFront
 from actorq.roles.parameter_server import ParameterServer
@@ -37,15 +38,14 @@ class Bystander(Actor):
     """Stands for a worker's life; what it would send, the test sends."""
 
     async def on_start(self) -> None:
-        self._over = self.event()
+        self._presence = Presence(self)
 
     @handles(concurrent=8)
     async def attend(self, _: Attend) -> Left:
-        await self._over.wait()
-        return Left()
+        return await self._presence.attend()
 
     def on_drain(self) -> None:
-        self._over.set()
+        self._presence.end()
 
 
 def server(

@@ -38,6 +38,7 @@ async def test_asynchronous_updates_are_those_of_one_optimizer(shards: int) -> N
         for number, pushed in enumerate(gradients(10), 1):
             answer = await workers.push(pushed, version, worker=number % 2)
             assert answer.fate == "accepted"
+            assert answer.pulled is not None
             version = answer.pulled.version
             assert version.updates == number
             gradient.copy_(torch.from_numpy(pushed))
@@ -67,8 +68,15 @@ async def test_a_synchronous_update_takes_the_mean_clipped_by_its_norm_over_all_
             pushed = gradients(3, seed=number)
             answers: dict[int, Version] = {}
 
-            async def push(worker: int, pushed=pushed, version=version, answers=answers) -> None:
-                answers[worker] = (await workers.push(pushed[worker], version, worker)).pulled.version
+            async def push(
+                worker: int,
+                pushed: list[np.ndarray] = pushed,
+                version: Version = version,
+                answers: dict[int, Version] = answers,
+            ) -> None:
+                answer = await workers.push(pushed[worker], version, worker)
+                assert answer.pulled is not None
+                answers[worker] = answer.pulled.version
 
             async with anyio.create_task_group() as tasks:
                 for worker in range(3):
@@ -96,6 +104,8 @@ async def test_what_cannot_be_applied_is_refused_and_changes_nothing() -> None:
                 await workers.push(bad, version)
         with pytest.raises(Refused, match="from the future"):
             await workers.push(good, Version(version.incarnation, 1))
+        with pytest.raises(Refused, match="no version -1"):
+            await workers.push(good, Version(version.incarnation, -1))
         with pytest.raises(Refused, match="incarnation"):
             await workers.push(good, Version(version.incarnation - 1, 0))
         with pytest.raises(Refused, match="it decodes to 4 numbers"):
@@ -119,6 +129,7 @@ async def test_after_a_death_all_go_on_from_a_version_that_was(dying: str) -> No
         history = {0: await workers.read(pulled)}
         for number, pushed in enumerate(gradients(33), 1):
             answer = await workers.push(pushed, pulled.version)
+            assert answer.pulled is not None
             pulled = answer.pulled
             history[number] = await workers.read(pulled)
         await kill(system, dying)

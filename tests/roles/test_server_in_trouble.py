@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from actorq.actors import Message, Refused, System, handles
+from actorq.actors import GroupSpec, Message, Refused, RestartLimits, System, handles
 from actorq.roles.lives import PATIENCE, Lives
 from actorq.roles.messages import Version
 from actorq.roles.parameter_server import ParameterServer
@@ -113,6 +113,23 @@ def _only_at_points(self: Any) -> None:
     """A snapshot that comes too late is none."""
     if self._shard.updates in (0, 5):
         ParameterServer.keep_snapshot(self)
+
+
+async def test_a_shards_death_is_heard_of_however_often_the_front_has_died() -> None:
+    """What its earlier lives had asked isn't in the way of what this one asks."""
+    often = (GroupSpec(limits=RestartLimits(max_restarts=20, backoff_seconds=0.0)),)
+    async with System(server(2), often) as system:
+        workers = Workers(system, 2)
+        before = (await workers.pull()).version
+        for death in [*["front"] * 9, "server.1"]:
+            await kill(system, death)
+            pulled = await workers.pull()
+            assert pulled.version.incarnation > before.incarnation
+            before = pulled.version
+        await workers.read(pulled)
+        for pushed in gradients(3):
+            before = await updated(workers, pushed, before)
+        assert before.updates == 3
 
 
 # Workers who die.

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from actorq.actors import State, Table
+from actorq.roles.parameter_server import ParameterServer
 from actorq.run.checkpoint import CheckpointError
 from actorq.run.readiness import check_machine, check_states
 from actorq.run.run import prepare
@@ -74,3 +75,25 @@ def test_a_state_of_another_role_is_no_bug() -> None:
     with pytest.raises(CheckpointError) as refused:
         check_states(wanted(), {"demanding": {"parameters": 1}}, PATH)
     assert str(refused.value) == f"{TOLD}: its own check failed: KeyError: 'total'"
+
+
+class Divided(Counter):
+    one_state = True
+
+
+def divided(count: int) -> Plan:
+    return check(topology(actors={"server": {"role": Divided, "count": count}}))
+
+
+@pytest.mark.parametrize(("count", "saved"), [(1, 2), (3, 2), (2, 1)])
+def test_one_state_in_parts_is_refused_to_another_count(count: int, saved: int) -> None:
+    names = [f"server.{part}" for part in range(saved)] if saved > 1 else ["server"]
+    states = {name: {"total": 1} for name in [*names, "counter"]}
+    check_states(divided(saved), states, PATH)
+    check_states(divided(count), {}, PATH)
+    with pytest.raises(CheckpointError, match=rf"actors\.server\.count: is {count}, but .* in {saved} parts"):
+        check_states(divided(count), states, PATH)
+
+
+def test_a_parameter_server_is_such_a_state() -> None:
+    assert ParameterServer.one_state
