@@ -70,7 +70,7 @@ class ParameterServer(actors.Actor):
         ] = "whole"
         kept_versions: Annotated[
             int, Meta(ge=1, le=1000, description="versions kept for readers; older ones are gone")
-        ] = 8
+        ] = 16
         restore_within_updates: Annotated[
             int, Meta(ge=2, description="updates lost at most when an actor of the server dies")
         ] = 1000

@@ -83,7 +83,7 @@ async def updates_per_second(rule: str, *, reads: bool) -> float:
 
 
 async def _updates(system: System) -> int:
-    pulled = await system.ref("front").ask(Pull(-1, True))
+    pulled = await system.ref("front").ask(Pull(0, True))
     return int(pulled.version.updates)
 
 
