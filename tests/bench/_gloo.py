@@ -1,6 +1,6 @@
-"""One of several processes that average a gradient with torch.distributed and step Adam: prints seconds a step.
+"""One of several processes that average a gradient with torch.distributed and step Adam.
 
-`python -m tests.bench._gloo RANK WORLD SIZE STEPS FILE`
+`python -m tests.bench._gloo RANK WORLD SIZE STEPS FILE`; rank 0 prints the seconds of a step.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import anyio
 import torch
@@ -88,8 +88,8 @@ async def _updates(system: System) -> int:
 
 
 async def _updates_after(system: System, updates: int) -> None:
-    while await _updates(system) < updates:
-        await anyio.sleep(0.1)
+    while await _updates(system) < updates:  # each question is a version kept, so not too often
+        await anyio.sleep(0.1)  # noqa: ASYNC110
 
 
 def pushing() -> None:
@@ -137,7 +137,7 @@ def all_reduce_seconds() -> float:
     return float(told[0])
 
 
-def with_workers(count: int, transport: Literal["nng", "inproc"] = "nng", updates: int = 400) -> float:
+def with_workers(count: int, updates: int = 400) -> float:
     """updates/s of a whole run: Breakout's frames, Nature's network, batches of 32."""
     from actorq.run.metrics import read_rows
     from actorq.run.run import run
@@ -150,7 +150,7 @@ def with_workers(count: int, transport: Literal["nng", "inproc"] = "nng", update
     }
     plan: dict[str, Any] = {
         "name": "workers",
-        "task": {"env": "ALE/Breakout-v5", "atari": True} if ATARI else {"env": "CartPole-v1"},
+        "task": {"env": "ALE/Breakout-v5", "frame_stack": 4, "reward_clip": 1.0},
         "agent": {"network": "nature_cnn", "batch_size": 32},
         "stop": {"updates": updates},
         "nodes": {"main": {}, "workers": {"count": count, "place": "process", "transport": "nng"}},
@@ -165,13 +165,10 @@ def with_workers(count: int, transport: Literal["nng", "inproc"] = "nng", update
     }  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "run"
-        run(plan, transport=transport, out=out)
+        run(plan, out=out)
         rows = [row for row in read_rows(out / "metrics.jsonl") if row.get("updates")]
     first, last = rows[0], rows[-1]
     return (last["updates"] - first["updates"]) / (last["wall_seconds"] - first["wall_seconds"])
-
-
-ATARI = True
 
 
 def report(name: str, ratios: list[float], reach: str) -> None:
