@@ -88,8 +88,12 @@ async def _updates(system: System) -> int:
 
 
 async def _updates_after(system: System, updates: int) -> None:
-    while await _updates(system) < updates:  # each question is a version kept, so not too often
-        await anyio.sleep(0.1)  # noqa: ASYNC110
+    """Return when so many have been made. Each question is a version kept, so it asks now and then."""
+    for _ in range(20 * updates):
+        if await _updates(system) >= updates:
+            return
+        await anyio.sleep(0.05)
+    raise TimeoutError(f"not {updates} updates after {updates} seconds")
 
 
 def pushing() -> None:
