@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .cell import Cell
     from .letter import DeadLetter
     from .scheduling import Event
+    from .spec import ActorSpec
 
 C = TypeVar("C", covariant=True)
 V = TypeVar("V")
@@ -99,6 +100,15 @@ class Actor:
 
         Asked before anything starts. A key such as "config.capacity" or "task.env" says where to look.
         A table that has faults of its own already is not among `tables`.
+        """
+        return ()
+
+    @classmethod
+    def wiring_faults(cls, spec: ActorSpec, specs: Mapping[str, ActorSpec]) -> Iterable[tuple[str, str]]:
+        """What is wrong between this actor and others, as `faults`; keys such as "ports.replay" are its own.
+
+        Asked before anything starts, once for all members of a group (with the first one's `spec`), and only
+        if nothing else is wrong. `specs` are all actors', by name.
         """
         return ()
 

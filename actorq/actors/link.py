@@ -293,8 +293,8 @@ class Link:
         )
 
 
-async def ask_all(links: Sequence[Link], request: Any, timeout: float | None) -> list[Any]:
-    """Ask all at once; replies, and the failure that is raised, in the links' order."""
+async def ask_all(links: Sequence[Link], requests: Sequence[Any], timeout: float | None) -> list[Any]:
+    """Ask all at once, each its own request; replies, and the failure that is raised, in the links' order."""
     scheduler = links[0]._scheduler
     deadline = None if timeout is None else scheduler.now() + timeout
 
@@ -303,7 +303,7 @@ async def ask_all(links: Sequence[Link], request: Any, timeout: float | None) ->
 
     enquiries: list[Enquiry] = []
     try:
-        for link in links:
+        for link, request in zip(links, requests, strict=True):
             size = link.admit(request)
             if link.must_wait(size) and not await link.wait_for_credit(type(request), size, left()):
                 raise link._too_late(request, "no room in its mailbox")

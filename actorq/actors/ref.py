@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar, overload
 
 from .errors import NotCarried
 from .message import Message
@@ -87,8 +87,12 @@ class Group(Generic[M]):
         """All members at once."""
         return Everyone(self._refs)
 
-    def __getitem__(self, index: int) -> Ref[M]:
-        return self._refs[index]
+    @overload
+    def __getitem__(self, index: int) -> Ref[M]: ...
+    @overload
+    def __getitem__(self, index: slice) -> Group[M]: ...
+    def __getitem__(self, index: int | slice) -> Ref[M] | Group[M]:
+        return Group(self._refs[index]) if isinstance(index, slice) else self._refs[index]
 
     def __len__(self) -> int:
         return len(self._refs)
@@ -114,7 +118,13 @@ class Everyone(Generic[M]):
         """Ask all members at once; replies in the members' order. The first failure is raised."""
         from .link import ask_all
 
-        return await ask_all([ref._link for ref in self._refs], request, timeout)
+        return await ask_all([ref._link for ref in self._refs], [request] * len(self._refs), timeout)
+
+    async def ask_each(self, requests: Sequence[Asks[M, R]], *, timeout: float | None = None) -> list[R]:
+        """Ask each member its own of `requests`, which are as many; otherwise as `ask`."""
+        from .link import ask_all
+
+        return await ask_all([ref._link for ref in self._refs], requests, timeout)
 
 
 class Feed(Generic[M_co]):

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from actorq.replay.config import ReplayConfig
-from actorq.replay.experience import Batch, Chunk
+from actorq.replay.experience import Batch, Chunk, Transitions
 from actorq.replay.index import Index
 from actorq.replay.priorities import PrioritizedIndex, importance_weights
 from actorq.replay.store import MemoryStore
@@ -37,6 +37,16 @@ class ReplayStatistics(msgspec.Struct, frozen=True):
     """Sum of p^alpha over what is held now (the size, where sampling is uniform)."""
     priority_largest: float
     """Largest p^alpha held now (1, where sampling is uniform)."""
+
+
+class Drawn(NamedTuple):
+    """B transitions, drawn from one replay or one of its shards."""
+
+    ids: NDArray[np.int64]
+    """[B] what they are called there."""
+    probabilities: NDArray[np.float64]
+    """[B] of each of them, at each draw from there."""
+    transitions: Transitions
 
 
 class Replay:
@@ -73,20 +83,22 @@ class Replay:
         ``beta`` in 0..1 is the exponent of the importance weights. Raises `ValueError` if there is nothing
         to draw from.
         """
-        ids, probabilities = self._index.sample(batch_size, self._rng)
-        weights = importance_weights(probabilities, beta)
-        transitions = self._store.gather(ids)
-        self._sampled += batch_size
-        return Batch(
-            ids=ids,
-            observations=transitions.observations,
-            actions=transitions.actions,
-            returns=transitions.returns,
-            discounts=transitions.discounts,
-            next_observations=transitions.next_observations,
-            weights=weights,
-            probabilities=probabilities,
-        )
+        ids, probabilities, transitions = self.draw(batch_size)
+        return Batch.of(ids, probabilities, transitions, importance_weights(probabilities, beta))
+
+    def draw(self, count: int) -> Drawn:
+        """Draw ``count`` transitions, with replacement; the arrays are the caller's own.
+
+        Raises `ValueError` if there is nothing to draw from.
+        """
+        ids, probabilities = self._index.sample(count, self._rng)
+        self._sampled += count
+        return Drawn(ids, probabilities, self._store.gather(ids))
+
+    @property
+    def total(self) -> float:
+        """What it weighs as a shard: the sum of p^alpha over what is held (uniform: how much that is)."""
+        return self._index.total
 
     def update(self, ids: NDArray[np.int64], priorities: ArrayLike) -> int:
         """Give ``ids`` [n] the raw priorities |TD error| [n]; returns how many came late and were ignored.

@@ -9,7 +9,45 @@ import msgspec
 from msgspec import Meta
 
 
-class ReplayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class LimiterConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """When sampling may begin, and how samples and inserts keep pace."""
+
+    min_size: Annotated[int, Meta(gt=0, description="transitions to be inserted before sampling begins")] = (
+        1_000
+    )
+    samples_per_insert: (
+        Annotated[float, Meta(gt=0, description="transitions sampled for each one inserted")] | None
+    ) = None
+    """None: neither side waits for the other."""
+    error_buffer_samples: (
+        Annotated[float, Meta(gt=0, description="how far samples may run ahead or behind, in transitions")]
+        | None
+    ) = None
+    """None: as many samples as min_size inserts pay for."""
+
+    @property
+    def error_buffer(self) -> float:
+        """Bound of the rate limiter's error, in samples."""
+        if self.error_buffer_samples is not None:
+            return self.error_buffer_samples
+        return (self.samples_per_insert or 0.0) * self.min_size
+
+    def faults(self) -> Iterator[tuple[str, str]]:
+        """(field, sentence) for each two settings that contradict each other."""
+        if self.samples_per_insert is None:
+            if self.error_buffer_samples is not None:
+                yield "error_buffer_samples", "it bounds samples_per_insert, which is not set"
+        elif self.error_buffer < max(1.0, self.samples_per_insert):
+            least = max(1.0, self.samples_per_insert)
+            field = "min_size" if self.error_buffer_samples is None else "error_buffer_samples"
+            yield (
+                field,
+                f"the rate limiter's error may reach {self.error_buffer:g} samples; with"
+                f" {self.samples_per_insert:g} samples per insert nothing could move below {least:g}",
+            )
+
+
+class ReplayConfig(LimiterConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Settings of one replay. Defaults are those of prioritized experience replay (arXiv 1511.05952)."""
 
     capacity: Annotated[
@@ -33,30 +71,11 @@ class ReplayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     beta_batches: Annotated[
         int, Meta(gt=0, description="batches over which beta goes linearly from beta_start to beta_end")
     ] = 100_000
-    min_size: Annotated[int, Meta(gt=0, description="transitions to be inserted before sampling begins")] = (
-        1_000
-    )
-    samples_per_insert: (
-        Annotated[float, Meta(gt=0, description="transitions sampled for each one inserted")] | None
-    ) = None
-    """None: neither side waits for the other."""
-    error_buffer_samples: (
-        Annotated[float, Meta(gt=0, description="how far samples may run ahead or behind, in transitions")]
-        | None
-    ) = None
-    """None: as many samples as min_size inserts pay for."""
 
     def beta(self, batches: int) -> float:
         """The exponent of the importance weights after ``batches`` batches: linear, then constant."""
         share = min(batches / self.beta_batches, 1.0)
         return (1.0 - share) * self.beta_start + share * self.beta_end
-
-    @property
-    def error_buffer(self) -> float:
-        """Bound of the rate limiter's error, in samples."""
-        if self.error_buffer_samples is not None:
-            return self.error_buffer_samples
-        return (self.samples_per_insert or 0.0) * self.min_size
 
     def faults(self) -> Iterator[tuple[str, str]]:
         """(field, sentence) for each two settings that contradict each other."""
@@ -70,17 +89,7 @@ class ReplayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
                 "beta_end",
                 f"beta goes up, but beta_end {self.beta_end:g} is below beta_start {self.beta_start:g}",
             )
-        if self.samples_per_insert is None:
-            if self.error_buffer_samples is not None:
-                yield "error_buffer_samples", "it bounds samples_per_insert, which is not set"
-        elif self.error_buffer < max(1.0, self.samples_per_insert):
-            least = max(1.0, self.samples_per_insert)
-            field = "min_size" if self.error_buffer_samples is None else "error_buffer_samples"
-            yield (
-                field,
-                f"the rate limiter's error may reach {self.error_buffer:g} samples; with"
-                f" {self.samples_per_insert:g} samples per insert nothing could move below {least:g}",
-            )
+        yield from super().faults()
 
     def state_faults(self, state: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         """(field, sentence) for each setting under which a replay's saved `state` can't be taken over."""

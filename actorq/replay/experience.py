@@ -81,6 +81,21 @@ class Chunk(msgspec.Struct, frozen=True, eq=False):
             _expect_finite("frames", self.frames)
 
 
+class Transitions(msgspec.Struct, frozen=True, eq=False):
+    """B transitions, as a `Batch` holds them."""
+
+    observations: NDArray[Any]
+    """[B, *obs_shape] s_t, in the environment's own dtype."""
+    actions: NDArray[np.int64]
+    """[B] a_t."""
+    returns: NDArray[np.float32]
+    """[B] n-step return R."""
+    discounts: NDArray[np.float32]
+    """[B] product of discounts D; 0 where the window ended in termination."""
+    next_observations: NDArray[Any]
+    """[B, *obs_shape] s_{t+n}, in the environment's own dtype."""
+
+
 class Batch(msgspec.Struct, frozen=True, eq=False):
     """B sampled transitions. obs_shape is frame_shape if stack is 1, else (stack, *frame_shape)."""
 
@@ -100,6 +115,26 @@ class Batch(msgspec.Struct, frozen=True, eq=False):
     """[B] importance weights, at most 1 (all 1 where sampling was uniform)."""
     probabilities: NDArray[np.float64]
     """[B] the probability each was really drawn with."""
+
+    @classmethod
+    def of(
+        cls,
+        ids: NDArray[np.int64],
+        probabilities: NDArray[np.float64],
+        transitions: Transitions,
+        weights: NDArray[np.float32],
+    ) -> Batch:
+        """What these make together."""
+        return cls(
+            ids=ids,
+            observations=transitions.observations,
+            actions=transitions.actions,
+            returns=transitions.returns,
+            discounts=transitions.discounts,
+            next_observations=transitions.next_observations,
+            weights=weights,
+            probabilities=probabilities,
+        )
 
     def __len__(self) -> int:
         """Its number of transitions."""

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from actorq.replay.experience import Chunk
+from actorq.replay.experience import Chunk, Transitions
 from actorq.replay.index import IdWindow
 
 _GROWTH_BYTES = 16 * 2**20  # a longer step would hold up the caller: the new memory is written once (5 ms)
@@ -25,16 +25,6 @@ class Stored(NamedTuple):
     """Ids of the chunk's transitions, in its order."""
     evicted: range
     """Ids removed to make room, the oldest."""
-
-
-class Transitions(NamedTuple):
-    """B transitions, as `Batch` describes them."""
-
-    observations: NDArray[Any]
-    actions: NDArray[np.int64]
-    returns: NDArray[np.float32]
-    discounts: NDArray[np.float32]
-    next_observations: NDArray[Any]
 
 
 class MemoryStore:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from msgspec import Meta
 
 import actorq.actors as actors
-from actorq.actors import ActorDied, Feed, Ref, State, Table, handles
+from actorq.actors import ActorDied, Feed, Group, Ref, State, Table, handles
 from actorq.dqn.agent import Agent
 from actorq.dqn.device import Device
 from actorq.envs.task import Task
@@ -31,7 +31,7 @@ class Environment(actors.Actor):
 
     task: Table[Task]
     agent: Table[Agent]
-    replay: Ref[Insert]
+    replay: Group[Insert]
     weights: Feed[Weights]
 
     @classmethod
@@ -47,6 +47,7 @@ class Environment(actors.Actor):
         self._version = Version(0, 0)
         self._have_weights = self.event()
         self._lost_the_last = False
+        self._chunks = 0
 
     @handles
     async def follow(self, weights: Weights) -> None:
@@ -68,13 +69,18 @@ class Environment(actors.Actor):
     async def _send(self, chunk: Chunk) -> None:
         """Have a chunk inserted. One that the replay crashed over is lost; a second in a row is a crash."""
         try:
-            await self.replay.ask(Insert(chunk, self._version))
+            await self._next_shard().ask(Insert(chunk, self._version))
         except ActorDied:
             if self._lost_the_last:
                 raise
             self._lost_the_last = True
         else:
             self._lost_the_last = False
+
+    def _next_shard(self) -> Ref[Insert]:
+        """In turn, each explorer beginning with another: so every shard has a part of all experience."""
+        self._chunks += 1
+        return self.replay[(self.index + self._chunks) % len(self.replay)]
 
     async def on_stop(self) -> None:
         self._exploration.close()

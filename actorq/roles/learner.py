@@ -13,7 +13,7 @@ from msgspec import Meta
 from numpy.typing import NDArray
 
 import actorq.actors as actors
-from actorq.actors import ActorDied, Ref, State, Table, Topic
+from actorq.actors import Group, State, Table, Topic
 from actorq.dqn.agent import Agent
 from actorq.dqn.device import Device
 from actorq.envs.task import Task
@@ -21,7 +21,9 @@ from actorq.replay.experience import Batch
 
 from .computing import Computing, TorchThreads, set_torch_threads
 from .faults import device_faults, environment_faults, network_faults
+from .feeding import Feeding
 from .messages import Sample, UpdatePriorities, Version, Weights
+from .replay_reader import ReplayReader
 
 
 class Update(NamedTuple):
@@ -45,13 +47,16 @@ class Learner(actors.Actor):
         batches_per_ask: Annotated[
             int, Meta(ge=1, description="batches drawn with one message; their priorities go back together")
         ] = 4
+        draws_ahead: Annotated[
+            int, Meta(ge=1, description="draws of so many batches that are fetched while it computes")
+        ] = 1
         publish_every_updates: Annotated[int, Meta(ge=1, description="updates between two weights")] = 16
         device: Annotated[Device, Meta(description="where to compute: auto, cpu, cuda:0, …")] = "auto"
         torch_threads: TorchThreads = None
 
     task: Table[Task]
     agent: Table[Agent]
-    replay: Ref[Sample | UpdatePriorities]
+    replay: Group[Sample | UpdatePriorities]
     weights: Topic[Weights]
 
     @classmethod
@@ -90,6 +95,7 @@ class Learner(actors.Actor):
         self._rule = LearningRule(agent, self._online, self._target.parameters)
         self._updates = 0
         self._computing = Computing(self)
+        self._reader = ReplayReader(self.replay, self.seed)
         self._stepping = threading.Lock()  # a long update is made in a thread, and a state may be asked for
 
     @property
@@ -98,8 +104,10 @@ class Learner(actors.Actor):
 
     async def run(self) -> None:
         await self._publish()
+        feeding = Feeding(self, self._draw, self.config.draws_ahead)
         while True:
-            await self._learn(await self._sample())
+            await self._learn(await feeding.next())
+            self.report("waiting_share", feeding.take_waiting_share())
 
     async def _learn(self, drawn: Batch) -> None:
         """One update for each batch in `drawn`; with the last one their new priorities go back."""
@@ -109,7 +117,7 @@ class Learner(actors.Actor):
             update = await self._computing(self._update, batch)
             priorities[part::parts] = update.priorities
             if part == parts - 1:
-                await self.replay.tell(UpdatePriorities(drawn.ids, priorities))
+                await self._reader.update(drawn.ids, priorities)
             self.report("loss", update.loss)
             if update.gradient_norm is not None:
                 self.report("gradient_norm", update.gradient_norm)
@@ -118,13 +126,9 @@ class Learner(actors.Actor):
                 await self._publish()
             await self.sleep(0)  # others wait for the loop
 
-    async def _sample(self) -> Batch:
-        """Batches in one. A crash of the replay costs the learner nothing: it asks the next life, once."""
-        request = Sample(self.agent.batch_size, self.version, self.config.batches_per_ask)
-        try:
-            return (await self.replay.ask(request)).batch
-        except ActorDied:
-            return (await self.replay.ask(request)).batch
+    async def _draw(self) -> Batch:
+        """Batches in one."""
+        return await self._reader.draw(self.agent.batch_size, self.config.batches_per_ask, self.version)
 
     def _update(self, batch: Batch) -> Update:
         """One optimizer step. Raises FloatingPointError, with nothing changed, if learning has diverged."""

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from actorq.actors import Message, Request
-from actorq.replay.experience import Batch, Chunk
+from actorq.replay.experience import Chunk, Transitions
 
 
 class Version(msgspec.Struct, frozen=True):
@@ -40,7 +40,7 @@ class Inserted(Message, frozen=True):
 
 
 class Insert(Request[Inserted], frozen=True):
-    """Put a chunk into the replay; answered when the rate limiter lets it in."""
+    """Put a chunk into the replay; answered when the rate limiter has let it in and the store has it."""
 
     chunk: Chunk
     version: Version
@@ -48,22 +48,60 @@ class Insert(Request[Inserted], frozen=True):
 
 
 class Sampled(Message, frozen=True):
-    """Several batches in one, drawn together as the replay's index has it: `Batch.split` takes them apart."""
+    """What a shard drew."""
 
-    batch: Batch
+    ids: NDArray[np.int64]
+    """[B] the shard's own names of them."""
+    probabilities: NDArray[np.float64]
+    """[B] of each of them, at each draw from this shard."""
+    transitions: Transitions
+    """[B]"""
+    total: float
+    """What the shard weighs from now on: its sum of p^alpha."""
+    beta: float
+    """The exponent of the importance weights, as the shard that counts batches has it."""
 
 
 class Sample(Request[Sampled], frozen=True):
-    """Draw batches; answered when there is enough and the rate limiter allows it."""
+    """Draw transitions; answered when there are any.
 
-    batch_size: int
+    With several shards each is asked for its part, the first of them to have all admitted.
+    """
+
+    count: int
     version: Version
     """Of the learner's parameters, for measuring how stale explorers' weights are."""
+    admit: int | None = None
+    """What the rate limiter is to let through: the samples of all shards together; absent: `count`; 0 if it
+    has done so already."""
     batches: int = 1
+    """How many batches that makes: the exponent of the importance weights goes by them."""
 
 
 class UpdatePriorities(Message, frozen=True):
-    """New raw priorities |TD error| of transitions, by id."""
+    """New raw priorities |TD error| of transitions, by the shard's ids."""
 
     ids: NDArray[np.int64]
     priorities: NDArray[np.float32]
+
+
+class Admitted(Message, frozen=True):
+    """So many may pass, and are counted."""
+
+
+class AdmitInsert(Request[Admitted], frozen=True):
+    """Let so many transitions be inserted; answered when they may."""
+
+    count: int
+
+
+class AdmitSample(Request[Admitted], frozen=True):
+    """Let so many transitions be sampled; answered when they may."""
+
+    count: int
+
+
+class Withdraw(Message, frozen=True):
+    """So many transitions that were admitted were not inserted after all."""
+
+    count: int

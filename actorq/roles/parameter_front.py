@@ -21,10 +21,10 @@ from actorq.dqn.update_rules import Offer, Round, make_update_rule
 from actorq.envs.task import Task
 
 from .faults import environment_faults
+from .gate import STOPPING
 from .lives import DIED, Lives, attend, pause_after
 from .messages import Version, Weights
 from .publishing import Publisher
-from .replay import STOPPING
 from .restoring import RESTORING, restore
 from .server_messages import (
     Apply,

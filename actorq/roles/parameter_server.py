@@ -17,9 +17,9 @@ from actorq.envs.task import Task
 
 from .computing import Computing
 from .faults import network_faults
+from .gate import STOPPING
 from .lives import DIED, Presence
 from .messages import Version
-from .replay import STOPPING
 from .restoring import RESTORING
 from .server_messages import (
     Apply,

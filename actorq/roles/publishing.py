@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from actorq.actors import Actor, ActorDied, Group, Refused, Topic
 
+from .gate import STOPPING
 from .messages import Weights
-from .replay import STOPPING
 from .server_messages import Fetch, Pulled
 from .waiting import NOBODY
 

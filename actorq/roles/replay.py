@@ -1,25 +1,49 @@
-"""The memory: takes chunks in, gives batches out, and holds the one back for the other."""
+"""The memory, or one shard of it: takes chunks in and draws from them, at the pace of the rate limiter."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, cast
+
+import numpy as np
 
 import actorq.actors as actors
-from actorq.actors import Refused, State, handles
+from actorq.actors import ActorSpec, Ref, Refused, State, handles
+from actorq.replay.buffer import Drawn
 from actorq.replay.config import ReplayConfig
-from actorq.replay.experience import Batch
-from actorq.replay.limiter import RateLimiter
+from actorq.replay.experience import Transitions
 
-from .messages import Insert, Inserted, Sample, Sampled, UpdatePriorities, Version
+from .gate import STOPPING, Gate
+from .messages import (
+    AdmitInsert,
+    AdmitSample,
+    Insert,
+    Inserted,
+    Sample,
+    Sampled,
+    UpdatePriorities,
+    Version,
+    Withdraw,
+)
 from .turnstile import Turnstile
 
-STOPPING = "the run is stopping"
+NOTHING = Drawn(
+    np.empty(0, np.int64),
+    np.empty(0),
+    Transitions(
+        observations=np.empty(0, np.float32),
+        actions=np.empty(0, np.int64),
+        returns=np.empty(0, np.float32),
+        discounts=np.empty(0, np.float32),
+        next_observations=np.empty(0, np.float32),
+    ),
+)
+"""What is drawn where a shard has no part."""
 
 
 class Replay(actors.Actor):
-    """A replay in memory, uniform or prioritized, behind a rate limiter.
+    """A replay, uniform or prioritized: alone behind its own rate limiter, or a shard behind a common one.
 
     Inserts and samples wait beside each other, each for what the limiter asks of the other; new priorities
     come by id, and those that come too late are ignored and counted.
@@ -28,9 +52,24 @@ class Replay(actors.Actor):
     class Config(ReplayConfig, actors.Config, frozen=True, kw_only=True):
         pass
 
+    one_state = True
+
+    limiter: Ref[AdmitInsert | AdmitSample | Withdraw] | None
+
     @classmethod
     def faults(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
         return ((f"config.{field}", sentence) for field, sentence in config.faults())
+
+    @classmethod
+    def wiring_faults(cls, spec: ActorSpec, specs: Mapping[str, ActorSpec]) -> Iterable[tuple[str, str]]:
+        wired = "limiter" in spec.ports
+        if spec.count > 1 and not wired:
+            yield "ports.limiter", 'several shards keep one pace: wire it to an actor of role "rate_limiter"'
+        if wired and cast(ReplayConfig, spec.config).samples_per_insert is not None:
+            yield (
+                "config.samples_per_insert",
+                "the pace is the rate limiter's, at ports.limiter: set it there",
+            )
 
     @classmethod
     def state_faults(cls, config: Any, tables: Mapping[str, Any], state: State) -> Iterable[tuple[str, str]]:
@@ -41,41 +80,34 @@ class Replay(actors.Actor):
 
         # In a thread: a prioritized index compiles its tree when it is first made on a machine.
         self._replay = await self.in_thread(partial(make_replay, self.config, seed=self.seed))
-        self._limiter = self._make_limiter()
-        self._inserts = Turnstile(self._may_insert, self.event)
-        self._samples = Turnstile(self._may_sample, self.event)
-        self._inserted = self._batches = 0
+        self._gate = Gate(self.config, self.event) if self.limiter is None else None
+        self._draws = Turnstile(self._may_draw, self.event)
+        self._batches = 0
         self._newest = Version(0, 0)
         self._stopping = False
-
-    def _make_limiter(self) -> RateLimiter | None:
-        config = self.config
-        if config.samples_per_insert is None:
-            return None
-        return RateLimiter(
-            samples_per_insert=config.samples_per_insert,
-            min_size=config.min_size,
-            error_buffer=config.error_buffer,
-        )
 
     @handles(concurrent=1024)
     async def insert(self, request: Insert) -> Inserted:
         count = len(request.chunk)
-        self._check_passable(count * (self._limiter.samples_per_insert if self._limiter else 0.0))
-        ids = await self._inserts.pass_through(count, partial(self._insert, request, count))
-        self._advance()
+        await self._admit_insert(count)
+        try:
+            ids = self._replay.add(request.chunk)
+        except ValueError as error:
+            await self._withdraw(count)
+            raise Refused(str(error)) from error
+        self._report_insert(request.version)
+        self._draws.advance()
         return Inserted(ids.start, count)
 
     @handles(concurrent=64)
     async def sample(self, request: Sample) -> Sampled:
-        if self._stopping:  # nobody waits for it any more, and the state goes on from what was learned
+        if self._stopping:
             raise Refused(STOPPING)
         self._newest = request.version
-        size = request.batch_size * request.batches
-        self._check_passable(size)
-        batch = await self._samples.pass_through(size, partial(self._sample, size, request.batches))
-        self._advance()
-        return Sampled(batch)
+        admit = request.count if request.admit is None else request.admit
+        if admit:
+            await self._admit_sample(admit)
+        return await self._draws.pass_through(request.count, partial(self._draw, request))
 
     @handles
     async def update_priorities(self, message: UpdatePriorities) -> None:
@@ -86,67 +118,57 @@ class Replay(actors.Actor):
         if late:
             self.progress("late_priorities", late)
 
-    def _may_insert(self, count: int) -> bool:
-        return self._limiter is None or self._stopping or self._limiter.can_insert(count)
+    def _may_draw(self, count: int) -> bool:
+        return count == 0 or len(self._replay) > 0
 
-    def _may_sample(self, count: int) -> bool:
-        if self._limiter is None:
-            return self._inserted >= self.config.min_size
-        return self._limiter.can_sample(count)
+    def _draw(self, request: Sample) -> Sampled:
+        beta = self.config.beta(self._batches)
+        self._batches += request.batches
+        drawn = self._replay.draw(request.count) if request.count else NOTHING
+        return Sampled(drawn.ids, drawn.probabilities, drawn.transitions, self._replay.total, beta)
 
-    def _insert(self, request: Insert, count: int) -> range:
-        try:
-            ids = self._replay.add(request.chunk)
-        except ValueError as error:
-            raise Refused(str(error)) from error
-        self._inserted += count
-        if self._limiter is not None:
-            self._limiter.inserted(count)
-            self.report("limiter_error", self._limiter.error)
+    def _report_insert(self, version: Version) -> None:
         self.report("replay_size", len(self._replay))
-        if request.version.incarnation == self._newest.incarnation and not self._stopping:
-            self.report("staleness", max(0, self._newest.updates - request.version.updates))
-        return ids
+        if self._gate is not None and self._gate.error is not None:
+            self.report("limiter_error", self._gate.error)
+        if version.incarnation == self._newest.incarnation and not self._stopping:
+            self.report("staleness", max(0, self._newest.updates - version.updates))
 
-    def _sample(self, size: int, batches: int) -> Batch:
-        batch = self._replay.sample(size, self.config.beta(self._batches))
-        self._batches += batches
-        if self._limiter is not None:
-            self._limiter.sampled(size)
-        return batch
+    # The pace: one's own, or that of all shards.
 
-    def _advance(self) -> None:
-        """Let through whom the last insert or sample has made room for."""
-        while self._inserts.advance() or self._samples.advance():
-            pass
+    async def _admit_insert(self, count: int) -> None:
+        if self._gate is not None:
+            await self._gate.insert(count)
+        elif self.limiter is not None:
+            await self.limiter.ask(AdmitInsert(count))
 
-    def _check_passable(self, samples: float) -> None:
-        """Widen the limiter's bounds to what one chunk or batch takes, or nothing would ever move."""
-        limiter = self._limiter
-        if limiter is not None and samples > limiter.error_buffer:
-            if self.config.error_buffer_samples is not None:
-                raise Refused(
-                    f"one chunk or batch takes {samples:g} samples, more than error_buffer_samples = "
-                    f"{limiter.error_buffer:g}: make it at least {samples:g}"
-                )
-            limiter.error_buffer = samples
+    async def _admit_sample(self, count: int) -> None:
+        if self._gate is not None:
+            await self._gate.sample(count)
+        elif self.limiter is not None:
+            await self.limiter.ask(AdmitSample(count))
+
+    async def _withdraw(self, count: int) -> None:
+        if self._gate is not None:
+            self._gate.withdraw(count)
+        elif self.limiter is not None:
+            await self.limiter.tell(Withdraw(count))
 
     def on_drain(self) -> None:
         self._stopping = True
-        self._inserts.advance()
-        self._samples.turn_back(Refused(STOPPING))
+        if self._gate is not None:
+            self._gate.drain()
+        self._draws.turn_back(Refused(STOPPING))
 
     def state(self) -> State:
-        limiter = self._limiter.state() if self._limiter is not None else None
         return {
             "replay": self._replay.state(),
-            "limiter": limiter,
-            "inserted": self._inserted,
+            "gate": None if self._gate is None else self._gate.state(),
             "batches": self._batches,
         }
 
     def load_state(self, state: State) -> None:
         self._replay.load_state(state["replay"])
-        if self._limiter is not None and state["limiter"] is not None:
-            self._limiter.load_state(state["limiter"])
-        self._inserted, self._batches = state["inserted"], state["batches"]
+        if self._gate is not None and state["gate"] is not None:
+            self._gate.load_state(state["gate"])
+        self._batches = state["batches"]

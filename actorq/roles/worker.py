@@ -25,11 +25,11 @@ from actorq.replay.experience import Batch
 from .computing import Computing, TorchThreads, set_torch_threads
 from .exploring import Exploration, ExplorationConfig
 from .faults import device_faults, environment_faults
+from .gate import STOPPING
 from .gradient_slices import GradientSlices
 from .lives import Presence
 from .messages import Version
 from .outliers import OutlierFilter
-from .replay import STOPPING
 from .server_messages import Attend, Fetch, Gradient, Left, Pull, Pulled, Push, Ticket
 
 log = logging.getLogger("actorq.roles")

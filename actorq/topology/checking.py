@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import msgspec
 
 from actorq.actors.actor import Actor
+from actorq.actors.spec import ActorSpec
 
 from .actor_specs import actor_specs, settle
 from .convert import UNUSABLE, convert
@@ -18,7 +20,7 @@ from .plan import Plan
 from .ports import Roles, check_ports
 from .roles import RoleError, extend_import_path, find_role
 from .schema import OWN_KEYS, Topology
-from .tables import read_tables
+from .tables import add_told, read_tables
 
 
 def load(source: Source, overrides: Sequence[str] = (), *, transport: str | None = None) -> Topology:
@@ -54,6 +56,9 @@ def check(source: Source, overrides: Sequence[str] = (), *, transport: str | Non
     specs = [
         spec for name, cls in roles.items() for spec in actor_specs(name, cls, topology, given[name], node_of)
     ]
+    _check_between(specs, roles, faults)
+    if faults:
+        raise TopologyError(faults.found(), document.origin)
     return Plan(
         topology=topology, specs=tuple(specs), groups=group_specs(topology), nodes=node_specs, tables=tables
     )
@@ -94,3 +99,12 @@ def _check_stop(topology: Topology, roles: Roles, all_found: bool, faults: Fault
         faults.add(
             "stop.solved", "nobody would measure it", 'it takes an actor that evaluates: role "evaluator"'
         )
+
+
+def _check_between(specs: Sequence[ActorSpec], roles: Roles, faults: Faults) -> None:
+    """Have each role say what is wrong between its actor and others."""
+    by_name = {spec.name: spec for spec in specs}
+    for name, cls in roles.items():
+        first = by_name.get(name) or by_name[f"{name}.0"]
+        where = f"actors.{name}"
+        add_told(partial(cls.wiring_faults, first, by_name), partial("{}.{}".format, where), where, faults)

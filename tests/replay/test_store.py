@@ -111,9 +111,10 @@ def test_what_was_gathered_is_the_callers_own() -> None:
     store = MemoryStore(4)
     store.add(make_chunk(4))
     got = store.gather(np.arange(4))
-    kept = [array.copy() for array in got]
+    names = got.__struct_fields__
+    kept = [getattr(got, name).copy() for name in names]
     store.add(make_chunk(4, start=100))
-    for name, copy in zip(got._fields, kept, strict=True):
+    for name, copy in zip(names, kept, strict=True):
         array = getattr(got, name)
         assert array.flags.owndata
         np.testing.assert_array_equal(array, copy)

@@ -103,7 +103,8 @@ async def test_a_crash_of_the_replay_costs_the_learner_nothing() -> None:
     class Crashing(Replay):
         async def on_start(self) -> None:
             await super().on_start()
-            self._insert(experience(), 20)
+            self._replay.add(experience().chunk)
+            await self._admit_insert(20)
 
         @handles(concurrent=64)
         async def sample(self, request: Sample) -> Sampled:

@@ -55,7 +55,7 @@ async def test_a_sample_waits_for_the_least_size() -> None:
         assert (inserted.first_id, inserted.count) == (3, 1)
         await anyio.wait_all_tasks_blocked()
         answer: Any = sampling.answer
-        assert len(answer.batch.ids) == 3
+        assert len(answer.ids) == 3
 
 
 async def test_inserts_wait_for_samples_and_go_in_one_after_the_other() -> None:
@@ -135,7 +135,7 @@ async def test_undeclared_bounds_widen_to_the_largest_batch() -> None:
         await system.ref("replay").ask(insert(8))
         with anyio.fail_after(5):
             sampled = await system.ref("replay").ask(Sample(64, AT_FIRST))
-        assert len(sampled.batch.ids) == 64
+        assert len(sampled.ids) == 64
 
 
 async def test_new_priorities_decide_what_is_drawn() -> None:
@@ -148,7 +148,7 @@ async def test_new_priorities_decide_what_is_drawn() -> None:
         await ref.tell(UpdatePriorities(np.arange(10), -sharp))  # refused: logged, and nobody crashes
         await anyio.wait_all_tasks_blocked()
         sampled = await ref.ask(Sample(32, AT_FIRST))
-        assert set(sampled.batch.ids.tolist()) == {7}
+        assert set(sampled.ids.tolist()) == {7}
         (statistics,) = system.statistics().actors
         assert (statistics.mailbox.refused, statistics.restarts) == (1, 0)
 
@@ -164,12 +164,11 @@ async def test_priorities_that_come_too_late_are_counted() -> None:
 
 
 async def test_the_first_batch_has_the_first_beta() -> None:
-    async with System(replay(beta_start=0.0, beta_end=1.0, beta_batches=2)) as system:
+    async with System(replay(beta_start=0.0, beta_end=1.0, beta_batches=4)) as system:
         await system.ref("replay").ask(insert(10))
-        first, second = [(await system.ref("replay").ask(Sample(32, AT_FIRST))).batch for _ in range(2)]
-    assert (first.weights == 1.0).all()
-    expected = (second.probabilities.min() / second.probabilities) ** 0.5
-    np.testing.assert_allclose(second.weights, expected, rtol=1e-6)
+        samples = [Sample(32, AT_FIRST), Sample(8, AT_FIRST, batches=2), Sample(8, AT_FIRST)]
+        betas = [(await system.ref("replay").ask(sample)).beta for sample in samples]
+    assert betas == [0.0, 0.25, 0.75]
 
 
 async def test_staleness_is_told_within_one_incarnation() -> None:
@@ -198,7 +197,7 @@ async def test_at_the_end_waiting_inserts_go_in_and_waiting_samples_go_back() ->
             tasks.start_soon(sampling)
             await anyio.wait_all_tasks_blocked()
     assert inserting.answer.count == 3
-    assert system.final_states["replay"]["inserted"] == 11
+    assert system.final_states["replay"]["gate"]["inserted"] == 11
     assert "stopping" in sampling.refused
     assert system.statistics().dead_letters == other.statistics().dead_letters == 0
 
@@ -218,6 +217,6 @@ async def test_goes_on_from_its_state_as_if_never_stopped(sampling: str) -> None
     async with System(actors, states=states) as system:
         found = await draw(system, 2)
     for one, other in zip(found, expected, strict=True):
-        assert one.batch.ids.tolist() == other.batch.ids.tolist()
-        assert one.batch.weights.tolist() == other.batch.weights.tolist()
+        assert one.ids.tolist() == other.ids.tolist()
+        assert one.probabilities.tolist() == other.probabilities.tolist()
     assert system.final_states["replay"]["batches"] == 3

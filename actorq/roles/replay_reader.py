@@ -1,0 +1,90 @@
+"""Reading a replay: batches drawn from all its shards, and new priorities on their way back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from actorq.actors import ActorDied, Group
+from actorq.replay.experience import Batch, Transitions
+from actorq.replay.priorities import importance_weights
+from actorq.replay.shares import split_draws
+
+from .messages import Sample, Sampled, UpdatePriorities, Version
+
+
+class ReplayReader:
+    """Draws in two levels, with no tree over all: first how many from each shard, then those from there.
+
+    Shards weigh what they said with their last answer. Each draw comes with the probability it was really
+    drawn with, the shard's share as used times that within the shard; the importance weights use that one.
+    A transition is called id * shards + shard here.
+    """
+
+    def __init__(self, shards: Group[Sample | UpdatePriorities], seed: int) -> None:
+        self._shards = shards
+        self._totals = np.ones(len(shards))
+        self._rng = np.random.default_rng(seed)
+
+    async def draw(self, batch_size: int, batches: int, version: Version) -> Batch:
+        """So many batches in one: `Batch.split` takes them apart.
+
+        Waits for the rate limiter and until there is something. A shard's crash costs nothing: its next life
+        is asked, once. Cancelled, what the limiter has let through stays counted. Raises Refused when the
+        run stops.
+        """
+        counts = split_draws(self._totals, batch_size * batches, self._rng)
+        shares = self._totals / self._totals.sum()
+        replies = await self._ask(counts, batches, version)
+        self._totals = np.array([reply.total for reply in replies])
+        probabilities = np.concatenate(
+            [reply.probabilities * share for reply, share in zip(replies, shares, strict=True)]
+        )
+        return Batch.of(
+            self._ids(replies),
+            probabilities,
+            _join([reply.transitions for reply in replies if len(reply.ids)]),
+            importance_weights(probabilities, replies[0].beta),
+        )
+
+    async def update(self, ids: NDArray[np.int64], priorities: NDArray[np.float32]) -> None:
+        """Send new priorities |TD error| [n] to the shards that hold `ids` [n]. Waits as `tell` does."""
+        count = len(self._shards)
+        if count == 1:
+            await self._shards[0].tell(UpdatePriorities(ids, priorities))
+            return
+        shards, own = ids % count, ids // count
+        for shard in range(count):
+            there = shards == shard
+            if there.any():
+                await self._shards[shard].tell(UpdatePriorities(own[there], priorities[there]))
+
+    async def _ask(self, counts: NDArray[np.int64], batches: int, version: Version) -> list[Sampled]:
+        """The first shard has all admitted, then the others draw."""
+        first = Sample(int(counts[0]), version, int(counts.sum()), batches)
+        others = [Sample(int(count), version, 0, 0) for count in counts[1:]]
+        try:
+            reply = await self._shards[0].ask(first)
+        except ActorDied:
+            reply = await self._shards[0].ask(first)
+        if not others:
+            return [reply]
+        try:
+            replies = await self._shards[1:].all().ask_each(others)
+        except ActorDied:
+            replies = await self._shards[1:].all().ask_each(others)
+        return [reply, *replies]
+
+    def _ids(self, replies: Sequence[Sampled]) -> NDArray[np.int64]:
+        count = len(replies)
+        return np.concatenate([reply.ids * count + shard for shard, reply in enumerate(replies)])
+
+
+def _join(parts: Sequence[Transitions]) -> Transitions:
+    if len(parts) == 1:
+        return parts[0]
+    return Transitions(
+        *(np.concatenate([getattr(part, name) for part in parts]) for name in Transitions.__struct_fields__)
+    )
