@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -12,35 +12,7 @@ from torch import Tensor
 from actorq.dqn.agent import Agent
 from actorq.dqn.flat import FlatParameters
 from actorq.dqn.passes import MLPPass, make_pass
-from actorq.dqn.staging import ObservationStaging, Staging
-
-
-class TransitionBatch(Protocol):
-    """B transitions s_t, a_t, R, D, s_{t+n}. Arrays may be read-only; they are copied."""
-
-    @property
-    def observations(self) -> NDArray[Any]:
-        """[B, *observation_shape] s_t, in the environment's own dtype."""
-
-    @property
-    def actions(self) -> NDArray[np.int64]:
-        """[B] a_t."""
-
-    @property
-    def returns(self) -> NDArray[np.float32]:
-        """[B] n-step return R."""
-
-    @property
-    def discounts(self) -> NDArray[np.float32]:
-        """[B] product of discounts D; 0 where the window ended in termination."""
-
-    @property
-    def next_observations(self) -> NDArray[Any]:
-        """[B, *observation_shape] s_{t+n}."""
-
-    @property
-    def weights(self) -> NDArray[np.float32]:
-        """[B] importance weights; all 1 for uniform replay."""
+from actorq.dqn.staging import BatchStaging, StagedBatch, TransitionBatch
 
 
 class Learned(NamedTuple):
@@ -73,38 +45,32 @@ class LearningRule:
         self._target = make_pass(target)
         # The faster of the two; but autograd refuses to keep what was made in it.
         self._without_graph = torch.inference_mode if isinstance(self._online, MLPPass) else torch.no_grad
-        dtype, device = online.dtype, online.device
-        self._observations = ObservationStaging(dtype, device)
-        self._actions = Staging(torch.int64, device)
-        self._returns = Staging(dtype, device)
-        self._discounts = Staging(dtype, device)
-        self._weights = Staging(dtype, device)
+        self._stage = BatchStaging(online.dtype, online.device)
 
-    def __call__(self, batch: TransitionBatch) -> Learned:
+    def __call__(self, batch: TransitionBatch | StagedBatch) -> Learned:
         """Write the gradient of the batch's loss into `online.gradient`.
 
         Returns once the device is done. Raises TypeError, ValueError or RuntimeError for arrays that are no
         transitions of this network (such as an action it does not have).
         """
         with self._without_graph():
-            return self._learn(batch, len(batch.actions))
+            staged = batch if isinstance(batch, StagedBatch) else self._stage(batch)
+            staged.wait()
+            return self._learn(staged, len(staged.actions))
 
-    def _learn(self, batch: TransitionBatch, size: int) -> Learned:
-        actions = self._actions(batch.actions).unsqueeze(1)
-        q_values, next_values = self._values(batch, size)
-        targets = torch.addcmul(self._returns(batch.returns), self._discounts(batch.discounts), next_values)
-        td_errors = targets - q_values.gather(1, actions).squeeze(1)
+    def _learn(self, batch: StagedBatch, size: int) -> Learned:
+        q_values, next_values = self._values(batch.observations, size)
+        targets = torch.addcmul(batch.returns, batch.discounts, next_values)
+        td_errors = targets - q_values.gather(1, batch.actions).squeeze(1)
         losses, slopes = self._loss(td_errors)
-        weights = self._weights(batch.weights)
         # The TD error falls as Q rises: hence the minus.
-        slopes_at_actions = (slopes * weights).div_(-size).unsqueeze(1)
-        self._online.backward(torch.zeros_like(q_values).scatter_(1, actions, slopes_at_actions))
-        loss = float(torch.dot(weights, losses)) / size
+        slopes_at_actions = (slopes * batch.weights).div_(-size).unsqueeze(1)
+        self._online.backward(torch.zeros_like(q_values).scatter_(1, batch.actions, slopes_at_actions))
+        loss = float(torch.dot(batch.weights, losses)) / size
         return Learned(loss, td_errors.to(torch.float32).numpy(force=True))
 
-    def _values(self, batch: TransitionBatch, size: int) -> tuple[Tensor, Tensor]:
+    def _values(self, observations: Tensor, size: int) -> tuple[Tensor, Tensor]:
         """Q(s_t, .) [B, actions], waiting for its backward pass, and Q_target(s_{t+n}, a*) [B]."""
-        observations = self._observations(batch.observations, batch.next_observations)
         next_q_values = self._target.evaluate(observations[size:])
         if not self._double:
             return self._online.forward(observations[:size], size), next_q_values.amax(1)

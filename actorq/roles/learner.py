@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import import_module
-from typing import Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import numpy as np
 from msgspec import Meta
@@ -24,6 +24,9 @@ from .faults import device_faults, environment_faults, network_faults
 from .feeding import Feeding
 from .messages import Sample, UpdatePriorities, Version, Weights
 from .replay_reader import ReplayReader
+
+if TYPE_CHECKING:
+    from actorq.dqn.staging import AheadStaging, StagedBatch
 
 
 class Update(NamedTuple):
@@ -81,6 +84,7 @@ class Learner(actors.Actor):
         from actorq.dqn.making import make_parameters
         from actorq.dqn.optimizers import make_optimizer
         from actorq.dqn.rule import LearningRule
+        from actorq.dqn.staging import AheadStaging
         from actorq.dqn.target import TargetNetwork
         from actorq.envs.make import describe
 
@@ -96,6 +100,10 @@ class Learner(actors.Actor):
         self._updates = 0
         self._computing = Computing(self)
         self._reader = ReplayReader(self.replay, self.seed)
+        self._stage_ahead: AheadStaging | None = None
+        if device.type == "cuda":  # what is learned from, what is ready, and what is being made ready
+            batches = self.config.batches_per_ask * (self.config.draws_ahead + 2)
+            self._stage_ahead = AheadStaging(self._online.dtype, device, batches)
         self._stepping = threading.Lock()  # a long update is made in a thread, and a state may be asked for
 
     @property
@@ -106,17 +114,24 @@ class Learner(actors.Actor):
         await self._publish()
         feeding = Feeding(self, self._draw, self.config.draws_ahead)
         while True:
-            await self._learn(await feeding.next())
+            await self._learn(*await feeding.next())
             self.report("waiting_share", feeding.take_waiting_share())
 
-    async def _learn(self, drawn: Batch) -> None:
-        """One update for each batch in `drawn`; with the last one their new priorities go back."""
+    async def _draw(self) -> tuple[Batch, Sequence[Batch | StagedBatch]]:
+        """Batches in one, and one by one; those for a GPU are on their way there."""
         parts = self.config.batches_per_ask
+        drawn = await self._reader.draw(self.agent.batch_size, parts, self.version)
+        if self._stage_ahead is None:
+            return drawn, drawn.split(parts)
+        return drawn, await self.in_thread(self._stage_ahead, drawn.split(parts))
+
+    async def _learn(self, drawn: Batch, batches: Sequence[Batch | StagedBatch]) -> None:
+        """One update for each batch of `drawn`; with the last one their new priorities go back."""
         priorities = np.empty(len(drawn), np.float32)
-        for part, batch in enumerate(drawn.split(parts)):
+        for part, batch in enumerate(batches):
             update = await self._computing(self._update, batch)
-            priorities[part::parts] = update.priorities
-            if part == parts - 1:
+            priorities[part :: len(batches)] = update.priorities
+            if part == len(batches) - 1:
                 await self._reader.update(drawn.ids, priorities)
             self.report("loss", update.loss)
             if update.gradient_norm is not None:
@@ -126,11 +141,7 @@ class Learner(actors.Actor):
                 await self._publish()
             await self.sleep(0)  # others wait for the loop
 
-    async def _draw(self) -> Batch:
-        """Batches in one."""
-        return await self._reader.draw(self.agent.batch_size, self.config.batches_per_ask, self.version)
-
-    def _update(self, batch: Batch) -> Update:
+    def _update(self, batch: Batch | StagedBatch) -> Update:
         """One optimizer step. Raises FloatingPointError, with nothing changed, if learning has diverged."""
         from actorq.dqn.optimizers import clip_gradient_norm
 
