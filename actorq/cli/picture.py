@@ -30,9 +30,22 @@ MOST_COUNTS = 5
 
 _LIMITED = {"env_steps": "env steps", "updates": "updates", "episodes": "episodes"}
 _ACTOR_COLUMNS = ("waiting", "handled", "per second", "restarts")
-_READINGS = {"loss": "loss", "replay_size": "replay size", "staleness": "staleness"}
+_READINGS = {
+    "loss": "loss",
+    "replay_size": "replay size",
+    "staleness": "staleness",
+    "weights_staleness": "weights staleness",
+}
 _IN_BYTES = {"bytes_in_per_update": "in per update", "bytes_out_per_update": "out per update"}
-_TOLD_ELSEWHERE = {"episode_return", "episode_length", "gradient_norm", "limiter_error", "solved"}
+_TOLD_ELSEWHERE = {
+    "age",
+    "episode_return",
+    "episode_length",
+    "gradient_norm",
+    "limiter_error",
+    "priority",
+    "solved",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

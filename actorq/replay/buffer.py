@@ -65,6 +65,11 @@ class Replay:
         """Transitions held."""
         return len(self._store)
 
+    @property
+    def next_id(self) -> int:
+        """What the next transition to be added will be called: how many were added so far."""
+        return self._store.ids.stop
+
     def add(self, chunk: Chunk) -> range:
         """Copy a chunk in, the oldest chunks making room for it; returns the ids of its transitions.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from actorq.actors import Refused, State
+from actorq.actors import Actor, Refused, State
 from actorq.actors.scheduling import Event
 from actorq.replay.config import LimiterConfig
 from actorq.replay.limiter import RateLimiter
@@ -32,12 +32,15 @@ class Gate:
         self._inserts = Turnstile(self._may_insert, new_event)
         self._samples = Turnstile(self._may_sample, new_event)
         self._inserted = 0
+        self._sampled = 0
         self._stopping = False
 
-    @property
-    def error(self) -> float | None:
-        """The limiter's, in samples; None without one."""
-        return None if self._limiter is None else self._limiter.error
+    def report(self, actor: Actor) -> None:
+        """Report samples per insert so far and the limiter's error, in samples, in the actor's name."""
+        if self._inserted:
+            actor.report("replay_ratio", self._sampled / self._inserted)
+        if self._limiter is not None:
+            actor.report("limiter_error", self._limiter.error)
 
     async def insert(self, count: int) -> None:
         """Wait until `count` transitions may be inserted, and count them. Cancelled, they are not counted.
@@ -81,6 +84,7 @@ class Gate:
             self._limiter.inserted(count)
 
     def _count_sampled(self, count: int) -> None:
+        self._sampled += count
         if self._limiter is not None:
             self._limiter.sampled(count)
 
@@ -102,9 +106,10 @@ class Gate:
 
     def state(self) -> State:
         limiter = self._limiter.state() if self._limiter is not None else None
-        return {"limiter": limiter, "inserted": self._inserted}
+        return {"limiter": limiter, "inserted": self._inserted, "sampled": self._sampled}
 
     def load_state(self, state: State) -> None:
         if self._limiter is not None and state["limiter"] is not None:
             self._limiter.load_state(state["limiter"])
         self._inserted = state["inserted"]
+        self._sampled = state["sampled"]

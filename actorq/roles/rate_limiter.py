@@ -33,8 +33,7 @@ class RateLimiter(actors.Actor):
     @handles(concurrent=1024)
     async def admit_insert(self, request: AdmitInsert) -> Admitted:
         await self._gate.insert(request.count)
-        if self._gate.error is not None:
-            self.report("limiter_error", self._gate.error)
+        self._gate.report(self)
         return Admitted()
 
     @handles(concurrent=64)

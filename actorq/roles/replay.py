@@ -115,6 +115,7 @@ class Replay(actors.Actor):
             late = self._replay.update(message.ids, message.priorities)
         except ValueError as error:
             raise Refused(str(error)) from error
+        self.observe("priority", message.priorities)
         if late:
             self.progress("late_priorities", late)
 
@@ -125,14 +126,15 @@ class Replay(actors.Actor):
         beta = self.config.beta(self._batches)
         self._batches += request.batches
         drawn = self._replay.draw(request.count) if request.count else NOTHING
+        self.observe("age", self._replay.next_id - 1 - drawn.ids)
         return Sampled(drawn.ids, drawn.probabilities, drawn.transitions, self._replay.total, beta)
 
     def _report_insert(self, version: Version) -> None:
         self.report("replay_size", len(self._replay))
-        if self._gate is not None and self._gate.error is not None:
-            self.report("limiter_error", self._gate.error)
+        if self._gate is not None:
+            self._gate.report(self)
         if version.incarnation == self._newest.incarnation and not self._stopping:
-            self.report("staleness", max(0, self._newest.updates - version.updates))
+            self.observe("weights_staleness", max(0, self._newest.updates - version.updates))
 
     # The pace: one's own, or that of all shards.
 

@@ -41,6 +41,20 @@ _KNOWN = {  # in this order; whatever else the actors report comes after
     "staleness": _Panel(
         "Staleness", "updates between the weights that were used and the newest", unit="updates"
     ),
+    "weights_staleness": _Panel(
+        "Staleness of explorers' weights",
+        "of each chunk: the learner's updates since the weights it was explored with",
+        unit="updates",
+    ),
+    "priority": _Panel(
+        "Priorities", "|TD error| of what was sampled, as the learner sends it back", unit="|TD error|"
+    ),
+    "age": _Panel(
+        "Age of what is replayed",
+        "transitions that came into the same replay shard after it",
+        unit="transitions",
+    ),
+    "replay_ratio": _Panel("Replay ratio", "transitions sampled for each one inserted, since the start"),
     "gradients": _Panel(
         "What became of gradients",
         "share of those in an interval; below, how many in the whole run",
@@ -66,6 +80,7 @@ _KNOWN = {  # in this order; whatever else the actors report comes after
         "Rate limiter's error",
         "samples paid for by inserts and not yet taken; it stays within the declared bounds",
     ),
+    "waiting_share": _Panel("Learner's waiting share", "of its time, in which it waited for a batch"),
     "gradient_norm": _Panel("Gradient norm", "before clipping", logarithmic=True),
 }
 _NO_CURVE = {"solved", "wall_seconds", *(name for panel in _KNOWN.values() for name in panel.lines)}

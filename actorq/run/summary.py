@@ -46,7 +46,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     restarts: int
     dead_letters: int
     staleness: Quantiles | None
-    """In updates; null if nobody reported any."""
+    """Of gradients, or where none are pushed of explorers' weights, in updates; null if there was none."""
     actors: dict[str, ActorSummary]
 
 
@@ -57,7 +57,8 @@ def summarize(
     env_steps, updates, episodes = (recorder.counts.get(name, 0) for name in LIMITED)
     seconds = recorder.wall_seconds
     evaluation = recorder.evaluation
-    staleness = recorder.distributions().get("staleness")
+    observed = recorder.distributions()
+    staleness = observed.get("staleness", observed.get("weights_staleness"))
     return Summary(
         name=name,
         seed=seed,

@@ -180,7 +180,26 @@ async def test_staleness_is_told_within_one_incarnation() -> None:
         await ask(insert(1, Version(1, 50)))
         await ask(insert(1, Version(0, 60)))  # of another life of the learner: not comparable
         await ask(insert(1, Version(1, 70)))
-    assert watch.all_of("staleness") == [0, 20, 0]
+    told = watch.observed["weights_staleness"].distribution()
+    assert (told.count, told.total, told.largest) == (3, 20.0, 20.0)
+
+
+async def test_what_is_replayed_is_told() -> None:
+    """How old it is, how large its errors are now, and how often each insert has been sampled."""
+    watch = Watch()
+    async with System(replay(alpha=1.0, epsilon=1e-30), reports=watch) as system:
+        ref = system.ref("replay")
+        await ref.ask(insert(10))
+        await ref.tell(UpdatePriorities(np.arange(10), np.eye(10, dtype=np.float32)[7] * 3))
+        await ref.tell(UpdatePriorities(np.arange(2), np.array([-1, 1], np.float32)))  # refused: not observed
+        await ref.ask(Sample(35, AT_FIRST))
+        await ref.ask(Insert(changed(make_chunk(4), priorities=np.zeros(4, np.float32)), AT_FIRST))
+        await ref.ask(Sample(7, AT_FIRST))
+    priority, age = (watch.observed[name].distribution() for name in ("priority", "age"))
+    assert (priority.count, priority.total, priority.largest) == (10, 3.0, 3.0)
+    assert (age.count, age.smallest, age.largest) == (42, 2.0, 6.0), "only the transition 7 is ever drawn"
+    assert age.total == 35 * 2 + 7 * 6
+    assert watch.all_of("replay_ratio") == [0.0, 2.5]
 
 
 async def test_at_the_end_waiting_inserts_go_in_and_waiting_samples_go_back() -> None:
