@@ -192,6 +192,7 @@ async def test_what_is_replayed_is_told() -> None:
         await ref.ask(insert(10))
         await ref.tell(UpdatePriorities(np.arange(10), np.eye(10, dtype=np.float32)[7] * 3))
         await ref.tell(UpdatePriorities(np.arange(2), np.array([-1, 1], np.float32)))  # refused: not observed
+        await anyio.wait_all_tasks_blocked()
         await ref.ask(Sample(35, AT_FIRST))
         await ref.ask(Insert(changed(make_chunk(4), priorities=np.zeros(4, np.float32)), AT_FIRST))
         await ref.ask(Sample(7, AT_FIRST))
