@@ -1,0 +1,59 @@
+"""What is wrong between actors: asked of their roles once each by itself is right."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import pytest
+
+from actorq.actors import Actor, ActorSpec, Group, Message, handles
+from actorq.topology import TopologyError, check
+
+
+class Knock(Message):
+    pass
+
+
+class Door(Actor):
+    @handles
+    async def knock(self, _: Knock) -> None:
+        pass
+
+
+class Guest(Actor):
+    doors: Group[Knock]
+
+    @classmethod
+    def wiring_faults(cls, spec: ActorSpec, specs: Mapping[str, ActorSpec]) -> Iterable[tuple[str, str]]:
+        doors = spec.ports["doors"]
+        if len(doors) < specs[spec.name].count:
+            yield "ports.doors", f"{len(doors)} doors for {spec.count} guests"
+
+
+def topology(doors: int, guests: int, **wrong: Any) -> dict[str, Any]:
+    return {
+        "name": "party",
+        "actors": {
+            "door": {"role": Door, "count": doors},
+            "guest": {"role": Guest, "count": guests, "ports": {"doors": "door"}, **wrong},
+        },
+    }
+
+
+@pytest.mark.parametrize("guests", [2, 1])
+def test_enough_doors_are_fine(guests: int) -> None:
+    assert len(check(topology(2, guests)).specs) == 2 + guests
+
+
+def test_what_is_wrong_between_actors_is_told_once_at_its_place() -> None:
+    with pytest.raises(TopologyError) as refused:
+        check(topology(1, 3))
+    (fault,) = refused.value.faults
+    assert (fault.where, fault.problem) == ("actors.guest.ports.doors", "1 doors for 3 guests")
+
+
+def test_it_is_not_asked_before_the_rest_is_right() -> None:
+    with pytest.raises(TopologyError) as refused:
+        check(topology(1, 3, nonsense=1))
+    assert [fault.where for fault in refused.value.faults] == ["actors.guest.nonsense"]
