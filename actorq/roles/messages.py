@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from actorq.actors import Message, Request
 from actorq.replay.experience import Chunk, Transitions
+from actorq.replay.redis.config import Place
 
 
 class Version(msgspec.Struct, frozen=True):
@@ -47,7 +48,7 @@ class Insert(Request[Inserted], frozen=True):
     """Of the weights it was explored with."""
 
 
-class Sampled(Message, frozen=True):
+class Sampled(Message, frozen=True, tag=True):
     """What a shard drew."""
 
     ids: NDArray[np.int64]
@@ -62,7 +63,26 @@ class Sampled(Message, frozen=True):
     """The exponent of the importance weights, as the shard that counts batches has it."""
 
 
-class Sample(Request[Sampled], frozen=True):
+class Located(Message, frozen=True, tag=True):
+    """What a shard drew, and where in Redis it is. `ReplayReader` makes a batch of it."""
+
+    ids: NDArray[np.int64]
+    """[B] the shard's own names of them."""
+    probabilities: NDArray[np.float64]
+    """[B] of each of them, at each draw from this shard."""
+    chunks: NDArray[np.int64]
+    """[B] the names of the chunks that hold them: never given twice, and what is named never changes."""
+    rows: NDArray[np.int32]
+    """[B] which transition of its chunk each is."""
+    total: float
+    """What the shard weighs from now on: its sum of p^alpha."""
+    beta: float
+    """The exponent of the importance weights, as the shard that counts batches has it."""
+    place: Place
+    """Where the shard's chunks are now."""
+
+
+class Sample(Request[Sampled | Located], frozen=True):
     """Draw transitions; answered when there are any.
 
     With several shards each is asked for its part, the first of them to have all admitted.
@@ -76,6 +96,8 @@ class Sample(Request[Sampled], frozen=True):
     has done so already."""
     batches: int = 1
     """How many batches that makes: the exponent of the importance weights goes by them."""
+    missing: NDArray[np.int64] | None = None
+    """Chunks that were not where the last answer had them: this is asked for in its stead."""
 
 
 class UpdatePriorities(Message, frozen=True):
@@ -105,3 +127,15 @@ class Withdraw(Message, frozen=True):
     """So many transitions that were admitted were not inserted after all."""
 
     count: int
+
+
+class RedisAddress(Message, frozen=True):
+    """Where the run's own Redis listens."""
+
+    url: str
+    keep: bool
+    """Whether its data outlive the run."""
+
+
+class WhereIsRedis(Request[RedisAddress], frozen=True):
+    """Where does it listen; answered when it does."""
