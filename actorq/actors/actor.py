@@ -122,6 +122,15 @@ class Actor:
         """Why it couldn't go on from a checkpoint's state, as `faults`; asked before a run is resumed."""
         return ()
 
+    @classmethod
+    def memory(cls, spec: ActorSpec, specs: Mapping[str, ActorSpec]) -> Iterable[tuple[str, int]]:
+        """What it will hold that is worth planning for: (what, bytes), such as of a replay when it is full.
+
+        Asked of topologies that are right, once for all members of a group (with the first one's `spec`), and
+        told of each. `specs` are all actors', by name.
+        """
+        return ()
+
     # What a subclass uses.
 
     @property
@@ -143,6 +152,11 @@ class Actor:
     def seed(self) -> int:
         """Derived from the run's seed and this actor's name: adding an actor changes no other's."""
         return self._cell.spec.seed
+
+    @property
+    def run_name(self) -> str:
+        """The topology's name: what a run leaves behind outside its folder goes by it."""
+        return self._cell.spec.run_name
 
     @property
     def restarts(self) -> int:

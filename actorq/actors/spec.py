@@ -52,6 +52,7 @@ class ActorSpec:
     ports: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Port name to the names of the actors it is wired to; feeds name their publishers."""
     seed: int = 0
+    run_name: str = "run"
     mailbox: MailboxBounds = MailboxBounds()
     restart: RestartPolicy = "on-failure"
     group: str = ""

@@ -76,6 +76,7 @@ def actor_specs(
             tables=given.tables,
             ports=wiring(topology, name),
             seed=derive_seed(topology.seed, member),
+            run_name=topology.name,
             mailbox=MailboxBounds(actor.mailbox.messages, actor.mailbox.bytes),
             restart=actor.restart,
             group=group,

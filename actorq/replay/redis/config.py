@@ -27,7 +27,7 @@ class RedisConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             str,
             Meta(
                 pattern="^[A-Za-z_][A-Za-z0-9_]*$",
-                description="environment variable that holds the password, on every node that reads or writes",
+                description="environment variable with the password, where a shard or learner runs",
                 extra={"words": "a variable's name"},
             ),
         ]
