@@ -142,14 +142,17 @@ def node(
 
 @app.command()
 def check(file: File, overrides: Overrides = None, transport: Transport = None) -> None:
-    """Say whether a topology is right; list every fault if not. Starts nothing."""
+    """Say whether a topology is right and what memory it needs; list every fault if not. Starts nothing."""
     from actorq.topology import check as check_topology
+    from actorq.topology import memory_needs
 
-    from .words import counted
+    from .words import counted, memory_in_words
 
     plan = check_topology(file, overrides or (), transport=transport)
     actors, nodes = len(plan.specs), len(plan.nodes)
     typer.echo(f"{file} is right: {counted(actors, 'actor')} on {counted(nodes, 'node')}")
+    for line in memory_in_words(list(memory_needs(plan))):
+        typer.echo(line)
 
 
 @app.command()

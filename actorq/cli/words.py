@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+
+from actorq.run.axes import size
+from actorq.topology import Need
 
 _FATES = ("accepted", "scaled", "late", "stale", "refused", "outlying")
 
@@ -50,3 +53,16 @@ def gradients(counts: Mapping[str, int]) -> str:
     """What became of gradients: "1,234 accepted, 12 stale"; "" if nobody counts any."""
     told = [(fate, counts.get(f"gradients_{fate}", 0)) for fate in _FATES]
     return ", ".join(f"{count:,} {fate}" for fate, count in told if count)
+
+
+def memory_in_words(needs: Sequence[Need]) -> Iterator[str]:
+    """A line for each need, and their sum; nothing if there is none."""
+    if not needs:
+        return
+    names = [need.actor if need.count == 1 else f"{need.actor} × {need.count}" for need in needs]
+    yield "memory, once full:"
+    for name, need in zip(names, needs, strict=True):
+        each = " each" if need.count > 1 else ""
+        yield f"  {name:{max(map(len, names))}}  {need.what}: {size(need.bytes)}{each}"
+    if len(needs) > 1 or needs[0].count > 1:
+        yield f"  {size(sum(need.count * need.bytes for need in needs))} in all"

@@ -26,6 +26,7 @@ from .messages import (
     Version,
     Withdraw,
 )
+from .sizing import explorers_of, replay_memory
 from .turnstile import Turnstile
 
 NOTHING = Drawn(
@@ -70,6 +71,10 @@ class Replay(actors.Actor):
                 "config.samples_per_insert",
                 "the pace is the rate limiter's, at ports.limiter: set it there",
             )
+
+    @classmethod
+    def memory(cls, spec: ActorSpec, specs: Mapping[str, ActorSpec]) -> Iterable[tuple[str, int]]:
+        return replay_memory(cast(ReplayConfig, spec.config), explorers_of(spec.name, specs.values()))
 
     @classmethod
     def state_faults(cls, config: Any, tables: Mapping[str, Any], state: State) -> Iterable[tuple[str, str]]:

@@ -7,14 +7,14 @@ import math
 from collections.abc import Iterable, Mapping
 from functools import partial
 from importlib import import_module
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import msgspec
 import numpy as np
 from msgspec import Meta
 
 import actorq.actors as actors
-from actorq.actors import ActorDied, Group, Ref, Refused, State, Table, handles
+from actorq.actors import ActorDied, ActorSpec, Group, Ref, Refused, State, Table, handles
 from actorq.dqn.agent import Agent
 from actorq.dqn.device import Device
 from actorq.dqn.encoded import Codec, Encoded
@@ -31,6 +31,7 @@ from .lives import Presence
 from .messages import Version
 from .outliers import OutlierFilter
 from .server_messages import Attend, Fetch, Gradient, Left, Pull, Pulled, Push, Ticket
+from .sizing import replay_memory
 
 log = logging.getLogger("actorq.roles")
 
@@ -113,6 +114,10 @@ class Worker(actors.Actor):
     @classmethod
     def machine_faults(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
         return device_faults(config.device)
+
+    @classmethod
+    def memory(cls, spec: ActorSpec, specs: Mapping[str, ActorSpec]) -> Iterable[tuple[str, int]]:
+        return replay_memory(cast(Worker.Config, spec.config).replay, [spec])
 
     @classmethod
     def state_faults(cls, config: Any, tables: Mapping[str, Any], state: State) -> Iterable[tuple[str, str]]:

@@ -5,6 +5,7 @@ from .document import Source, recipes
 from .drawing import draw
 from .editors import json_schema
 from .faults import Fault, TopologyError
+from .memory import Need, memory_needs
 from .mermaid import to_mermaid
 from .plan import NodeSpec, Plan
 from .roles import Role, list_roles
@@ -26,6 +27,7 @@ __all__ = [
     "Fault",
     "GroupTable",
     "Mailbox",
+    "Need",
     "NodeSpec",
     "NodeTable",
     "Plan",
@@ -42,6 +44,7 @@ __all__ = [
     "json_schema",
     "list_roles",
     "load",
+    "memory_needs",
     "recipes",
     "to_mermaid",
     "to_toml",

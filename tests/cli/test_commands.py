@@ -26,6 +26,8 @@ from .command import TOY
         (["check", TOY], ["toy.toml is right: 1 actor on 1 node"]),
         (["check", "hierarchical"], ["7 actors on 3 nodes"]),
         (["check", TOY, "--set", "actors.stepper.count=3"], ["3 actors on 1 node"]),
+        (["check", "hierarchical"], ["replay  100,000 transitions of 44 bytes: 4.4 MB"]),
+        (["check", "parameter_server"], ["worker × 4  25,000", "of 44 bytes: 1.1 MB each", "4.4 MB in all"]),
         (["graph", "hierarchical"], ["explorer × 4", "──▶", "seed 0"]),
         (["graph", "hierarchical", "--set", "seed=7"], ["seed 7"]),
         (["graph", "hierarchical", "--mermaid"], ["flowchart LR", "actor_learner"]),
