@@ -228,7 +228,7 @@ def test_histograms_stand_beside_their_curves(tmp_path: Path) -> None:
     page = report(tmp_path, [*rows(), *of_parameter_server()])
     titles = re.findall("<h3>(.*?)</h3>", page)
     assert titles.index("Staleness: distribution") == titles.index("Staleness") + 1
-    assert "Age: distribution" in titles
+    assert "Age of what is replayed: distribution" in titles
     assert "median 1 · 99 % up to 3 · largest 3 · 4 in all · 1 not finite, left out" in page
     assert "<title>1: 50 % (2)</title>" in page
     RunFolder(tmp_path).histograms.write_text('{"age": 3}')
