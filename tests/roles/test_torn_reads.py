@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from actorq.dqn.agent import Agent
 from actorq.replay.experience import Batch
 from actorq.roles.messages import Version
-from actorq.roles.server_messages import Pulled
 from actorq.testing import Record
 from tests.actors.world import TRANSPORTS, World, fresh
 from tests.roles.crew import Diligent, Level, crew
@@ -32,17 +31,13 @@ class Weighing(Diligent):
 
     async def _learn(self, batch: Batch) -> None:
         if self.index % 2:
-            await self._read(None, computing=False)
+            await self._pusher.read(computing=False)
         else:
-            self._online.gradient.fill_(float(batch.returns[0]))
-            await self._push(await self._encoding(self._slices.encode))
-
-    async def _take_over(self, pulled: Pulled) -> None:
-        await super()._take_over(pulled)
-        version = self._weights.version
-        assert version == pulled.version
-        assert self._weights._target is not None
-        value = _only(self._online.vector.numpy()), _only(self._weights._target.numpy())
+            self._pusher.online.gradient.fill_(float(batch.returns[0]))
+            await self._pusher.push(loss=0.0)
+        version = self._pusher.version
+        assert version is not None
+        value = _only(self._pusher.online.vector.numpy()), _only(self._pusher.target.vector.numpy())
         assert self.seen.setdefault(version, value) == value
         self.reads.add(version)
 

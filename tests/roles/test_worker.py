@@ -21,6 +21,7 @@ from actorq.actors import (
     System,
 )
 from actorq.dqn.encoded import top_k_count
+from actorq.roles.gradient_pusher import MOST_REFUSALS
 from actorq.roles.messages import Version
 from actorq.roles.parameter_front import ParameterFront
 from actorq.roles.parameter_server import ParameterServer
@@ -30,7 +31,7 @@ from actorq.roles.server_messages import (
     Left,
     Pull,
 )
-from actorq.roles.worker import MOST_REFUSALS, LocalReplayConfig, Worker
+from actorq.roles.worker import LocalReplayConfig, Worker
 from actorq.testing import Record
 from tests.actors.world import AT_ONCE, fresh
 from tests.actors.world import spec as wired
