@@ -20,6 +20,10 @@ class Policy(Protocol):
     actions can differ only where the two best Q-values lie closer than twice that.
     """
 
+    @property
+    def size(self) -> int:
+        """How many parameters the network has."""
+
     def load(self, vector: NDArray[Any]) -> None:
         """Take over a copy of the network's flat parameters, [size]. Raises ValueError for another size."""
 
@@ -30,6 +34,11 @@ class Policy(Protocol):
         """
 
 
+def needs_torch(agent: Agent, device: str) -> bool:
+    """Whether `make_policy` acts through torch: for all but an MLP for which no CUDA device is named."""
+    return agent.network != "mlp" or device not in ("auto", "cpu")
+
+
 def make_policy(
     agent: Agent,
     observation_shape: Sequence[int],
@@ -37,12 +46,11 @@ def make_policy(
     actions: int,
     device: str = "auto",
 ) -> Policy:
-    """The policy that suits the network: numpy for an MLP unless a CUDA device is named, torch for all
-    others.
+    """The policy that suits the network, in numpy or in torch: see `needs_torch`.
 
     Its parameters are zero until `load`. Raises ValueError as `make_network` and `resolve_device` do.
     """
-    if agent.network == "mlp" and device in ("auto", "cpu"):
+    if not needs_torch(agent, device):
         return NumpyPolicy(agent, observation_shape, observation_dtype, actions)
     from actorq.dqn.torch_acting import TorchPolicy
 
@@ -67,7 +75,7 @@ class NumpyPolicy:
         self._inputs = math.prod(self._observation_shape)
         self._dueling = agent.dueling
         self._shapes = mlp_shapes(agent, self._inputs, actions)
-        self._size = size(self._shapes)
+        self.size = size(self._shapes)
         self._dtype = np.dtype(agent.dtype)
         self._weights = [np.zeros(shape[::-1], self._dtype) for shape in self._shapes[0::2]]
         self._biases = [np.zeros(shape, self._dtype) for shape in self._shapes[1::2]]
@@ -75,8 +83,8 @@ class NumpyPolicy:
         self._allocate(1)
 
     def load(self, vector: NDArray[Any]) -> None:
-        if vector.shape != (self._size,):
-            raise ValueError(f"the network has {self._size} parameters; the vector is {list(vector.shape)}")
+        if vector.shape != (self.size,):
+            raise ValueError(f"the network has {self.size} parameters; the vector is {list(vector.shape)}")
         start = 0
         for index, shape in enumerate(self._shapes):
             end = start + math.prod(shape)

@@ -35,6 +35,10 @@ class TorchPolicy:
         self._pass = make_pass(self._parameters)
         self._stage = ObservationStaging(self._parameters.dtype, self._parameters.device)
 
+    @property
+    def size(self) -> int:
+        return self._parameters.size
+
     def load(self, vector: NDArray[Any]) -> None:
         self._parameters.write(vector)
 

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping
+from importlib import import_module
 from typing import Annotated, Any
 
 from msgspec import Meta
 
 import actorq.actors as actors
 from actorq.actors import ActorDied, Feed, Group, Ref, State, Table, handles
+from actorq.dqn.acting import needs_torch
 from actorq.dqn.agent import Agent
 from actorq.dqn.device import Device
 from actorq.envs.task import Task
 from actorq.replay.experience import Chunk
 
+from .computing import set_torch_threads
 from .exploring import Exploration, ExplorationConfig
 from .faults import device_faults, environment_faults
 from .messages import Insert, Version, Weights
@@ -43,7 +47,13 @@ class Environment(actors.Actor):
         return device_faults(config.device)
 
     async def on_start(self) -> None:
+        # Whoever comes first in a process sets torch up for all there.
+        first_to_use_torch = needs_torch(self.agent, self.config.device) and "torch" not in sys.modules
+        if first_to_use_torch:
+            await self.in_thread(import_module, "torch")  # takes seconds
         self._exploration = Exploration(self, self.config, self.task, self.agent, self.config.device)
+        if first_to_use_torch:
+            set_torch_threads(None, self._exploration.parameters)
         self._version = Version(0, 0)
         self._have_weights = self.event()
         self._lost_the_last = False

@@ -85,6 +85,11 @@ class Exploration:
         """Environment steps so far, in all environments and lives together."""
         return self._environments.env_steps
 
+    @property
+    def parameters(self) -> int:
+        """How many the network has."""
+        return self._policy.size
+
     def act_with(self, parameters: NDArray[Any]) -> None:
         """Take over a copy of the network's flat vector [size]; needed once before `explore`."""
         self._policy.load(parameters)
