@@ -6,9 +6,10 @@ from collections import deque
 from typing import Any
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 
-from actorq.actors import ActorSpec, Message, Request, handles
+from actorq.actors import ActorDied, ActorSpec, Message, Ref, Request, handles
 from actorq.actors.spec import derive_seed
 from actorq.replay.experience import Chunk
 from actorq.roles.messages import Insert, Version
@@ -20,12 +21,12 @@ from tests.replay.chunks import changed, make_chunk
 AT_FIRST = Version(0, 0)
 
 
-class Crash(Message):
-    pass
-
-
 class Settled(Message):
     pass
+
+
+class Crash(Request[Settled]):
+    """Never answered."""
 
 
 class Settle(Request[Settled]):
@@ -40,7 +41,7 @@ class Mortal(Replay):
         return Settled()
 
     @handles
-    async def crash(self, _: Crash) -> None:
+    async def crash(self, _: Crash) -> Settled:
         raise RuntimeError("told to crash")
 
 
@@ -48,8 +49,14 @@ class MortalLimiter(RateLimiter):
     """A limiter that crashes when told to."""
 
     @handles
-    async def crash(self, _: Crash) -> None:
+    async def crash(self, _: Crash) -> Settled:
         raise RuntimeError("told to crash")
+
+
+async def crash(ref: Ref[Any]) -> None:
+    """Return when that life is over."""
+    with pytest.raises(ActorDied):
+        await ref.ask(Crash())
 
 
 def names_of(shards: int) -> tuple[str, ...]:
