@@ -17,7 +17,7 @@ BACKENDS: list[Any] = ["asyncio", "trio"]
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_explorers_shards_and_learner_work_together(backend: Any, tmp_path: Path) -> None:
-    """Every explorer fills both shards, the learner draws from both, and the report shows what is replayed."""
+    """Over nng, with draws from both shards; and the report shows what is replayed."""
     summary = run(
         "prioritized_replay",
         overrides=["stop.updates=60", "stop.solved={return=500.0, episodes=1}"],
@@ -50,9 +50,8 @@ def test_explorers_shards_and_learner_work_together(backend: Any, tmp_path: Path
 @pytest.mark.parametrize("seed", SEEDS)
 def test_cartpole_is_solved_from_two_shards(seed: int, backend: Any, tmp_path: Path) -> None:
     summary = run("prioritized_replay", overrides=[f"seed={seed}"], backend=backend, out=tmp_path / "run")
-    print(
-        f"seed {seed}: {summary.wall_seconds:.1f} s, {summary.env_steps} env steps, {summary.updates} updates"
-    )
+    steps, seconds = f"{summary.env_steps} env steps, {summary.updates} updates", summary.wall_seconds
+    print(f"seed {seed}: {seconds:.1f} s, {steps}")
     assert (summary.stopped_by, summary.solved) == ("solved", True)
     assert summary.evaluation_return_mean is not None
     assert summary.evaluation_return_mean >= 475.0
@@ -62,6 +61,7 @@ def test_cartpole_is_solved_from_two_shards(seed: int, backend: Any, tmp_path: P
 def test_breakout_is_explored_and_learned_from(tmp_path: Path) -> None:
     summary = run(
         "minatar_breakout",
+        transport="inproc",
         overrides=["stop.updates=8", "actors.limiter.config.min_size=600"],
         out=tmp_path / "run",
     )
