@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 
 from actorq.actors import ActorSpec
 from actorq.dqn.agent import Agent
 from actorq.envs.task import Task
 from actorq.replay.config import ReplayConfig
-from actorq.replay.sizing import TransitionBytes, transition_bytes
+from actorq.replay.sizing import ChunkShape, bytes_beside_redis, bytes_in_memory, bytes_in_redis
 
 from .exploring import ExplorationConfig
 
@@ -21,15 +22,26 @@ def explorers_of(replay: str, specs: Iterable[ActorSpec]) -> Iterator[ActorSpec]
             yield spec
 
 
-def replay_memory(replay: ReplayConfig, explorers: Iterable[ActorSpec]) -> Iterator[tuple[str, int]]:
+def replay_memory(
+    replay: ReplayConfig, explorers: Iterable[ActorSpec], *, in_redis: bool = False
+) -> Iterator[tuple[str, int]]:
     """(what, bytes) of a full replay that these explorers fill; nothing where there are none to tell by."""
-    sizes = [_transition(replay, explorer) for explorer in explorers]
-    if sizes:
-        largest = max(size.total for size in sizes)
-        yield f"{replay.capacity:,} transitions of {largest:,.0f} bytes", round(replay.capacity * largest)
+    chunks = [_chunk_of(explorer) for explorer in explorers]
+    if not chunks:
+        return
+    prioritized, capacity = replay.sampling == "prioritized", replay.capacity
+
+    def need(what: str, each: float) -> tuple[str, int]:
+        return f"{capacity:,} {what} of {each:,.0f} bytes", round(capacity * each)
+
+    if in_redis:
+        yield need("transitions in Redis", max(bytes_in_redis(chunk) for chunk in chunks))
+        yield need("priorities and places", bytes_beside_redis(prioritized=prioritized))
+    else:
+        yield need("transitions", max(bytes_in_memory(chunk, prioritized=prioritized) for chunk in chunks))
 
 
-def _transition(replay: ReplayConfig, explorer: ActorSpec) -> TransitionBytes:
+def _chunk_of(explorer: ActorSpec) -> ChunkShape:
     from actorq.envs.make import describe
 
     task, agent, config = explorer.tables["task"], explorer.tables["agent"], explorer.config
@@ -37,13 +49,10 @@ def _transition(replay: ReplayConfig, explorer: ActorSpec) -> TransitionBytes:
     assert isinstance(agent, Agent)
     assert isinstance(config, ExplorationConfig)
     spaces = describe(task)
-    frame_bytes = spaces.dtype.itemsize
-    for side in spaces.frame_shape:
-        frame_bytes *= side
-    return transition_bytes(
-        frame_bytes,
+    return ChunkShape(
+        frame_bytes=spaces.dtype.itemsize * math.prod(spaces.frame_shape),
         stack=task.frame_stack,
         n_step=agent.n_step,
-        chunk_steps=config.chunk_steps,
-        prioritized=replay.sampling == "prioritized",
+        steps=config.chunk_steps,
+        environments=config.envs,
     )

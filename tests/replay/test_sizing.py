@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from actorq.replay import Replay, ReplayConfig, make_replay
-from actorq.replay.sizing import transition_bytes
+from actorq.replay.sizing import ChunkShape, bytes_in_memory
 from tests.replay.chunks import make_chunk
 
 
@@ -20,15 +20,10 @@ def test_a_full_replay_takes_what_was_told(
     capacity = 8_000
     config = ReplayConfig(capacity=capacity, sampling=sampling)  # type: ignore[arg-type]
     chunk = make_chunk(steps, stack=stack, n_step=n_step, frame_shape=frame_shape)
-    told = transition_bytes(
-        chunk.frames[0].nbytes,
-        stack=stack,
-        n_step=n_step,
-        chunk_steps=steps,
-        prioritized=sampling == "prioritized",
-    )
+    shape = ChunkShape(chunk.frames[0].nbytes, stack, n_step, steps, environments=1)
+    told = bytes_in_memory(shape, prioritized=sampling == "prioritized")
     replay: Replay = make_replay(config)
     for _ in range(2 * capacity // steps):
         replay.add(chunk)
     assert replay.statistics().size == capacity
-    assert replay.statistics().bytes == pytest.approx(capacity * told.total, rel=0.03)
+    assert replay.statistics().bytes == pytest.approx(capacity * told, rel=0.03)
