@@ -137,7 +137,7 @@ class Replay:
         return {
             "store": self._store.state(),
             "index": self._index.state(),
-            "generator": _generator_state(self._rng),
+            "generator": generator_state(self._rng),
             "sampled": self._sampled,
             "updated": self._updated,
             "late": self._late,
@@ -150,7 +150,7 @@ class Replay:
         """
         self._index.load_state(state["index"])
         self._store.load_state(state["store"])
-        self._rng.bit_generator.state = _generator_from(state["generator"])
+        self._rng.bit_generator.state = generator_from(state["generator"])
         self._sampled = state["sampled"]
         self._updated = state["updated"]
         self._late = state["late"]
@@ -158,15 +158,17 @@ class Replay:
 
 def make_replay(config: ReplayConfig, *, seed: int | Sequence[int] = 0) -> Replay:
     """An empty replay in memory, as ``config`` describes it. Loads numba if sampling is prioritized."""
-    index: Index
+    return Replay(MemoryStore(config.capacity), make_index(config), seed=seed)
+
+
+def make_index(config: ReplayConfig) -> Index:
+    """An empty index, as ``config`` describes it. Loads numba if sampling is prioritized."""
     if config.sampling == "prioritized":
-        index = PrioritizedIndex(config.capacity, alpha=config.alpha, epsilon=config.epsilon)
-    else:
-        index = UniformIndex(config.capacity)
-    return Replay(MemoryStore(config.capacity), index, seed=seed)
+        return PrioritizedIndex(config.capacity, alpha=config.alpha, epsilon=config.epsilon)
+    return UniformIndex(config.capacity)
 
 
-def _generator_state(rng: np.random.Generator) -> dict[str, Any]:
+def generator_state(rng: np.random.Generator) -> dict[str, Any]:
     """PCG64's state with its 128-bit numbers as text: no common format carries integers that wide."""
     state: Any = rng.bit_generator.state
     return {
@@ -177,7 +179,8 @@ def _generator_state(rng: np.random.Generator) -> dict[str, Any]:
     }
 
 
-def _generator_from(state: dict[str, Any]) -> dict[str, Any]:
+def generator_from(state: dict[str, Any]) -> dict[str, Any]:
+    """What `generator_state` was made of."""
     return {
         "bit_generator": "PCG64",
         "state": {"state": int(state["state"]), "inc": int(state["inc"])},

@@ -99,7 +99,7 @@ class Learner(actors.Actor):
         self._rule = LearningRule(agent, self._online, self._target.parameters)
         self._updates = 0
         self._computing = Computing(self)
-        self._reader = ReplayReader(self.replay, self.seed)
+        self._reader = ReplayReader(self.replay, self.seed, self)
         self._stage_ahead: AheadStaging | None = None
         if device.type == "cuda":  # what is learned from, what is ready, and what is being made ready
             batches = self.config.batches_per_ask * (self.config.draws_ahead + 2)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from actorq.actors import ActorDied, Group
+from actorq.actors import Actor, ActorDied, Group
 from actorq.replay.experience import Batch, Transitions
 from actorq.replay.priorities import importance_weights
 from actorq.replay.shares import split_draws
 
-from .messages import Sample, Sampled, UpdatePriorities, Version
+from .messages import Located, Sample, Sampled, UpdatePriorities, Version
+from .redis_reading import RedisReading
 
 
 class ReplayReader:
@@ -20,24 +22,34 @@ class ReplayReader:
 
     Shards weigh what they said with their last answer. Each draw comes with the probability it was really
     drawn with, the shard's share as used times that within the shard; the importance weights use that one.
-    A transition is called id * shards + shard here.
+    A transition is called id * shards + shard here. What shards keep in Redis is read from there.
     """
 
-    def __init__(self, shards: Group[Sample | UpdatePriorities], seed: int) -> None:
+    def __init__(
+        self, shards: Group[Sample | UpdatePriorities], seed: int, actor: Actor | None = None
+    ) -> None:
+        """`actor`: whose reader it is; without it shards have to be in memory."""
         self._shards = shards
         self._totals = np.ones(len(shards))
         self._rng = np.random.default_rng(seed)
+        self._redis = None if actor is None else RedisReading(actor, shards)
 
     async def draw(self, batch_size: int, batches: int, version: Version) -> Batch:
         """So many batches in one: `Batch.split` takes them apart.
 
-        Waits for the rate limiter and until there is something. A shard's crash costs nothing: its next life
-        is asked, once. Cancelled, what the limiter has let through stays counted. Raises Refused when the
-        run stops.
+        Waits for the rate limiter and until there is something, and for a Redis that is down. A shard's crash
+        costs nothing: its next life is asked, once. Cancelled, what the limiter has let through stays
+        counted. Raises Refused when the run stops.
         """
         counts = split_draws(self._totals, batch_size * batches, self._rng)
         shares = self._totals / self._totals.sum()
         replies = await self._ask(counts, batches, version)
+        if isinstance(replies[0], Located):
+            if self._redis is None:
+                raise RuntimeError("these shards are in Redis: a ReplayReader reads there for an actor only")
+            replies, transitions = await self._redis.read(replies, version)
+        else:
+            transitions = _join([reply.transitions for reply in replies if len(reply.ids)])
         self._totals = np.array([reply.total for reply in replies])
         probabilities = np.concatenate(
             [reply.probabilities * share for reply, share in zip(replies, shares, strict=True)]
@@ -45,7 +57,7 @@ class ReplayReader:
         return Batch.of(
             self._ids(replies),
             probabilities,
-            _join([reply.transitions for reply in replies if len(reply.ids)]),
+            transitions,
             importance_weights(probabilities, replies[0].beta),
         )
 
@@ -61,7 +73,7 @@ class ReplayReader:
             if there.any():
                 await self._shards[shard].tell(UpdatePriorities(own[there], priorities[there]))
 
-    async def _ask(self, counts: NDArray[np.int64], batches: int, version: Version) -> list[Sampled]:
+    async def _ask(self, counts: NDArray[np.int64], batches: int, version: Version) -> Sequence[Any]:
         """The first shard has all admitted, then the others draw."""
         first = Sample(int(counts[0]), version, int(counts.sum()), batches)
         others = [Sample(int(count), version, 0, 0) for count in counts[1:]]
@@ -77,7 +89,7 @@ class ReplayReader:
             replies = await self._shards[1:].all().ask_each(others)
         return [reply, *replies]
 
-    def _ids(self, replies: Sequence[Sampled]) -> NDArray[np.int64]:
+    def _ids(self, replies: Sequence[Sampled | Located]) -> NDArray[np.int64]:
         count = len(replies)
         return np.concatenate([reply.ids * count + shard for shard, reply in enumerate(replies)])
 

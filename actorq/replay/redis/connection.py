@@ -1,0 +1,133 @@
+"""Redis by a narrow, typed door: single server or cluster, and errors told apart by what they ask for."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+TIMEOUT_SECONDS = 5.0
+"""For each piece of an answer; a Redis that is silent for longer is down."""
+
+Command = Sequence[Any]
+"""A command's words: text, bytes, integers."""
+
+
+class RedisDownError(Exception):
+    """Redis can't be reached, or can't work now. Trying again later may help."""
+
+
+class RedisFullError(Exception):
+    """Redis has no memory left for it, and is told to throw nothing away."""
+
+
+def backoff(failures: int) -> float:
+    """Seconds before trying again: doubling up to two, with jitter, so that not all come back at once."""
+    return random.uniform(0.5, 1.0) * min(0.05 * 2.0 ** min(failures, 10), 2.0)
+
+
+class Connection:
+    """A pool of connections, made when they are needed. Blocks: for threads, of which many may use it."""
+
+    def __init__(self, url: str, password_env: str | None) -> None:
+        """Connects to nothing yet. Raises RuntimeError if the password's variable isn't set."""
+        self._url = url
+        self._options: dict[str, Any] = {
+            "socket_timeout": TIMEOUT_SECONDS,
+            "socket_connect_timeout": TIMEOUT_SECONDS,
+        }
+        if password_env is not None:
+            if password_env not in os.environ:
+                raise RuntimeError(f"the environment variable {password_env} is not set on this node")
+            self._options["password"] = os.environ[password_env]
+        self._client: Any = None
+
+    def execute(self, *command: Any) -> Any:
+        """One command's answer. Raises RedisDownError, RedisFullError, and RuntimeError if it is refused."""
+        with self._told():
+            return self._connected().execute_command(*command)
+
+    def pipeline(self, commands: Sequence[Command]) -> list[Any]:
+        """The answers to many commands, all sent before the first is read. Raises as `execute`."""
+        if not commands:
+            return []
+        with self._told():
+            pipeline = self._pipeline()
+            for command in commands:
+                pipeline.execute_command(*command)
+            answers: list[Any] = pipeline.execute()
+            return answers
+
+    def evaluate(self, script: str, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
+        """What a Lua script answers. Raises as `execute`."""
+        with self._told():
+            return self._connected().eval(script, len(keys), *keys, *arguments)
+
+    def scan(self, pattern: str) -> Iterator[bytes]:
+        """All keys that fit, on all nodes of a cluster. Raises as `execute`."""
+        with self._told():
+            yield from self._connected().scan_iter(match=pattern, count=1000)
+
+    def info(self, section: str) -> dict[str, Any]:
+        """What Redis says of itself. Raises as `execute`."""
+        with self._told():
+            said: dict[str, Any] = self._connected().info(section)
+            return said
+
+    def close(self) -> None:
+        """Let go of all connections."""
+        client, self._client = self._client, None
+        if client is not None:
+            client.close()
+
+    def _connected(self) -> Any:
+        if self._client is None:
+            import redis
+            from redis.backoff import NoBackoff
+            from redis.retry import Retry
+
+            # Waiting and trying again is for the caller, who knows when the run stops.
+            at_once = Retry(NoBackoff(), 0)
+            client: Any = redis.Redis.from_url(self._url, retry=at_once, **self._options)
+            if client.info("cluster").get("cluster_enabled"):
+                client.close()
+                client = redis.RedisCluster.from_url(self._url, **self._options)
+            self._client = client
+        return self._client
+
+    def _pipeline(self) -> Any:
+        import redis
+
+        client = self._connected()
+        whole = {} if isinstance(client, redis.RedisCluster) else {"transaction": False}
+        return client.pipeline(**whole)
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        from redis import exceptions as errors
+
+        try:
+            yield
+        except (errors.AuthenticationError, errors.AuthorizationError, errors.NoPermissionError) as error:
+            raise RuntimeError(f"Redis at {self._url} refuses us: {error}") from error
+        except (
+            errors.ConnectionError,
+            errors.TimeoutError,
+            errors.ReadOnlyError,
+            errors.ClusterError,
+            errors.ClusterDownError,
+            errors.RedisClusterException,
+            OSError,
+        ) as error:
+            raise RedisDownError(f"Redis at {self._url}: {error}") from error
+        except errors.ResponseError as error:
+            reason = str(error)
+            if "OOM " in reason:
+                raise RedisFullError(f"Redis at {self._url}: {reason}") from error
+            if reason.startswith(("MISCONF", "TRYAGAIN", "MASTERDOWN", "LOADING")):  # such as a full disk
+                raise RedisDownError(f"Redis at {self._url}: {reason}") from error
+            if reason.startswith(("NOAUTH", "WRONGPASS", "NOPERM")):
+                raise RuntimeError(f"Redis at {self._url} refuses us: {reason}") from error
+            raise RuntimeError(f"Redis at {self._url}: {reason}") from error

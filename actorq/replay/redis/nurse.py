@@ -1,0 +1,78 @@
+"""`python -I nurse.py FOLDER LOCK_FD COMMAND…`: runs a Redis server that ends with whoever started this.
+
+A small process between the two. When its standard input ends, because who started it closed it or was
+killed, it has the server end in order, and removes the folder; when it is killed itself, the kernel kills
+the server. It imports next to nothing, so as to start at once and stay small.
+"""
+
+import contextlib
+import ctypes
+import os
+import select
+import shutil
+import signal
+import subprocess
+import sys
+
+SHUTDOWN_SECONDS = 10.0
+"""For the server to write what it has yet to write; then it is killed."""
+
+_PR_SET_PDEATHSIG = 1
+
+
+class StarterGone(Exception):
+    """The thread that started this has ended."""
+
+
+def main() -> int:
+    folder, lock, *command = sys.argv[1:]
+    for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(ignored, signal.SIG_IGN)
+    signal.signal(signal.SIGUSR1, starter_gone)
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGUSR1)
+    nurse = os.getpid()
+
+    def die_with_nurse() -> None:  # after the fork; this process has one thread, so anything may be called
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != nurse:
+            os._exit(1)
+
+    server = subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        pass_fds=[] if lock == "-" else [int(lock)],
+        preexec_fn=die_with_nurse,
+        process_group=0,
+    )
+    if lock != "-":  # from now on it is the server that holds the lock on its data's folder
+        os.ftruncate(int(lock), 0)
+        os.pwrite(int(lock), str(server.pid).encode(), 0)
+        os.close(int(lock))
+    print(server.pid, flush=True)
+    ended = os.pidfd_open(server.pid)
+    if not ended_first(ended):
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+        server.terminate()
+        if not select.select([ended], [], [], SHUTDOWN_SECONDS)[0]:
+            server.kill()
+        select.select([ended], [], [])
+        shutil.rmtree(folder, ignore_errors=True)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(server.pid, signal.SIGKILL)  # what it forked to rewrite its file; it isn't reaped yet
+    return server.wait() & 0xFF
+
+
+def ended_first(ended: int) -> bool:
+    """Wait until the server has ended, or is to end."""
+    try:
+        return ended in select.select([ended, sys.stdin], [], [])[0]
+    except StarterGone:
+        return False
+
+
+def starter_gone(*_: object) -> None:
+    raise StarterGone
+
+
+if __name__ == "__main__":
+    sys.exit(main())

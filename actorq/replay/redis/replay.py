@@ -1,0 +1,214 @@
+"""A replay whose chunks lie in Redis: the priority index stays here, and says where what it draws is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from actorq.replay.buffer import generator_from, generator_state, make_index
+from actorq.replay.config import ReplayConfig
+from actorq.replay.experience import Chunk
+from actorq.replay.index import Index
+from actorq.replay.redis.format import CHUNK_OVERHEAD_BYTES, Layout, Record, encode_rows
+from actorq.replay.redis.held import HeldChunks
+from actorq.replay.redis.store import GRACE_CHUNKS, RedisStore, Write
+
+
+class LocatedDraw(NamedTuple):
+    """B transitions, drawn, but not read."""
+
+    ids: NDArray[np.int64]
+    """[B] what they are called in this shard."""
+    probabilities: NDArray[np.float64]
+    """[B] of each of them, at each draw from this shard."""
+    chunks: NDArray[np.int64]
+    """[B] the names of the chunks that hold them."""
+    rows: NDArray[np.int32]
+    """[B] which transition of its chunk each is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """What Redis holds of a shard, and the index over it."""
+
+    held: HeldChunks
+    index: Index
+    layout: Layout | None
+
+
+class RedisReplay:
+    """As `Replay`, but for the transitions themselves, which neither come by here twice nor stay.
+
+    One thread at a time, but for `read`, and for `RedisStore.write`: they block, change nothing of this
+    object, and draws may go on meanwhile.
+    """
+
+    def __init__(self, config: ReplayConfig, store: RedisStore, *, seed: int | Sequence[int] = 0) -> None:
+        """Empty until `adopt` is called. ``seed`` decides every draw."""
+        self.store = store
+        self._config = config
+        self._contents = Contents(HeldChunks(config.capacity), make_index(config), None)
+        self._rng = np.random.Generator(np.random.PCG64(seed))
+        self._sampled = self._updated = self._late = 0
+        self._next_id = 0
+        """More than any id that was given out."""
+
+    def __len__(self) -> int:
+        """Transitions held."""
+        return len(self._contents.held.ids)
+
+    @property
+    def next_id(self) -> int:
+        """What the next transition to be added will be called."""
+        return self._contents.held.ids.stop
+
+    @property
+    def total(self) -> float:
+        """What it weighs as a shard: the sum of p^alpha over what is held (uniform: how much that is)."""
+        return self._contents.index.total
+
+    # What is in Redis.
+
+    def read(self, *, afresh: bool) -> Contents:
+        """Become the owner of what Redis holds; raises what `RedisStore.open` raises. Blocks.
+
+        Priorities are the first ones, but where newer ones are known here.
+        """
+        config, mine = self._config, self._contents
+        recovered = self.store.open(config.capacity, afresh=afresh)
+        held = HeldChunks(config.capacity, recovered.records, first=self._next_id)
+        index = _index_from(config, held.ids.start)
+        if len(held.ids):
+            index.add(held.ids, recovered.priorities)
+        if len(mine.held.ids):
+            _overlay(index, held.records, mine.index.state(), mine.held.records)
+        return Contents(held, index, recovered.layout)
+
+    def adopt(self, contents: Contents) -> int:
+        """Go on with what `read` found; returns how many transitions that were held are not there."""
+        lost = len(self) - len(contents.held.ids)
+        self._contents = contents
+        self._next_id = max(self._next_id, contents.held.ids.stop)
+        return max(0, lost)
+
+    # Adding: `expect_right` each chunk, `plan`, `store.write`, `commit`.
+
+    def expect_right(self, chunk: Chunk) -> None:
+        """Raise `ValueError` if the chunk is malformed, too large, or unlike those before it."""
+        chunk.check()
+        if len(chunk) > self._config.capacity:
+            raise ValueError(
+                f"a chunk of {len(chunk)} transitions doesn't fit a replay of capacity"
+                f" {self._config.capacity}: make the capacity larger or the chunks shorter"
+            )
+        layout = self._contents.layout
+        if layout is not None and Layout.of(chunk) != layout:
+            raise ValueError(f"this chunk has {Layout.of(chunk)}; those in Redis have {layout}")
+
+    def bytes_at_capacity(self, chunk: Chunk) -> float:
+        """About what Redis needs for as many transitions, if all chunks are like this one."""
+        of_chunk = len(encode_rows(chunk)) + chunk.frames.nbytes + CHUNK_OVERHEAD_BYTES
+        return of_chunk * (self._config.capacity / len(chunk) + GRACE_CHUNKS)
+
+    def plan(self, chunks: Sequence[Chunk]) -> Write:
+        """What is to be written for as many of these chunks as fit in one go: at least the first."""
+        held = self._contents.held
+        first, records = held.ids.stop, list[Record]()
+        for chunk in chunks:
+            if first + len(chunk) - held.ids.stop > self._config.capacity:
+                break
+            records.append(Record(self.store.new_name(), first, len(chunk), len(chunk.frames)))
+            first += len(chunk)
+        going = held.room_for(first - held.ids.stop)
+        return Write(chunks[: len(records)], records, going, held.newest)
+
+    def commit(self, write: Write) -> None:
+        """What was planned has been written: draw from it."""
+        held, index = self._contents.held, self._contents.index
+        if write.evicted:
+            index.remove(range(write.evicted[0].first, write.evicted[-1].ids.stop))
+        held.replace(write.evicted, write.records)
+        for chunk, record in zip(write.chunks, write.records, strict=True):
+            index.add(record.ids, chunk.priorities)
+        self._next_id = max(self._next_id, held.ids.stop)
+        if self._contents.layout is None:
+            self._contents = replace(self._contents, layout=Layout.of(write.chunks[0]))
+
+    # Drawing.
+
+    def draw(self, count: int) -> LocatedDraw:
+        """Draw ``count`` transitions, with replacement. Raises `ValueError` if it is empty."""
+        if not count:
+            return LocatedDraw(
+                np.empty(0, np.int64), np.empty(0), np.empty(0, np.int64), np.empty(0, np.int32)
+            )
+        ids, probabilities = self._contents.index.sample(count, self._rng)
+        self._sampled += count
+        return LocatedDraw(ids, probabilities, *self._contents.held.locate(ids))
+
+    def holds_any(self, names: NDArray[np.int64]) -> bool:
+        """Whether one of these chunks [n] should be in Redis."""
+        return self._contents.held.holds_any(names)
+
+    def update(self, ids: NDArray[np.int64], priorities: ArrayLike) -> int:
+        """As `Replay.update`; what Redis has lost counts as late."""
+        values = np.asarray(priorities)
+        lost = (ids >= self.next_id) & (ids < self._next_id)
+        late = int(np.count_nonzero(lost))
+        if late:
+            ids, values = ids[~lost], values[~lost]
+        late += self._contents.index.update(ids, values)
+        self._updated += len(ids)
+        self._late += late
+        return late
+
+    # State: index and counters, no data.
+
+    def state(self) -> dict[str, Any]:
+        """Copies of the priorities, of what they belong to, and of what was drawn and counted."""
+        return {
+            "chunks": np.array(self._contents.held.records, np.int64).reshape(-1, 4),
+            "index": self._contents.index.state(),
+            "generator": generator_state(self._rng),
+            "sampled": self._sampled,
+            "updated": self._updated,
+            "late": self._late,
+            "next_id": self._next_id,
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Take over counters, and the priorities of what is still held; what has come since stays."""
+        records = [Record(*map(int, row)) for row in state["chunks"]]
+        _overlay(self._contents.index, self._contents.held.records, state["index"], records)
+        self._rng.bit_generator.state = generator_from(state["generator"])
+        self._sampled, self._updated, self._late = state["sampled"], state["updated"], state["late"]
+        self._next_id = max(self._next_id, state["next_id"])
+
+
+def _index_from(config: ReplayConfig, first: int) -> Index:
+    """An empty index whose next id is ``first``."""
+    index = make_index(config)
+    if config.sampling == "prioritized":
+        index.load_state({**index.state(), "first_id": first})
+    else:
+        index.load_state({**index.state(), "first_id": first, "next_id": first})
+    return index
+
+
+def _overlay(
+    index: Index, records: Sequence[Record], newer: dict[str, Any], newer_records: Sequence[Record]
+) -> None:
+    """Give the chunks that both know the priorities of the newer index."""
+    shared = set(records) & set(newer_records)
+    state = index.state()
+    if not shared or state["kind"] != "prioritized":
+        return
+    for record in shared:
+        here, there = record.first - state["first_id"], record.first - newer["first_id"]
+        values = newer["values"][there : there + record.transitions]
+        state["values"][here : here + record.transitions] = values
+    index.load_state(state)

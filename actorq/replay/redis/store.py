@@ -1,0 +1,272 @@
+"""One shard's chunks in Redis, as their owner sees them. Blocks: for threads, one call at a time."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections import deque
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from actorq.replay.experience import Chunk
+from actorq.replay.redis.config import Place
+from actorq.replay.redis.connection import Command, Connection
+from actorq.replay.redis.format import (
+    OWNER,
+    RECORD_BYTES,
+    Keys,
+    Layout,
+    Record,
+    Rows,
+    decode_rows,
+    encode_frames,
+    encode_rows,
+)
+
+log = logging.getLogger("actorq.replay")
+
+T = TypeVar("T")
+
+GRACE_CHUNKS = 16
+"""So many chunks stay a while after they were evicted: a learner may just have been told of them."""
+
+_AT_A_TIME = 256
+"""Chunks that are looked at, or deleted, with one pipeline."""
+
+# Atomic, and fenced: a former owner, whose thread may still be under way, changes nothing any more. The last
+# record tells whether an attempt whose answer was lost has been taken after all, and whether Redis came back
+# with less than it had acknowledged.
+_COMMIT = """
+local owner = redis.call('GET', KEYS[1])
+if owner ~= ARGV[1] then return owner and 'taken' or 'lost' end
+local last = redis.call('LINDEX', KEYS[2], -1) or ''
+if last == ARGV[#ARGV] then return 'ok' end
+if last ~= ARGV[2] then return 'lost' end
+for _ = 1, tonumber(ARGV[3]) do redis.call('LPOP', KEYS[2]) end
+for i = 4, #ARGV do redis.call('RPUSH', KEYS[2], ARGV[i]) end
+return 'ok'
+"""
+
+_REMEDY = "delete the key or give the run another name"
+
+
+class ForeignKeyError(RuntimeError):
+    """What lies under a key of the shard's own name isn't what actorq writes. It is left alone."""
+
+
+class TakenOverError(RuntimeError):
+    """Another run writes to the shard."""
+
+
+class LostError(Exception):
+    """Redis came back with less than it had acknowledged: open the store again."""
+
+
+class Recovered(NamedTuple):
+    """What a shard has in Redis."""
+
+    records: list[Record]
+    """Oldest first, their ids without a gap."""
+    priorities: NDArray[np.float32]
+    """[all transitions] the raw first ones."""
+    layout: Layout | None
+
+
+class Write(NamedTuple):
+    """Chunks to be added, and the oldest to be let go for them."""
+
+    chunks: Sequence[Chunk]
+    records: Sequence[Record]
+    evicted: Sequence[Record]
+    before: Record | None
+    """The newest chunk that was there already."""
+
+
+class RedisStore:
+    """Chunks are written, then named in the shard's list; dropped from the list, then deleted.
+
+    So whatever a crash leaves half done is in no list, and is deleted when the store is opened next.
+    """
+
+    def __init__(self, place: Place) -> None:
+        """Connects to nothing yet. Raises RuntimeError if the password's variable isn't set."""
+        self._place = place
+        self._redis = Connection(place.url, place.password_env)
+        self._keys = Keys(place.shard)
+        self._owner = b""
+        self._names = iter(range(0))
+        self._evicted: deque[Record] = deque()
+
+    def move(self, place: Place) -> None:
+        """The same data are there now."""
+        if place != self._place:
+            self.close()
+            self._place = place
+            self._redis = Connection(place.url, place.password_env)
+
+    def open(self, capacity: int, *, afresh: bool) -> Recovered:
+        """Become the shard's owner and read what it holds, at most `capacity`; or, `afresh`, delete it.
+
+        Raises ForeignKeyError if it isn't actorq's, RuntimeError if this Redis may evict what it was given,
+        and what `Connection.execute` raises.
+        """
+        self._check_policy()
+        self._check_keys()
+        life = secrets.randbits(31)
+        self._names = iter(range(life << 32, (life + 1) << 32))
+        self._owner = OWNER + f"{life:08x}".encode()
+        self._evicted.clear()
+        self._redis.execute("SET", self._keys.owner, self._owner)
+        if afresh:
+            self._redis.execute("UNLINK", self._keys.list)
+        recovered = self._recover(capacity)
+        self._delete_all_but(recovered.records)
+        return recovered
+
+    def new_name(self) -> int:
+        """For a chunk; never given twice."""
+        return next(self._names)
+
+    def write(self, write: Write) -> None:
+        """Add chunks and let go of others, all or none; may be repeated after an error.
+
+        Raises TakenOverError, LostError, and what `Connection.execute` raises.
+        """
+        doomed = list(self._evicted)[:-GRACE_CHUNKS]
+        self._redis.pipeline([*map(self._unlink, doomed), *self._values(write)])
+        for _ in doomed:
+            self._evicted.popleft()
+        outcome = self._redis.evaluate(
+            _COMMIT,
+            [self._keys.owner, self._keys.list],
+            [
+                self._owner,
+                write.before.pack() if write.before else b"",
+                len(write.evicted),
+                *(record.pack() for record in write.records),
+            ],
+        )
+        self._heed(outcome)
+        self._evicted.extend(write.evicted)
+
+    def delete(self) -> None:
+        """Delete all that the shard has, and nothing else."""
+        self._redis.execute("UNLINK", self._keys.list, self._keys.owner)
+        self._delete_all_but([])
+
+    def memory(self) -> int:
+        """Bytes that Redis may use; 0 if nobody has set a bound."""
+        return int(self._redis.info("memory").get("maxmemory", 0))
+
+    def close(self) -> None:
+        """Let go of all connections."""
+        self._redis.close()
+
+    def _check_policy(self) -> None:
+        memory = self._redis.info("memory")
+        policy = str(memory.get("maxmemory_policy", ""))
+        if policy.startswith("allkeys") and memory.get("maxmemory"):
+            raise RuntimeError(
+                f"Redis at {self._place.url} has maxmemory-policy {policy}: it would throw experience away;"
+                " set noeviction there"
+            )
+
+    def _check_keys(self) -> None:
+        keys = self._keys
+        for key, kind in ((keys.owner, b"string"), (keys.list, b"list")):
+            found = self._redis.execute("TYPE", key)
+            if found not in (kind, b"none"):
+                raise ForeignKeyError(
+                    f"the key {key} in Redis is a {found.decode()}, not actorq's; {_REMEDY}"
+                )
+        owner = self._redis.execute("GET", keys.owner)
+        if owner is not None and not owner.startswith(OWNER):
+            raise ForeignKeyError(
+                f"the key {keys.owner} in Redis holds {owner[:20]!r}, not actorq's; {_REMEDY}"
+            )
+        for packed in self._redis.execute("LRANGE", keys.list, 0, 0):
+            self._unpack(packed)
+
+    def _unpack(self, packed: bytes) -> Record:
+        if len(packed) != RECORD_BYTES:
+            raise ForeignKeyError(f"the list {self._keys.list} in Redis holds {packed[:20]!r}; {_REMEDY}")
+        return Record.unpack(packed)
+
+    def _recover(self, capacity: int) -> Recovered:
+        """Read first priorities, and let go of what isn't whole, and of all before it: ids have no gaps."""
+        whole: list[Record] = []
+        priorities: list[NDArray[np.float32]] = []
+        layout = None
+        records = [self._unpack(packed) for packed in self._redis.execute("LRANGE", self._keys.list, 0, -1)]
+        for part in _parts(records):
+            for record, rows in zip(part, self._read_rows(part), strict=True):
+                if rows is None or (whole and whole[-1].ids.stop != record.first):
+                    whole, priorities = [], []
+                if rows is not None:
+                    whole.append(record)
+                    priorities.append(rows.records["priority"].copy())
+                    layout = rows.layout
+        size = sum(record.transitions for record in whole)
+        while size > capacity:
+            size -= whole.pop(0).transitions
+            priorities.pop(0)
+        gone = len(records) - len(whole)
+        if gone:
+            log.warning(
+                "%d of %d chunks of %s are not in Redis any more, or are beyond the capacity",
+                gone,
+                len(records),
+                self._place.shard,
+            )
+            self._redis.execute("LTRIM", self._keys.list, gone, -1)
+        return Recovered(whole, np.concatenate([np.empty(0, np.float32), *priorities]), layout)
+
+    def _read_rows(self, records: Sequence[Record]) -> Iterator[Rows | None]:
+        """Of each chunk, or None if it isn't whole."""
+        keys = self._keys
+        commands: list[Command] = []
+        for record in records:
+            commands += [("GET", keys.rows(record.name)), ("STRLEN", keys.frames(record.name))]
+        answers = iter(self._redis.pipeline(commands))
+        for record, value, size in zip(records, answers, answers, strict=True):
+            if value is None:
+                yield None
+                continue
+            try:
+                rows = decode_rows(value)
+            except ValueError as error:
+                raise ForeignKeyError(f"{keys.rows(record.name)} in Redis: {error}; {_REMEDY}") from error
+            is_whole = (
+                len(rows.records) == record.transitions and size == rows.frames * rows.layout.frame_bytes
+            )
+            yield rows if is_whole else None
+
+    def _values(self, write: Write) -> Iterator[Command]:
+        for chunk, record in zip(write.chunks, write.records, strict=True):
+            yield ("SET", self._keys.rows(record.name), encode_rows(chunk))
+            yield ("SET", self._keys.frames(record.name), encode_frames(chunk))
+
+    def _unlink(self, record: Record) -> Command:
+        return ("UNLINK", self._keys.rows(record.name), self._keys.frames(record.name))
+
+    def _delete_all_but(self, records: Sequence[Record]) -> None:
+        named = {key for record in records for key in self._keys.values(record.name)}
+        orphans = [key for key in self._redis.scan(self._keys.pattern) if key.decode() not in named]
+        for part in _parts(orphans):
+            self._redis.pipeline([("UNLINK", key) for key in part])
+
+    def _heed(self, outcome: bytes) -> None:
+        if outcome == b"taken":
+            raise TakenOverError(
+                f"another run writes to {self._place.shard} in Redis at {self._place.url}: give one of them"
+                " another name"
+            )
+        if outcome == b"lost":
+            raise LostError(f"Redis at {self._place.url} has lost what it had acknowledged")
+
+
+def _parts(items: Sequence[T]) -> Iterator[Sequence[T]]:
+    return (items[start : start + _AT_A_TIME] for start in range(0, len(items), _AT_A_TIME))
