@@ -14,6 +14,9 @@ from msgspec.structs import replace as replace_fields
 from actorq.actors import ActorSpec, State, System
 from actorq.actors.spec import derive_seed
 from actorq.dqn.agent import Agent
+from actorq.dqn.making import make_parameters
+from actorq.dqn.rule import LearningRule
+from actorq.dqn.target import TargetNetwork
 from actorq.roles.environment import Environment
 from actorq.roles.gradient_learner import GradientLearner
 from actorq.roles.messages import UpdatePriorities
@@ -25,6 +28,7 @@ from tests.actors.world import TRANSPORTS, World, fresh, spec
 from tests.engines.cast import Board
 from tests.engines.nodes import Heard, actor, board, running
 from tests.roles.cast import Watch
+from tests.roles.crew import batch_of
 from tests.roles.learners import Pile, learners, piles
 from tests.roles.server_cast import AGENT, SHARDS, SIZE, TABLES, Door, Shelf, members
 from tests.roles.test_parallel_equals_serial import ADAM, RMSPROP, UPDATES, WITHIN, plain_loop
@@ -75,6 +79,20 @@ async def test_synchronous_ones_are_one_with_their_batches_in_one(
         ids = np.concatenate([told.ids for pile, told in heard.entries if pile == index])
         assert sorted(ids) == list(range(UPDATES * agent.batch_size)), "each has its new priority"
     assert not system.statistics().dead_letters
+
+
+async def test_each_transition_gets_its_own_priority_back() -> None:
+    heard, watch = Told(), Watch()
+    config = GradientLearner.Config(batches_per_ask=3)
+    specs = fed(1, 1, RMSPROP, 3, heard, config=config)
+    async with System(specs, deterministic=True, reports=watch):
+        await watch.progress.has(("updates", 3))
+    online = make_parameters(RMSPROP, (4,), np.float32, 2, derive_seed(0, "front"))
+    rule = LearningRule(RMSPROP, online, TargetNetwork(RMSPROP, online).parameters)
+    batch = batch_of(RMSPROP, 0, 1)
+    _, first = heard.entries[0]
+    np.testing.assert_array_equal(first.ids, batch.ids)
+    np.testing.assert_array_equal(first.priorities, np.abs(rule(batch).td_errors))
 
 
 # With a replay in shards.
