@@ -1,0 +1,29 @@
+"""What replays tell of their memory: by whoever fills them, in memory or in Redis."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from actorq.topology import check, memory_needs
+
+
+def needs(**changes: Any) -> list[tuple[str, int, str, int]]:
+    overrides = [f"{key.replace('__', '.')}={value}" for key, value in changes.items()]
+    plan = check("prioritized_replay", overrides)
+    return [(need.actor, need.count, need.what, need.bytes) for need in memory_needs(plan)]
+
+
+def test_shards_tell_what_each_of_them_holds() -> None:
+    """CartPole: 24 bytes of record, 4 numbers in 5 frames for 4 steps, and a priority."""
+    each = 24 + 16 * 5 / 4 + 64 / 7
+    assert needs() == [("replay", 2, "50,000 transitions of 53 bytes", round(50_000 * each))]
+
+
+def test_longer_chunks_take_less_and_longer_returns_more() -> None:
+    each = 24 + 16 * (32 + 3) / 32
+    told = needs(
+        actors__explorer__config__chunk_steps=32,
+        agent__n_step=3,
+        actors__replay__config__sampling="uniform",
+    )
+    assert told == [("replay", 2, "50,000 transitions of 42 bytes", round(50_000 * each))]
