@@ -85,7 +85,9 @@ class Replay(actors.Actor):
 
     @classmethod
     def memory(cls, spec: ActorSpec, specs: Mapping[str, ActorSpec]) -> Iterable[tuple[str, int]]:
-        return replay_memory(cast(ReplayConfig, spec.config), explorers_of(spec.name, specs.values()))
+        config = cast(Replay.Config, spec.config)
+        explorers = explorers_of(spec.name, specs.values())
+        return replay_memory(config, explorers, in_redis=config.store == "redis")
 
     @classmethod
     def state_faults(cls, config: Any, tables: Mapping[str, Any], state: State) -> Iterable[tuple[str, str]]:

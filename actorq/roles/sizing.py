@@ -31,11 +31,11 @@ def replay_memory(
         return
     prioritized, capacity = replay.sampling == "prioritized", replay.capacity
 
-    def need(what: str, each: float) -> tuple[str, int]:
-        return f"{capacity:,} {what} of {each:,.0f} bytes", round(capacity * each)
+    def need(what: str, each: float, where: str = "") -> tuple[str, int]:
+        return f"{capacity:,} {what} of {each:,.0f} bytes{where}", round(capacity * each)
 
     if in_redis:
-        yield need("transitions in Redis", max(bytes_in_redis(chunk) for chunk in chunks))
+        yield need("transitions", max(bytes_in_redis(chunk) for chunk in chunks), " in Redis")
         yield need("priorities and places", bytes_beside_redis(prioritized=prioritized))
     else:
         yield need("transitions", max(bytes_in_memory(chunk, prioritized=prioritized) for chunk in chunks))

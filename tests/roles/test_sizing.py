@@ -7,9 +7,9 @@ from typing import Any
 from actorq.topology import check, memory_needs
 
 
-def needs(**changes: Any) -> list[tuple[str, int, str, int]]:
+def needs(recipe: str = "prioritized_replay", **changes: Any) -> list[tuple[str, int, str, int]]:
     overrides = [f"{key.replace('__', '.')}={value}" for key, value in changes.items()]
-    plan = check("prioritized_replay", overrides)
+    plan = check(recipe, overrides)
     return [(need.actor, need.count, need.what, need.bytes) for need in memory_needs(plan)]
 
 
@@ -27,3 +27,12 @@ def test_longer_chunks_take_less_and_longer_returns_more() -> None:
         actors__replay__config__sampling="uniform",
     )
     assert told == [("replay", 2, "50,000 transitions of 42 bytes", round(50_000 * each))]
+
+
+def test_what_lies_in_redis_is_told_apart() -> None:
+    in_redis = 24 + 4 + 16 * 5 / 4 + 556 / 32
+    told = [need for need in needs(recipe="prioritized_replay_redis") if need[0] == "replay"]
+    assert told == [
+        ("replay", 2, "50,000 transitions of 65 bytes in Redis", round(50_000 * in_redis)),
+        ("replay", 2, "50,000 priorities and places of 21 bytes", round(50_000 * (12 + 64 / 7))),
+    ]
