@@ -46,12 +46,13 @@ def test_explorers_shards_and_learner_work_together(backend: Any, tmp_path: Path
 
 @pytest.mark.slow
 @pytest.mark.timeout(180)
+@pytest.mark.parametrize("recipe", ["prioritized_replay", "prioritized_replay_redis"])
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("seed", SEEDS)
-def test_cartpole_is_solved_from_two_shards(seed: int, backend: Any, tmp_path: Path) -> None:
-    summary = run("prioritized_replay", overrides=[f"seed={seed}"], backend=backend, out=tmp_path / "run")
+def test_cartpole_is_solved_from_two_shards(recipe: str, seed: int, backend: Any, tmp_path: Path) -> None:
+    summary = run(recipe, overrides=[f"seed={seed}"], backend=backend, out=tmp_path / "run")
     steps, seconds = f"{summary.env_steps} env steps, {summary.updates} updates", summary.wall_seconds
-    print(f"seed {seed}: {seconds:.1f} s, {steps}")
+    print(f"{recipe}, seed {seed}: {seconds:.1f} s, {steps}")
     assert (summary.stopped_by, summary.solved) == ("solved", True)
     assert summary.evaluation_return_mean is not None
     assert summary.evaluation_return_mean >= 475.0
