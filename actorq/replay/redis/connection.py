@@ -11,6 +11,11 @@ from typing import Any
 TIMEOUT_SECONDS = 5.0
 """For each piece of an answer; a Redis that is silent for longer is down."""
 
+_FULL = "used memory > 'maxmemory'"
+_REFUSED = ("NOAUTH", "WRONGPASS", "NOPERM")
+_PASSING = ("MISCONF", "TRYAGAIN", "MASTERDOWN", "CLUSTERDOWN", "LOADING")
+"""Such as a full disk, or a cluster that elects."""
+
 Command = Sequence[Any]
 """A command's words: text, bytes, integers."""
 
@@ -108,26 +113,24 @@ class Connection:
     def _told(self) -> Iterator[None]:
         from redis import exceptions as errors
 
-        try:
-            yield
-        except (errors.AuthenticationError, errors.AuthorizationError, errors.NoPermissionError) as error:
-            raise RuntimeError(f"Redis at {self._url} refuses us: {error}") from error
-        except (
+        refused = (errors.AuthenticationError, errors.AuthorizationError, errors.NoPermissionError)
+        down = (
             errors.ConnectionError,
             errors.TimeoutError,
             errors.ReadOnlyError,
             errors.ClusterError,
-            errors.ClusterDownError,
             errors.RedisClusterException,
             OSError,
-        ) as error:
-            raise RedisDownError(f"Redis at {self._url}: {error}") from error
-        except errors.ResponseError as error:
-            reason = str(error)
-            if "OOM " in reason:
-                raise RedisFullError(f"Redis at {self._url}: {reason}") from error
-            if reason.startswith(("MISCONF", "TRYAGAIN", "MASTERDOWN", "LOADING")):  # such as a full disk
-                raise RedisDownError(f"Redis at {self._url}: {reason}") from error
-            if reason.startswith(("NOAUTH", "WRONGPASS", "NOPERM")):
+        )
+        try:
+            yield
+        except (*refused, *down, errors.ResponseError) as error:
+            reason = str(error).rpartition("caused error: ")[2]  # a pipeline's tells of the command first
+            told = f"Redis at {self._url}: {reason}"
+            if isinstance(error, errors.OutOfMemoryError) or _FULL in reason:
+                raise RedisFullError(told) from error
+            if isinstance(error, refused) or any(code in reason for code in _REFUSED):
                 raise RuntimeError(f"Redis at {self._url} refuses us: {reason}") from error
-            raise RuntimeError(f"Redis at {self._url}: {reason}") from error
+            if isinstance(error, down) or any(code in reason for code in _PASSING):
+                raise RedisDownError(told) from error
+            raise RuntimeError(told) from error
