@@ -88,7 +88,7 @@ class GradientLearner(actors.Actor):
 
         config = self.config
         self._pusher = GradientPusher(self, config, self.task, self.agent, self.servers, self.front)
-        self._reader = ReplayReader(self.replay, self.seed)
+        self._reader = ReplayReader(self.replay, self.seed, self)
         self._stage_ahead: AheadStaging | None = None
         online = self._pusher.online
         if online.device.type == "cuda":  # what is learned from, what is ready, and what is being made ready
