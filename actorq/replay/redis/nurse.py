@@ -33,6 +33,7 @@ def main() -> int:
     nurse = os.getpid()
 
     def die_with_nurse() -> None:  # after the fork; this process has one thread, so anything may be called
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != nurse:
             os._exit(1)
@@ -48,7 +49,7 @@ def main() -> int:
         os.ftruncate(int(lock), 0)
         os.pwrite(int(lock), str(server.pid).encode(), 0)
         os.close(int(lock))
-    print(server.pid, flush=True)
+    print("pid", server.pid, flush=True)
     ended = os.pidfd_open(server.pid)
     if not ended_first(ended):
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)

@@ -25,6 +25,7 @@ LOCK_SECONDS = 15.0
 """For the former server of a folder to end, as it does when its run was killed."""
 
 _NURSE = str(Path(__file__).with_name("nurse.py"))
+_PID = "pid "
 _READY = "eady to accept connections"
 _LINES_KEPT = 5
 
@@ -148,12 +149,13 @@ class _Process:
     async def ready(self) -> None:
         """Return when it takes connections. Raises ServerError if it ends instead."""
         is_ready = False
-        while not is_ready:
+        while not (is_ready and self.pid):
             lines = await self._lines()
             if lines is None:
                 raise ServerError(f"redis-server has ended: {self._last_words()}")
             for line in lines:
-                self.pid = self.pid or int(line)  # the nurse says it first
+                if line.startswith(_PID):  # says the nurse
+                    self.pid = int(line.removeprefix(_PID))
                 is_ready = is_ready or _READY in line
 
     async def ended(self) -> str:
