@@ -6,35 +6,36 @@ is over single transitions.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from scipy.stats import chi2
 
-from actorq.actors import Group
+from actorq.actors import Actor, Group
 from actorq.replay.experience import Batch
-from actorq.roles.messages import Insert
+from actorq.replay.redis.config import RedisConfig
+from actorq.roles.messages import Insert, Sample, UpdatePriorities
 from actorq.roles.replay_reader import ReplayReader
-from tests.actors.world import TRANSPORTS, World
+from tests.actors.world import TRANSPORTS, World, fresh, spec
+from tests.replay.redis_servers import LittleRedis
 from tests.roles.cast import Watch
 from tests.roles.shards import AT_FIRST, Settle, Twin, names_of, numbered, sharded
 
 pytestmark = pytest.mark.anyio
 
-DRAWS, BATCH = 1_000_000, 5_000
+DRAWS, BATCH = 1_000_000, 10_000
 CAPACITY, CHUNK, ALPHA, EPSILON = 200, 20, 0.6, 1e-3
 
 
 class Sharded:
     """Shards, their twin, and a learner's reader, each told the same."""
 
-    def __init__(self, refs: Group[Any], watch: Watch, seed: int) -> None:
-        self._refs, self._watch = refs, watch
-        self._reader = ReplayReader(refs, seed)
+    def __init__(self, refs: Group[Any], reader: ReplayReader, watch: Watch, seed: int) -> None:
+        self._refs, self._reader, self._watch = refs, reader, watch
         self.twin = Twin(len(refs), CAPACITY, ALPHA, EPSILON)
         self.rng = np.random.default_rng(seed)
         self._made = self.late = 0
@@ -60,13 +61,41 @@ class Sharded:
         return await self._reader.draw(BATCH, 1, AT_FIRST), self.twin.draw()
 
 
+class Reading(Actor):
+    """Lends its reader."""
+
+    replay: Group[Sample | UpdatePriorities]
+    me: ClassVar[Reading]
+
+    async def on_start(self) -> None:
+        self.reader = ReplayReader(self.replay, self.seed, self)
+        type(self).me = self
+
+
+@pytest.fixture(scope="module")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LittleRedis]:
+    server = LittleRedis(tmp_path_factory.mktemp("redis"))
+    yield server
+    server.stop()
+
+
+@pytest.fixture(params=["memory", "redis"])
+def store(request: pytest.FixtureRequest) -> dict[str, Any]:
+    """Where shards keep what they hold, as their settings say it."""
+    if request.param == "memory":
+        return {}
+    server: LittleRedis = request.getfixturevalue("redis_server")
+    return {"store": "redis", "redis": RedisConfig(url=server.url)}
+
+
 @asynccontextmanager
 async def running(shards: int, seed: int, **config: Any) -> AsyncIterator[Sharded]:
     """Shard k holds (k + 1) chunks to begin with."""
-    world, watch = World(TRANSPORTS["inproc"], 1), Watch()
+    world, watch, reading = World(TRANSPORTS["inproc"], 1), Watch(), fresh(Reading)
     specs = sharded(shards, capacity=CAPACITY, alpha=ALPHA, epsilon=EPSILON, **config)
-    async with world.system(*specs, reports=watch) as system:
-        replay = Sharded(Group([system.ref(name) for name in names_of(shards)]), watch, seed)
+    reads = spec("reading", reading, {"replay": names_of(shards)}, seed=seed)
+    async with world.system(*specs, reads, reports=watch) as system:
+        replay = Sharded(system.group("replay"), reading.me.reader, watch, seed)
         for shard in range(shards):
             for _ in range(shard + 1):
                 await replay.add(shard)
@@ -91,9 +120,9 @@ def fits(observed: dict[int, int], expected: dict[int, float]) -> bool:
 
 
 @pytest.mark.parametrize("shards", [1, 2, 3, 7])
-async def test_at_rest_shards_draw_as_one_tree_over_all(shards: int) -> None:
+async def test_at_rest_shards_draw_as_one_tree_over_all(shards: int, store: dict[str, Any]) -> None:
     observed: dict[int, int] = {}
-    async with running(shards, seed=shards) as replay:
+    async with running(shards, seed=shards, **store) as replay:
         await replay.draw()  # what shards weigh, the first answers tell
         exact = replay.twin.exact()
         for _ in range(DRAWS // BATCH):
@@ -109,11 +138,13 @@ async def test_at_rest_shards_draw_as_one_tree_over_all(shards: int) -> None:
 
 
 @pytest.mark.parametrize("shards", [1, 2, 3, 7])
-async def test_while_all_changes_each_draw_has_the_probability_it_comes_with(shards: int) -> None:
+async def test_while_all_changes_each_draw_has_the_probability_it_comes_with(
+    shards: int, store: dict[str, Any]
+) -> None:
     """Chunks come in and push others out, priorities come back, some of them late, between any two draws."""
     observed: dict[int, int] = {}
     expected: dict[int, float] = {}
-    async with running(shards, seed=10 + shards) as replay:
+    async with running(shards, seed=10 + shards, **store) as replay:
         old, _ = await replay.draw()
         for turn in range(DRAWS // BATCH):
             batch, probabilities = await replay.draw()
@@ -122,10 +153,11 @@ async def test_while_all_changes_each_draw_has_the_probability_it_comes_with(sha
                 expected[one] = expected.get(one, 0.0) + BATCH * probability
             mine = np.array([probabilities[one] for one in batch.ids.tolist()])
             np.testing.assert_allclose(batch.probabilities, mine, 1e-9)
-            assert batch.actions.tolist() == [replay.twin.number(one) for one in batch.ids.tolist()]
+            numbers = [replay.twin.number(one) for one in batch.ids[::20].tolist()]
+            assert batch.actions[::20].tolist() == numbers
             await replay.add(int(replay.rng.integers(0, shards)))
             await replay.update(replay.rng.choice(old.ids, 10 * shards))
-            if turn % 40 == 0:
+            if turn % 25 == 0:
                 old = batch
     assert set(observed) <= set(expected)
     assert fits(observed, expected)
@@ -133,9 +165,11 @@ async def test_while_all_changes_each_draw_has_the_probability_it_comes_with(sha
 
 
 @pytest.mark.parametrize("beta", [0.0, 0.4, 1.0])
-async def test_importance_weights_are_those_of_the_probabilities_really_drawn_with(beta: float) -> None:
+async def test_importance_weights_are_those_of_the_probabilities_really_drawn_with(
+    beta: float, store: dict[str, Any]
+) -> None:
     """(min P / P)^beta; the weights themselves are float32, what they are made of agrees to 1e-9."""
-    async with running(3, seed=5, beta_start=beta, beta_end=beta) as replay:
+    async with running(3, seed=5, beta_start=beta, beta_end=beta, **store) as replay:
         for _ in range(20):
             batch, probabilities = await replay.draw()
             mine = np.array([probabilities[one] for one in batch.ids.tolist()])
