@@ -78,7 +78,7 @@ _KNOWN = {  # in this order; whatever else the actors report comes after
     ),
     "limiter_error": _Panel(
         "Rate limiter's error",
-        "samples paid for by inserts and not yet taken; it stays within the declared bounds",
+        "samples paid for by inserts and not yet taken; within the declared bounds until the run stops",
     ),
     "waiting_share": _Panel("Learner's waiting share", "of its time, in which it waited for a batch"),
     "gradient_norm": _Panel("Gradient norm", "before clipping", logarithmic=True),
