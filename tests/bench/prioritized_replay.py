@@ -26,7 +26,7 @@ from .replay import ADD, BATCH, atari_chunk, fill, ratio, small_chunk
 ROUNDS, SECONDS = 5, 2.0
 CAPACITY = 20_000
 AT_FIRST = Version(0, 0)
-WRITERS = 4
+WRITERS = 8
 
 
 def report(name: str, ratios: list[float], reach: str) -> None:
