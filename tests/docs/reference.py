@@ -16,6 +16,7 @@ from actorq.actors import Actor
 from actorq.dqn.agent import Agent
 from actorq.dqn.exploration import LinearEpsilon
 from actorq.envs.task import Task
+from actorq.replay.redis.config import RedisConfig
 from actorq.topology import roles, schema
 from actorq.topology.convert import has_default
 from actorq.topology.describe import bare, describe, options, show, split
@@ -38,6 +39,7 @@ STRUCTS: dict[str, Any] = {
     "Task": Task,
     "Agent": Agent,
     "LinearEpsilon": LinearEpsilon,
+    "RedisConfig": RedisConfig,
     **{f"config.{name}": role.Config for name, role in ROLES.items()},
 }
 """All that a file may hold."""

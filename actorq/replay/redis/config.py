@@ -37,7 +37,7 @@ class RedisConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         bool, Meta(description="the data outlive the run, and a run of the same name goes on with them")
     ] = False
     cache_mb: Annotated[
-        int, Meta(ge=0, description="MB of chunks that each learner keeps, so as not to read them twice")
+        int, Meta(ge=0, description="megabytes of chunks that a learner keeps, so as not to read them twice")
     ] = 256
 
     def faults(self) -> Iterator[tuple[str, str]]:
