@@ -79,11 +79,19 @@ class ReplayConfig(LimiterConfig, frozen=True, kw_only=True, forbid_unknown_fiel
 
     def faults(self) -> Iterator[tuple[str, str]]:
         """(field, sentence) for each two settings that contradict each other."""
+        yield from self.size_faults()
+        yield from self.shard_faults()
+
+    def size_faults(self) -> Iterator[tuple[str, str]]:
+        """Those of a replay that is alone."""
         if self.min_size > self.capacity:
             yield (
                 "min_size",
                 f"sampling would never begin: {self.min_size} is more than the capacity {self.capacity}",
             )
+
+    def shard_faults(self) -> Iterator[tuple[str, str]]:
+        """Those of one shard of several, too."""
         if self.beta_end < self.beta_start:
             yield (
                 "beta_end",

@@ -42,13 +42,17 @@ class Gate:
         if self._limiter is not None:
             actor.report("limiter_error", self._limiter.error)
 
-    async def insert(self, count: int) -> None:
+    async def insert(self, count: int, *, at_once: bool = False) -> None:
         """Wait until `count` transitions may be inserted, and count them. Cancelled, they are not counted.
 
-        Raises Refused if that could never be.
+        `at_once`: there is nothing to sample, so that waiting for samples might never end. Raises Refused if
+        they could never be inserted.
         """
         self._check_passable(count * (self._limiter.samples_per_insert if self._limiter else 0.0))
-        await self._inserts.pass_through(count, lambda: self._count_inserted(count))
+        if at_once:
+            self._count_inserted(count)
+        else:
+            await self._inserts.pass_through(count, lambda: self._count_inserted(count))
         self._advance()
 
     async def sample(self, count: int) -> None:

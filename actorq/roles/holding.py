@@ -44,6 +44,9 @@ class Holding(Protocol):
     @property
     def replay(self) -> Replay | RedisReplay: ...
 
+    origin: int
+    """What the shard's ids are ahead of the replay's own."""
+
     async def add(self, chunk: Chunk) -> range:
         """The ids of its transitions, when they are held.
 
@@ -66,15 +69,17 @@ class Holding(Protocol):
 class InMemory:
     """Goes with the process, but for what a snapshot keeps."""
 
-    def __init__(self, replay: Replay) -> None:
-        self.replay = replay
+    def __init__(self, replay: Replay, origin: int) -> None:
+        self.replay, self.origin = replay, origin
 
     async def add(self, chunk: Chunk) -> range:
         return self.replay.add(chunk)
 
     def draw(self, count: int, beta: float) -> Sampled:
-        drawn = self.replay.draw(count) if count else NOTHING
-        return Sampled(drawn.ids, drawn.probabilities, drawn.transitions, self.replay.total, beta)
+        drawn = self.replay.draw(count) if count and len(self.replay) else NOTHING
+        return Sampled(
+            drawn.ids + self.origin, drawn.probabilities, drawn.transitions, self.replay.total, beta
+        )
 
     def doubt(self, missing: NDArray[np.int64]) -> None:
         pass
@@ -88,6 +93,8 @@ class InMemory:
 
 class InRedis:
     """What a shard holds is what Redis has, under keys that carry the run's name and its own."""
+
+    origin = 0  # Redis knows which ids were given out
 
     def __init__(
         self, actor: Actor, config: ReplayConfig, redis: RedisConfig, server: Ref[WhereIsRedis] | None

@@ -83,7 +83,7 @@ class Located(Message, frozen=True, tag=True):
 
 
 class Sample(Request[Sampled | Located], frozen=True):
-    """Draw transitions; answered when there are any.
+    """Draw transitions.
 
     With several shards each is asked for its part, the first of them to have all admitted.
     """
@@ -96,6 +96,8 @@ class Sample(Request[Sampled | Located], frozen=True):
     has done so already."""
     batches: int = 1
     """How many batches that makes: the exponent of the importance weights goes by them."""
+    wait: bool = True
+    """Whether a shard that holds nothing waits until it does, or else answers with none."""
     missing: NDArray[np.int64] | None = None
     """Chunks that were not where the last answer had them: this is asked for in its stead."""
 
@@ -115,6 +117,8 @@ class AdmitInsert(Request[Admitted], frozen=True):
     """Let so many transitions be inserted; answered when they may."""
 
     count: int
+    at_once: bool = False
+    """The shard holds nothing, and learners may be waiting for it."""
 
 
 class AdmitSample(Request[Admitted], frozen=True):

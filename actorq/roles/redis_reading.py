@@ -62,7 +62,8 @@ class RedisReading:
         self, located: Sequence[Located], missing: Sequence[NDArray[np.int64]], version: Version
     ) -> Sequence[Located]:
         samples = [
-            Sample(len(each.ids), version, 0, 0, names) for each, names in zip(located, missing, strict=True)
+            Sample(len(each.ids), version, 0, 0, missing=names)
+            for each, names in zip(located, missing, strict=True)
         ]
         while True:
             try:

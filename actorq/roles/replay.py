@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 from msgspec import Meta
 
 import actorq.actors as actors
-from actorq.actors import ActorSpec, Ref, Refused, State, handles
+from actorq.actors import ActorDied, ActorSpec, Ref, Refused, State, handles
 from actorq.replay import buffer
 from actorq.replay.buffer import make_replay
 from actorq.replay.config import ReplayConfig
@@ -30,6 +30,7 @@ from .messages import (
     WhereIsRedis,
     Withdraw,
 )
+from .replay_wiring import pace_faults, redis_faults
 from .sizing import explorers_of, replay_memory
 from .turnstile import Turnstile
 
@@ -59,21 +60,14 @@ class Replay(actors.Actor):
 
     @classmethod
     def faults(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
-        yield from ((f"config.{field}", sentence) for field, sentence in config.faults())
+        yield from ((f"config.{field}", sentence) for field, sentence in config.shard_faults())
         yield from ((f"config.redis.{field}", sentence) for field, sentence in config.redis.faults())
         if config.store == "memory" and config.redis != RedisConfig():
             yield "config.redis", 'is for store = "redis"'
 
     @classmethod
     def wiring_faults(cls, spec: ActorSpec, specs: Mapping[str, ActorSpec]) -> Iterable[tuple[str, str]]:
-        wired = "limiter" in spec.ports
-        if spec.count > 1 and not wired:
-            yield "ports.limiter", 'several shards keep one pace: wire it to an actor of role "rate_limiter"'
-        if wired and cast(ReplayConfig, spec.config).samples_per_insert is not None:
-            yield (
-                "config.samples_per_insert",
-                "the pace is the rate limiter's, at ports.limiter: set it there",
-            )
+        yield from pace_faults(spec)
         yield from redis_faults(spec, list(specs))
 
     @classmethod
@@ -101,7 +95,7 @@ class Replay(actors.Actor):
         self._draws = Turnstile(self._may_draw, self.event)
         self._batches = 0
         self._newest = Version(0, 0)
-        self._stopping = False
+        self._filling = self._stopping = False
         self._holding = await self._hold()
 
     async def _hold(self) -> Holding:
@@ -110,7 +104,8 @@ class Replay(actors.Actor):
             await in_redis.open(self._withdraw)
             return in_redis
         # In a thread: a prioritized index compiles its tree when it is first made on a machine.
-        return InMemory(await self.in_thread(partial(make_replay, self.config, seed=self.seed)))
+        replay = await self.in_thread(partial(make_replay, self.config, seed=self.seed))
+        return InMemory(replay, self.restarts << 40)  # no name is given out again
 
     @property
     def _replay(self) -> buffer.Replay | RedisReplay:
@@ -119,18 +114,22 @@ class Replay(actors.Actor):
     @handles(concurrent=1024)
     async def insert(self, request: Insert) -> Inserted:
         count = len(request.chunk)
+        if count > self.config.capacity:
+            raise Refused(
+                f"a chunk of {count} transitions doesn't fit a replay of capacity {self.config.capacity}:"
+                " make the capacity larger or the chunks shorter"
+            )
         await self._admit_insert(count)
         try:
             ids = await self._holding.add(request.chunk)
-        except ValueError as error:
+        except (ValueError, Refused) as error:
             await self._withdraw(count)
             raise Refused(str(error)) from error
-        except Refused:
-            await self._withdraw(count)
-            raise
+        finally:
+            self._filling = False
         self._report_insert(request.version)
         self._draws.advance()
-        return Inserted(ids.start, count)
+        return Inserted(ids.start + self._holding.origin, count)
 
     @handles(concurrent=64)
     async def sample(self, request: Sample) -> Sampled | Located:
@@ -142,12 +141,18 @@ class Replay(actors.Actor):
         admit = request.count if request.admit is None else request.admit
         if admit:
             await self._admit_sample(admit)
+            if self._stopping:  # meanwhile
+                raise Refused(STOPPING)
+        if not request.wait:
+            return self._draw(request)
         return await self._draws.pass_through(request.count, partial(self._draw, request))
 
     @handles
     async def update_priorities(self, message: UpdatePriorities) -> None:
+        ids, priorities = message.ids - self._holding.origin, message.priorities
+        gone = ids < 0  # by an earlier life
         try:
-            late = self._replay.update(message.ids, message.priorities)
+            late = self._replay.update(ids[~gone], priorities[~gone]) + int(gone.sum())
         except ValueError as error:
             raise Refused(str(error)) from error
         self.observe("priority", message.priorities)
@@ -161,7 +166,7 @@ class Replay(actors.Actor):
         beta = self.config.beta(self._batches)
         self._batches += request.batches
         drawn = self._holding.draw(request.count, beta)
-        self.observe("age", self._replay.next_id - 1 - drawn.ids)
+        self.observe("age", self._holding.origin + self._replay.next_id - 1 - drawn.ids)
         return drawn
 
     def _report_insert(self, version: Version) -> None:
@@ -174,16 +179,29 @@ class Replay(actors.Actor):
     # The pace: one's own, or that of all shards.
 
     async def _admit_insert(self, count: int) -> None:
+        """Nothing waits while the shard is empty: learners that wait for it would let nothing through."""
+        at_once = len(self._replay) == 0 and not self._filling
+        self._filling = self._filling or at_once
         if self._gate is not None:
-            await self._gate.insert(count)
-        elif self.limiter is not None:
-            await self.limiter.ask(AdmitInsert(count))
+            await self._gate.insert(count, at_once=at_once)
+        else:
+            await self._ask_limiter(AdmitInsert(count, at_once))
 
     async def _admit_sample(self, count: int) -> None:
         if self._gate is not None:
             await self._gate.sample(count)
-        elif self.limiter is not None:
-            await self.limiter.ask(AdmitSample(count))
+        else:
+            await self._ask_limiter(AdmitSample(count))
+
+    async def _ask_limiter(self, request: AdmitInsert | AdmitSample) -> None:
+        """However often it dies meanwhile: past its own limits the run ends."""
+        assert self.limiter is not None
+        while True:
+            try:
+                await self.limiter.ask(request)
+                return
+            except ActorDied:
+                await self.sleep(0)
 
     async def _withdraw(self, count: int) -> None:
         if self._gate is not None:
@@ -206,6 +224,7 @@ class Replay(actors.Actor):
             "replay": self._replay.state(),
             "gate": None if self._gate is None else self._gate.state(),
             "batches": self._batches,
+            "origin": self._holding.origin,
         }
 
     def load_state(self, state: State) -> None:
@@ -213,28 +232,4 @@ class Replay(actors.Actor):
         if self._gate is not None and state["gate"] is not None:
             self._gate.load_state(state["gate"])
         self._batches = state["batches"]
-
-
-def redis_faults(spec: ActorSpec, order: list[str]) -> Iterable[tuple[str, str]]:
-    """What is wrong with where this shard is to find Redis. `order`: of all actors' starts."""
-    config = cast(Replay.Config, spec.config)
-    wired, given = spec.ports.get("redis"), config.redis.url is not None
-    if config.store == "memory":
-        if wired:
-            yield "ports.redis", 'is for store = "redis"'
-        return
-    if not wired and not given:
-        yield (
-            "ports.redis",
-            'store = "redis" needs to know which: wire it to an actor of role "redis_server", or set'
-            " config.redis.url",
-        )
-    if not wired:
-        return
-    if given:
-        yield "config.redis.url", "Redis is the actor at ports.redis: leave one of them out"
-    for field in ("keep", "password_env"):
-        if getattr(config.redis, field):
-            yield f"config.redis.{field}", f"is for a Redis at a url; {wired[0]} has settings of its own"
-    if order.index(wired[0]) > order.index(spec.name):
-        yield "ports.redis", f"{wired[0]} has to come earlier in the file: actors start in its order"
+        self._holding.origin = state["origin"]

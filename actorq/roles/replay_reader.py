@@ -41,16 +41,25 @@ class ReplayReader:
         costs nothing: its next life is asked, once. Cancelled, what the limiter has let through stays
         counted. Raises Refused when the run stops.
         """
-        counts = split_draws(self._totals, batch_size * batches, self._rng)
-        shares = self._totals / self._totals.sum()
-        replies = await self._ask(counts, batches, version)
+        size = admit = batch_size * batches
+        wait = len(self._shards) == 1  # there is no other to draw from
+        while True:
+            counts = split_draws(self._totals, size, self._rng)
+            shares = self._totals / self._totals.sum()
+            replies = await self._ask(counts, version, admit, batches, wait)
+            self._totals = np.array([reply.total for reply in replies])
+            if sum(len(reply.ids) for reply in replies) == size:
+                break
+            # Some shard holds nothing, having just begun or begun anew: the others make the whole draw.
+            admit = batches = 0
+            if wait := not self._totals.any():
+                self._totals = np.ones(len(self._shards))
         if isinstance(replies[0], Located):
             if self._redis is None:
                 raise RuntimeError("these shards are in Redis: a ReplayReader reads there for an actor only")
             replies, transitions = await self._redis.read(replies, version)
         else:
             transitions = _join([reply.transitions for reply in replies if len(reply.ids)])
-        self._totals = np.array([reply.total for reply in replies])
         probabilities = np.concatenate(
             [reply.probabilities * share for reply, share in zip(replies, shares, strict=True)]
         )
@@ -73,10 +82,12 @@ class ReplayReader:
             if there.any():
                 await self._shards[shard].tell(UpdatePriorities(own[there], priorities[there]))
 
-    async def _ask(self, counts: NDArray[np.int64], batches: int, version: Version) -> Sequence[Any]:
+    async def _ask(
+        self, counts: NDArray[np.int64], version: Version, admit: int, batches: int, wait: bool
+    ) -> Sequence[Any]:
         """The first shard has all admitted, then the others draw."""
-        first = Sample(int(counts[0]), version, int(counts.sum()), batches)
-        others = [Sample(int(count), version, 0, 0) for count in counts[1:]]
+        first = Sample(int(counts[0]), version, admit, batches, wait)
+        others = [Sample(int(count), version, 0, 0, wait) for count in counts[1:]]
         try:
             reply = await self._shards[0].ask(first)
         except ActorDied:

@@ -8,9 +8,9 @@ import anyio
 import pytest
 
 from actorq.actors import ActorSpec, Refused, System, handles
+from actorq.roles.gate import STOPPING
 from actorq.roles.messages import Weights
 from actorq.roles.parameter_server import ParameterServer
-from actorq.roles.gate import STOPPING
 from actorq.roles.server_messages import Combine, Keep, Weighed
 from actorq.testing import Record
 from tests.actors.world import AT_ONCE, fresh, spec

@@ -141,8 +141,8 @@ class RedisReplay:
     # Drawing.
 
     def draw(self, count: int) -> LocatedDraw:
-        """Draw ``count`` transitions, with replacement. Raises `ValueError` if it is empty."""
-        if not count:
+        """Draw ``count`` transitions, with replacement; none if it is empty."""
+        if not (count and len(self)):
             return LocatedDraw(
                 np.empty(0, np.int64), np.empty(0), np.empty(0, np.int64), np.empty(0, np.int32)
             )

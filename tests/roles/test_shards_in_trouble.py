@@ -1,0 +1,95 @@
+"""Shards and limiter that crash while others wait: who lives on, what counts, that nothing stands still."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+import anyio
+import numpy as np
+import pytest
+
+from actorq.actors import ActorDied, Refused, System
+from actorq.roles.messages import Insert, Sample, UpdatePriorities
+from actorq.topology import check
+from tests.actors.world import TRANSPORTS, World
+from tests.roles.shards import AT_FIRST, Settle, crash, insert, numbered, sharded
+from tests.roles.test_sharded_replay import Learner, topology
+
+pytestmark = pytest.mark.anyio
+
+here = World(TRANSPORTS["inproc"], 1)
+PACE = {"samples_per_insert": 1.0, "min_size": 20, "error_buffer_samples": 40.0}
+
+
+async def fill(system: System) -> None:
+    """As many inserts as the limiter lets through: 60."""
+    for turn in range(6):
+        await system.group("replay")[turn % 2].ask(insert(10, 10 * turn))
+
+
+async def try_to_insert(system: System, shard: int) -> None:
+    with suppress(ActorDied):  # an explorer loses a chunk
+        await system.group("replay")[shard].ask(insert(10))
+
+
+def lives(system: System) -> dict[str, int]:
+    return {actor.name: actor.restarts for actor in system.statistics().actors}
+
+
+async def test_the_limiters_crash_leaves_the_shards_alive() -> None:
+    async with here.system(*sharded(2, limiter=PACE)) as system, anyio.create_task_group() as tasks:
+        await fill(system)
+        for turn in range(4):
+            tasks.start_soon(system.group("replay")[turn % 2].ask, insert(10))
+        await here.still(system)
+        await crash(system.ref("limiter"))
+    assert lives(system) == {"limiter": 1, "replay.0": 0, "replay.1": 0}
+    held = [len(system.final_states[f"replay.{shard}"]["replay"]["index"]["values"]) for shard in range(2)]
+    assert held == [50, 50]
+
+
+@pytest.mark.parametrize("shards", [1, 2])
+async def test_a_shard_that_comes_back_empty_holds_up_nobody(shards: int) -> None:
+    """Every explorer waits for the learner, whose draw of 4 pays for less than a chunk of 10."""
+    specs = sharded(2, limiter=PACE)[: 1 + shards]
+    async with here.system(*specs) as system, anyio.create_task_group() as tasks:
+        for turn in range(6):
+            await system.ref(f"replay.{turn % shards}").ask(insert(10))
+        learner = Learner(system)
+        await crash(system.ref(f"replay.{shards - 1}"))
+        for turn in range(4):
+            tasks.start_soon(try_to_insert, system, turn % shards)
+        await here.still(system)
+        with anyio.fail_after(2):
+            assert len(await learner.draw(4)) == 4
+            assert len(await learner.draw(4)) == 4
+        tasks.cancel_scope.cancel()  # whoever still waits for the limiter
+
+
+async def test_priorities_for_what_a_shard_has_lost_come_too_late() -> None:
+    async with here.system(*sharded(1, alpha=1.0)) as system:
+        shard = system.ref("replay.0")
+        await shard.ask(insert(10))
+        (drawn,) = [await shard.ask(Sample(4, AT_FIRST))]
+        await crash(shard)
+        await shard.ask(Insert(numbered(10, 100, np.ones(10)), AT_FIRST))
+        await shard.tell(UpdatePriorities(drawn.ids, np.full(4, 1e6, np.float32)))
+        await shard.ask(Settle())
+        again = await shard.ask(Sample(4, AT_FIRST))
+        np.testing.assert_allclose(again.probabilities, 0.1, 1e-3)
+
+
+async def test_a_chunk_too_large_for_its_shard_leaves_the_bounds_as_they_were() -> None:
+    pace = {"samples_per_insert": 1.0, "min_size": 4}
+    async with here.system(*sharded(1, limiter=pace, capacity=50)) as system:
+        with pytest.raises(Refused, match="capacity"):
+            await system.ref("replay.0").ask(insert(51))
+        await system.ref("replay.0").ask(insert(4))
+        await system.ref("replay.0").ask(insert(4))
+        with anyio.move_on_after(0.1) as waiting:
+            await system.ref("replay.0").ask(insert(4))
+        assert waiting.cancelled_caught
+
+
+def test_the_least_size_is_the_limiters_not_that_of_a_small_shard() -> None:
+    check(topology(3, {"limiter": "limiter"}, capacity=500))
