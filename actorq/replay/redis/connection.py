@@ -44,7 +44,7 @@ class Connection:
         self._url = url
         self._options: dict[str, Any] = {
             "socket_timeout": TIMEOUT_SECONDS,
-            "socket_read_size": 1048576,
+            "socket_read_size": READ_BYTES,
             "socket_connect_timeout": TIMEOUT_SECONDS,
         }
         if password_env is not None:
