@@ -57,7 +57,7 @@ class Holding(Protocol):
     def draw(self, count: int, beta: float) -> Sampled | Located: ...
 
     def doubt(self, missing: NDArray[np.int64]) -> None:
-        """A learner hasn't found chunks [n] where they should be."""
+        """A learner hasn't found chunks [n] where they should be; none: nor the place itself."""
 
     def drain(self) -> None:
         """The run is stopping."""
@@ -129,8 +129,7 @@ class InRedis:
         return Located(*replay.draw(count), replay.total, beta, self._writer.place)
 
     def doubt(self, missing: NDArray[np.int64]) -> None:
-        if self.replay.holds_any(missing):
-            self._writer.doubt()
+        self._writer.doubt(of_data=self.replay.holds_any(missing))
 
     def drain(self) -> None:
         self._writer.drain()

@@ -99,7 +99,8 @@ class Sample(Request[Sampled | Located], frozen=True):
     wait: bool = True
     """Whether a shard that holds nothing waits until it does, or else answers with none."""
     missing: NDArray[np.int64] | None = None
-    """Chunks that were not where the last answer had them: this is asked for in its stead."""
+    """Chunks that were not where the last answer had them: this is asked for in its stead. None of them: it
+    was Redis that wasn't there."""
 
 
 class UpdatePriorities(Message, frozen=True):

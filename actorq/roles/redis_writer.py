@@ -50,7 +50,7 @@ class RedisWriter:
         self._actor, self._replay, self._find, self._tell_lost = actor, replay, place, lost
         self._waiting: deque[_Waiting] = deque()
         self._came = actor.event()
-        self._in_doubt = False
+        self._in_doubt = self._astray = False
         self._down = False
         self._stopping = False
         self._place: Place | None = None
@@ -84,9 +84,10 @@ class RedisWriter:
             raise waiting.refusal
         return waiting.ids
 
-    def doubt(self) -> None:
-        """Something that should be in Redis wasn't: find out what is."""
-        self._in_doubt = True
+    def doubt(self, *, of_data: bool) -> None:
+        """Redis, or `of_data` something in it, wasn't where it should be: find out where, or what, it is."""
+        self._in_doubt = self._in_doubt or of_data
+        self._astray = True
         self._came.set()
 
     def drain(self) -> None:
@@ -105,8 +106,11 @@ class RedisWriter:
         try:
             while True:
                 if self._in_doubt:
-                    self._in_doubt = False
+                    self._in_doubt = self._astray = False
                     await self._open(afresh=False)
+                elif self._astray:
+                    self._astray = False
+                    await self._move()
                 elif self._waiting:
                     await self._write()
                 else:

@@ -14,9 +14,17 @@ from actorq.roles.rate_limiter import RateLimiter
 from actorq.roles.redis_server import RedisServer
 from actorq.roles.replay_reader import ReplayReader
 from tests.actors.world import spec
-from tests.roles.shards import AT_FIRST, Mortal, names_of, numbered
+from tests.roles.shards import AT_FIRST, Crash, Mortal, Settled, names_of, numbered
 
 RUN = "trial"
+
+
+class MortalServer(RedisServer):
+    """A server's actor that crashes when told to."""
+
+    @handles
+    async def crash(self, _: Crash) -> Settled:
+        raise RuntimeError("told to crash")
 
 
 class Batches(Message):
@@ -60,7 +68,7 @@ def in_redis(
     )
     redis = RedisConfig() if url is None else RedisConfig(url=url, keep=keep is True)
     given: dict[str, Any] = {"capacity": 1000, "min_size": 1, "store": "redis", "redis": redis, **config}
-    server = [spec("redis", RedisServer, config=settings)] if url is None else []
+    server = [spec("redis", MortalServer, config=settings)] if url is None else []
     return [
         spec("limiter", RateLimiter, config=RateLimiter.Config(min_size=1)),
         *server,

@@ -103,6 +103,25 @@ async def test_a_killed_redis_loses_nothing_acknowledged(tmp_path: Path) -> None
     assert watch.counts["redis_restarts"] == 2
 
 
+async def test_a_servers_next_life_listens_elsewhere_and_is_found(tmp_path: Path) -> None:
+    async with started(in_redis(2, keep=tmp_path / "kept")) as system:
+        for shard in range(2):
+            await system.ref(f"replay.{shard}").ask(insert(10, 100 * shard))
+        await draws(system)
+        before = await url_of(system)
+        await crash(system.ref("redis"))
+        batch = await draws(system)
+        assert (batch.actions == 100 * (batch.ids % 2) + batch.ids // 2).all()
+        with anyio.fail_after(20):
+            inserted = await system.ref("replay.0").ask(insert(10, 10))
+        url = await url_of(system)
+        assert url != before
+        assert inserted.first_id == 10
+        assert numbers(url, SHARD) == list(range(20))
+        # Large caches hide where learners read: what is new isn't in any.
+        assert set((await draws(system, 500)).actions.tolist()) > set(range(10, 20))
+
+
 async def test_a_dead_shard_comes_back_with_all_it_held() -> None:
     async with started(in_redis()) as system:
         ref = system.ref("replay.0")
