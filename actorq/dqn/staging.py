@@ -105,7 +105,7 @@ class StagedBatch(NamedTuple):
     def wait(self) -> None:
         """Have the current stream compute nothing before it is there."""
         if self.ready is not None:
-            torch.cuda.current_stream().wait_event(self.ready)
+            torch.cuda.current_stream(self.actions.device).wait_event(self.ready)
 
 
 class BatchStaging:

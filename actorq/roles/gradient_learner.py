@@ -48,8 +48,9 @@ class GradientLearner(actors.Actor):
     class Config(actors.Config):
         batches_per_ask: Annotated[int, Meta(ge=1, description="batches drawn with one message")] = 4
         draws_ahead: Annotated[
-            int, Meta(ge=1, description="draws of so many batches that are fetched while it computes")
-        ] = 1
+            int,
+            Meta(ge=1, description="draws of so many batches that are ready or under way while it computes"),
+        ] = 2
         device: Annotated[Device, Meta(description="where to compute: auto, cpu, cuda:0, …")] = "auto"
         torch_threads: TorchThreads = None
         gradient_codec: GradientCodec = "whole"

@@ -51,8 +51,9 @@ class Learner(actors.Actor):
             int, Meta(ge=1, description="batches drawn with one message; their priorities go back together")
         ] = 4
         draws_ahead: Annotated[
-            int, Meta(ge=1, description="draws of so many batches that are fetched while it computes")
-        ] = 1
+            int,
+            Meta(ge=1, description="draws of so many batches that are ready or under way while it computes"),
+        ] = 2
         publish_every_updates: Annotated[int, Meta(ge=1, description="updates between two weights")] = 16
         device: Annotated[Device, Meta(description="where to compute: auto, cpu, cuda:0, …")] = "auto"
         torch_threads: TorchThreads = None

@@ -16,8 +16,8 @@ from .messages import AdmitInsert, AdmitSample, Admitted, Withdraw
 class RateLimiter(actors.Actor):
     """Admits inserts and samples of all shards together, each waiting for what it asks of the other.
 
-    What is admitted counts at once. What a shard then can't take is withdrawn; what was in line for a shard
-    that died stays counted, a chunk for each explorer at most.
+    What is admitted counts at once. What a shard then can't take is withdrawn; what was on its way to a shard
+    that died stays counted, one chunk at most.
     """
 
     class Config(LimiterConfig, actors.Config, frozen=True, kw_only=True):

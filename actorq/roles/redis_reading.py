@@ -14,6 +14,7 @@ from actorq.replay.redis.connection import RedisDownError, backoff
 from actorq.replay.redis.reader import MissingError, Part, RedisReader
 
 from .messages import Located, Sample, UpdatePriorities, Version
+from .turnstile import Turnstile
 
 log = logging.getLogger("actorq.roles")
 
@@ -26,6 +27,8 @@ class RedisReading:
     def __init__(self, actor: Actor, shards: Group[Sample | UpdatePriorities]) -> None:
         self._actor, self._shards = actor, shards
         self._reader: RedisReader | None = None
+        self._line = Turnstile(lambda _: not self._busy, actor.event)
+        self._busy = False
 
     async def read(
         self, located: Sequence[Located], version: Version
@@ -33,9 +36,22 @@ class RedisReading:
         """The transitions of all shards' draws, in order, and the draws: those of which something was gone
         are made again, counted as `vanished`.
 
-        A draw that is made again is not admitted again. Raises Refused when the run stops. Cancelled, the
-        thread ends by itself.
+        A draw that is made again is not admitted again. One call at a time reads, in their order. Raises
+        Refused when the run stops. Cancelled, the thread ends by itself.
         """
+        await self._line.pass_through(1, self._begin)
+        try:
+            return await self._read(located, version)
+        finally:
+            self._busy = False
+            self._line.advance()
+
+    def _begin(self) -> None:
+        self._busy = True
+
+    async def _read(
+        self, located: Sequence[Located], version: Version
+    ) -> tuple[Sequence[Located], Transitions]:
         if self._reader is None:
             self._reader = RedisReader()
             self._actor.start_soon(self._close_at_the_end)

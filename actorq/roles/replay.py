@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 from msgspec import Meta
 
 import actorq.actors as actors
-from actorq.actors import ActorDied, ActorSpec, Ref, Refused, State, handles
+from actorq.actors import ActorSpec, Ref, Refused, State, handles
 from actorq.replay import buffer
 from actorq.replay.buffer import make_replay
 from actorq.replay.config import ReplayConfig
@@ -17,6 +17,7 @@ from actorq.replay.redis.config import RedisConfig, missing_packages
 
 from .gate import STOPPING, Gate
 from .holding import Holding, InMemory, InRedis
+from .lasting import ask_its_lives
 from .messages import (
     AdmitInsert,
     AdmitSample,
@@ -92,10 +93,11 @@ class Replay(actors.Actor):
 
     async def on_start(self) -> None:
         self._gate = Gate(self.config, self.event) if self.limiter is None else None
+        self._line = Turnstile(lambda _: not self._asking, self.event)
         self._draws = Turnstile(self._may_draw, self.event)
         self._batches = 0
         self._newest = Version(0, 0)
-        self._filling = self._stopping = False
+        self._asking = self._filling = self._stopping = False
         self._holding = await self._hold()
 
     async def _hold(self) -> Holding:
@@ -137,7 +139,7 @@ class Replay(actors.Actor):
             raise Refused(STOPPING)
         if request.missing is not None:
             self._holding.doubt(request.missing)
-        self._newest = request.version
+        self._newest = max(self._newest, request.version, key=_in_time)  # learners may take turns
         admit = request.count if request.admit is None else request.admit
         if admit:
             await self._admit_sample(admit)
@@ -150,8 +152,10 @@ class Replay(actors.Actor):
     @handles
     async def update_priorities(self, message: UpdatePriorities) -> None:
         ids, priorities = message.ids - self._holding.origin, message.priorities
-        gone = ids < 0  # by an earlier life
         try:
+            if ids.ndim != 1 or ids.shape != priorities.shape:
+                raise ValueError(f"priorities have shape {priorities.shape} for ids of shape {ids.shape}")
+            gone = ids < 0  # with an earlier life
             late = self._replay.update(ids[~gone], priorities[~gone]) + int(gone.sum())
         except ValueError as error:
             raise Refused(str(error)) from error
@@ -179,13 +183,29 @@ class Replay(actors.Actor):
     # The pace: one's own, or that of all shards.
 
     async def _admit_insert(self, count: int) -> None:
-        """Nothing waits while the shard is empty: learners that wait for it would let nothing through."""
-        at_once = len(self._replay) == 0 and not self._filling
-        self._filling = self._filling or at_once
+        """Nothing waits while the shard is empty: learners that wait for it would let nothing through.
+
+        Of several that wait for the common limiter one asks it, and the others wait here: no more than that
+        one is counted by the limiter if the shard dies.
+        """
         if self._gate is not None:
-            await self._gate.insert(count, at_once=at_once)
-        else:
-            await self._ask_limiter(AdmitInsert(count, at_once))
+            await self._gate.insert(count, at_once=self._begin_filling())
+            return
+        await self._line.pass_through(count, self._begin_asking)
+        try:
+            await self._ask_limiter(AdmitInsert(count, self._begin_filling()))
+        finally:
+            self._asking = False
+            self._line.advance()
+
+    def _begin_asking(self) -> None:
+        self._asking = True
+
+    def _begin_filling(self) -> bool:
+        """Whether this insert is the first into an empty shard."""
+        first = len(self._replay) == 0 and not self._filling
+        self._filling = self._filling or first
+        return first
 
     async def _admit_sample(self, count: int) -> None:
         if self._gate is not None:
@@ -194,14 +214,8 @@ class Replay(actors.Actor):
             await self._ask_limiter(AdmitSample(count))
 
     async def _ask_limiter(self, request: AdmitInsert | AdmitSample) -> None:
-        """However often it dies meanwhile: past its own limits the run ends."""
         assert self.limiter is not None
-        while True:
-            try:
-                await self.limiter.ask(request)
-                return
-            except ActorDied:
-                await self.sleep(0)
+        await ask_its_lives(partial(self.limiter.ask, request), self.sleep)
 
     async def _withdraw(self, count: int) -> None:
         if self._gate is not None:
@@ -232,4 +246,9 @@ class Replay(actors.Actor):
         if self._gate is not None and state["gate"] is not None:
             self._gate.load_state(state["gate"])
         self._batches = state["batches"]
-        self._holding.origin = state["origin"]
+        if not self.restarts:  # a further life gives its own names also to what it goes on with
+            self._holding.origin = state["origin"]
+
+
+def _in_time(version: Version) -> tuple[int, int]:
+    return version.incarnation, version.updates

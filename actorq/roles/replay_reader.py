@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
+import anyio
 import numpy as np
 from numpy.typing import NDArray
 
-from actorq.actors import Actor, ActorDied, Group
+from actorq.actors import Actor, Group
 from actorq.replay.experience import Batch, Transitions
 from actorq.replay.priorities import importance_weights
 from actorq.replay.shares import split_draws
 
+from .lasting import ask_its_lives
 from .messages import Located, Sample, Sampled, UpdatePriorities, Version
 from .redis_reading import RedisReading
 
@@ -32,13 +35,14 @@ class ReplayReader:
         self._shards = shards
         self._totals = np.ones(len(shards))
         self._rng = np.random.default_rng(seed)
+        self._sleep = anyio.sleep if actor is None else actor.sleep
         self._redis = None if actor is None else RedisReading(actor, shards)
 
     async def draw(self, batch_size: int, batches: int, version: Version) -> Batch:
         """So many batches in one: `Batch.split` takes them apart.
 
         Waits for the rate limiter and until there is something, and for a Redis that is down. A shard's crash
-        costs nothing: its next life is asked, once. Cancelled, what the limiter has let through stays
+        costs nothing: its next life is asked. Cancelled, what the limiter has let through stays
         counted. Raises Refused when the run stops.
         """
         size = admit = batch_size * batches
@@ -88,17 +92,11 @@ class ReplayReader:
         """The first shard has all admitted, then the others draw."""
         first = Sample(int(counts[0]), version, admit, batches, wait)
         others = [Sample(int(count), version, 0, 0, wait) for count in counts[1:]]
-        try:
-            reply = await self._shards[0].ask(first)
-        except ActorDied:
-            reply = await self._shards[0].ask(first)
+        reply = await ask_its_lives(partial(self._shards[0].ask, first), self._sleep)
         if not others:
             return [reply]
-        try:
-            replies = await self._shards[1:].all().ask_each(others)
-        except ActorDied:
-            replies = await self._shards[1:].all().ask_each(others)
-        return [reply, *replies]
+        rest = self._shards[1:].all()
+        return [reply, *await ask_its_lives(partial(rest.ask_each, others), self._sleep)]
 
     def _ids(self, replies: Sequence[Sampled | Located]) -> NDArray[np.int64]:
         count = len(replies)

@@ -76,7 +76,7 @@ async def test_the_share_of_waiting_is_what_fetching_takes_longer_than_computing
 
 
 async def test_refused_because_the_run_stops_it_fetches_no_more() -> None:
-    cls = eater(meals=3, refusal=STOPPING, ahead=5)
+    cls = eater(meals=3, refusal=STOPPING)
     async with System([spec("eater", cls)], deterministic=True) as system:
         await cls.eaten.reaches(2)
         await cls.fetched.has(-1)

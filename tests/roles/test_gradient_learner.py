@@ -59,7 +59,7 @@ async def test_synchronous_ones_are_one_with_their_batches_in_one(
     agent: Agent, count: int, shards: int, batches_per_ask: int, transport: str
 ) -> None:
     heard, watch = Told(), Watch()
-    config = GradientLearner.Config(batches_per_ask=batches_per_ask)
+    config = GradientLearner.Config(batches_per_ask=batches_per_ask, draws_ahead=1)
     specs = fed(count, shards, agent, UPDATES, heard, config=config, rule="synchronous")
     nodes = 1 if transport == "inproc" else 2
     async with World(TRANSPORTS[transport], nodes).system(*specs, reports=watch) as system:

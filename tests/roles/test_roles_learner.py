@@ -38,7 +38,7 @@ def actors(record: Record[Weights], **config: Any) -> list[ActorSpec]:
             "learner",
             Learner,
             {"replay": "replay"},
-            Learner.Config(batches_per_ask=1, **config),
+            Learner.Config(batches_per_ask=1, draws_ahead=1, **config),
             tables=TABLES,
         ),
         spec("follower", fresh(Follower, record=record), {"weights": "learner"}),

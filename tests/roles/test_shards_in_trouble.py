@@ -66,6 +66,17 @@ async def test_a_shard_that_comes_back_empty_holds_up_nobody(shards: int) -> Non
         tasks.cancel_scope.cancel()  # whoever still waits for the limiter
 
 
+async def test_at_a_shards_death_no_chunk_is_counted_that_is_in_no_shard() -> None:
+    async with here.system(*sharded(2, limiter=PACE)) as system, anyio.create_task_group() as tasks:
+        await fill(system)
+        for _ in range(6):
+            tasks.start_soon(try_to_insert, system, 0)
+        await here.still(system)
+        await crash(system.ref("replay.0"))
+        tasks.cancel_scope.cancel()
+    assert system.final_states["limiter"]["inserted"] <= 60 + 10
+
+
 async def test_priorities_for_what_a_shard_has_lost_come_too_late() -> None:
     async with here.system(*sharded(1, alpha=1.0)) as system:
         shard = system.ref("replay.0")
@@ -89,6 +100,34 @@ async def test_a_chunk_too_large_for_its_shard_leaves_the_bounds_as_they_were() 
         with anyio.move_on_after(0.1) as waiting:
             await system.ref("replay.0").ask(insert(4))
         assert waiting.cancelled_caught
+
+
+async def test_priorities_of_a_wrong_shape_are_refused() -> None:
+    async with here.system(*sharded(1)) as system:
+        shard = system.ref("replay.0")
+        await shard.ask(insert(10))
+        await shard.tell(UpdatePriorities(np.arange(4), np.ones(3, np.float32)))
+        await shard.tell(UpdatePriorities(np.arange(4).reshape(2, 2), np.ones((2, 2), np.float32)))
+        await shard.ask(Settle())
+        assert lives(system)["replay.0"] == 0
+    assert system.statistics().actors[1].mailbox.refused == 2
+
+
+async def test_a_shard_that_dies_again_and_again_is_asked_again() -> None:
+    async with here.system(*sharded(2, limiter=PACE)) as system, anyio.create_task_group() as tasks:
+        learner = Learner(system)
+        drawn: list[int] = []
+
+        async def draw() -> None:
+            drawn.append(len(await learner.draw(4)))
+
+        tasks.start_soon(draw)
+        for _ in range(2):
+            await here.still(system)
+            await crash(system.ref("replay.0"))
+        for turn in range(4):
+            await system.group("replay")[turn % 2].ask(insert(10))
+    assert drawn == [4]
 
 
 def test_the_least_size_is_the_limiters_not_that_of_a_small_shard() -> None:
