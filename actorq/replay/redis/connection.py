@@ -12,7 +12,7 @@ TIMEOUT_SECONDS = 5.0
 """For each piece of an answer; a Redis that is silent for longer is down."""
 
 _FULL = "used memory > 'maxmemory'"
-_REFUSED = ("NOAUTH", "WRONGPASS", "NOPERM")
+_REFUSED = ("NOAUTH", "WRONGPASS", "NOPERM", "CERTIFICATE_VERIFY_FAILED")
 _PASSING = ("MISCONF", "TRYAGAIN", "MASTERDOWN", "CLUSTERDOWN", "LOADING")
 """Such as a full disk, or a cluster that elects."""
 
