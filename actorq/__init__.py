@@ -20,6 +20,7 @@ _HOME: dict[str, str] = {  # public name -> the module that defines it
             "Config",
             "DeadLetter",
             "DefinitionError",
+            "Fatal",
             "Feed",
             "Group",
             "Message",

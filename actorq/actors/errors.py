@@ -22,6 +22,10 @@ class Refused(ActorqError):
         self.reason = reason
 
 
+class Fatal(ActorqError):
+    """Raised by an actor that would do harm if it were started again: the run stops, and fails with it."""
+
+
 class ActorDied(ActorqError):
     """The actor that was asked crashed over the request, or will never answer it."""
 

@@ -223,4 +223,5 @@ def _as_text(crash: Crash) -> orders.CrashText:
         message="" if crash.message is None else type(crash.message).__name__,
         error=f"{type(error).__name__}: {error}",
         traceback="".join(traceback.format_exception(error)),
+        fatal=crash.fatal,
     )

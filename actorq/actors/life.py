@@ -14,7 +14,7 @@ from anyio.abc import TaskGroup
 
 from .actor import Actor
 from .circles import Handling, current_handling
-from .errors import Refused
+from .errors import Fatal, Refused
 from .lane import ConcurrentLane
 from .letter import DeadLetter, Enquiry, Letter, Outcome
 from .message import Message, Request, seal
@@ -59,6 +59,10 @@ class Crash:
     doing: str
     """Where it happened: "__init__", "on_start", a handler's name, …"""
     message: Message | None
+
+    @property
+    def fatal(self) -> bool:
+        return isinstance(self.error, Fatal)
 
     def describe(self) -> str:
         at_hand = f" over {type(self.message).__name__}" if self.message is not None else ""

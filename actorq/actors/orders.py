@@ -140,6 +140,7 @@ class CrashText(msgspec.Struct, frozen=True):
     error: str
     """The error's type and text."""
     traceback: str
+    fatal: bool = False
 
 
 class Done(Tiding, frozen=True, tag=True):

@@ -82,6 +82,7 @@ class RemoteCrash:
 
     error: BaseException
     text: str
+    fatal: bool = False
 
     def describe(self) -> str:
         return self.text
@@ -370,4 +371,4 @@ def _crash(text: orders.CrashText) -> RemoteCrash:
     error = RemoteError(text.error)
     error.__cause__ = RemoteTraceback(text.traceback)
     at_hand = f" over {text.message}" if text.message else ""
-    return RemoteCrash(error, f"crashed in {text.doing}{at_hand}: {text.error}")
+    return RemoteCrash(error, f"crashed in {text.doing}{at_hand}: {text.error}", text.fatal)

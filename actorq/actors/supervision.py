@@ -83,6 +83,8 @@ class Supervisor:
                 self._give_up(cell, crash, f"{crash.describe()} while the run was stopping")
         elif life.told_to_end:
             pass  # whoever told it to starts it again
+        elif crash is not None and crash.fatal:
+            self._give_up(cell, crash, crash.describe())
         elif cell.spec.restart == "never":
             why = crash.describe() if crash is not None else "has ended"
             cell.bury(f"{cell.name} {why}, and its restart policy is never")

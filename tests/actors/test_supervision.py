@@ -14,6 +14,7 @@ from actorq.actors import (
     Actor,
     ActorDied,
     ActorFailed,
+    Fatal,
     GroupSpec,
     Message,
     Ref,
@@ -24,6 +25,9 @@ from actorq.actors import (
     handles,
 )
 from actorq.actors.cell import HEALTHY_SECONDS
+from actorq.actors.follower import _as_text
+from actorq.actors.life import Crash
+from actorq.actors.remote import _crash
 from actorq.testing import (
     GetPokes,
     Misbehaving,
@@ -367,6 +371,26 @@ async def test_past_the_limit_the_run_stops_with_the_actors_error_as_cause(
     assert failure.value.actor == "it"
     assert system.statistics().restarts == allowed
     assert lives.entries == ["start", "stop"]
+
+
+class Harmful(Actor):
+    async def run(self) -> None:
+        raise Fatal("it isn't mine any more")
+
+
+@pytest.mark.anyio
+async def test_who_must_not_be_started_again_ends_the_run_at_once(world: World) -> None:
+    system = world.system(spec("it", Harmful))
+    with pytest.raises(ActorFailed, match=r"'it' crashed in run: Fatal: it isn't mine any more$") as failure:
+        async with system:
+            await anyio.sleep_forever()
+    assert isinstance(failure.value.__cause__, Fatal)
+    assert system.statistics().restarts == 0
+
+
+def test_that_it_must_not_be_started_again_is_known_elsewhere() -> None:
+    told = [_crash(_as_text(Crash(error, "run", None))).fatal for error in (Fatal("so"), ValueError("so"))]
+    assert told == [True, False]
 
 
 @pytest.mark.anyio
