@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import redis
 
+from actorq.replay.redis import nurse
 from actorq.replay.redis.config import Place
 from actorq.replay.redis.server import find_server
+
+NURSE = Path(nurse.__file__)
+PID = re.compile(r"pid (\d+)")
 
 
 class LittleRedis:
@@ -53,28 +59,45 @@ class LittleRedis:
 
     def start(self) -> None:
         """Return when it takes connections."""
-        self._process = subprocess.Popen(self._command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        words = [
+            sys.executable,
+            "-I",
+            "-S",
+            str(NURSE),
+            str(self.socket),
+            "-",
+        ]  # so that none outlives a test
+        self._process = subprocess.Popen(
+            [*words, *self._command],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            process_group=0,
+        )
         assert self._process.stdout is not None
-        said = b""
-        while b"eady to accept connections" not in said:
-            line = self._process.stdout.readline()
-            assert line, said.decode()
-            said += line
+        said: list[str] = []
+        while not ("eady to accept connections" in "".join(said) and any(map(PID.match, said))):
+            line = self._process.stdout.readline().decode()
+            assert line, "".join(said)
+            said.append(line)
+        self._pid = next(int(found[1]) for found in map(PID.match, said) if found)
         self.client = redis.Redis(unix_socket_path=str(self.socket))
 
     def keys(self) -> list[str]:
         return sorted(key.decode() for key in self.client.keys("*"))
 
     def kill(self) -> None:
-        os.kill(self._process.pid, signal.SIGKILL)
-        self._reap()
+        """By SIGKILL."""
+        os.kill(self._pid, signal.SIGKILL)
+        self._process.wait()
+        self._let_go()
 
     def stop(self) -> None:
-        self._process.kill()
-        self._reap()
+        if self._process.poll() is None:
+            self.kill()
 
-    def _reap(self) -> None:
+    def _let_go(self) -> None:
         self.client.close()
-        self._process.wait()
-        assert self._process.stdout is not None
-        self._process.stdout.close()
+        for pipe in (self._process.stdin, self._process.stdout):
+            assert pipe is not None
+            pipe.close()
