@@ -8,6 +8,7 @@ from actorq.actors import CircularWait as CircularWait
 from actorq.actors import Config as Config
 from actorq.actors import DeadLetter as DeadLetter
 from actorq.actors import DefinitionError as DefinitionError
+from actorq.actors import Fatal as Fatal
 from actorq.actors import Feed as Feed
 from actorq.actors import Group as Group
 from actorq.actors import Message as Message
