@@ -107,14 +107,15 @@ class InRedis:
         what an earlier run has left is deleted.
 
         `lost` is told of transitions that Redis had acknowledged and has no more. Raises RuntimeError if
-        Redis refuses us, or holds what isn't actorq's under such keys.
+        Redis refuses us, holds what isn't actorq's under such keys, or what is kept and this run doesn't.
         """
         from actorq.replay.redis.replay import RedisReplay
         from actorq.replay.redis.store import RedisStore
 
         from .redis_writer import RedisWriter
 
-        store = RedisStore(await self._find())
+        place = await self._find()
+        store = RedisStore(place, keep=self._keep)
         # In a thread: a prioritized index compiles its tree when it is first made on a machine.
         make = partial(RedisReplay, self._config, store, seed=self._actor.seed)
         self.replay = await self._actor.in_thread(make)

@@ -9,13 +9,13 @@ from contextlib import suppress
 from functools import partial
 from typing import TypeVar
 
-from actorq.actors import Actor, ActorDied, Refused
+from actorq.actors import Actor, ActorDied, Fatal, Refused
 from actorq.actors.scheduling import Event
 from actorq.replay.experience import Chunk
 from actorq.replay.redis.config import Place
 from actorq.replay.redis.connection import RedisDownError, RedisFullError, backoff
 from actorq.replay.redis.replay import RedisReplay
-from actorq.replay.redis.store import LostError
+from actorq.replay.redis.store import LostError, NotOursError
 
 from .gate import STOPPING
 
@@ -97,8 +97,8 @@ class RedisWriter:
             self._turn_back()
 
     async def delete(self) -> None:
-        """Delete what the shard has in Redis, unless Redis is down."""
-        with suppress(RedisDownError):
+        """Delete what the shard has in Redis, unless Redis is down, or it isn't ours any more."""
+        with suppress(RedisDownError, NotOursError, LostError):
             await self._actor.in_thread(self._replay.store.delete)
 
     async def _serve(self) -> None:
@@ -121,7 +121,12 @@ class RedisWriter:
 
     async def _open(self, *, afresh: bool) -> None:
         await self._move()
-        contents = await self._persist(partial(self._replay.read, afresh=afresh))
+        while True:
+            try:
+                contents = await self._persist(partial(self._replay.read, afresh=afresh))
+                break
+            except LostError:  # meanwhile
+                continue
         lost = self._replay.adopt(contents)
         if lost:
             log.warning("%s: %d transitions are lost that Redis had acknowledged", self._actor.name, lost)
@@ -154,6 +159,8 @@ class RedisWriter:
                     log.warning("%s: Redis is back", self._actor.name)
                     self._actor.report("redis_down", 0.0)
                 return result
+            except NotOursError as error:  # a further life would take it over
+                raise Fatal(str(error)) from error
             except RedisDownError as error:
                 self._note_down(f"Redis is down, and inserts wait for it: {error}")
             except RedisFullError as error:

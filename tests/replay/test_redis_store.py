@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import redis
 
 from actorq.replay import ReplayConfig
 from actorq.replay.redis.connection import RedisDownError, RedisFullError
@@ -16,6 +17,7 @@ from actorq.replay.redis.replay import RedisReplay
 from actorq.replay.redis.store import (
     GRACE_CHUNKS,
     ForeignKeyError,
+    KeptError,
     LostError,
     RedisStore,
     TakenOverError,
@@ -156,6 +158,57 @@ def test_a_former_owner_changes_nothing_any_more(server: LittleRedis, shard: Red
     insert(again, make_chunk(5))
     assert server.client.llen(KEYS.list) == 2
     again.store.close()
+
+
+def test_a_former_owner_deletes_nothing_of_the_next(server: LittleRedis, shard: RedisReplay) -> None:
+    insert(shard, make_chunk(5))
+    again = opened(server)
+    insert(again, make_chunk(5))
+    with pytest.raises(TakenOverError):
+        shard.store.delete()
+    assert opened(server)._contents.held.records == again._contents.held.records
+    again.store.close()
+
+
+def test_an_owner_whose_time_is_over_while_it_opens_deletes_nothing(
+    server: LittleRedis, shard: RedisReplay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow = RedisReplay(CONFIG, RedisStore(server.place()))
+    scan = slow.store._redis.scan
+
+    def scan_late(pattern: str) -> Iterator[bytes]:
+        again = opened(server)
+        insert(again, make_chunk(5))
+        again.store.close()
+        return scan(pattern)
+
+    monkeypatch.setattr(slow.store._redis, "scan", scan_late)
+    with pytest.raises(TakenOverError):
+        slow.read(afresh=False)
+    assert len(opened(server)) == 5
+
+
+def test_what_is_kept_is_deleted_by_no_run_that_does_not_keep(server: LittleRedis) -> None:
+    keeping = RedisReplay(CONFIG, RedisStore(server.place(), keep=True))
+    keeping.adopt(keeping.read(afresh=False))
+    insert(keeping, make_chunk(5))
+    with pytest.raises(KeptError, match=f"keep = true.*delete {KEYS.owner}"):
+        opened(server, afresh=True)
+    insert(keeping, make_chunk(5))
+    server.client.delete(KEYS.owner)
+    assert len(opened(server, afresh=True)) == 0
+
+
+def test_a_full_redis_makes_room_for_its_owner(server: LittleRedis, shard: RedisReplay) -> None:
+    insert(shard, make_chunk(5))
+    for number in range(200):
+        server.client.set(KEYS.frames(number), b"x" * 20_000)  # of a run that was killed
+    server.client.config_set("maxmemory", server.client.info("memory")["used_memory"] - 1_000_000)
+    with pytest.raises(redis.exceptions.OutOfMemoryError):
+        server.client.set("more", "of it")
+    again = opened(server)
+    insert(again, make_chunk(5))
+    assert len(server.keys()) == 2 + 2 * 2
 
 
 def test_a_write_whose_answer_was_lost_may_be_repeated(server: LittleRedis, shard: RedisReplay) -> None:

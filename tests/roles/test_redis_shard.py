@@ -16,6 +16,7 @@ import redis
 
 from actorq.actors import ActorDied, ActorFailed, ActorSpec, Refused, System
 from actorq.replay.redis.format import Keys
+from actorq.replay.redis.store import RedisStore
 from actorq.roles.messages import Insert, Sample, UpdatePriorities
 from actorq.topology import TopologyError, check
 from tests.actors.world import AT_ONCE
@@ -196,12 +197,47 @@ async def test_at_the_end_data_are_kept_or_deleted(little: LittleRedis, keep: bo
     assert held == (list(range(20)) if keep else list(range(10, 20)))
 
 
-async def test_without_keep_what_a_killed_run_has_left_is_deleted(little: LittleRedis) -> None:
-    async with started(in_redis(url=little.url, keep=True)) as system:
-        await system.ref("replay.0").ask(insert(10, 0))
+async def test_without_keep_what_a_killed_run_has_left_is_deleted(
+    little: LittleRedis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as killed:
+        killed.setattr(RedisStore, "delete", lambda _: None)
+        async with started(in_redis(url=little.url)) as system:
+            await system.ref("replay.0").ask(insert(10, 0))
+    assert numbers(little.url, SHARD) == list(range(10))
     async with started(in_redis(url=little.url)) as system:
         await system.ref("replay.0").ask(insert(10, 50))
         assert numbers(little.url, SHARD) == list(range(50, 60))
+
+
+async def test_what_another_run_keeps_is_not_deleted(little: LittleRedis) -> None:
+    async with started(in_redis(url=little.url, keep=True)) as system:
+        await system.ref("replay.0").ask(insert(10, 0))
+        with pytest.raises(ActorFailed, match="is kept for a run of this name"):
+            async with started(in_redis(url=little.url)):
+                raise AssertionError("it has started")
+        assert (await system.ref("replay.0").ask(insert(10, 10))).first_id == 10
+    assert numbers(little.url, SHARD) == list(range(20))
+
+
+async def test_of_two_runs_of_a_name_the_first_ends_and_the_second_has_it_all(little: LittleRedis) -> None:
+    first, second = (started(in_redis(url=little.url, keep=True)) for _ in range(2))
+
+    async def both() -> None:
+        async with first:
+            await first.ref("replay.0").ask(insert(10, 0))
+            async with second:
+                await second.ref("replay.0").ask(insert(10, 10))
+                with suppress(ActorDied):
+                    await first.ref("replay.0").ask(insert(10, 20))
+                with anyio.CancelScope(shield=True):
+                    assert (await second.ref("replay.0").ask(insert(10, 30))).first_id == 20
+                await anyio.sleep_forever()
+
+    with pytest.raises(ActorFailed, match="another run writes to"):
+        await both()
+    assert first.statistics().restarts == 0
+    assert numbers(little.url, SHARD) == [*range(20), *range(30, 40)]
 
 
 async def test_who_inserts_waits_while_redis_is_down(little: LittleRedis) -> None:

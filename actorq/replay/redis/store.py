@@ -6,7 +6,7 @@ import logging
 import secrets
 from collections import deque
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,15 +50,44 @@ for i = 4, #ARGV do redis.call('RPUSH', KEYS[2], ARGV[i]) end
 return 'ok'
 """
 
+# As atomic. Redis takes a script's SET though it is full, if the script has deleted something before it.
+_CLAIM = """
+local owner = redis.call('GET', KEYS[1])
+if ARGV[2] == 'afresh' and owner and string.sub(owner, -5) == ':kept' then return 'kept' end
+redis.call('DEL', KEYS[1])
+redis.call('SET', KEYS[1], ARGV[1])
+if ARGV[2] == 'afresh' then redis.call('UNLINK', KEYS[2]) end
+return 'ok'
+"""
+
+# One command on a key of the shard's, by its owner.
+_AS_OWNER = """
+local owner = redis.call('GET', KEYS[1])
+if owner ~= ARGV[1] then return owner and 'taken' or 'lost' end
+redis.call(ARGV[2], KEYS[2], unpack(ARGV, 3))
+return 'ok'
+"""
+
+_KEPT = b":kept"
+"""Ends the owner's value if the data are to outlive the run."""
+
 _REMEDY = "delete the key or give the run another name"
 
 
-class ForeignKeyError(RuntimeError):
+class NotOursError(RuntimeError):
+    """What lies there isn't this run's: to try again would do no good, or harm."""
+
+
+class ForeignKeyError(NotOursError):
     """What lies under a key of the shard's own name isn't what actorq writes. It is left alone."""
 
 
-class TakenOverError(RuntimeError):
+class TakenOverError(NotOursError):
     """Another run writes to the shard."""
+
+
+class KeptError(NotOursError):
+    """What lies there is to be kept, and this run doesn't keep."""
 
 
 class LostError(Exception):
@@ -91,9 +120,12 @@ class RedisStore:
     So whatever a crash leaves half done is in no list, and is deleted when the store is opened next.
     """
 
-    def __init__(self, place: Place) -> None:
-        """Connects to nothing yet. Raises RuntimeError if the password's variable isn't set."""
-        self._place = place
+    def __init__(self, place: Place, *, keep: bool = False) -> None:
+        """Connects to nothing yet. With ``keep``, no run that doesn't keep may delete the data.
+
+        Raises RuntimeError if the password's variable isn't set.
+        """
+        self._place, self._keep = place, keep
         self._redis = Connection(place.url, place.password_env)
         self._keys = Keys(place.shard)
         self._owner = b""
@@ -110,18 +142,16 @@ class RedisStore:
     def open(self, capacity: int, *, afresh: bool) -> Recovered:
         """Become the shard's owner and read what it holds, at most `capacity`; or, `afresh`, delete it.
 
-        Raises ForeignKeyError if it isn't actorq's, RuntimeError if this Redis may evict what it was given,
-        and what `Connection.execute` raises.
+        Raises ForeignKeyError if it isn't actorq's, KeptError if it isn't to be deleted, RuntimeError if this
+        Redis may evict what it was given, TakenOverError, LostError, and what `Connection.execute` raises.
         """
         self._check_policy()
         self._check_keys()
         life = secrets.randbits(31)
         self._names = iter(range(life << 32, (life + 1) << 32))
-        self._owner = OWNER + f"{life:08x}".encode()
+        self._owner = OWNER + f"{life:08x}".encode() + (_KEPT if self._keep else b"")
         self._evicted.clear()
-        self._redis.execute("SET", self._keys.owner, self._owner)
-        if afresh:
-            self._redis.execute("UNLINK", self._keys.list)
+        self._evaluate(_CLAIM, "afresh" if afresh else "")
         recovered = self._recover(capacity)
         self._delete_all_but(recovered.records)
         return recovered
@@ -139,23 +169,18 @@ class RedisStore:
         self._redis.pipeline([*map(self._unlink, doomed), *self._values(write)])
         for _ in doomed:
             self._evicted.popleft()
-        outcome = self._redis.evaluate(
-            _COMMIT,
-            [self._keys.owner, self._keys.list],
-            [
-                self._owner,
-                write.before.pack() if write.before else b"",
-                len(write.evicted),
-                *(record.pack() for record in write.records),
-            ],
-        )
-        self._heed(outcome)
+        before = write.before.pack() if write.before else b""
+        self._evaluate(_COMMIT, before, len(write.evicted), *(record.pack() for record in write.records))
         self._evicted.extend(write.evicted)
 
     def delete(self) -> None:
-        """Delete all that the shard has, and nothing else."""
-        self._redis.execute("UNLINK", self._keys.list, self._keys.owner)
+        """Delete all that the shard has, and nothing else.
+
+        Raises TakenOverError, and what `Connection.execute` raises; then what is left is the next owner's.
+        """
+        self._evaluate(_AS_OWNER, "UNLINK")
         self._delete_all_but([])
+        self._evaluate(_AS_OWNER, "UNLINK", self._keys.owner)
 
     def memory(self) -> int:
         """Bytes that Redis may use; 0 if nobody has set a bound."""
@@ -221,7 +246,7 @@ class RedisStore:
                 len(records),
                 self._place.shard,
             )
-            self._redis.execute("LTRIM", self._keys.list, gone, -1)
+            self._evaluate(_AS_OWNER, "LTRIM", gone, -1)
         return Recovered(whole, np.concatenate([np.empty(0, np.float32), *priorities]), layout)
 
     def _read_rows(self, records: Sequence[Record]) -> Iterator[Rows | None]:
@@ -255,10 +280,21 @@ class RedisStore:
     def _delete_all_but(self, records: Sequence[Record]) -> None:
         named = {key for record in records for key in self._keys.values(record.name)}
         orphans = [key for key in self._redis.scan(self._keys.pattern) if key.decode() not in named]
+        # If it is ours still, nothing of that is from a later owner.
+        self._evaluate(_AS_OWNER, "EXISTS")
         for part in _parts(orphans):
             self._redis.pipeline([("UNLINK", key) for key in part])
 
-    def _heed(self, outcome: bytes) -> None:
+    def _evaluate(self, script: str, *arguments: Any) -> None:
+        """A script over the shard's own two keys; raises what its outcome says."""
+        keys = [self._keys.owner, self._keys.list]
+        outcome = self._redis.evaluate(script, keys, [self._owner, *arguments])
+        if outcome == b"kept":
+            raise KeptError(
+                f"what {self._place.shard} has in Redis at {self._place.url} is kept for a run of this name"
+                f" that keeps, too: set keep = true, give the run another name, or delete {self._keys.owner}"
+                " there"
+            )
         if outcome == b"taken":
             raise TakenOverError(
                 f"another run writes to {self._place.shard} in Redis at {self._place.url}: give one of them"
