@@ -105,6 +105,31 @@ def test_what_is_not_ours_under_our_names_is_told_and_left_alone(server: LittleR
     assert server.keys() == [foreign[1]]
 
 
+@pytest.mark.parametrize(
+    "foreign",
+    [
+        ("HSET", KEYS.rows(7), "a", "b"),
+        ("SET", KEYS.rows(7) + ":backup", "b"),
+        ("SET", "actorq:{run:replay.0:mine}:rows", "b"),
+        ("SET", "actorq:{run:replay.0:7}:notes", "b"),
+        ("SET", "actorq:{run:replay.0:7}:rows\n", "b"),
+    ],
+)
+def test_what_is_not_ours_among_our_chunks_is_told_and_left_alone(server: LittleRedis, foreign: Any) -> None:
+    server.client.execute_command(*foreign)
+    server.client.set(KEYS.frames(8), "of a run that was killed")
+    for afresh in (False, True):
+        with pytest.raises(ForeignKeyError, match="another name"):
+            opened(server, afresh=afresh)
+    assert server.keys() == sorted([foreign[1], KEYS.owner])
+    store = RedisStore(server.place())
+    with pytest.raises(ForeignKeyError):
+        store.open(10, afresh=True)
+    store.delete()
+    store.close()
+    assert server.keys() == [foreign[1]]
+
+
 def test_a_value_that_is_no_chunk_is_told(server: LittleRedis) -> None:
     server.client.set(KEYS.rows(7), "hello")
     server.client.rpush(KEYS.list, Record(7, 0, 5, 6).pack())

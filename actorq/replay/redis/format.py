@@ -9,6 +9,7 @@ there.
 from __future__ import annotations
 
 import math
+import re
 import struct
 from functools import cache
 from typing import Any, NamedTuple
@@ -106,12 +107,17 @@ class Keys:
         self.list = f"actorq:{{{shard}}}:chunks"
         self.pattern = f"actorq:{{{shard}:*}}:*"
         """Fits the values of all its chunks, and no other shard's."""
+        self._value = re.compile(rf"actorq:\{{{re.escape(shard)}:[0-9a-f]+\}}:(rows|frames)".encode())
 
     def rows(self, name: int) -> str:
         return f"actorq:{{{self._shard}:{name:x}}}:rows"
 
     def frames(self, name: int) -> str:
         return f"actorq:{{{self._shard}:{name:x}}}:frames"
+
+    def is_value(self, key: bytes) -> bool:
+        """Whether the shard may have written it."""
+        return self._value.fullmatch(key) is not None
 
     def values(self, name: int) -> tuple[str, str]:
         """Both of a chunk."""

@@ -153,7 +153,9 @@ class RedisStore:
         self._evicted.clear()
         self._evaluate(_CLAIM, "afresh" if afresh else "")
         recovered = self._recover(capacity)
-        self._delete_all_but(recovered.records)
+        foreign = self._delete_all_but(recovered.records)
+        if foreign:
+            raise ForeignKeyError(f"the key {foreign[0].decode()} in Redis isn't actorq's; {_REMEDY}")
         return recovered
 
     def new_name(self) -> int:
@@ -277,13 +279,23 @@ class RedisStore:
     def _unlink(self, record: Record) -> Command:
         return ("UNLINK", self._keys.rows(record.name), self._keys.frames(record.name))
 
-    def _delete_all_but(self, records: Sequence[Record]) -> None:
-        named = {key for record in records for key in self._keys.values(record.name)}
-        orphans = [key for key in self._redis.scan(self._keys.pattern) if key.decode() not in named]
+    def _delete_all_but(self, records: Sequence[Record]) -> list[bytes]:
+        """Delete all other chunks; returns keys among them that aren't actorq's, and are left alone."""
+        named = {key.encode() for record in records for key in self._keys.values(record.name)}
+        found = [key for key in self._redis.scan(self._keys.pattern) if key not in named]
+        orphans = list[bytes]()
+        for part in _parts(found):
+            kinds = self._redis.pipeline([("TYPE", key) for key in part])
+            orphans += [
+                key
+                for key, kind in zip(part, kinds, strict=True)
+                if self._keys.is_value(key) and kind in (b"string", b"none")
+            ]
         # If it is ours still, nothing of that is from a later owner.
         self._evaluate(_AS_OWNER, "EXISTS")
         for part in _parts(orphans):
             self._redis.pipeline([("UNLINK", key) for key in part])
+        return sorted(set(found) - set(orphans))
 
     def _evaluate(self, script: str, *arguments: Any) -> None:
         """A script over the shard's own two keys; raises what its outcome says."""
