@@ -166,6 +166,17 @@ def test_chunks_that_are_not_whole_are_let_go_and_all_before_them(
     again.store.close()
 
 
+def test_chunks_unlike_later_ones_are_let_go(server: LittleRedis, shard: RedisReplay) -> None:
+    for shape in [(1,), (7,), (7,)]:
+        insert(shard, make_chunk(5, frame_shape=shape))
+    again = opened(server)
+    assert again._contents.held.ids == range(5, 15)
+    again.expect_right(make_chunk(5, frame_shape=(7,)))
+    with pytest.raises(ValueError, match=r"those before it have frames of \w+ \(7,\)"):
+        again.expect_right(make_chunk(5, frame_shape=(1,)))
+    again.store.close()
+
+
 def test_a_smaller_capacity_keeps_the_newest(server: LittleRedis, shard: RedisReplay) -> None:
     insert(shard, *(make_chunk(5) for _ in range(6)))
     less = RedisReplay(ReplayConfig(capacity=12, min_size=1), RedisStore(server.place()))

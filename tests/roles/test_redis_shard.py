@@ -346,6 +346,20 @@ async def test_a_wrong_chunk_is_refused_and_changes_nothing() -> None:
         assert system.statistics().restarts == 0
 
 
+async def test_chunks_that_wait_for_redis_are_alike(little: LittleRedis) -> None:
+    watch = Watch()
+    async with started(in_redis(url=little.url), watch) as system:
+        little.kill()
+        async with anyio.create_task_group() as tasks:
+            chunk = make_chunk(10, frame_shape=(7,))
+            tasks.start_soon(system.ref("replay.0").ask, Insert(chunk, AT_FIRST))
+            with anyio.fail_after(20):
+                await watch.readings.has(("redis_down", 1.0))
+            with pytest.raises(Refused, match=r"those before it have frames of \w+ \(7,\)"):
+                await system.ref("replay.0").ask(insert(10, 10))
+            little.start()
+
+
 SERVER = {"role": "redis_server"}
 
 

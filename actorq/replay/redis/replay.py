@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -38,6 +38,7 @@ class Contents:
     held: HeldChunks
     index: Index
     layout: Layout | None
+    """Of its chunks, if there are any."""
 
 
 class RedisReplay:
@@ -52,6 +53,7 @@ class RedisReplay:
         self.store = store
         self._config = config
         self._contents = Contents(HeldChunks(config.capacity), make_index(config), None)
+        self._layout: Layout | None = None
         self._rng = np.random.Generator(np.random.PCG64(seed))
         self._sampled = self._updated = self._late = 0
         self._next_id = 0
@@ -92,22 +94,23 @@ class RedisReplay:
         """Go on with what `read` found; returns how many transitions that were held are not there."""
         lost = len(self) - len(contents.held.ids)
         self._contents = contents
+        self._layout = contents.layout or self._layout
         self._next_id = max(self._next_id, contents.held.ids.stop)
         return max(0, lost)
 
     # Adding: `expect_right` each chunk, `plan`, `store.write`, `commit`.
 
     def expect_right(self, chunk: Chunk) -> None:
-        """Raise `ValueError` if the chunk is malformed, too large, or unlike those before it."""
+        """Raise `ValueError` if the chunk is malformed, too large, or unlike the first that was right."""
         chunk.check()
         if len(chunk) > self._config.capacity:
             raise ValueError(
                 f"a chunk of {len(chunk)} transitions doesn't fit a replay of capacity"
                 f" {self._config.capacity}: make the capacity larger or the chunks shorter"
             )
-        layout = self._contents.layout
-        if layout is not None and Layout.of(chunk) != layout:
-            raise ValueError(f"this chunk has {Layout.of(chunk)}; those in Redis have {layout}")
+        self._layout = self._layout or Layout.of(chunk)
+        if Layout.of(chunk) != self._layout:
+            raise ValueError(f"this chunk has {Layout.of(chunk)}; those before it have {self._layout}")
 
     def bytes_at_capacity(self, chunk: Chunk) -> float:
         """About what Redis needs for as many transitions, if all chunks are like this one."""
@@ -135,8 +138,6 @@ class RedisReplay:
         for chunk, record in zip(write.chunks, write.records, strict=True):
             index.add(record.ids, chunk.priorities)
         self._next_id = max(self._next_id, held.ids.stop)
-        if self._contents.layout is None:
-            self._contents = replace(self._contents, layout=Layout.of(write.chunks[0]))
 
     # Drawing.
 

@@ -223,15 +223,18 @@ class RedisStore:
         return Record.unpack(packed)
 
     def _recover(self, capacity: int) -> Recovered:
-        """Read first priorities, and let go of what isn't whole, and of all before it: ids have no gaps."""
+        """Read first priorities, and let go of what isn't whole, or unlike what came later, and of all before
+        it: ids have no gaps.
+        """
         whole: list[Record] = []
         priorities: list[NDArray[np.float32]] = []
         layout = None
         records = [self._unpack(packed) for packed in self._redis.execute("LRANGE", self._keys.list, 0, -1)]
         for part in _parts(records):
             for record, rows in zip(part, self._read_rows(part), strict=True):
-                if rows is None or (whole and whole[-1].ids.stop != record.first):
-                    whole, priorities = [], []
+                goes_on = not whole or whole[-1].ids.stop == record.first
+                if rows is None or rows.layout != layout or not goes_on:
+                    whole, priorities, layout = [], [], None
                 if rows is not None:
                     whole.append(record)
                     priorities.append(rows.records["priority"].copy())
