@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
@@ -102,12 +101,12 @@ class InRedis:
         self._actor, self._config, self._redis, self._server = actor, config, redis, server
         self._keep = redis.keep
 
-    async def open(self, lost: Callable[[int], Awaitable[None]]) -> None:
+    async def open(self) -> None:
         """Take over what Redis holds, however long it takes to come up. At a run's start without `keep`,
         what an earlier run has left is deleted.
 
-        `lost` is told of transitions that Redis had acknowledged and has no more. Raises RuntimeError if
-        Redis refuses us, holds what isn't actorq's under such keys, or what is kept and this run doesn't.
+        Raises RuntimeError if Redis refuses us, holds what isn't actorq's under such keys, or what is kept
+        and this run doesn't keep.
         """
         from actorq.replay.redis.replay import RedisReplay
         from actorq.replay.redis.store import RedisStore
@@ -119,7 +118,7 @@ class InRedis:
         # In a thread: a prioritized index compiles its tree when it is first made on a machine.
         make = partial(RedisReplay, self._config, store, seed=self._actor.seed)
         self.replay = await self._actor.in_thread(make)
-        self._writer = RedisWriter(self._actor, self.replay, self._find, lost)
+        self._writer = RedisWriter(self._actor, self.replay, self._find)
         await self._writer.open(afresh=not self._keep and self._actor.restarts == 0)
 
     async def add(self, chunk: Chunk) -> range:

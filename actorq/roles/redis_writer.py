@@ -44,10 +44,9 @@ class RedisWriter:
         actor: Actor,
         replay: RedisReplay,
         place: Callable[[], Awaitable[Place]],
-        lost: Callable[[int], Awaitable[None]],
     ) -> None:
-        """`place` tells where Redis is now; `lost` is told of transitions that were held and are gone."""
-        self._actor, self._replay, self._find, self._tell_lost = actor, replay, place, lost
+        """`place` tells where Redis is now."""
+        self._actor, self._replay, self._find = actor, replay, place
         self._waiting: deque[_Waiting] = deque()
         self._came = actor.event()
         self._in_doubt = self._astray = False
@@ -130,7 +129,6 @@ class RedisWriter:
         lost = self._replay.adopt(contents)
         if lost:
             log.warning("%s: %d transitions are lost that Redis had acknowledged", self._actor.name, lost)
-            await self._tell_lost(lost)
 
     async def _write(self) -> None:
         """Write what waits, as much as goes in one go, and acknowledge it."""

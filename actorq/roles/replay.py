@@ -103,7 +103,7 @@ class Replay(actors.Actor):
     async def _hold(self) -> Holding:
         if self.config.store == "redis":
             in_redis = InRedis(self, self.config, self.config.redis, self.redis)
-            await in_redis.open(self._withdraw)
+            await in_redis.open()
             return in_redis
         # In a thread: a prioritized index compiles its tree when it is first made on a machine.
         replay = await self.in_thread(partial(make_replay, self.config, seed=self.seed))

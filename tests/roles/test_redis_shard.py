@@ -165,6 +165,7 @@ async def test_a_redis_that_forgets_makes_the_replay_smaller_and_the_run_goes_on
         assert inserted.first_id == 50
         assert numbers(url, SHARD) == list(range(700, 710))
         assert set((await draws(system)).actions.tolist()) <= set(range(700, 710))
+        assert (await system.states())["limiter"]["inserted"] == 60, "what was inserted has been inserted"
 
 
 async def test_what_vanished_is_drawn_again(little: LittleRedis) -> None:
