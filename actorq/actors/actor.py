@@ -55,6 +55,9 @@ class Actor:
     one_state: ClassVar[bool] = False
     """Whether a group's members have one state between them: a checkpoint of another count is refused."""
 
+    real_time: ClassVar[bool] = False
+    """Whether it can't take part in a deterministic run: `check` says so."""
+
     config = _ConfigOf()
     definition: ClassVar[Definition]
     _cell: Cell

@@ -31,9 +31,19 @@ class RedisServer(actors.Actor):
     on with the data; without it they end with the server.
     """
 
+    real_time = True
+
     class Config(actors.Config):
         keep: (
-            Annotated[str, Meta(description="folder of an append-only file: the data outlive the run")] | None
+            Annotated[
+                str,
+                Meta(
+                    min_length=1,
+                    description="folder of an append-only file: the data outlive the run",
+                    extra={"words": "a folder's path"},
+                ),
+            ]
+            | None
         ) = None
         append_sync: Annotated[
             server.AppendSync,
@@ -59,8 +69,6 @@ class RedisServer(actors.Actor):
             yield "role", server.NO_SERVER
 
     async def on_start(self) -> None:
-        if self.deterministic:
-            raise RuntimeError("a Redis server can't take part in a deterministic run")
         self._server = server.RedisServer(
             keep=None if self.config.keep is None else Path.cwd() / self.config.keep,
             append_sync=self.config.append_sync,

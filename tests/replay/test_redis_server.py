@@ -8,6 +8,7 @@ import signal
 import stat
 import subprocess
 import sys
+import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -58,6 +59,21 @@ async def test_only_its_user_may_reach_it(server: RedisServer) -> None:
     assert not folder.exists()
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
+
+
+async def test_a_long_path_of_temporary_files_is_avoided(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    long = tmp_path / ("x" * 100)
+    long.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(long))
+    server = RedisServer()
+    try:
+        await server.start()
+        with client(server) as connected:
+            assert connected.ping()
+    finally:
+        await server.stop()
 
 
 async def test_it_starts_again_on_the_same_socket(server: RedisServer) -> None:

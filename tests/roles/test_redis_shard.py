@@ -382,6 +382,7 @@ SERVER = {"role": "redis_server"}
         ),
         ({"config": {"store": "redis", "redis": {"url": "http://h"}}}, {}, "redis://"),
         ({"config": {"store": "redis"}}, {"redis": {**SERVER, "config": {"maxmemory": "much"}}}, "much"),
+        ({"config": {"store": "redis"}}, {"redis": {**SERVER, "config": {"keep": ""}}}, "keep"),
     ],
 )
 def test_settings_that_contradict_each_other_are_faults(
@@ -389,6 +390,11 @@ def test_settings_that_contradict_each_other_are_faults(
 ) -> None:
     with pytest.raises(TopologyError, match=words):
         check({"actors": {**others, "replay": {"role": "replay", **shard}}})
+
+
+def test_a_deterministic_run_has_no_server_of_its_own() -> None:
+    with pytest.raises(TopologyError, match="redis can't take part: redis_server is bound to real time"):
+        check({"deterministic": True, "actors": {"redis": SERVER}})
 
 
 def test_the_server_comes_before_the_shards() -> None:

@@ -24,6 +24,10 @@ NO_SERVER = 'there is no redis-server on PATH, nor the one that the extra brings
 LOCK_SECONDS = 15.0
 """For the former server of a folder to end, as it does when its run was killed."""
 
+_PREFIX, _SOCKET = "actorq-redis-", "redis.sock"
+_MOST_PATH_BYTES = 107
+"""Of a unix socket's path."""
+
 _NURSE = str(Path(__file__).with_name("nurse.py"))
 _PID = "pid "
 _READY = "eady to accept connections"
@@ -58,8 +62,8 @@ class RedisServer:
     ) -> None:
         """Starts nothing yet, but `stop` is to be called in any case. ``maxmemory``: bytes, 0 is no bound."""
         self._keep, self._append_sync, self._maxmemory = keep, append_sync, maxmemory
-        self._folder = Path(tempfile.mkdtemp(prefix="actorq-redis-"))  # with mode 0700
-        self._socket = self._folder / "redis.sock"
+        self._folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=_parent()))  # with mode 0700
+        self._socket = self._folder / _SOCKET
         self._process: _Process | None = None
 
     @property
@@ -120,6 +124,13 @@ class RedisServer:
             "databases": 1,
         }
         return [binary, *(word for name, value in settings.items() for word in (f"--{name}", str(value)))]
+
+
+def _parent() -> str:
+    """The folder for temporary files, unless a socket's path would be too long there."""
+    usual = tempfile.gettempdir()
+    longest = os.fsencode(f"{usual}/{_PREFIX}{'x' * 8}/{_SOCKET}")
+    return usual if len(longest) <= _MOST_PATH_BYTES else "/tmp"
 
 
 class _Process:
