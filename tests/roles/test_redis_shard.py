@@ -15,6 +15,7 @@ import pytest
 import redis
 
 from actorq.actors import ActorDied, ActorFailed, ActorSpec, Refused, System
+from actorq.replay.redis.config import RedisConfig
 from actorq.replay.redis.format import Keys
 from actorq.replay.redis.store import RedisStore
 from actorq.roles.messages import Insert, Sample, UpdatePriorities
@@ -390,6 +391,52 @@ def test_settings_that_contradict_each_other_are_faults(
 ) -> None:
     with pytest.raises(TopologyError, match=words):
         check({"actors": {**others, "replay": {"role": "replay", **shard}}})
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("redis://[bad", "redis://HOST:PORT"),
+        ("redis://h:port", "redis://HOST:PORT"),
+        ("redis://h:99999", "redis://HOST:PORT"),
+        ("redis://h:0", "port 0"),
+        ("redis://", "no host"),
+        ("unix://", "unix:///PATH"),
+        ("unix://redis.sock", "unix:///PATH"),
+        ("h:6379", "begin with redis://"),
+        ("http://me:secret@h", "begin with redis://"),
+        ("redis://:secret@h", "password_env"),
+        ("redis://h?password=secret", "password_env"),
+        ("redis://me:sec/ret@h:1", "redis://HOST:PORT"),
+        ("redis://me:12/secret@h:1", "by its number"),
+        ("redis://me:12?secret@h:1", "there are db"),
+        ("redis://me:12#secret@h:1", "a #"),
+        ("redis://h?foo=1", "there are db"),
+        ("redis://h?db=first", "option db"),
+        ("redis://h/first", "by its number"),
+        ("rediss://h?ssl_cert_reqs=maybe", "option ssl_cert_reqs"),
+        ("redis://h?ssl_cert_reqs=none", "there are db"),
+    ],
+)
+def test_an_address_that_is_none_is_a_fault_and_not_repeated(url: str, words: str) -> None:
+    with pytest.raises(TopologyError, match=words) as error:
+        check({"actors": {"replay": {"role": "replay", "config": {"store": "redis", "redis": {"url": url}}}}})
+    assert "actors.replay.config.redis.url" in str(error.value)
+    assert "sec" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://h",
+        "redis://me@h:1/3",
+        "redis://[::1]:6379?db=1",
+        "unix:///tmp/redis.sock?db=1",
+        "rediss://h:1/0?ssl_ca_certs=ca.pem&ssl_cert_reqs=required",
+    ],
+)
+def test_an_address_of_redis_is_right(url: str) -> None:
+    assert not list(RedisConfig(url=url).faults())
 
 
 def test_a_deterministic_run_has_no_server_of_its_own() -> None:

@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
 from typing import Annotated
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 import msgspec
 from msgspec import Meta
 
 SCHEMES = ("redis", "rediss", "unix")
+
+TLS_OPTIONS = {
+    "ssl_ca_certs": r".+",
+    "ssl_certfile": r".+",
+    "ssl_keyfile": r".+",
+    "ssl_cert_reqs": r"none|optional|required",
+    "ssl_check_hostname": r"true|false",
+}
+"""Of a rediss:// address, and what they may be."""
 
 
 class RedisConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -42,22 +51,52 @@ class RedisConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     def faults(self) -> Iterator[tuple[str, str]]:
         """(field, sentence) for what is wrong."""
-        if self.url is None:
-            return
-        parts = urlsplit(self.url)
-        if parts.scheme not in SCHEMES:
-            yield "url", f"{self.url!r} is no address of Redis: begin with redis://, rediss:// or unix://"
-        elif parts.password or "password=" in parts.query:
-            yield (
-                "url",
-                "a password would stand in the run's folder: leave it out, and name the environment"
-                " variable that holds it as password_env",
-            )
+        if self.url is not None:
+            try:
+                parts = urlsplit(self.url)
+                port = parts.port
+            except ValueError:
+                yield "url", "is no address of Redis: write such as redis://HOST:PORT"
+                return
+            yield from (("url", sentence) for sentence in _address_faults(parts, port))
 
     def machine_faults(self) -> Iterator[tuple[str, str]]:
         """(field, sentence) for what this machine lacks."""
         if self.password_env is not None and self.password_env not in os.environ:
             yield "password_env", f"the environment variable {self.password_env} is not set"
+
+
+def _address_faults(parts: SplitResult, port: int | None) -> Iterator[str]:
+    """Nothing of the address is repeated: anything may be a password that stands in the wrong place."""
+    options = dict(parse_qsl(parts.query, keep_blank_values=True))
+    if parts.scheme not in SCHEMES:
+        yield "is no address of Redis: begin with redis://, rediss:// or unix://"
+    elif parts.password is not None or "password" in options:
+        yield (
+            "a password would stand in the run's folder: leave it out, and name the environment variable that"
+            " holds it as password_env"
+        )
+    elif parts.scheme == "unix" and (parts.hostname or not parts.path):
+        yield "names no socket: write unix:///PATH"
+    elif parts.scheme != "unix" and not parts.hostname:
+        yield f"names no host: write {parts.scheme}://HOST:PORT"
+    elif port == 0:
+        yield "port 0 is nobody's"
+    elif parts.scheme != "unix" and not re.fullmatch(r"/?\d*", parts.path):
+        yield f"names a database not by its number: write such as {parts.scheme}://HOST:PORT/0"
+    elif parts.fragment:
+        yield "has a # in it, which no address of Redis has"
+    else:
+        yield from _option_faults(options, tls=parts.scheme == "rediss")
+
+
+def _option_faults(options: Mapping[str, str], *, tls: bool) -> Iterator[str]:
+    known = {"db": r"\d+", **(TLS_OPTIONS if tls else {})}
+    for name, value in options.items():
+        if name not in known:
+            yield f"has an option that there isn't; there are {', '.join(known)}"
+        elif not re.fullmatch(known[name], value):
+            yield f"its option {name} has a value that it can't have"
 
 
 class Place(msgspec.Struct, frozen=True):
