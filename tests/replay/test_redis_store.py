@@ -212,7 +212,7 @@ def test_an_owner_whose_time_is_over_while_it_opens_deletes_nothing(
     slow = RedisReplay(CONFIG, RedisStore(server.place()))
     scan = slow.store._redis.scan
 
-    def scan_late(pattern: str) -> Iterator[bytes]:
+    def scan_late(pattern: str) -> list[bytes]:
         again = opened(server)
         insert(again, make_chunk(5))
         again.store.close()

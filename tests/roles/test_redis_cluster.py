@@ -12,7 +12,9 @@ import anyio
 import numpy as np
 import pytest
 
-from actorq.actors import System
+from actorq.actors import ActorFailed, System
+from actorq.replay.redis.config import Place
+from actorq.replay.redis.store import RedisStore
 from tests.actors.world import AT_ONCE
 from tests.replay.redis_servers import LittleRedis
 from tests.roles.cast import Watch
@@ -77,6 +79,21 @@ async def expect_right(system: System, numbers: dict[int, int]) -> None:
     batch: Any = (await system.ref("reader").ask(DrawBatch(256))).batch
     assert batch.actions.tolist() == [numbers[i] for i in batch.ids.tolist()]
     np.testing.assert_array_equal(batch.observations[:, 0], batch.actions)
+
+
+async def test_every_node_is_asked_what_it_does_when_it_is_full(cluster: LittleCluster) -> None:
+    node = cluster.nodes[2].client
+    node.config_set("maxmemory", "100mb")
+    node.config_set("maxmemory-policy", "allkeys-lru")
+    with anyio.fail_after(50), pytest.raises(ActorFailed, match="set noeviction there"):
+        async with System(in_redis(url=cluster.url), AT_ONCE, reports=Watch()):
+            raise AssertionError("it has started")
+    for number, each in enumerate(cluster.nodes):
+        each.client.config_set("maxmemory-policy", "noeviction")
+        each.client.config_set("maxmemory", (number + 1) * 10_000_000)
+    store = RedisStore(Place(cluster.url, None, "run:replay.0", 0))
+    assert store.memory() == 60_000_000
+    store.close()
 
 
 async def test_a_cluster_holds_shards_and_loses_nothing_with_a_node(cluster: LittleCluster) -> None:

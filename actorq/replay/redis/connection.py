@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -52,6 +53,9 @@ class Connection:
                 raise RuntimeError(f"the environment variable {password_env} is not set on this node")
             self._options["password"] = os.environ[password_env]
         self._client: Any = None
+        self._lock = threading.Lock()
+        self._users = 0
+        self._closed = False
 
     def execute(self, *command: Any) -> Any:
         """One command's answer. Raises RedisDownError, RedisFullError, and RuntimeError if it is refused."""
@@ -74,22 +78,45 @@ class Connection:
         with self._told():
             return self._connected().eval(script, len(keys), *keys, *arguments)
 
-    def scan(self, pattern: str) -> Iterator[bytes]:
-        """All keys that fit, on all nodes of a cluster. Raises as `execute`."""
-        with self._told():
-            yield from self._connected().scan_iter(match=pattern, count=1000)
+    def scan(self, pattern: str) -> list[bytes]:
+        """All keys that fit, on all nodes of a cluster. Raises as `execute`; soon, once it is closed."""
+        found = list[bytes]()
+        for node in self._primaries():
+            cursor: int | None = None
+            while cursor != 0:
+                with self._told():
+                    cursor, keys = node.scan(cursor or 0, match=pattern, count=1000)
+                found += keys
+        return found
 
-    def info(self, section: str) -> dict[str, Any]:
-        """What Redis says of itself. Raises as `execute`."""
-        with self._told():
-            said: dict[str, Any] = self._connected().info(section)
-            return said
+    def info(self, section: str) -> list[dict[str, Any]]:
+        """What each primary of a cluster, or the only server, says of itself. Raises as `execute`."""
+        said = list[dict[str, Any]]()
+        for node in self._primaries():
+            with self._told():
+                said.append(node.info(section))
+        return said
 
     def close(self) -> None:
-        """Let go of all connections."""
-        client, self._client = self._client, None
-        if client is not None:
-            client.close()
+        """Let go of all connections, or have a thread that is at one do so; then no more are made."""
+        with self._lock:
+            self._closed = True
+            self._let_go()
+
+    def _let_go(self) -> None:
+        if self._closed and not self._users and self._client is not None:
+            self._client.close()
+            self._client = None
+
+    def _primaries(self) -> list[Any]:
+        import redis
+
+        with self._told():
+            client = self._connected()
+            if not isinstance(client, redis.RedisCluster):
+                return [client]
+            cluster: Any = client  # without types
+            return [cluster.get_redis_connection(node) for node in cluster.get_primaries()]
 
     def _connected(self) -> Any:
         if self._client is None:
@@ -115,8 +142,13 @@ class Connection:
 
     @contextmanager
     def _told(self) -> Iterator[None]:
+        """A use of the connection, and its errors in our words."""
         from redis import exceptions as errors
 
+        with self._lock:
+            if self._closed:
+                raise RedisDownError(f"the connection to Redis at {self._url} is closed")
+            self._users += 1
         refused = (errors.AuthenticationError, errors.AuthorizationError, errors.NoPermissionError)
         down = (
             errors.ConnectionError,
@@ -128,6 +160,8 @@ class Connection:
         )
         try:
             yield
+        except errors.InvalidResponse as error:
+            raise RuntimeError(f"what answers at {self._url} is no Redis: {error}") from error
         except (*refused, *down, errors.ResponseError) as error:
             reason = str(error).rpartition("caused error: ")[2]  # a pipeline's tells of the command first
             told = f"Redis at {self._url}: {reason}"
@@ -138,3 +172,7 @@ class Connection:
             if isinstance(error, down) or any(code in reason for code in _PASSING):
                 raise RedisDownError(told) from error
             raise RuntimeError(told) from error
+        finally:
+            with self._lock:
+                self._users -= 1
+                self._let_go()

@@ -185,21 +185,22 @@ class RedisStore:
         self._evaluate(_AS_OWNER, "UNLINK", self._keys.owner)
 
     def memory(self) -> int:
-        """Bytes that Redis may use; 0 if nobody has set a bound."""
-        return int(self._redis.info("memory").get("maxmemory", 0))
+        """Bytes that Redis may use, on all primaries; 0 if one of them has no bound."""
+        bounds = [int(memory.get("maxmemory", 0)) for memory in self._redis.info("memory")]
+        return sum(bounds) if all(bounds) else 0
 
     def close(self) -> None:
         """Let go of all connections."""
         self._redis.close()
 
     def _check_policy(self) -> None:
-        memory = self._redis.info("memory")
-        policy = str(memory.get("maxmemory_policy", ""))
-        if policy.startswith("allkeys") and memory.get("maxmemory"):
-            raise RuntimeError(
-                f"Redis at {self._place.url} has maxmemory-policy {policy}: it would throw experience away;"
-                " set noeviction there"
-            )
+        for memory in self._redis.info("memory"):
+            policy = str(memory.get("maxmemory_policy", ""))
+            if policy.startswith("allkeys") and memory.get("maxmemory"):
+                raise RuntimeError(
+                    f"Redis at {self._place.url} has maxmemory-policy {policy}: it would throw experience"
+                    " away; set noeviction there"
+                )
 
     def _check_keys(self) -> None:
         keys = self._keys
