@@ -196,6 +196,17 @@ def test_a_former_owner_changes_nothing_any_more(server: LittleRedis, shard: Red
     again.store.close()
 
 
+def test_a_former_owner_takes_nothing_back(server: LittleRedis, shard: RedisReplay) -> None:
+    insert(shard, make_chunk(5))
+    shard.adopt(shard.read(afresh=False))
+    again = opened(server)
+    insert(again, make_chunk(5))
+    with pytest.raises(TakenOverError):
+        shard.read(afresh=False)
+    insert(again, make_chunk(5))
+    again.store.close()
+
+
 def test_a_former_owner_deletes_nothing_of_the_next(server: LittleRedis, shard: RedisReplay) -> None:
     insert(shard, make_chunk(5))
     again = opened(server)

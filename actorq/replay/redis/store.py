@@ -25,6 +25,7 @@ from actorq.replay.redis.format import (
     encode_frames,
     encode_rows,
 )
+from actorq.replay.redis.scripts import AS_OWNER, CLAIM, COMMIT
 
 log = logging.getLogger("actorq.replay")
 
@@ -35,38 +36,6 @@ GRACE_CHUNKS = 16
 
 _AT_A_TIME = 256
 """Chunks that are looked at, or deleted, with one pipeline."""
-
-# Atomic, and fenced: a former owner, whose thread may still be under way, changes nothing any more. The last
-# record tells whether an attempt whose answer was lost has been taken after all, and whether Redis came back
-# with less than it had acknowledged.
-_COMMIT = """
-local owner = redis.call('GET', KEYS[1])
-if owner ~= ARGV[1] then return owner and 'taken' or 'lost' end
-local last = redis.call('LINDEX', KEYS[2], -1) or ''
-if last == ARGV[#ARGV] then return 'ok' end
-if last ~= ARGV[2] then return 'lost' end
-for _ = 1, tonumber(ARGV[3]) do redis.call('LPOP', KEYS[2]) end
-for i = 4, #ARGV do redis.call('RPUSH', KEYS[2], ARGV[i]) end
-return 'ok'
-"""
-
-# As atomic. Redis takes a script's SET though it is full, if the script has deleted something before it.
-_CLAIM = """
-local owner = redis.call('GET', KEYS[1])
-if ARGV[2] == 'afresh' and owner and string.sub(owner, -5) == ':kept' then return 'kept' end
-redis.call('DEL', KEYS[1])
-redis.call('SET', KEYS[1], ARGV[1])
-if ARGV[2] == 'afresh' then redis.call('UNLINK', KEYS[2]) end
-return 'ok'
-"""
-
-# One command on a key of the shard's, by its owner.
-_AS_OWNER = """
-local owner = redis.call('GET', KEYS[1])
-if owner ~= ARGV[1] then return owner and 'taken' or 'lost' end
-redis.call(ARGV[2], KEYS[2], unpack(ARGV, 3))
-return 'ok'
-"""
 
 _KEPT = b":kept"
 """Ends the owner's value if the data are to outlive the run."""
@@ -125,11 +94,13 @@ class RedisStore:
 
         Raises RuntimeError if the password's variable isn't set.
         """
-        self._place, self._keep = place, keep
+        self._place = place
         self._redis = Connection(place.url, place.password_env)
         self._keys = Keys(place.shard)
-        self._owner = b""
-        self._names = iter(range(0))
+        life = secrets.randbits(31)
+        self._owner = OWNER + f"{life:08x}".encode() + (_KEPT if keep else b"")
+        self._names = iter(range(life << 32, (life + 1) << 32))
+        self._has_claimed = False
         self._evicted: deque[Record] = deque()
 
     def move(self, place: Place) -> None:
@@ -142,16 +113,15 @@ class RedisStore:
     def open(self, capacity: int, *, afresh: bool) -> Recovered:
         """Become the shard's owner and read what it holds, at most `capacity`; or, `afresh`, delete it.
 
+        May be repeated, to read again what is there; the shard is taken from another owner but once.
         Raises ForeignKeyError if it isn't actorq's, KeptError if it isn't to be deleted, RuntimeError if this
         Redis may evict what it was given, TakenOverError, LostError, and what `Connection.execute` raises.
         """
         self._check_policy()
         self._check_keys()
-        life = secrets.randbits(31)
-        self._names = iter(range(life << 32, (life + 1) << 32))
-        self._owner = OWNER + f"{life:08x}".encode() + (_KEPT if self._keep else b"")
         self._evicted.clear()
-        self._evaluate(_CLAIM, "afresh" if afresh else "")
+        self._evaluate(CLAIM, "again" if self._has_claimed else "afresh" if afresh else "as it is")
+        self._has_claimed = True
         recovered = self._recover(capacity)
         foreign = self._delete_all_but(recovered.records)
         if foreign:
@@ -172,7 +142,7 @@ class RedisStore:
         for _ in doomed:
             self._evicted.popleft()
         before = write.before.pack() if write.before else b""
-        self._evaluate(_COMMIT, before, len(write.evicted), *(record.pack() for record in write.records))
+        self._evaluate(COMMIT, before, len(write.evicted), *(record.pack() for record in write.records))
         self._evicted.extend(write.evicted)
 
     def delete(self) -> None:
@@ -180,9 +150,9 @@ class RedisStore:
 
         Raises TakenOverError, and what `Connection.execute` raises; then what is left is the next owner's.
         """
-        self._evaluate(_AS_OWNER, "UNLINK")
+        self._evaluate(AS_OWNER, "UNLINK")
         self._delete_all_but([])
-        self._evaluate(_AS_OWNER, "UNLINK", self._keys.owner)
+        self._evaluate(AS_OWNER, "UNLINK", self._keys.owner)
 
     def memory(self) -> int:
         """Bytes that Redis may use, on all primaries; 0 if one of them has no bound."""
@@ -252,7 +222,7 @@ class RedisStore:
                 len(records),
                 self._place.shard,
             )
-            self._evaluate(_AS_OWNER, "LTRIM", gone, -1)
+            self._evaluate(AS_OWNER, "LTRIM", gone, -1)
         return Recovered(whole, np.concatenate([np.empty(0, np.float32), *priorities]), layout)
 
     def _read_rows(self, records: Sequence[Record]) -> Iterator[Rows | None]:
@@ -296,7 +266,7 @@ class RedisStore:
                 if self._keys.is_value(key) and kind in (b"string", b"none")
             ]
         # If it is ours still, nothing of that is from a later owner.
-        self._evaluate(_AS_OWNER, "EXISTS")
+        self._evaluate(AS_OWNER, "EXISTS")
         for part in _parts(orphans):
             self._redis.pipeline([("UNLINK", key) for key in part])
         return sorted(set(found) - set(orphans))
