@@ -15,7 +15,7 @@ from actorq.replay import Chunk, ReplayConfig
 from actorq.replay.redis.format import Keys
 from actorq.replay.redis.reader import Part, RedisReader
 from actorq.replay.redis.replay import RedisReplay
-from actorq.replay.redis.store import GRACE_CHUNKS, RedisStore
+from actorq.replay.redis.store import RedisStore
 from tests.replay.chunks import make_chunk
 from tests.replay.redis_servers import LittleRedis
 
@@ -137,7 +137,7 @@ class RedisAgainstNaiveTwin(RuleBasedStateMachine):
         held = {key for record in records for key in keys.values(record.name)}
         lying = set(self.server.keys()) - {keys.owner, keys.list}
         assert held <= lying
-        assert len(lying - held) <= 2 * (GRACE_CHUNKS + len(records) + 4)
+        assert len(lying - held) <= 2 * len(self.replay.store._evicted)
 
 
 def test_redis_against_naive_twin(server: LittleRedis) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,11 +12,12 @@ import pytest
 import redis
 
 from actorq.replay import ReplayConfig
+from actorq.replay.redis import store
 from actorq.replay.redis.connection import RedisDownError, RedisFullError
 from actorq.replay.redis.format import Keys, Record
 from actorq.replay.redis.replay import RedisReplay
 from actorq.replay.redis.store import (
-    GRACE_CHUNKS,
+    GRACE_SECONDS,
     ForeignKeyError,
     KeptError,
     LostError,
@@ -295,14 +297,34 @@ def test_priorities_of_lost_transitions_come_late(server: LittleRedis, shard: Re
         shard.update(np.array([10], np.int64), np.ones(1, np.float32))
 
 
-def test_what_was_evicted_stays_a_while(server: LittleRedis, shard: RedisReplay) -> None:
+def test_what_was_evicted_stays_a_while(
+    server: LittleRedis, shard: RedisReplay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 100.0
+    monkeypatch.setattr(store, "time", SimpleNamespace(monotonic=lambda: now))
     insert(shard, make_chunk(50))
     (first,) = shard._contents.held.records
-    for _ in range(GRACE_CHUNKS + 1):
-        assert server.client.exists(*KEYS.values(first.name)) == 2
+    for _ in range(40):
         insert(shard, make_chunk(50))
+    assert server.client.exists(*KEYS.values(first.name)) == 2
+    now += 0.9 * GRACE_SECONDS
     insert(shard, make_chunk(50))
-    assert not server.client.exists(*KEYS.values(first.name))
+    assert server.client.exists(*KEYS.values(first.name)) == 2
+    now += 0.2 * GRACE_SECONDS
+    insert(shard, make_chunk(50))
+    assert len(server.keys()) == 2 + 2 * 3, "what is held, and what was evicted lately"
+
+
+def test_what_was_evicted_goes_at_once_if_redis_is_full(server: LittleRedis, shard: RedisReplay) -> None:
+    for _ in range(20):
+        insert(shard, make_chunk(50, frame_shape=(1000,)))
+    server.client.config_set("maxmemory", server.client.info("memory")["used_memory"] - 1_000_000)
+    write = shard.plan([make_chunk(50, frame_shape=(1000,))])
+    with pytest.raises(RedisFullError):
+        shard.store.write(write)
+    shard.store.write(write)
+    shard.commit(write)
+    assert len(server.keys()) == 2 + 2 * 2
 
 
 def test_a_full_redis_takes_nothing_and_loses_nothing(server: LittleRedis, shard: RedisReplay) -> None:

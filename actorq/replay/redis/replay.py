@@ -15,7 +15,7 @@ from actorq.replay.experience import Chunk
 from actorq.replay.index import Index
 from actorq.replay.redis.format import CHUNK_OVERHEAD_BYTES, Layout, Record, encode_rows
 from actorq.replay.redis.held import HeldChunks
-from actorq.replay.redis.store import GRACE_CHUNKS, RedisStore, Write
+from actorq.replay.redis.store import RedisStore, Write
 
 
 class LocatedDraw(NamedTuple):
@@ -115,7 +115,7 @@ class RedisReplay:
     def bytes_at_capacity(self, chunk: Chunk) -> float:
         """About what Redis needs for as many transitions, if all chunks are like this one."""
         of_chunk = len(encode_rows(chunk)) + chunk.frames.nbytes + CHUNK_OVERHEAD_BYTES
-        return of_chunk * (self._config.capacity / len(chunk) + GRACE_CHUNKS)
+        return of_chunk * (self._config.capacity / len(chunk) + 1)  # the one that comes, before others go
 
     def plan(self, chunks: Sequence[Chunk]) -> Write:
         """What is to be written for as many of these chunks as fit in one go: at least the first."""

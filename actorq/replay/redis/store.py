@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import secrets
+import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, TypeVar
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from actorq.replay.experience import Chunk
 from actorq.replay.redis.config import Place
-from actorq.replay.redis.connection import Command, Connection
+from actorq.replay.redis.connection import Command, Connection, RedisFullError
 from actorq.replay.redis.format import (
     OWNER,
     RECORD_BYTES,
@@ -31,8 +32,8 @@ log = logging.getLogger("actorq.replay")
 
 T = TypeVar("T")
 
-GRACE_CHUNKS = 16
-"""So many chunks stay a while after they were evicted: a learner may just have been told of them."""
+GRACE_SECONDS = 5.0
+"""For which chunks stay after they were evicted: a learner may just have been told of them."""
 
 _AT_A_TIME = 256
 """Chunks that are looked at, or deleted, with one pipeline."""
@@ -101,7 +102,8 @@ class RedisStore:
         self._owner = OWNER + f"{life:08x}".encode() + (_KEPT if keep else b"")
         self._names = iter(range(life << 32, (life + 1) << 32))
         self._has_claimed = False
-        self._evicted: deque[Record] = deque()
+        self._evicted: deque[tuple[float, Record]] = deque()
+        self._grace = GRACE_SECONDS
 
     def move(self, place: Place) -> None:
         """The same data are there now."""
@@ -137,13 +139,20 @@ class RedisStore:
 
         Raises TakenOverError, LostError, and what `Connection.execute` raises.
         """
-        doomed = list(self._evicted)[:-GRACE_CHUNKS]
-        self._redis.pipeline([*map(self._unlink, doomed), *self._values(write)])
+        until = time.monotonic() - self._grace
+        doomed = [record for since, record in self._evicted if since <= until]
+        try:
+            self._redis.pipeline([*map(self._unlink, doomed), *self._values(write)])
+        except RedisFullError:
+            self._grace = 0.0  # what is to be written needs the room more
+            raise
+        self._grace = GRACE_SECONDS
         for _ in doomed:
             self._evicted.popleft()
         before = write.before.pack() if write.before else b""
         self._evaluate(COMMIT, before, len(write.evicted), *(record.pack() for record in write.records))
-        self._evicted.extend(write.evicted)
+        now = time.monotonic()
+        self._evicted.extend((now, record) for record in write.evicted)
 
     def delete(self) -> None:
         """Delete all that the shard has, and nothing else.
