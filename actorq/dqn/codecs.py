@@ -182,8 +182,9 @@ def largest_magnitudes(vector: NDArray[Any], count: int) -> NDArray[np.int64]:
 
 
 def _encode_whole(vector: Tensor) -> Encoded:
-    values, target = _owned(len(vector), numpy_dtype(vector.dtype))
-    target.copy_(vector)
+    values = vector.numpy(force=True)
+    if vector.device.type == "cpu":  # those are its own numbers; numpy copies them faster than torch
+        values = np.array(values)
     return Encoded("whole", len(vector), values)
 
 
