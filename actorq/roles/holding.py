@@ -20,7 +20,7 @@ from .messages import Located, Sampled, WhereIsRedis
 if TYPE_CHECKING:
     from actorq.replay.redis.replay import RedisReplay
 
-DELETING_SECONDS = 1.0
+DELETING_SECONDS = 5.0
 """At most for deleting, at a run's end, what isn't to be kept; the next run of the name deletes the rest."""
 
 NOTHING = Drawn(

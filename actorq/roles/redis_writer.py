@@ -51,7 +51,7 @@ class RedisWriter:
         self._came = actor.event()
         self._in_doubt = self._astray = False
         self._down = False
-        self._stopping = False
+        self._stopping = self._over = False
         self._place: Place | None = None
 
     @property
@@ -96,7 +96,13 @@ class RedisWriter:
             self._turn_back()
 
     async def delete(self) -> None:
-        """Delete what the shard has in Redis, unless Redis is down, or it isn't ours any more."""
+        """Delete what the shard has in Redis, unless Redis is down, or it isn't ours any more.
+
+        What is being written is deleted, too, and nothing is written afterwards. Cancelled, a thread goes on.
+        """
+        self._over = True
+        if self._down:
+            return
         with suppress(RedisDownError, NotOursError, LostError):
             await self._actor.in_thread(self._replay.store.delete)
 
@@ -104,41 +110,38 @@ class RedisWriter:
         """Until the actor ends."""
         try:
             while True:
-                if self._in_doubt:
-                    self._in_doubt = self._astray = False
-                    await self._open(afresh=False)
-                elif self._astray:
-                    self._astray = False
-                    await self._move()
-                elif self._waiting:
-                    await self._write()
-                else:
-                    self._came = self._actor.event()
-                    await self._came.wait()
+                try:
+                    if self._over:
+                        await self._actor.event().wait()
+                    elif self._in_doubt:
+                        self._astray = False
+                        await self._open(afresh=False)
+                        self._in_doubt = False  # what was doubted meanwhile is settled, too
+                    elif self._astray:
+                        self._astray = False
+                        await self._move()
+                    elif self._waiting:
+                        await self._write()
+                    else:
+                        self._came = self._actor.event()
+                        await self._came.wait()
+                except LostError:
+                    self._in_doubt = True
         finally:
             self._replay.store.close()
 
     async def _open(self, *, afresh: bool) -> None:
         await self._move()
-        while True:
-            try:
-                contents = await self._persist(partial(self._replay.read, afresh=afresh))
-                break
-            except LostError:  # meanwhile
-                continue
+        contents = await self._persist(partial(self._replay.read, afresh=afresh))
         lost = self._replay.adopt(contents)
         if lost:
             log.warning("%s: %d transitions are lost that Redis had acknowledged", self._actor.name, lost)
 
     async def _write(self) -> None:
-        """Write what waits, as much as goes in one go, and acknowledge it."""
+        """Write what waits, as much as goes in one go, and acknowledge it. Raises LostError."""
         waiting = list(self._waiting)
         write = self._replay.plan(_first([each.chunk for each in waiting]))
-        try:
-            await self._persist(partial(self._replay.store.write, write), write.chunks[0])
-        except LostError:
-            self._in_doubt = True
-            return
+        await self._persist(partial(self._replay.store.write, write), write.chunks[0])
         self._replay.commit(write)
         for each, record in zip(waiting, write.records, strict=False):
             if self._waiting:  # or else it was turned back

@@ -219,6 +219,17 @@ def test_a_former_owner_deletes_nothing_of_the_next(server: LittleRedis, shard: 
     again.store.close()
 
 
+def test_nothing_is_written_once_all_is_deleted(server: LittleRedis, shard: RedisReplay) -> None:
+    insert(shard, make_chunk(5))
+    write = shard.plan([make_chunk(5)])
+    shard.store.delete()
+    with pytest.raises(LostError, match="deleted"):
+        shard.store.write(write)
+    with pytest.raises(LostError, match="deleted"):
+        shard.read(afresh=False)
+    assert server.keys() == []
+
+
 def test_an_owner_whose_time_is_over_while_it_opens_deletes_nothing(
     server: LittleRedis, shard: RedisReplay, monkeypatch: pytest.MonkeyPatch
 ) -> None:

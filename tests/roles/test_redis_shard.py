@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -16,6 +17,7 @@ import redis
 
 from actorq.actors import ActorDied, ActorFailed, ActorSpec, Refused, System
 from actorq.replay.redis.config import RedisConfig
+from actorq.replay.redis.connection import Connection
 from actorq.replay.redis.format import Keys
 from actorq.replay.redis.store import RedisStore
 from actorq.roles.messages import Insert, Sample, UpdatePriorities
@@ -210,6 +212,54 @@ async def test_without_keep_what_a_killed_run_has_left_is_deleted(
     async with started(in_redis(url=little.url)) as system:
         await system.ref("replay.0").ask(insert(10, 50))
         assert numbers(little.url, SHARD) == list(range(50, 60))
+
+
+async def test_what_is_being_written_at_the_end_is_deleted_too(
+    little: LittleRedis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writes, stopping = threading.Event(), threading.Event()
+    pipeline, delete = Connection.pipeline, RedisStore.delete
+
+    def write_slowly(self: Connection, commands: Sequence[Any]) -> list[Any]:
+        if commands[0][0] == "SET":
+            writes.set()
+            assert stopping.wait(10)
+        return pipeline(self, commands)
+
+    def delete_meanwhile(self: RedisStore) -> None:
+        stopping.set()
+        delete(self)
+
+    monkeypatch.setattr(Connection, "pipeline", write_slowly)
+    monkeypatch.setattr(RedisStore, "delete", delete_meanwhile)
+    async with started(in_redis(url=little.url)) as system, anyio.create_task_group() as tasks:
+        tasks.start_soon(system.ref("replay.0").ask, insert(10, 0))
+        await anyio.to_thread.run_sync(writes.wait)
+        tasks.cancel_scope.cancel()  # who inserts is gone
+    assert little.keys() == []
+
+
+async def test_one_doubt_is_enough(little: LittleRedis, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened, slow = 0, threading.Event()
+    opens = RedisStore.open
+
+    def open_slowly(self: RedisStore, capacity: int, *, afresh: bool) -> Any:
+        nonlocal opened
+        opened += 1
+        assert opened == 1 or slow.wait(10)
+        return opens(self, capacity, afresh=afresh)
+
+    monkeypatch.setattr(RedisStore, "open", open_slowly)
+    async with started(in_redis(url=little.url)) as system:
+        for start in range(0, 40, 10):
+            await system.ref("replay.0").ask(insert(10, start))
+        missing = [int.from_bytes(little.client.lindex(Keys(SHARD).list, 1)[:8], "little")]
+        doubt = Sample(1, AT_FIRST, 0, 0, missing=np.array(missing))
+        for _ in range(5):
+            await system.ref("replay.0").ask(doubt)
+        slow.set()
+        await system.ref("replay.0").ask(insert(10, 40))
+    assert opened == 2
 
 
 async def test_what_another_run_keeps_is_not_deleted(little: LittleRedis) -> None:

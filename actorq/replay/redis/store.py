@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import secrets
+import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -87,7 +89,8 @@ class Write(NamedTuple):
 class RedisStore:
     """Chunks are written, then named in the shard's list; dropped from the list, then deleted.
 
-    So whatever a crash leaves half done is in no list, and is deleted when the store is opened next.
+    So whatever a crash leaves half done is in no list, and is deleted when the store is opened next. Calls
+    from several threads wait for each other, but for `close`.
     """
 
     def __init__(self, place: Place, *, keep: bool = False) -> None:
@@ -101,7 +104,8 @@ class RedisStore:
         life = secrets.randbits(31)
         self._owner = OWNER + f"{life:08x}".encode() + (_KEPT if keep else b"")
         self._names = iter(range(life << 32, (life + 1) << 32))
-        self._has_claimed = False
+        self._has_claimed = self._is_deleted = False
+        self._turn = threading.Lock()
         self._evicted: deque[tuple[float, Record]] = deque()
         self._grace = GRACE_SECONDS
 
@@ -119,16 +123,17 @@ class RedisStore:
         Raises ForeignKeyError if it isn't actorq's, KeptError if it isn't to be deleted, RuntimeError if this
         Redis may evict what it was given, TakenOverError, LostError, and what `Connection.execute` raises.
         """
-        self._check_policy()
-        self._check_keys()
-        self._evicted.clear()
-        self._evaluate(CLAIM, "again" if self._has_claimed else "afresh" if afresh else "as it is")
-        self._has_claimed = True
-        recovered = self._recover(capacity)
-        foreign = self._delete_all_but(recovered.records)
-        if foreign:
-            raise ForeignKeyError(f"the key {foreign[0].decode()} in Redis isn't actorq's; {_REMEDY}")
-        return recovered
+        with self._in_turn():
+            self._check_policy()
+            self._check_keys()
+            self._evicted.clear()
+            self._evaluate(CLAIM, "again" if self._has_claimed else "afresh" if afresh else "as it is")
+            self._has_claimed = True
+            recovered = self._recover(capacity)
+            foreign = self._delete_all_but(recovered.records)
+            if foreign:
+                raise ForeignKeyError(f"the key {foreign[0].decode()} in Redis isn't actorq's; {_REMEDY}")
+            return recovered
 
     def new_name(self) -> int:
         """For a chunk; never given twice."""
@@ -139,29 +144,32 @@ class RedisStore:
 
         Raises TakenOverError, LostError, and what `Connection.execute` raises.
         """
-        until = time.monotonic() - self._grace
-        doomed = [record for since, record in self._evicted if since <= until]
-        try:
-            self._redis.pipeline([*map(self._unlink, doomed), *self._values(write)])
-        except RedisFullError:
-            self._grace = 0.0  # what is to be written needs the room more
-            raise
-        self._grace = GRACE_SECONDS
-        for _ in doomed:
-            self._evicted.popleft()
-        before = write.before.pack() if write.before else b""
-        self._evaluate(COMMIT, before, len(write.evicted), *(record.pack() for record in write.records))
-        now = time.monotonic()
-        self._evicted.extend((now, record) for record in write.evicted)
+        with self._in_turn():
+            until = time.monotonic() - self._grace
+            doomed = [record for since, record in self._evicted if since <= until]
+            try:
+                self._redis.pipeline([*map(self._unlink, doomed), *self._values(write)])
+            except RedisFullError:
+                self._grace = 0.0  # what is to be written needs the room more
+                raise
+            self._grace = GRACE_SECONDS
+            for _ in doomed:
+                self._evicted.popleft()
+            before = write.before.pack() if write.before else b""
+            self._evaluate(COMMIT, before, len(write.evicted), *(record.pack() for record in write.records))
+            now = time.monotonic()
+            self._evicted.extend((now, record) for record in write.evicted)
 
     def delete(self) -> None:
-        """Delete all that the shard has, and nothing else.
+        """Delete all that the shard has, and nothing else; nothing is written afterwards.
 
         Raises TakenOverError, and what `Connection.execute` raises; then what is left is the next owner's.
         """
-        self._evaluate(AS_OWNER, "UNLINK")
-        self._delete_all_but([])
-        self._evaluate(AS_OWNER, "UNLINK", self._keys.owner)
+        with self._in_turn():
+            self._is_deleted = True
+            self._evaluate(AS_OWNER, "UNLINK")
+            self._delete_all_but([])
+            self._evaluate(AS_OWNER, "UNLINK", self._keys.owner)
 
     def memory(self) -> int:
         """Bytes that Redis may use, on all primaries; 0 if one of them has no bound."""
@@ -171,6 +179,13 @@ class RedisStore:
     def close(self) -> None:
         """Let go of all connections."""
         self._redis.close()
+
+    @contextmanager
+    def _in_turn(self) -> Iterator[None]:
+        with self._turn:
+            if self._is_deleted:
+                raise LostError(f"{self._place.shard} has been deleted")
+            yield
 
     def _check_policy(self) -> None:
         for memory in self._redis.info("memory"):
