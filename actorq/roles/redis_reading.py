@@ -55,7 +55,7 @@ class RedisReading:
         if self._reader is None:
             self._reader = RedisReader()
             self._actor.start_soon(self._close_at_the_end)
-        failures = 0
+        failures = vanished = 0
         while True:
             parts = [Part(each.place, each.chunks, each.rows) for each in located]
             try:
@@ -66,6 +66,9 @@ class RedisReading:
             except MissingError as error:
                 missing = [each.chunks[np.isin(each.chunks, list(error.names))] for each in located]
                 self._actor.progress("vanished", sum(map(len, missing)))
+                if vanished:  # the shard is still finding out
+                    await self._actor.sleep(backoff(vanished - 1))
+                vanished += 1
                 located = await self._draw_again(located, missing, version)
             except RedisDownError as error:
                 if not failures:
@@ -85,6 +88,7 @@ class RedisReading:
             try:
                 replies = await self._shards.all().ask_each(samples)
             except ActorDied:  # its next life is asked
+                await self._actor.sleep(0)
                 continue
             return [reply for reply in replies if isinstance(reply, Located)]
 

@@ -20,6 +20,7 @@ from actorq.replay.redis.config import RedisConfig
 from actorq.replay.redis.connection import Connection
 from actorq.replay.redis.format import Keys
 from actorq.replay.redis.store import RedisStore
+from actorq.roles import redis_reading
 from actorq.roles.messages import Insert, Sample, UpdatePriorities
 from actorq.topology import TopologyError, check
 from tests.actors.world import AT_ONCE
@@ -260,6 +261,33 @@ async def test_one_doubt_is_enough(little: LittleRedis, monkeypatch: pytest.Monk
         slow.set()
         await system.ref("replay.0").ask(insert(10, 40))
     assert opened == 2
+
+
+async def test_who_reads_waits_ever_longer_until_a_doubt_is_settled(
+    little: LittleRedis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses, enough, opens = list[int](), threading.Event(), RedisStore.open
+
+    def pause(failures: int) -> float:
+        pauses.append(failures)
+        if failures == 2:
+            enough.set()
+        return 0.0
+
+    async with started(in_redis(url=little.url)) as system:
+        for start in range(0, 40, 10):
+            await system.ref("replay.0").ask(insert(10, start))
+        name = int.from_bytes(little.client.lindex(Keys(SHARD).list, 1)[:8], "little")
+        little.client.delete(*Keys(SHARD).values(name))
+
+        def open_slowly(self: RedisStore, capacity: int, *, afresh: bool) -> Any:
+            assert enough.wait(10)
+            return opens(self, capacity, afresh=afresh)
+
+        monkeypatch.setattr(RedisStore, "open", open_slowly)
+        monkeypatch.setattr(redis_reading, "backoff", pause)
+        assert set((await draws(system)).actions.tolist()) <= set(range(20, 40))
+    assert pauses == list(range(len(pauses)))
 
 
 async def test_what_another_run_keeps_is_not_deleted(little: LittleRedis) -> None:
