@@ -146,7 +146,7 @@ class RedisWriter:
         for each, record in zip(waiting, write.records, strict=False):
             if self._waiting:  # or else it was turned back
                 self._waiting.popleft()
-            each.ids = record.ids
+            each.ids = self._replay.ids_of(record)
             each.done.set()
 
     async def _persist(self, call: Callable[[], T], chunk: Chunk | None = None) -> T:

@@ -294,18 +294,47 @@ def test_a_redis_that_came_back_with_less_is_found_out(server: LittleRedis, shar
     with pytest.raises(LostError):
         shard.store.write(shard.plan([make_chunk(5)]))
     assert shard.adopt(shard.read(afresh=False)) == 5
-    (ids,) = insert(shard, make_chunk(5))
-    assert ids == range(10, 15), "ids are not given twice in a life"
-    assert shard.update(np.array([3, 11], np.int64), np.ones(2, np.float32)) == 1
+    insert(shard, make_chunk(5))
+    assert set(shard.draw(100).ids.tolist()) == set(range(15, 20)), "ids are not given twice in a life"
+    assert shard.update(np.array([3, 16], np.int64), np.ones(2, np.float32)) == 1
 
 
 def test_priorities_of_lost_transitions_come_late(server: LittleRedis, shard: RedisReplay) -> None:
     insert(shard, make_chunk(5), make_chunk(5))
     server.client.rpop(KEYS.list)
     shard.adopt(shard.read(afresh=False))
-    assert shard.update(np.array([2, 7], np.int64), np.ones(2, np.float32)) == 1
+    assert shard.update(np.array([2, 7], np.int64), np.ones(2, np.float32)) == 2, "2 is 10 by now"
+    assert shard.update(np.array([10, 14], np.int64), np.ones(2, np.float32)) == 0
     with pytest.raises(ValueError, match="never"):
-        shard.update(np.array([10], np.int64), np.ones(1, np.float32))
+        shard.update(np.array([15], np.int64), np.ones(1, np.float32))
+
+
+def test_no_id_is_given_twice_whatever_redis_loses(server: LittleRedis, shard: RedisReplay) -> None:
+    insert(shard, make_chunk(5), make_chunk(5))
+    state = shard.state()
+    server.client.rpop(KEYS.list)
+    shard.adopt(shard.read(afresh=False))
+    assert set(shard.draw(100).ids.tolist()) == set(range(10, 15))
+    insert(shard, make_chunk(5, start=5))
+    assert set(shard.draw(100).ids.tolist()) == set(range(10, 20))
+    (_, new) = shard._contents.held.records
+    assert shard.ids_of(new) == range(15, 20)
+    assert shard.next_id == 20
+    server.client.rpop(KEYS.list)
+    again = opened(server)  # with the first five only, and the memory of the first ten
+    again.load_state(state)
+    insert(again, make_chunk(5))
+    assert set(again.draw(100).ids.tolist()) == set(range(10, 20))
+    again.store.close()
+
+
+@pytest.mark.parametrize(("ids", "values"), [((2,), (3,)), ((2, 1), (2, 1)), ((), ()), ((2,), (2, 1))])
+def test_priorities_of_a_wrong_shape_are_refused(
+    shard: RedisReplay, ids: tuple[int, ...], values: tuple[int, ...]
+) -> None:
+    insert(shard, make_chunk(5))
+    with pytest.raises(ValueError, match="shape"):
+        shard.update(np.zeros(ids, np.int64), np.ones(values, np.float32))
 
 
 def test_what_was_evicted_stays_a_while(

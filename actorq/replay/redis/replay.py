@@ -57,7 +57,9 @@ class RedisReplay:
         self._rng = np.random.Generator(np.random.PCG64(seed))
         self._sampled = self._updated = self._late = 0
         self._next_id = 0
-        """More than any id that was given out."""
+        """More than any id that was given out, as Redis counts them."""
+        self._ahead = 0
+        """What ids are ahead of those in Redis: none is given twice, though Redis may lose the newest."""
 
     def __len__(self) -> int:
         """Transitions held."""
@@ -66,7 +68,7 @@ class RedisReplay:
     @property
     def next_id(self) -> int:
         """What the next transition to be added will be called."""
-        return self._contents.held.ids.stop
+        return self._ahead + self._contents.held.ids.stop
 
     @property
     def total(self) -> float:
@@ -95,8 +97,15 @@ class RedisReplay:
         lost = len(self) - len(contents.held.ids)
         self._contents = contents
         self._layout = contents.layout or self._layout
-        self._next_id = max(self._next_id, contents.held.ids.stop)
+        self._go_beyond(self._next_id)
         return max(0, lost)
+
+    def _go_beyond(self, next_id: int) -> None:
+        """Give no id below this one any more: if need be by calling what is held by new ones."""
+        held = self._contents.held.ids
+        if held.stop < next_id:
+            self._ahead += next_id - held.start
+        self._next_id = held.stop
 
     # Adding: `expect_right` each chunk, `plan`, `store.write`, `commit`.
 
@@ -139,6 +148,10 @@ class RedisReplay:
             index.add(record.ids, chunk.priorities)
         self._next_id = max(self._next_id, held.ids.stop)
 
+    def ids_of(self, record: Record) -> range:
+        """What the transitions of a chunk are called."""
+        return range(self._ahead + record.first, self._ahead + record.ids.stop)
+
     # Drawing.
 
     def draw(self, count: int) -> LocatedDraw:
@@ -149,19 +162,20 @@ class RedisReplay:
             )
         ids, probabilities = self._contents.index.sample(count, self._rng)
         self._sampled += count
-        return LocatedDraw(ids, probabilities, *self._contents.held.locate(ids))
+        return LocatedDraw(ids + self._ahead, probabilities, *self._contents.held.locate(ids))
 
     def holds_any(self, names: NDArray[np.int64]) -> bool:
         """Whether one of these chunks [n] should be in Redis."""
         return self._contents.held.holds_any(names)
 
     def update(self, ids: NDArray[np.int64], priorities: ArrayLike) -> int:
-        """As `Replay.update`; what Redis has lost counts as late."""
+        """As `Replay.update`; what Redis has lost, and what is called otherwise since, counts as late."""
         values = np.asarray(priorities)
-        lost = (ids >= self.next_id) & (ids < self._next_id)
-        late = int(np.count_nonzero(lost))
-        if late:
-            ids, values = ids[~lost], values[~lost]
+        if ids.ndim != 1 or ids.shape != values.shape:
+            raise ValueError(f"priorities have shape {values.shape} for ids of shape {ids.shape}")
+        former = (ids >= 0) & (ids < self._ahead)
+        late = int(np.count_nonzero(former))
+        ids, values = ids[~former] - self._ahead, values[~former]
         late += self._contents.index.update(ids, values)
         self._updated += len(ids)
         self._late += late
@@ -178,7 +192,7 @@ class RedisReplay:
             "sampled": self._sampled,
             "updated": self._updated,
             "late": self._late,
-            "next_id": self._next_id,
+            "next_id": self.next_id,
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
@@ -187,7 +201,7 @@ class RedisReplay:
         _overlay(self._contents.index, self._contents.held.records, state["index"], records)
         self._rng.bit_generator.state = generator_from(state["generator"])
         self._sampled, self._updated, self._late = state["sampled"], state["updated"], state["late"]
-        self._next_id = max(self._next_id, state["next_id"])
+        self._go_beyond(state["next_id"])
 
 
 def _index_from(config: ReplayConfig, first: int) -> Index:
