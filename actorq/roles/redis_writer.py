@@ -180,7 +180,7 @@ class RedisWriter:
         self._replay.store.move(self._place)
 
     async def _expect_room(self, chunk: Chunk | None) -> None:
-        """Raise RuntimeError if Redis may never take as much as the capacity needs."""
+        """Raise Fatal if Redis may never take as much as the capacity needs."""
         if chunk is None:
             return
         try:
@@ -189,7 +189,7 @@ class RedisWriter:
             return
         needed = self._replay.bytes_at_capacity(chunk) * self._actor.count
         if 0 < most < needed:
-            raise RuntimeError(
+            raise Fatal(
                 f"Redis takes at most {most / 2**20:.0f} MB (maxmemory, noeviction), and the replay needs"
                 f" about {needed / 2**20:.0f} MB at its capacity: make maxmemory larger or the capacity"
                 " smaller"

@@ -382,8 +382,10 @@ async def test_what_is_not_ours_ends_the_run_before_it_begins(little: LittleRedi
 
 
 async def test_a_redis_that_can_never_hold_the_capacity_ends_the_run() -> None:
+    system = started(in_redis(maxmemory="3mb", capacity=100_000))
+
     async def fill() -> None:
-        async with started(in_redis(maxmemory="3mb", capacity=100_000)) as system:
+        async with system:
             for number in range(1000):
                 chunk = make_chunk(10, start=10 * number, frame_shape=(1000,))
                 with suppress(ActorDied):
@@ -391,6 +393,7 @@ async def test_a_redis_that_can_never_hold_the_capacity_ends_the_run() -> None:
 
     with anyio.fail_after(20), pytest.raises(ActorFailed, match="make maxmemory larger or the capacity"):
         await fill()
+    assert system.statistics().restarts == 0
 
 
 async def test_a_redis_that_is_full_of_other_things_is_waited_for(little: LittleRedis) -> None:
