@@ -12,7 +12,8 @@ from actorq.dqn.agent import Agent
 from actorq.dqn.flat import FlatParameters
 from actorq.dqn.making import make_parameters
 from actorq.dqn.passes import AutogradPass, MLPPass, make_pass
-from actorq.dqn.rule import LearningRule, TransitionBatch, huber, squared
+from actorq.dqn.rule import LearningRule, huber, squared
+from actorq.dqn.staging import TransitionBatch
 from actorq.dqn.target import TargetNetwork
 
 ACTIONS = 3

@@ -57,10 +57,16 @@ class Reading(Diligent):
 
     read: ClassVar[Record[tuple[Version, NDArray[Any]]]]
 
-    async def _take_over(self, pulled: Pulled) -> None:
-        await super()._take_over(pulled)
-        assert self._weights.version == pulled.version
-        self.read.add((pulled.version, self._weights.read()))
+    async def on_start(self) -> None:
+        await super().on_start()
+        take_over = self._pusher._take_over
+
+        async def noting(pulled: Pulled) -> None:
+            await take_over(pulled)
+            assert self._pusher.version == pulled.version
+            self.read.add((pulled.version, self._pusher.online.read()))
+
+        self._pusher._take_over = noting  # type: ignore[method-assign]
 
 
 def in_order(noted: dict[tuple[int, Version], Copies], shard: int) -> Iterator[Copies]:

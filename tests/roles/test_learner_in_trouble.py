@@ -15,7 +15,7 @@ from actorq.dqn.agent import Agent
 from actorq.envs.task import Task
 from actorq.replay.experience import Chunk
 from actorq.roles.learner import Learner
-from actorq.roles.messages import Insert, Sample, Sampled, Version
+from actorq.roles.messages import Insert, Located, Sample, Sampled, Version
 from actorq.roles.replay import Replay
 from tests.actors.world import AT_ONCE
 from tests.replay.chunks import make_chunk
@@ -103,11 +103,11 @@ async def test_a_crash_of_the_replay_costs_the_learner_nothing() -> None:
     class Crashing(Replay):
         async def on_start(self) -> None:
             await super().on_start()
-            self._replay.add(experience().chunk)
+            await self._holding.add(experience().chunk)
             await self._admit_insert(20)
 
         @handles(concurrent=64)
-        async def sample(self, request: Sample) -> Sampled:
+        async def sample(self, request: Sample) -> Sampled | Located:
             nonlocal batches
             batches += 1
             if batches == 10:

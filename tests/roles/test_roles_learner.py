@@ -14,7 +14,7 @@ from actorq.actors import Actor, ActorSpec, Ref, Refused, State, System, handles
 from actorq.dqn.agent import Agent
 from actorq.envs.task import Task
 from actorq.roles.learner import Learner
-from actorq.roles.messages import Insert, Sample, Sampled, UpdatePriorities, Version, Weights
+from actorq.roles.messages import Insert, Located, Sample, Sampled, UpdatePriorities, Version, Weights
 from actorq.roles.replay import Replay
 from actorq.testing import Record
 from tests.actors.world import fresh
@@ -56,7 +56,7 @@ class Tap(Actor):
         self.end = self.event()
 
     @handles(concurrent=2)
-    async def sample(self, request: Sample) -> Sampled:
+    async def sample(self, request: Sample) -> Sampled | Located:
         if not self.samples:
             await self.end.wait()
             raise Refused("the run is stopping")

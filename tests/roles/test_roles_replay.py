@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from actorq.actors import ActorSpec, Refused, System
-from actorq.roles.messages import Insert, Sample, Sampled, UpdatePriorities, Version
+from actorq.roles.messages import Insert, Located, Sample, Sampled, UpdatePriorities, Version
 from actorq.roles.replay import Replay
 from tests.replay.chunks import changed, make_chunk
 from tests.roles.cast import Watch, spec
@@ -226,7 +226,7 @@ async def test_at_the_end_waiting_inserts_go_in_and_waiting_samples_go_back() ->
 async def test_goes_on_from_its_state_as_if_never_stopped(sampling: str) -> None:
     actors = replay(samples_per_insert=2.0, sampling=sampling)
 
-    async def draw(system: System, times: int) -> list[Sampled]:
+    async def draw(system: System, times: int) -> list[Sampled | Located]:
         return [await system.ref("replay").ask(Sample(4, AT_FIRST)) for _ in range(times)]
 
     async with System(actors) as system:
