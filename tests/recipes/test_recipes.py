@@ -118,7 +118,7 @@ async def test_the_mirror_doubles_what_is_lived_through(tmp_path: Path, own_impo
     assert path is not None
     states = checkpoint.load(path)[0]
     assert states["mirror"]["added"] == states["mirror"]["seen"] > 0
-    assert states["replay"]["inserted"] == 2 * states["mirror"]["seen"]
+    assert states["replay"]["gate"]["inserted"] == 2 * states["mirror"]["seen"]
     assert summary.dead_letters == 0
 
 
