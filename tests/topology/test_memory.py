@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from actorq import Config
+import actorq
 from actorq.actors import Actor, ActorSpec
 from actorq.topology import Need, check, memory_needs
 
 
 class Pantry(Actor):
-    class Config(Config):
+    class Config(actorq.Config):
         jars: int = 10
 
     @classmethod
