@@ -63,6 +63,11 @@ class Gate:
         await self._samples.pass_through(count, lambda: self._count_sampled(count))
         self._advance()
 
+    def relieve(self) -> None:
+        """There is nothing to sample, and somebody waits for it: let the first insert in line through."""
+        if self._inserts.first:
+            self.withdraw(self._inserts.first)
+
     def withdraw(self, count: int) -> None:
         """So many transitions that had passed were not inserted after all."""
         self._count_inserted(-count)

@@ -98,6 +98,8 @@ class Replay(actors.Actor):
         self._batches = 0
         self._newest = Version(0, 0)
         self._asking = self._filling = self._stopping = False
+        self._held_up = 0
+        """Transitions for which the limiter is being asked; 0 if they may go in at once."""
         self._holding = await self._hold()
 
     async def _hold(self) -> Holding:
@@ -145,6 +147,8 @@ class Replay(actors.Actor):
             await self._admit_sample(admit)
             if self._stopping:  # meanwhile
                 raise Refused(STOPPING)
+        if request.count and not len(self._replay):
+            await self._relieve()
         if not request.wait:
             return self._draw(request)
         return await self._draws.pass_through(request.count, partial(self._draw, request))
@@ -193,9 +197,11 @@ class Replay(actors.Actor):
             return
         await self._line.pass_through(count, self._begin_asking)
         try:
-            await self._ask_limiter(AdmitInsert(count, self._begin_filling()))
+            at_once = self._begin_filling()
+            self._held_up = 0 if at_once else count
+            await self._ask_limiter(AdmitInsert(count, at_once))
         finally:
-            self._asking = False
+            self._asking, self._held_up = False, 0
             self._line.advance()
 
     def _begin_asking(self) -> None:
@@ -206,6 +212,17 @@ class Replay(actors.Actor):
         first = len(self._replay) == 0 and not self._filling
         self._filling = self._filling or first
         return first
+
+    async def _relieve(self) -> None:
+        """A learner waits for a shard that has become empty, as Redis has lost all: one insert may go in.
+
+        Otherwise the limiter, which holds back inserts for want of samples, would wait for the learner.
+        """
+        if self._gate is not None:
+            self._gate.relieve()
+        elif self._held_up:
+            count, self._held_up = self._held_up, 0
+            await self._withdraw(count)
 
     async def _admit_sample(self, count: int) -> None:
         if self._gate is not None:

@@ -31,6 +31,11 @@ class Turnstile:
         self._new_event = new_event
         self._waiting: deque[_Waiter[Any]] = deque()
 
+    @property
+    def first(self) -> int:
+        """The count of whoever is first in line; 0 if nobody is."""
+        return self._waiting[0].count if self._waiting else 0
+
     async def pass_through(self, count: int, act: Callable[[], T]) -> T:
         """Do `act` once `count` may pass, and return its result. Cancelled in line, it is not done."""
         if not self._waiting and self._may_pass(count):
