@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from typing import ClassVar
 
 import anyio
 import numpy as np
 import pytest
 
 from actorq.actors import ActorDied, Refused, System
+from actorq.replay.buffer import make_replay
+from actorq.roles.holding import InMemory
 from actorq.roles.messages import Insert, Sample, UpdatePriorities
 from actorq.topology import check
-from tests.actors.world import TRANSPORTS, World
-from tests.roles.shards import AT_FIRST, Settle, crash, insert, numbered, sharded
+from tests.actors.world import TRANSPORTS, World, fresh
+from tests.roles.shards import AT_FIRST, Mortal, Settle, crash, insert, names_of, numbered, sharded
 from tests.roles.test_sharded_replay import Learner, topology
 
 pytestmark = pytest.mark.anyio
@@ -128,6 +131,37 @@ async def test_a_shard_that_dies_again_and_again_is_asked_again() -> None:
         for turn in range(4):
             await system.group("replay")[turn % 2].ask(insert(10))
     assert drawn == [4]
+
+
+class Forgetful(Mortal):
+    """Holds nothing any more, in the middle of its life: as a shard does whose Redis has lost all."""
+
+    alive: ClassVar[list[Forgetful]]
+
+    async def on_start(self) -> None:
+        await super().on_start()
+        self.alive.append(self)
+
+    def forget(self) -> None:
+        self._holding = InMemory(make_replay(self.config), 1 << 40)
+
+
+@pytest.mark.parametrize("shards", [1, 2])
+async def test_shards_that_forget_all_let_what_waits_go_in(shards: int) -> None:
+    """Inserts wait for samples already, and there is nothing to sample any more."""
+    cls = fresh(Forgetful, alive=[])
+    specs = sharded(shards, shard=cls, limiter=PACE)
+    async with here.system(*specs) as system, anyio.create_task_group() as tasks:
+        for turn in range(6):
+            await system.ref(names_of(shards)[turn % shards]).ask(insert(10))
+        for turn in range(4):
+            tasks.start_soon(try_to_insert, system, turn % shards)
+        await here.still(system)
+        for shard in cls.alive:
+            shard.forget()
+        with anyio.fail_after(2):
+            assert len(await Learner(system).draw(4)) == 4
+        tasks.cancel_scope.cancel()
 
 
 def test_the_least_size_is_the_limiters_not_that_of_a_small_shard() -> None:
