@@ -8,6 +8,7 @@ load it:
 - `returns`: n-step returns
 - `acting`: Q-values of the current weights, in numpy for multilayer perceptrons
 - `layout`: the shapes behind a flat vector, and which observations a network takes
+- `task_layout`: where each task's network lies in the vector that several share
 - `custom`: finding the user's own network class
 - `encoded`, `sharding`: a vector as it travels, and dealt to shards
 - `update_rules`, `update_rule_settings`: when pushed gradients become an update
@@ -17,7 +18,9 @@ With torch:
 
 - `flat`: parameters as views into one vector
 - `networks`, `making`: the Q-networks, and making one from its `Agent`
-- `rule`: the learning rule; `passes` and `staging` are its two halves, networks and arrays
+- `multi_task`: one network for several tasks
+- `rule`: the learning rule; `passes` and `staging` are its two halves, networks and arrays, and `q_loss` what
+  stands between them
 - `optimizers`, `target`: what happens after a gradient
 - `codecs`, `deltas`: gradients and differences of weights, compressed
 - `shard`: a parameter server's slice

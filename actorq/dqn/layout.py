@@ -25,6 +25,12 @@ def observation_scale(dtype: DTypeLike) -> float:
     return 1.0 / 255.0 if dtype == np.uint8 else 1.0
 
 
+_CONVOLUTIONS = {
+    "nature_cnn": ((32, 8, 4), (64, 4, 2), (64, 3, 1)),
+    "minatar_cnn": ((16, 3, 1),),
+}
+"""Filters, kernel and stride of each."""
+
 _LEAST_SIDES = {"nature_cnn": 36, "minatar_cnn": 3}
 
 
@@ -58,6 +64,23 @@ def mlp_shapes(agent: Agent, inputs: int, actions: int) -> list[tuple[int, ...]]
     for outputs in heads:
         shapes += [(outputs, stream if agent.dueling else inputs), (outputs,)]
     return shapes
+
+
+def network_shapes(agent: Agent, observation_shape: Sequence[int], actions: int) -> list[tuple[int, ...]]:
+    """Shapes of a built-in network's parameters in the order of the flat vector. ValueError for others."""
+    if agent.network == "mlp":
+        return mlp_shapes(agent, math.prod(observation_shape), actions)
+    if agent.custom:
+        raise ValueError(f"{agent.network!r} is made for one task: several share a built-in network")
+    fault = picture_fault(agent.network, observation_shape)
+    if fault is not None:
+        raise ValueError(fault)
+    channels, *sides = observation_shape
+    shapes: list[tuple[int, ...]] = []
+    for filters, kernel, stride in _CONVOLUTIONS[agent.network]:
+        shapes += [(filters, channels, kernel, kernel), (filters,)]
+        channels, sides = filters, [(side - kernel) // stride + 1 for side in sides]
+    return shapes + mlp_shapes(agent, channels * math.prod(sides), actions)
 
 
 def size(shapes: Sequence[tuple[int, ...]]) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch
@@ -13,7 +12,8 @@ from actorq.dqn.agent import Agent
 from actorq.dqn.custom import load_network_class
 from actorq.dqn.flat import FlatParameters
 from actorq.dqn.layout import observation_scale
-from actorq.dqn.networks import MLP, MinAtarCNN, NatureCNN
+from actorq.dqn.multi_task import make_built_in, make_multi_task_network
+from actorq.dqn.task_layout import Spaces
 
 
 def make_network(
@@ -37,11 +37,7 @@ def make_network(
         torch.default_generator.manual_seed(seed)
         if agent.custom:
             return _make_custom(agent.network, shape, actions)
-        if agent.network == "nature_cnn":
-            return NatureCNN(shape, agent.hidden_widths, actions, dueling=agent.dueling)
-        if agent.network == "minatar_cnn":
-            return MinAtarCNN(shape, agent.hidden_widths, actions, dueling=agent.dueling)
-        return MLP(math.prod(shape), agent.hidden_widths, actions, dueling=agent.dueling)
+        return make_built_in(agent, shape, actions)
 
 
 def make_parameters(
@@ -54,6 +50,23 @@ def make_parameters(
 ) -> FlatParameters:
     """`make_network`, flattened in the agent's dtype on a device. Raises ValueError as both do."""
     network = make_network(agent, observation_shape, observation_dtype, actions, seed)
+    return FlatParameters(network, getattr(torch, agent.dtype), device)
+
+
+def make_task_parameters(
+    agent: Agent, spaces: Sequence[Spaces], seed: int, device: torch.device | str = "cpu"
+) -> FlatParameters:
+    """The parameters of a network for these tasks, one or several; see `MultiTaskNetwork` and `TaskLayout`.
+
+    Raises ValueError as `make_parameters` does, and for tasks that can't share a network.
+    """
+    if len(spaces) == 1:
+        (only,) = spaces
+        return make_parameters(agent, only.observation_shape, only.dtype, only.actions, seed, device)
+    shapes = [task.observation_shape for task in spaces]
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        network = make_multi_task_network(agent, shapes, [task.actions for task in spaces])
     return FlatParameters(network, getattr(torch, agent.dtype), device)
 
 

@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from actorq.dqn.flat import FlatParameters
+from actorq.dqn.multi_task import MultiTaskNetwork
 from actorq.dqn.networks import MLP
+
+Inputs = Sequence[Tensor | None]
+"""Of each task: observations [N, *observation_shape], or None for a task that there are none of."""
 
 
 class Pass(Protocol):
     """A network that can be run in both directions. Call its methods under `torch.no_grad`."""
 
-    def evaluate(self, observations: Tensor) -> Tensor:
-        """Q-values [N, actions]; a forward pass that waits for its backward pass is left alone."""
+    def evaluate(self, observations: Inputs) -> Sequence[Tensor]:
+        """Q-values [N, actions] of each task, [0, 0] where there were no observations.
 
-    def forward(self, observations: Tensor, learned: int) -> Tensor:
-        """Q-values [N, actions] without a graph; keeps what `backward` needs of the first `learned` rows."""
+        A forward pass that waits for its backward pass is left alone.
+        """
 
-    def backward(self, output_gradient: Tensor) -> None:
-        """Overwrite the flat gradient, given dL/dQ [learned, actions] of the last `forward`.
+    def forward(self, observations: Inputs, learned: Sequence[int]) -> Sequence[Tensor]:
+        """As `evaluate`, without a graph; keeps what `backward` needs of each task's first `learned` rows."""
+
+    def backward(self, output_gradients: Inputs) -> None:
+        """Overwrite the flat gradient, given each task's dL/dQ [learned, actions] of the last `forward`.
 
         Raises RuntimeError without a `forward` of its own: each is good for one `backward`.
         """
@@ -30,37 +38,76 @@ class Pass(Protocol):
 def make_pass(parameters: FlatParameters) -> Pass:
     """The written-out pass for a plain MLP, autograd for every other network."""
     module = parameters.module
+    if isinstance(module, MultiTaskNetwork):
+        return MultiTaskPass(parameters, module)
     if type(module) is MLP and not module.dueling:
         return MLPPass(module)
     return AutogradPass(parameters)
 
 
 class AutogradPass:
-    """Any module, by autograd."""
+    """Any module of one task, by autograd."""
 
     def __init__(self, parameters: FlatParameters) -> None:
         self._module = parameters.module
         self._gradient = parameters.gradient
         self._output: Tensor | None = None
 
-    def evaluate(self, observations: Tensor) -> Tensor:
-        q_values: Tensor = self._module(observations)
-        return q_values
+    def evaluate(self, observations: Inputs) -> Sequence[Tensor]:
+        return (self._module(_only(observations)),)
 
-    def forward(self, observations: Tensor, learned: int) -> Tensor:
+    def forward(self, observations: Inputs, learned: Sequence[int]) -> Sequence[Tensor]:
+        seen, rows = _only(observations), learned[0]
         with torch.enable_grad():
-            self._output = self._module(observations[:learned])
+            self._output = self._module(seen[:rows])
         q_values = self._output.detach()
-        if learned == len(observations):
-            return q_values
-        return torch.cat([q_values, self.evaluate(observations[learned:])])
+        if rows == len(seen):
+            return (q_values,)
+        return (torch.cat([q_values, self._module(seen[rows:])]),)
 
-    def backward(self, output_gradient: Tensor) -> None:
+    def backward(self, output_gradients: Inputs) -> None:
         if self._output is None:
             raise RuntimeError("a backward pass needs a forward pass of its own")
         output, self._output = self._output, None
         self._gradient.zero_()  # autograd adds to what is there
-        torch.autograd.backward(output, output_gradient)
+        torch.autograd.backward(output, _only(output_gradients))
+
+
+class MultiTaskPass:
+    """A network of several tasks, by autograd; their features go through the trunk together."""
+
+    def __init__(self, parameters: FlatParameters, module: MultiTaskNetwork) -> None:
+        self._module = module
+        self._gradient = parameters.gradient
+        self._outputs: Sequence[Tensor] = ()
+
+    def evaluate(self, observations: Inputs) -> Sequence[Tensor]:
+        return self._module(observations)  # type: ignore[no-any-return]
+
+    def forward(self, observations: Inputs, learned: Sequence[int]) -> Sequence[Tensor]:
+        now = [None if it is None else it[:rows] for it, rows in zip(observations, learned, strict=True)]
+        later = [None if it is None else it[rows:] for it, rows in zip(observations, learned, strict=True)]
+        with torch.enable_grad():
+            self._outputs = self._module(now)
+        q_values = [output.detach() for output in self._outputs]
+        if all(it is None or not len(it) for it in later):
+            return q_values
+        return [torch.cat(both) for both in zip(q_values, self.evaluate(later), strict=True)]
+
+    def backward(self, output_gradients: Inputs) -> None:
+        if not self._outputs:
+            raise RuntimeError("a backward pass needs a forward pass of its own")
+        outputs, self._outputs = self._outputs, ()
+        self._gradient.zero_()  # autograd adds to what is there
+        pairs = [(it, its) for it, its in zip(outputs, output_gradients, strict=True) if its is not None]
+        torch.autograd.backward([it for it, _ in pairs], [its for _, its in pairs])
+
+
+def _only(tensors: Inputs) -> Tensor:
+    (tensor,) = tensors
+    if tensor is None:
+        raise ValueError("a network of one task has nothing to learn of no transitions")
+    return tensor
 
 
 class MLPPass:
@@ -79,19 +126,20 @@ class MLPPass:
         self._bias_gradients = [layer.bias.grad for layer in layers]
         self._inputs: list[Tensor] = []
 
-    def evaluate(self, observations: Tensor) -> Tensor:
-        return self._run(observations)[1]
+    def evaluate(self, observations: Inputs) -> Sequence[Tensor]:
+        return (self._run(_only(observations))[1],)
 
-    def forward(self, observations: Tensor, learned: int) -> Tensor:
-        inputs, output = self._run(observations)
-        self._inputs = [layer_input[:learned] for layer_input in inputs]
-        return output
+    def forward(self, observations: Inputs, learned: Sequence[int]) -> Sequence[Tensor]:
+        inputs, output = self._run(_only(observations))
+        rows = learned[0]
+        self._inputs = [layer_input[:rows] for layer_input in inputs]
+        return (output,)
 
-    def backward(self, output_gradient: Tensor) -> None:
+    def backward(self, output_gradients: Inputs) -> None:
         if not self._inputs:
             raise RuntimeError("a backward pass needs a forward pass of its own")
         inputs, self._inputs = self._inputs, []
-        gradient = output_gradient
+        gradient = _only(output_gradients)
         for layer in reversed(range(len(inputs))):
             torch.mm(gradient.t(), inputs[layer], out=self._weight_gradients[layer])
             torch.sum(gradient, 0, out=self._bias_gradients[layer])

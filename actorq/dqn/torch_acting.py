@@ -48,4 +48,4 @@ class TorchPolicy:
                 f"observations must be [B, *{self._observation_shape}], not {observations.shape}"
             )
         with torch.inference_mode():
-            return self._pass.evaluate(self._stage(observations)).numpy(force=True)
+            return self._pass.evaluate((self._stage(observations),))[0].numpy(force=True)

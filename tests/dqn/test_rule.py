@@ -12,7 +12,8 @@ from actorq.dqn.agent import Agent
 from actorq.dqn.flat import FlatParameters
 from actorq.dqn.making import make_parameters
 from actorq.dqn.passes import AutogradPass, MLPPass, make_pass
-from actorq.dqn.rule import LearningRule, huber, squared
+from actorq.dqn.q_loss import huber, squared
+from actorq.dqn.rule import LearningRule
 from actorq.dqn.staging import TransitionBatch
 from actorq.dqn.target import TargetNetwork
 
@@ -219,13 +220,13 @@ def test_a_forward_pass_is_good_for_one_backward_pass(dueling: bool) -> None:
     parameters = make_parameters(Agent(dueling=dueling), (4,), "float32", ACTIONS, seed=0)
     network = make_pass(parameters)
     with torch.no_grad():
-        network.evaluate(torch.rand(2, 4))
+        network.evaluate([torch.rand(2, 4)])
         with pytest.raises(RuntimeError, match="forward pass"):
-            network.backward(torch.ones(2, ACTIONS))
-        network.forward(torch.rand(2, 4), 2)
-        network.backward(torch.ones(2, ACTIONS))
+            network.backward([torch.ones(2, ACTIONS)])
+        network.forward([torch.rand(2, 4)], [2])
+        network.backward([torch.ones(2, ACTIONS)])
         with pytest.raises(RuntimeError, match="forward pass"):
-            network.backward(torch.ones(2, ACTIONS))
+            network.backward([torch.ones(2, ACTIONS)])
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
