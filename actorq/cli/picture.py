@@ -17,6 +17,7 @@ from actorq.actors.statistics import ActorStatistics
 from actorq.run.axes import size
 from actorq.run.recorder import Progress
 from actorq.topology import Solved, Topology
+from actorq.topology.members import declared_name
 
 from .words import clock, counted, figure, gradients, rate
 
@@ -216,6 +217,6 @@ def _actors(picture: Picture, statistics: SystemStatistics, narrow: bool) -> Ren
 
 
 def _declared(member: str, topology: Topology) -> str:
-    """The name in the file: `explorer` of `explorer.0`."""
-    name = member.rpartition(".")[0]
+    """The name in the file: `explorer` of `edge.1.explorer.0`."""
+    name = declared_name(member)
     return name if name in topology.actors else member

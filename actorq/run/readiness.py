@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
@@ -10,6 +11,7 @@ from actorq.actors import State
 from actorq.actors.spec import ActorSpec
 from actorq.topology import Plan, TopologyError
 from actorq.topology.faults import Faults
+from actorq.topology.members import declared_name, group_of, without_index
 from actorq.topology.schema import INPROC
 from actorq.topology.tables import add_told
 
@@ -30,26 +32,38 @@ def check_machine(plan: Plan) -> None:
 def check_states(plan: Plan, states: Mapping[str, State], path: Path) -> None:
     """Raises CheckpointError with all for which the checkpoint at `path` can't be gone on from."""
     faults = Faults()
+    saved, planned = (
+        Counter(map(without_index, states)),
+        Counter(without_index(spec.name) for spec in plan.specs),
+    )
     for spec in plan.specs:
         state = states.get(spec.name)
         if state:
             _add(spec, partial(spec.cls.state_faults, spec.config, spec.tables, state), faults)
-        if spec.cls.one_state and spec.index == 0:
-            _check_count(spec, states, faults)
+        its = without_index(spec.name)
+        if spec.cls.one_state and saved[its] not in (0, planned[its]):
+            problem = f"is {planned[its]}, but the state was saved in {saved[its]} parts"
+            faults.add(f"actors.{declared_name(its)}.count", problem)
+    _check_groups(plan, saved, planned, faults)
     if faults:
         lines = "".join(f"\n  {fault}" for fault in faults.found())
         raise CheckpointError(f"{path}: the topology can't go on from it:{lines}")
 
 
-def _check_count(spec: ActorSpec, states: Mapping[str, State], faults: Faults) -> None:
-    group = spec.name.partition(".")[0]
-    saved = sum(name.partition(".")[0] == group for name in states)
-    if saved and saved != spec.count:
-        faults.add(f"actors.{group}.count", f"is {spec.count}, but the state was saved in {saved} parts")
+def _check_groups(plan: Plan, saved: Iterable[str], planned: Iterable[str], faults: Faults) -> None:
+    """Whether each finds its saved state: whose group is repeated now, and was not, has a new name."""
+    new_names = {declared_name(name): name for name in planned}
+    old_names = {declared_name(name): name for name in saved}
+    kept = {declared_name(name) for name in set(saved) & set(planned)}
+    for actor, old_name in old_names.items():
+        if actor in new_names and actor not in kept:
+            group = group_of(actor, plan.topology)
+            where = f"groups.{group[0]}.count" if group else f"actors.{actor}"
+            faults.add(where, f"the state was saved of {old_name}, and there is only {new_names[actor]} now")
 
 
 def _add(spec: ActorSpec, tell: Callable[[], Iterable[tuple[str, str]]], faults: Faults) -> None:
-    where = f"actors.{spec.name.partition('.')[0]}"
+    where = f"actors.{declared_name(spec.name)}"
 
     def place(key: str) -> str:
         return key if key.partition(".")[0] in spec.tables else f"{where}.{key}"

@@ -15,7 +15,7 @@ from anyio.abc import TaskGroup
 from actorq.actors import ActorDied, ActorFailed, ActorqError, State, SystemStatistics
 from actorq.engines.here import Backend, Here
 from actorq.topology import Plan
-from actorq.topology.plan import members
+from actorq.topology.members import called
 
 from . import checkpoint
 from .distributions import write_distributions
@@ -84,24 +84,26 @@ class Run:
     # What an application uses.
 
     def __getitem__(self, name: str) -> OutsideRef:
-        """The actor of that name; members of one with a count are `explorer.0`, `explorer.1`, … Raises
-        KeyError.
+        """The actor of that name: of one with a count `explorer.0`, `explorer.1`, …, of one in a repeated
+        group `edge.0.learner`, … Raises KeyError.
         """
         if name in self._refs:
             return self._refs[name]
-        declared = self.plan.topology.actors.get(name)
-        if declared is not None:
+        members = called(name, self.plan.topology)
+        if members:
             raise KeyError(
-                f"{name!r} has {declared.count} members, {name}.0 and so on; or use group({name!r})"
+                f"{name!r} has {len(members)} members, {members[0]} and so on; or use group({name!r})"
             )
         raise KeyError(f"no actor {name!r}; there are {', '.join(self._refs)}")
 
     def group(self, name: str) -> OutsideGroup:
-        """All members of the actor declared under that name. Raises KeyError."""
-        if name not in self.plan.topology.actors:
+        """All members of the actor declared under that name; or of an actor in one instance of a repeated
+        group, `edge.1.explorer`. Raises KeyError.
+        """
+        members = called(name, self.plan.topology)
+        if not members:
             raise KeyError(f"no actor {name!r}; there are {', '.join(self.plan.topology.actors)}")
-        count = self.plan.topology.actors[name].count
-        return OutsideGroup([self._refs[member] for member in members(name, count)], self._engine)
+        return OutsideGroup([self._refs[member] for member in members], self._engine)
 
     def progress(self, every_seconds: float = 1.0) -> AsyncIterator[Progress]:
         """How the run stands, now and then, and once more when it has ended; may be left at any time."""

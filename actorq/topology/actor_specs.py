@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +13,7 @@ from actorq.actors.spec import ActorSpec, MailboxBounds, derive_seed
 
 from .convert import convert
 from .faults import Faults
-from .plan import members
+from .members import instances_of, members_of
 from .ports import wiring
 from .schema import Snapshot, Topology
 from .tables import add_told, tables_of
@@ -66,24 +68,25 @@ def actor_specs(
     """The members of one actor. `node_of`: each member's node."""
     actor = topology.actors[name]
     every = actor.snapshot_every or Snapshot()
-    group = next((group for group, table in topology.groups.items() if name in table.actors), "")
+    instances = instances_of(name, topology)
+    ports = [wiring(topology, name, instance) for instance in range(instances)]
     return [
         ActorSpec(
-            name=member,
+            name=member.name,
             cls=cls,
-            node=node_of[member],
-            index=index,
-            count=actor.count,
+            node=node_of[member.name],
+            index=member.index,
+            count=instances * actor.count,
             config=given.config,
             tables=given.tables,
-            ports=wiring(topology, name),
-            seed=derive_seed(topology.seed, member),
+            ports=ports[member.instance],
+            seed=derive_seed(topology.seed, member.name),
             run_name=topology.name,
             mailbox=MailboxBounds(actor.mailbox.messages, actor.mailbox.bytes),
             restart=actor.restart,
-            group=group,
+            group=member.group,
             snapshot_every_seconds=every.seconds,
             snapshot_every_updates=every.updates,
         )
-        for index, member in enumerate(members(name, actor.count))
+        for member in members_of(name, topology)
     ]

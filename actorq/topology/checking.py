@@ -15,6 +15,7 @@ from .convert import UNUSABLE, convert
 from .document import Document, Source, read
 from .faults import Faults, TopologyError
 from .groups import check_groups, group_specs
+from .members import members_of
 from .nodes import check_importable, check_nodes, place
 from .plan import Plan
 from .ports import Roles, check_ports
@@ -56,7 +57,7 @@ def check(source: Source, overrides: Sequence[str] = (), *, transport: str | Non
     specs = [
         spec for name, cls in roles.items() for spec in actor_specs(name, cls, topology, given[name], node_of)
     ]
-    _check_between(specs, roles, faults)
+    _check_between(specs, topology, roles, faults)
     if faults:
         raise TopologyError(faults.found(), document.origin)
     return Plan(
@@ -101,10 +102,10 @@ def _check_stop(topology: Topology, roles: Roles, all_found: bool, faults: Fault
         )
 
 
-def _check_between(specs: Sequence[ActorSpec], roles: Roles, faults: Faults) -> None:
+def _check_between(specs: Sequence[ActorSpec], topology: Topology, roles: Roles, faults: Faults) -> None:
     """Have each role say what is wrong between its actor and others."""
     by_name = {spec.name: spec for spec in specs}
     for name, cls in roles.items():
-        first = by_name.get(name) or by_name[f"{name}.0"]
+        first = by_name[members_of(name, topology)[0].name]
         where = f"actors.{name}"
         add_told(partial(cls.wiring_faults, first, by_name), partial("{}.{}".format, where), where, faults)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from actorq.actors.actor import Actor
 from actorq.actors.definition import Port
 
+from .members import declared_name
 from .plan import Plan
 from .schema import INPROC, MAIN, ActorTable, NodeTable, Stop, Topology
 
@@ -71,7 +72,7 @@ def wired_ports(plan: Plan, name: str) -> Iterator[tuple[Port, tuple[str, ...]]]
 
 def classes_of(plan: Plan) -> dict[str, type[Actor]]:
     """Each declared actor's class."""
-    return {spec.name.partition(".")[0]: spec.cls for spec in plan.specs}
+    return {declared_name(spec.name): spec.cls for spec in plan.specs}
 
 
 def stop_in_words(stop: Stop) -> str:

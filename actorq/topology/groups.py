@@ -6,7 +6,8 @@ from actorq.actors.spec import GroupSpec, RestartLimits
 
 from .convert import UNUSABLE
 from .faults import Faults
-from .schema import Topology
+from .members import numbered
+from .schema import MOST_MEMBERS, GroupTable, Topology
 from .suggest import suggestion
 
 
@@ -23,15 +24,27 @@ def check_groups(topology: Topology, known: list[str], faults: Faults) -> None:
             elif actor in group_of:
                 faults.add(f"{where}.actors", f'"{actor}" is in the group "{group_of[actor]}" already')
             group_of.setdefault(actor, name)
+        _check_size(where, group, topology, faults)
         if group.backoff_seconds > group.backoff_max_seconds:
             problem = f"{group.backoff_seconds} is above backoff_max_seconds, {group.backoff_max_seconds}"
             faults.add(f"{where}.backoff_seconds", problem)
 
 
+def _check_size(where: str, group: GroupTable, topology: Topology, faults: Faults) -> None:
+    for name in () if group.actors is UNUSABLE else group.actors:
+        actor = topology.actors.get(name)
+        if actor is not None and group.count * actor.count > MOST_MEMBERS:
+            problem = (
+                f'{group.count:,} times {actor.count:,} members of "{name}" are {group.count * actor.count:,}'
+            )
+            faults.add(f"{where}.count", problem, f"at most {MOST_MEMBERS:,} in all")
+
+
 def group_specs(topology: Topology) -> tuple[GroupSpec, ...]:
+    """One for each instance of each group."""
     return tuple(
         GroupSpec(
-            name=name,
+            name=instance,
             strategy=group.strategy,
             limits=RestartLimits(
                 max_restarts=group.max_restarts,
@@ -41,4 +54,5 @@ def group_specs(topology: Topology) -> tuple[GroupSpec, ...]:
             ),
         )
         for name, group in topology.groups.items()
+        for instance in numbered(name, group.count)
     )

@@ -10,7 +10,8 @@ from actorq.actors.actor import Actor
 
 from .address import parse_address
 from .faults import Faults
-from .plan import NodeSpec, Plan, members
+from .members import group_of, instances_of, members_of, numbered
+from .plan import NodeSpec, Plan
 from .schema import INPROC, MAIN, NodeTable, Topology
 from .suggest import quoted, suggestion
 
@@ -36,10 +37,26 @@ def check_nodes(topology: Topology, known: list[str], faults: Faults) -> None:
         if actor.node not in known and actor.node != MAIN:
             hint = suggestion(actor.node, dict.fromkeys([MAIN, *known]), "nodes")
             faults.add(f"actors.{name}.node", f'unknown node "{actor.node}"', hint)
+        _check_deal(name, topology, faults)
     processes = 1 + sum(node.count for name, node in topology.nodes.items() if is_elsewhere(node))
     if topology.deterministic and processes > 1:
         problem = f"true, but the nodes take {processes} processes; a deterministic run has one"
         faults.add("deterministic", problem, f"--transport {INPROC} puts all nodes on {INPROC}")
+
+
+def _check_deal(name: str, topology: Topology, faults: Faults) -> None:
+    """Nodes go whole to the instances of a group, or instances whole to nodes."""
+    group, node = group_of(name, topology), topology.actors[name].node
+    nodes = topology.nodes.get(node, NodeTable()).count
+    instances = group[1].count if group else 1
+    if group and nodes > instances and nodes % instances:
+        problem = (
+            f'{nodes} nodes "{node}" can\'t be dealt evenly to {instances} instances of group "{group[0]}"'
+        )
+        multiple = nodes - nodes % instances + instances
+        faults.add(
+            f"actors.{name}.node", problem, f"take at most {instances}, or a multiple such as {multiple}"
+        )
 
 
 def _check_main(topology: Topology, faults: Faults) -> None:
@@ -127,13 +144,19 @@ def network(plan: Plan) -> str | None:
 
 
 def place(topology: Topology) -> tuple[dict[str, str], tuple[NodeSpec, ...]]:
-    """Each actor member's node, and the nodes. Members go over a counted node's members in turn."""
+    """Each actor member's node, and the nodes.
+
+    A repeated group's instances go over a counted node's members in turn, or have as many each to themselves;
+    over those an actor's members go in turn.
+    """
     tables = {MAIN: NodeTable(), **topology.nodes}
     node_of = {}
     for name, actor in topology.actors.items():
-        nodes = members(actor.node, tables[actor.node].count)
-        for index, member in enumerate(members(name, actor.count)):
-            node_of[member] = nodes[index % len(nodes)]
+        nodes = numbered(actor.node, tables[actor.node].count)
+        each = max(1, len(nodes) // instances_of(name, topology))
+        for member in members_of(name, topology):
+            among_its_own = member.index % actor.count % each
+            node_of[member.name] = nodes[(member.instance * each + among_its_own) % len(nodes)]
     specs = tuple(
         NodeSpec(
             name=node,
@@ -142,6 +165,6 @@ def place(topology: Topology) -> tuple[dict[str, str], tuple[NodeSpec, ...]]:
             actors=tuple(member for member, its_node in node_of.items() if its_node == node),
         )
         for name, table in tables.items()
-        for node in members(name, table.count)
+        for node in numbered(name, table.count)
     )
     return node_of, specs

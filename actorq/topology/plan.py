@@ -36,8 +36,3 @@ class Plan:
     """`main` first."""
     tables: Mapping[str, Any]
     """The tables that roles declare, each as the struct it was declared with."""
-
-
-def members(name: str, count: int) -> tuple[str, ...]:
-    """What the members of an actor or node with this count are called."""
-    return (name,) if count == 1 else tuple(f"{name}.{index}" for index in range(count))

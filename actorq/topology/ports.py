@@ -10,7 +10,7 @@ from actorq.actors.definition import Port
 from actorq.actors.message import Message
 
 from .faults import Faults
-from .plan import members
+from .members import instances_of, seen_from, together
 from .schema import Topology
 from .suggest import quoted, suggestion
 
@@ -33,11 +33,11 @@ def check_ports(topology: Topology, roles: Roles, known: list[str], faults: Faul
             _check_ports_of(name, topology, roles, faults)
 
 
-def wiring(topology: Topology, name: str) -> dict[str, tuple[str, ...]]:
-    """An actor's ports, each with the members it is wired to."""
+def wiring(topology: Topology, name: str, instance: int) -> dict[str, tuple[str, ...]]:
+    """An actor's ports, in this instance of its group, each with the members it is wired to."""
     return {
         port: tuple(
-            member for target in _targets(wired) for member in members(target, topology.actors[target].count)
+            member for target in _targets(wired) for member in seen_from(name, instance, target, topology)
         )
         for port, wired in topology.actors[name].ports.items()
     }
@@ -63,19 +63,18 @@ def _check_ports_of(name: str, topology: Topology, roles: Roles, faults: Faults)
                 hint = "its subscribers wire it, each by a Feed port of its own"
                 faults.add(where, f"{port.describe()} is published, not wired", hint)
         elif port.name in wired:
-            _check_port(where, port, wired[port.name], topology, roles, faults)
+            _check_port(where, name, port, topology, roles, faults)
         elif port.required and not (faults.at(base) or faults.touch(where)):
             faults.add(where, f"missing; {port.describe()} has to be wired", _candidates(port, roles))
 
 
-def _check_port(
-    where: str, port: Port, wired: str | tuple[str, ...], topology: Topology, roles: Roles, faults: Faults
-) -> None:
+def _check_port(where: str, name: str, port: Port, topology: Topology, roles: Roles, faults: Faults) -> None:
+    wired = topology.actors[name].ports[port.name]
     targets = _targets(wired)
     if not targets:
         faults.add(where, "an empty list", _candidates(port, roles))
     if port.kind == "ref":
-        _check_single(where, port, wired, topology, faults)
+        _check_single(where, name, port, wired, topology, faults)
     if port.kind == "feed":
         _check_published(where, port, targets, roles, faults)
     else:
@@ -83,13 +82,19 @@ def _check_port(
             _check_handled(where, port, target, roles, faults)
 
 
-def _check_single(where: str, port: Port, wired: Any, topology: Topology, faults: Faults) -> None:
+def _check_single(where: str, name: str, port: Port, wired: Any, topology: Topology, faults: Faults) -> None:
     if not isinstance(wired, str):
         faults.add(where, f"a list, but {port.describe()} is wired to one actor", "Group[…] takes several")
         return
-    target = topology.actors.get(wired)
-    if target is not None and target.count > 1:
-        problem = f'"{wired}" has count {target.count}, but {port.describe()} is wired to one actor'
+    if wired not in topology.actors:
+        return
+    count = topology.actors[wired].count
+    instances = 1 if together(name, wired, topology) else instances_of(wired, topology)
+    if count * instances > 1:
+        several = f"has count {count}"
+        if instances > 1:
+            several = f"is {count * instances} actors, {count} in each instance of its group"
+        problem = f'"{wired}" {several}, but {port.describe()} is wired to one actor'
         faults.add(where, problem, f"declare the port as {port.describe().replace('Ref', 'Group', 1)}")
 
 

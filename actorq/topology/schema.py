@@ -27,7 +27,8 @@ Name = Annotated[
     ),
 ]
 Count = Annotated[int, Meta(ge=1)]
-Members = Annotated[int, Meta(ge=1, le=10_000)]
+MOST_MEMBERS = 10_000
+Members = Annotated[int, Meta(ge=1, le=MOST_MEMBERS)]
 """Of what all exists at once: an evaluation plays all of its episodes side by side."""
 Seconds = Annotated[float, Meta(gt=0)]
 Backend = Literal["asyncio", "trio"]
@@ -126,6 +127,9 @@ class GroupTable(Settings, frozen=True, kw_only=True):
     """One `[groups.NAME]`: actors that are supervised together."""
 
     actors: Annotated[tuple[str, ...], Meta(min_length=1, description="the members, by actor name")]
+    count: Annotated[
+        Members, Meta(description="how often all of it is there: NAME.0.ACTOR, NAME.1.ACTOR, …")
+    ] = 1
     strategy: Annotated[
         Strategy, Meta(description="who starts again when one crashes: it, all, or it and those after it")
     ] = "one-for-one"
