@@ -29,6 +29,20 @@ class UpdateRuleSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
     backup: Annotated[
         int, Meta(ge=0, description="synchronous goes on without the slowest so many workers of each update.")
     ] = 0
+    deal: Annotated[
+        Literal["equal", "speed"],
+        Meta(
+            description="synchronous: every worker's batch has agent.batch_size transitions; or as many of"
+            " the workers' sum as it has of their measured speed."
+        ),
+    ] = "equal"
+    wait_at_most_seconds: Annotated[
+        Annotated[float, Meta(gt=0.0)] | None,
+        Meta(
+            description="synchronous makes an update so long after its first gradient came, without who is"
+            " missing; absent: it waits for all."
+        ),
+    ] = None
     softsync_n: Annotated[
         Annotated[int, Meta(gt=0)] | None,
         Meta(description="softsync makes an update of every workers // softsync_n gradients."),
@@ -74,6 +88,13 @@ class UpdateRuleSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
     def _rule_faults(self) -> Iterator[tuple[str, str]]:
         if self.backup and self.rule != "synchronous":
             yield "backup", f"backup workers are for synchronous, and the rule is {self.rule}"
+        if self.deal == "speed" and self.rule != "synchronous":
+            yield "deal", f"work is dealt by speed where the slowest is waited for; the rule is {self.rule}"
+        if self.wait_at_most_seconds is not None and self.rule != "synchronous":
+            yield (
+                "wait_at_most_seconds",
+                f"only synchronous waits for every worker, and the rule is {self.rule}",
+            )
         if self.rule == "softsync" and self.softsync_n is None:
             yield "softsync_n", "softsync makes an update of every workers // softsync_n gradients: set it"
         if self.rule != "softsync" and self.softsync_n is not None:

@@ -20,6 +20,8 @@ class Offer(NamedTuple):
     worker: int
     updates: int
     """Behind the parameters that it was computed from."""
+    rows: int = 1
+    """Transitions that it is the mean over: what it weighs in a mean of several."""
 
 
 class Round(NamedTuple):
@@ -61,6 +63,9 @@ class UpdateRule(Protocol):
     def offered(self, offer: Offer) -> None:
         """A gradient has come."""
 
+    def wait_no_longer(self) -> None:
+        """The round that is under way is to be made of the offers that wait, if there are any."""
+
     def next(self, version: int) -> Round | None:
         """The round to be applied now that there have been `version` updates; it makes version + 1."""
 
@@ -91,9 +96,17 @@ class _Rule:
         dropped, self._dropped = self._dropped, []
         return dropped
 
+    def wait_no_longer(self) -> None:
+        """Only `Synchronous` can; the others wait for nobody, or else to keep their bound."""
+
     def _round(self, version: int, offers: tuple[Offer, ...]) -> Round:
+        """The mean over all rows of all offers, each with what its staleness makes of it."""
         stalenesses = [version - offer.updates for offer in offers]
-        factors = tuple(self._settings.factor(staleness) / len(offers) for staleness in stalenesses)
+        rows = sum(offer.rows for offer in offers)
+        factors = tuple(
+            self._settings.factor(staleness) * offer.rows / rows
+            for offer, staleness in zip(offers, stalenesses, strict=True)
+        )
         # Fresh gradients have nothing to be compensated for: spare the shards the arithmetic.
         return Round(offers, factors, self._settings.compensation_strength if any(stalenesses) else 0.0)
 
@@ -148,8 +161,8 @@ class Synchronous(_Rule):
     """An update of one gradient of every member, all of the current version.
 
     With `backup` = b the first (members − b) make it, and those that come later are dropped as late (Chen et
-    al., arXiv 1604.00981). The first update waits for every worker, idle ones too: they are about to begin.
-    From then on an idle one is not waited for.
+    al., arXiv 1604.00981), as they are when it was to wait no longer. The first update waits for every
+    worker, idle ones too: they are about to begin. From then on an idle one is not waited for.
     """
 
     waits = True
@@ -160,6 +173,7 @@ class Synchronous(_Rule):
         self._idle: set[int] = set()
         self._waiting: dict[int, Offer] = {}  # by worker, in the order of arrival
         self._begun = False
+        self._impatient = False
 
     def computing(self, worker: int, updates: int) -> None:
         self._members.add(worker)
@@ -178,10 +192,16 @@ class Synchronous(_Rule):
         self._waiting.pop(offer.worker, None)  # replaced: the new one stands last
         self._waiting[offer.worker] = offer
 
+    def wait_no_longer(self) -> None:
+        self._impatient = True
+
     def next(self, version: int) -> Round | None:
         self._drop_late(version)
         awaited = self._members - self._idle if self._begun else self._members
         size = max(1, len(awaited | self._waiting.keys()) - self._settings.backup)
+        if self._impatient:
+            size = min(size, max(1, len(self._waiting)))
+        self._impatient = False
         if len(self._waiting) < size:
             return None
         self._begun = True

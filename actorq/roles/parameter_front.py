@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict, deque
+from collections import deque
 from collections.abc import Iterable, Mapping
 from functools import partial
 from importlib import import_module
@@ -14,16 +14,15 @@ from msgspec import Meta
 from numpy.typing import NDArray
 
 import actorq.actors as actors
-from actorq.actors import ActorDied, Group, Refused, Table, Topic, handles
-from actorq.dqn.agent import Agent
+from actorq.actors import ActorDied, Group, Refused, Topic, handles
+from actorq.dqn.dealing import Dealing
 from actorq.dqn.update_rule_settings import UpdateRuleSettings
 from actorq.dqn.update_rules import Offer, Round, make_update_rule
-from actorq.envs.task import Task
 
-from .faults import environment_faults
 from .gate import STOPPING
 from .lives import DIED, Lives, attend, pause_after
 from .messages import Version, Weights
+from .patience import Patience
 from .publishing import Publisher
 from .restoring import RESTORING, restore
 from .server_messages import (
@@ -43,14 +42,15 @@ from .server_messages import (
     Ticket,
     Weigh,
 )
-from .waiting import NOBODY, Fate, Held, Reader
+from .tasked import Tasked
+from .waiting import NOBODY, Fate, Held, Reader, Waiting
 
 RESTORED = "the parameter server was restored: the gradient is of an earlier incarnation; pull again"
 
 Order = Apply | Keep | Discard | Forget
 
 
-class ParameterFront(actors.Actor):
+class ParameterFront(Tasked):
     """Orders the updates of a parameter server whose parameters lie in shards.
 
     It holds no parameters. A gradient goes to the shards in slices and to the front by name; the front has
@@ -65,15 +65,13 @@ class ParameterFront(actors.Actor):
             int, Meta(ge=1, description="updates between two weights for those who only act")
         ] = 16
 
-    task: Table[Task]
-    agent: Table[Agent]
     servers: Group[Weigh | Combine | Apply | Keep | Discard | Forget | Fetch | Stand | Restore | Attend]
     workers: Group[Attend]
     weights: Topic[Weights]
 
     @classmethod
     def faults(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
-        yield from environment_faults(tables)
+        yield from super().faults(config, tables)
         yield from ((f"config.{field}", sentence) for field, sentence in config.faults())
 
     async def on_start(self) -> None:
@@ -84,15 +82,18 @@ class ParameterFront(actors.Actor):
         self._stopping = self._lost = self._settled = False
         self._changed = self.event()
         self._orders: deque[Order] = deque()
-        self._readers: list[Reader] = []
-        self._held: defaultdict[Offer, deque[Held]] = defaultdict(deque)
+        self._waiting = Waiting()
         self._lives = Lives(len(self.workers))
         self._numbers: dict[int, Ticket] = {}
         """Each worker's newest gradient."""
         self._kept: int | None = None
         self._bytes_in = self._bytes_out = 0
         self._rule = make_update_rule(self.config, len(self.workers))
-        self._publisher = Publisher(self, self.servers, self.weights, self._pull_for_itself)
+        self._dealing: Dealing | None = None
+        if self.config.deal == "speed":
+            self._dealing = Dealing(len(self.workers), self.agent.batch_size)
+        self._patience = Patience(self, self.config.wait_at_most_seconds, self._wait_no_longer)
+        self._publisher = Publisher(self, self.servers, self.weights, partial(self._read, NOBODY, 0, False))
 
     def _note_change(self) -> None:
         self._changed.set()
@@ -104,10 +105,11 @@ class ParameterFront(actors.Actor):
         self._lives.hear(request.worker, request.life)
         if not request.computing:
             self._rule.idle(request.worker)
-        reader = Reader(
-            worker=request.worker, life=request.life, computing=request.computing, answered=self.event()
-        )
-        self._readers.append(reader)
+        return await self._read(request.worker, request.life, request.computing)
+
+    async def _read(self, worker: int, life: int, computing: bool) -> Pulled:
+        reader = Reader(worker=worker, life=life, computing=computing, answered=self.event())
+        self._waiting.readers.append(reader)
         await self._answer(reader)
         assert reader.pulled is not None
         return reader.pulled
@@ -117,6 +119,8 @@ class ParameterFront(actors.Actor):
         ticket = request.ticket
         self._lives.hear(ticket.worker, ticket.life)
         self._take_number(ticket)
+        if self._dealing is not None:
+            self._dealing.came(ticket.worker, request.rows, self.now())
         try:
             norm = await self._weigh(request)
         except Refused as refusal:
@@ -136,9 +140,10 @@ class ParameterFront(actors.Actor):
         )
         if self._rule.waits:
             self._give_up(ticket.worker, "the worker has pushed another one")
-        offer = Offer(ticket.worker, request.version.updates)
-        self._held[offer].append(held)
+        offer = Offer(ticket.worker, request.version.updates, request.rows)
+        self._waiting.hold(offer, held)
         self._rule.offered(offer)
+        self._patience.came()
         if self.config.rule == "softsync":  # nobody waits for the others of a round
             self._answered(held)
         await self._answer(held)
@@ -153,10 +158,9 @@ class ParameterFront(actors.Actor):
 
     def _give_up(self, worker: int, reason: str) -> None:
         """Refuse what still waits of a worker's."""
-        for offer in [offer for offer in self._held if offer.worker == worker]:
-            for held in self._held.pop(offer):
-                self._order(Discard((held.push.ticket,)))
-                self._refuse(held, reason)
+        for held in self._waiting.take_of(worker):
+            self._order(Discard((held.push.ticket,)))
+            held.refuse(reason)
 
     async def _answer(self, reader: Reader) -> None:
         self._note_change()
@@ -186,6 +190,8 @@ class ParameterFront(actors.Actor):
         if not self._settled:
             raise Refused(RESTORING)
         self._lives.hear(push.ticket.worker, push.ticket.life)
+        if push.rows < 1:
+            raise Refused(f"a gradient is a mean over at least 1 transition; this one is over {push.rows}")
         version = push.version
         if version.incarnation != self._incarnation:
             raise Refused(
@@ -204,11 +210,17 @@ class ParameterFront(actors.Actor):
         """Nothing more comes of a worker's life, and nobody is to wait for it."""
         life = self._lives.end(worker)
         self._rule.left(worker)
+        if self._dealing is not None:
+            self._dealing.left(worker)
         self._give_up(worker, DIED)
-        for reader in [reader for reader in self._readers if reader.worker == worker]:
-            self._refuse(reader, DIED)
+        self._waiting.refuse_readers_of(worker, DIED)
         if life is not None:
             self._order(Forget(worker, life))
+        self._note_change()
+
+    def _wait_no_longer(self) -> None:
+        """For those whose gradients are missing."""
+        self._rule.wait_no_longer()
         self._note_change()
 
     def _lose(self) -> None:
@@ -223,6 +235,7 @@ class ParameterFront(actors.Actor):
             self.start_soon(attend, self, worker, partial(self._bury, index))
         for server in self.servers:
             self.start_soon(attend, self, server, self._lose, self._lose)
+        self.start_soon(self._patience.run)
         if self.weights.subscribers:
             self.start_soon(self._publisher.run, self._initial())
         failures = 0
@@ -241,9 +254,7 @@ class ParameterFront(actors.Actor):
 
     async def _restore(self) -> None:
         self._settled = self._lost = False  # a shard that dies from here on may have to be restored again
-        for held in [held for waiting in self._held.values() for held in waiting]:
-            self._refuse(held, RESTORED)
-        self._held.clear()
+        self._waiting.refuse_held(RESTORED)
         compensating = self.config.stale == "compensate"
         version = await restore(
             self.servers,
@@ -262,12 +273,11 @@ class ParameterFront(actors.Actor):
 
     def _initial(self) -> NDArray[Any]:
         """The parameters to begin with, the same in every life."""
-        from actorq.dqn.making import make_parameters
+        from actorq.dqn.making import make_task_parameters
         from actorq.envs.make import describe
 
-        spaces = describe(self.task)
-        shape, dtype = spaces.observation_shape, spaces.dtype
-        return make_parameters(self.agent, shape, dtype, spaces.actions, self.seed).read()
+        spaces = [describe(task) for task in self.all_tasks]
+        return make_task_parameters(self.agent, spaces, self.seed).read()
 
     async def _advance(self) -> None:
         """Apply all that the rule lets through, and hand out what came of it."""
@@ -276,6 +286,9 @@ class ParameterFront(actors.Actor):
             self._settle_dropped()
             if round is not None:
                 await self._apply(round)
+                self._patience.begin_round()
+                if self._dealing is not None:
+                    self._dealing.begin_round()
             while self._orders:
                 await self._tell(self._orders.popleft())
             await self._hand_out()
@@ -292,18 +305,18 @@ class ParameterFront(actors.Actor):
         self._note_change()
 
     async def _apply(self, round: Round) -> None:
-        held = [self._take(offer) for offer in round.offers]
+        held = [self._waiting.take(offer) for offer in round.offers]
         try:
             ticket, norm = await self._combined(held, round)
         except BaseException as error:  # the end of the run among them: nobody else knows who waits here
             reason = RESTORED if isinstance(error, ActorDied | Refused) else STOPPING
             for one in held:
-                self._refuse(one, reason)
+                one.refuse(reason)
             raise
         if not math.isfinite(norm):
             for one in held:
                 self.progress("gradients_refused")
-                self._refuse(one, "together with others it is NaN or infinite")
+                one.refuse("together with others it is NaN or infinite")
             return
         maximum = self.agent.max_gradient_norm
         factor = 1.0 if maximum is None or norm <= maximum else maximum / norm
@@ -327,13 +340,6 @@ class ParameterFront(actors.Actor):
         weighed = await self.servers.all().ask(combine)
         return None, math.sqrt(sum(slice.square_norm for slice in weighed))
 
-    def _take(self, offer: Offer) -> Held:
-        waiting = self._held[offer]
-        held = waiting.popleft()
-        if not waiting:
-            del self._held[offer]
-        return held
-
     def _account(self, held: list[Held], round: Round, norm: float) -> None:
         """Report the update, and let those who pushed read what came of it."""
         self.progress("updates")
@@ -349,7 +355,7 @@ class ParameterFront(actors.Actor):
 
     def _settle_dropped(self) -> None:
         for offer, reason in self._rule.take_dropped():
-            held = self._take(offer)
+            held = self._waiting.take(offer)
             self._order(Discard((held.push.ticket,)))
             self._settle(held, "late" if reason == "late" else "stale")
 
@@ -362,45 +368,32 @@ class ParameterFront(actors.Actor):
     def _answered(self, held: Held) -> None:
         """Have it read what came of its gradient, unless it goes on with what it has, and may."""
         if held.push.reads or self.config.rule in ("synchronous", "bounded"):
-            self._readers.append(held)
+            self._waiting.readers.append(held)
         else:
             held.answered.set()
-
-    def _refuse(self, reader: Reader, reason: str) -> None:
-        reader.refusal = reason
-        reader.answered.set()
 
     # Readers.
 
     async def _hand_out(self) -> None:
         """Have this version kept, if anybody waits for one, and say so."""
-        if not self._readers:
+        if not self._waiting.readers:
             return
         if self._kept != self._updates:
             await self._tell(Keep(self._incarnation, self._updates))
             self._kept = self._updates
         target_updates = self.agent.target_updates(self._updates)
-        pulled = Pulled(Version(self._incarnation, self._updates), target_updates)
-        readers, self._readers = self._readers, []
-        for reader in readers:
+        version = Version(self._incarnation, self._updates)
+        for reader in self._waiting.take_readers():
             if reader.refusal is not None:
                 continue
+            rows = None
             if reader.computing and not self._lives.is_over(reader.worker, reader.life):
                 self._rule.computing(reader.worker, self._updates)
-            reader.pulled = pulled
+                if self._dealing is not None:
+                    rows = self._dealing.handed(reader.worker, self.now())
+            reader.pulled = Pulled(version, target_updates, rows)
             reader.answered.set()
-
-    async def _pull_for_itself(self) -> Pulled:
-        reader = Reader(worker=NOBODY, life=0, computing=False, answered=self.event())
-        self._readers.append(reader)
-        await self._answer(reader)
-        assert reader.pulled is not None
-        return reader.pulled
 
     def on_drain(self) -> None:
         self._stopping = True
-        for waiting in self._held.values():
-            for held in waiting:
-                self._refuse(held, STOPPING)
-        for reader in self._readers:
-            self._refuse(reader, STOPPING)
+        self._waiting.refuse_all(STOPPING)

@@ -40,6 +40,8 @@ class Pulled(Message, frozen=True):
     version: Version
     target_updates: int
     """After how many updates the target network was refreshed last."""
+    rows: int | None = None
+    """Transitions that the reader's gradient is to be of; None: as many as its own settings have."""
 
 
 class Pull(Request[Pulled], frozen=True):
@@ -76,6 +78,8 @@ class Push(Request[Pushed], frozen=True):
     """Of the weights the worker has fetched since its last push."""
     reads: bool = True
     """Whether the worker wants the version that comes of it; where nobody waits, it need not."""
+    rows: int = 1
+    """Transitions that it is the mean over, at least 1."""
 
 
 # A worker and a shard.

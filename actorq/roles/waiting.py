@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import defaultdict, deque
 from dataclasses import dataclass, field
 from typing import Literal
 
 from actorq.actors.scheduling import Event
+from actorq.dqn.update_rules import Offer
 
 from .server_messages import Pulled, Push
 
@@ -28,6 +30,10 @@ class Reader:
     pulled: Pulled | None = None
     refusal: str | None = None
 
+    def refuse(self, reason: str) -> None:
+        self.refusal = reason
+        self.answered.set()
+
 
 @dataclass(eq=False, slots=True, kw_only=True)
 class Held(Reader):
@@ -37,3 +43,48 @@ class Held(Reader):
     norm: float
     """Euclidean, over all shards; finite."""
     fate: Fate = field(default="accepted")
+
+
+class Waiting:
+    """All who wait at a front. Who pushed is held until its gradient's turn comes, and reads after that."""
+
+    def __init__(self) -> None:
+        self.readers: list[Reader] = []
+        self._held: defaultdict[Offer, deque[Held]] = defaultdict(deque)
+
+    def hold(self, offer: Offer, held: Held) -> None:
+        self._held[offer].append(held)
+
+    def take(self, offer: Offer) -> Held:
+        """Whose offer it is; of equal ones the first."""
+        waiting = self._held[offer]
+        held = waiting.popleft()
+        if not waiting:
+            del self._held[offer]
+        return held
+
+    def take_of(self, worker: int) -> list[Held]:
+        """All of a worker's."""
+        offers = [offer for offer in self._held if offer.worker == worker]
+        return [held for offer in offers for held in self._held.pop(offer)]
+
+    def take_readers(self) -> list[Reader]:
+        readers, self.readers = self.readers, []
+        return readers
+
+    def refuse_readers_of(self, worker: int, reason: str) -> None:
+        for reader in self.readers:
+            if reader.worker == worker:
+                reader.refuse(reason)
+
+    def refuse_held(self, reason: str) -> None:
+        """None of them waits any longer."""
+        for waiting in self._held.values():
+            for held in waiting:
+                held.refuse(reason)
+        self._held.clear()
+
+    def refuse_all(self, reason: str) -> None:
+        self.refuse_held(reason)
+        for reader in self.readers:
+            reader.refuse(reason)

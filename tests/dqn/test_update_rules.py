@@ -32,7 +32,7 @@ RULES = st.one_of(
     st.builds(UpdateRuleSettings, rule=st.just("bounded"), max_staleness=st.integers(0, 6)),
 )
 EVENTS = st.binary() | st.binary(min_size=100)  # many are needed to get far; a failure wants few
-HAPPENS = [Front.step] * 7 + [Front.compute, Front.idle, Front.leave]
+HAPPENS = [Front.step] * 7 + [Front.compute, Front.idle, Front.leave, Front.wait_no_longer]
 
 
 def after(settings: UpdateRuleSettings, events: bytes) -> Front:
@@ -89,13 +89,16 @@ def test_a_synchronous_round_has_one_fresh_gradient_of_a_worker(backup: int, eve
 
 
 @given(RULES, EVENTS)
-def test_the_factors_of_a_round_are_an_average_of_treated_gradients(
+def test_the_factors_of_a_round_are_an_average_over_rows_of_treated_gradients(
     settings: UpdateRuleSettings, events: bytes
 ) -> None:
     for version, round_ in after(settings, events).rounds:
         ages = [version - offer.updates for offer in round_.offers]
         treatments = [1 / age if settings.stale == "scale" and age else 1.0 for age in ages]
-        assert round_.factors == pytest.approx([treatment / len(ages) for treatment in treatments])
+        rows = [offer.rows for offer in round_.offers]
+        assert round_.factors == pytest.approx(
+            [treatment * own / sum(rows) for treatment, own in zip(treatments, rows, strict=True)]
+        )
         assert round_.compensation == (0.04 if settings.stale == "compensate" and any(ages) else 0.0)
 
 
@@ -142,6 +145,22 @@ def test_backup_goes_on_with_the_first_and_drops_who_comes_later() -> None:
     assert rule.next(1) is None
     assert rule.take_dropped() == [(Offer(1, 0), "late")]
     assert rule.take_dropped() == []
+
+
+def test_a_round_that_waits_no_longer_is_of_those_who_have_offered() -> None:
+    rule = make_update_rule(UpdateRuleSettings(rule="synchronous"), workers=3)
+    rule.wait_no_longer()  # before anybody has offered: the round waits as it would have
+    assert rule.next(0) is None
+    rule.offered(Offer(0, 0, rows=3))
+    assert rule.next(0) is None
+    rule.offered(Offer(2, 0, rows=1))
+    rule.wait_no_longer()
+    assert rule.next(0) == Round((Offer(0, 0, rows=3), Offer(2, 0, rows=1)), (0.75, 0.25))
+    rule.offered(Offer(1, 0))
+    assert rule.next(1) is None
+    assert rule.take_dropped() == [(Offer(1, 0), "late")]
+    rule.offered(Offer(0, 1))
+    assert rule.next(1) is None, "the next round waits again"
 
 
 def test_bounded_waits_for_the_gradient_that_is_due_and_averages_those_due_together() -> None:

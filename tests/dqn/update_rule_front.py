@@ -17,6 +17,7 @@ class Front:
         self.workers = range(workers)
         self.rule = make_update_rule(settings, workers)
         self.version = 0
+        self.impatient = False
         self.doing = dict.fromkeys(self.workers, "nothing")  # or "computing", "waiting", "idle", "dead"
         self.handed = dict.fromkeys(self.workers, 0)
         self.open: list[Offer] = []  # in the order of arrival
@@ -39,7 +40,7 @@ class Front:
         if self.rule.waits:
             self.withdraw(worker)
         self.doing[worker] = "waiting" if self.rule.waits else "nothing"
-        self.open.append(Offer(worker, self.handed[worker]))
+        self.open.append(Offer(worker, self.handed[worker], rows=worker + 1))
         self.rule.offered(self.open[-1])
 
     def idle(self, worker: int) -> None:
@@ -52,6 +53,11 @@ class Front:
         self.doing[worker] = "dead"
         self.rule.left(worker)
 
+    def wait_no_longer(self, worker: int) -> None:
+        """Whoever is missing."""
+        self.impatient = True
+        self.rule.wait_no_longer()
+
     def withdraw(self, worker: int) -> None:
         self.open = [offer for offer in self.open if offer.worker != worker]
 
@@ -60,6 +66,7 @@ class Front:
         while True:
             ends = None if expected is None else expected(self)
             round_ = self.rule.next(self.version)
+            self.impatient = False
             dropped = self.rule.take_dropped()
             if ends is not None:
                 offers = [] if round_ is None else list(round_.offers)
@@ -106,6 +113,8 @@ def synchronous_twin(front: Front) -> Ends:
     fresh = [offer for offer in front.open if offer.updates == front.version]
     awaited = set(front.active()) | {offer.worker for offer in fresh}
     size = max(1, len(awaited) - front.settings.backup)
+    if front.impatient and 0 < len(fresh) < size:
+        size = len(fresh)
     return dropped, fresh[:size] if len(fresh) >= size else []
 
 

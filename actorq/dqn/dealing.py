@@ -1,0 +1,83 @@
+"""How many transitions each worker's next batch is of, so that fast and slow ones are done together."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+WEIGHT = 0.2
+"""Of a new measurement in a worker's mean speed."""
+
+
+class Dealing:
+    """Deals the workers' rows by their speed: as many as all of them have at `batch_size` each.
+
+    A worker's *speed* is its rows per second from being handed a version until its gradient of it came: a
+    running mean, over everything that took it time. Who has none yet counts as the mean of those who have.
+    Everybody living has one row at least, or nobody would learn that it has become faster.
+    """
+
+    def __init__(self, workers: int, batch_size: int) -> None:
+        """Of workers numbered from 0, all of whom are dealt to until they leave."""
+        self._batch_size = batch_size
+        self._members = set(range(workers))
+        self._speeds: dict[int, float] = {}
+        self._handed: dict[int, float] = {}
+        """When those who compute began, in seconds."""
+        self._rows: dict[int, int] = {}
+        """What all members are dealt as it stands; empty when it is to be worked out anew."""
+
+    def handed(self, worker: int, now: float) -> int:
+        """The worker goes on with a version at time `now` (s); returns the rows of its gradient."""
+        if worker not in self._members:
+            self._members.add(worker)
+            self._rows = {}
+        self._handed[worker] = now
+        if not self._rows:
+            members = sorted(self._members)
+            shares = apportioned(self._batch_size * len(members), self._speeds_of(members))
+            self._rows = dict(zip(members, shares, strict=True))
+        return self._rows[worker]
+
+    def came(self, worker: int, rows: int, now: float) -> None:
+        """A gradient of so many rows has come of what the worker was handed last."""
+        seconds = now - self._handed.pop(worker, now)
+        if seconds <= 0.0:  # of nothing handed, or by a clock that stands still while one computes
+            return
+        speed = rows / seconds
+        before = self._speeds.get(worker, speed)
+        self._speeds[worker] = before + WEIGHT * (speed - before)
+
+    def begin_round(self) -> None:
+        """What is handed from here on is dealt by the speeds as they are now."""
+        self._rows = {}
+
+    def left(self, worker: int) -> None:
+        """The worker died: the others have its rows, and its next life is measured anew."""
+        self._members.discard(worker)
+        self._speeds.pop(worker, None)
+        self._handed.pop(worker, None)
+        self._rows = {}
+
+    def _speeds_of(self, members: Sequence[int]) -> list[float]:
+        known = [self._speeds[worker] for worker in members if worker in self._speeds]
+        mean = sum(known) / len(known) if known else 1.0
+        return [self._speeds.get(worker, mean) for worker in members]
+
+
+def apportioned(total: int, weights: Sequence[float]) -> list[int]:
+    """`total` in whole parts by positive weights: each at least 1, what is beyond that in proportion.
+
+    The largest remainders are rounded up (Hamilton's method), the first of equal ones. Raises ValueError if
+    `total` is less than 1 for each.
+    """
+    beyond = total - len(weights)
+    if beyond < 0:
+        raise ValueError(f"{total} can't be dealt to {len(weights)}: each is to have at least 1")
+    scale = beyond / math.fsum(weights)
+    quotas = [weight * scale for weight in weights]
+    parts = [math.floor(quota) for quota in quotas]
+    by_remainder = sorted(range(len(parts)), key=lambda each: parts[each] - quotas[each])
+    for each in by_remainder[: beyond - sum(parts)]:
+        parts[each] += 1
+    return [1 + part for part in parts]
