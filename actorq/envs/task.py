@@ -6,7 +6,7 @@ heavy is imported. `actorq.envs.make` turns a `Task` into environments.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -64,6 +64,13 @@ class Task(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
             description="environment steps before an episode is truncated; absent: the environment's own"
         ),
     ] = None
+    reward_scale: Annotated[
+        Annotated[float, msgspec.Meta(gt=0)] | Literal["adaptive"],
+        msgspec.Meta(
+            description="rewards are multiplied by this for learning, after clipping; 'adaptive': the "
+            "learner normalizes what it learns towards, as PopArt does"
+        ),
+    ] = 1.0
     channels: Annotated[
         Literal["first", "last"],
         msgspec.Meta(
@@ -87,3 +94,55 @@ class Task(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         for key in self.options:
             if key in _ELSEWHERE:
                 yield "options", f"options.{key} does not belong here: {_ELSEWHERE[key]}"
+
+
+class NamedTask(Task, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One of several tasks that are learned together: what `[task]` may say, and this."""
+
+    name: Annotated[
+        str,
+        msgspec.Meta(
+            pattern="^[A-Za-z0-9_][A-Za-z0-9_-]*$",
+            max_length=40,
+            description="what the task is called in settings, metrics and views",
+            extra={"words": "a name of letters, digits, _ and -, at most 40 of them"},
+        ),
+    ]
+    share: Annotated[
+        float,
+        msgspec.Meta(gt=0, le=1e6, description="of every batch, relative to the other tasks' shares"),
+    ] = 1.0
+
+
+Tasks = Annotated[tuple[NamedTask, ...], msgspec.Meta(min_length=1)]
+"""The `[[tasks]]` of a topology file, in place of `[task]`: learned together, by one network."""
+
+
+def tasks_in(tables: Mapping[str, Any]) -> tuple[Task, ...]:
+    """All tasks among an actor's tables, `[task]` or `[[tasks]]`; none if they are missing or wrong."""
+    several, one = tables.get("tasks"), tables.get("task")
+    if isinstance(several, tuple):
+        return several
+    return (one,) if isinstance(one, Task) else ()
+
+
+def task_names(tasks: Sequence[Task]) -> tuple[str, ...]:
+    """What they are called; a `[task]` by its environment."""
+    return tuple(task.name if isinstance(task, NamedTask) else task.env for task in tasks)
+
+
+def batch_rows(tasks: Sequence[Task], rows: int) -> list[int]:
+    """How many of a batch's rows are each task's: in proportion to the shares, and at least one.
+
+    Largest remainders get what rounding leaves over. Raises ValueError if there are fewer rows than tasks.
+    """
+    if rows < len(tasks):
+        raise ValueError(f"a batch of {rows} can't hold something of each of {len(tasks)} tasks")
+    shares = [task.share if isinstance(task, NamedTask) else 1.0 for task in tasks]
+    spare = rows - len(tasks)
+    exact = [max(0.0, share / sum(shares) * rows - 1) for share in shares]
+    exact = [spare * part / (sum(exact) or 1.0) for part in exact]
+    given = [int(part) for part in exact]
+    for task in sorted(range(len(tasks)), key=lambda task: given[task] - exact[task])[: spare - sum(given)]:
+        given[task] += 1
+    return [1 + part for part in given]

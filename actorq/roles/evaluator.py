@@ -14,13 +14,12 @@ from numpy.typing import NDArray
 import actorq.actors as actors
 from actorq.actors import Feed, State, Table, handles
 from actorq.dqn.acting import make_policy
-from actorq.dqn.agent import Agent
 from actorq.dqn.device import Device
-from actorq.envs.task import Task
 
-from .faults import device_faults, environment_faults, network_faults
+from .faults import device_faults, network_faults
 from .messages import Weights
 from .playing import play
+from .tasked import Tasked
 
 log = logging.getLogger("actorq.roles")
 
@@ -38,7 +37,7 @@ class Stop(msgspec.Struct, frozen=True):
     solved: Solved | None = None
 
 
-class Evaluator(actors.Actor):
+class Evaluator(Tasked):
     """Every so many updates plays whole episodes, greedily, with the newest weights.
 
     Where `[stop] solved` is reached it plays again on fresh seeds, and only if the second mean reaches it as
@@ -53,14 +52,8 @@ class Evaluator(actors.Actor):
         ] = None
         device: Annotated[Device, Meta(description="where the network acts: auto, cpu, cuda:0, …")] = "auto"
 
-    task: Table[Task]
-    agent: Table[Agent]
     stop: Table[Stop]
     weights: Feed[Weights]
-
-    @classmethod
-    def faults(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
-        return environment_faults(tables)
 
     @classmethod
     def machine_faults(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[tuple[str, str]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Protocol
 
 from msgspec import Meta
@@ -84,7 +85,7 @@ class GradientPusher:
         self,
         actor: Actor,
         config: Settings,
-        task: Task,
+        tasks: Sequence[Task],
         agent: Agent,
         servers: Group[Gradient | Fetch],
         front: Ref[Pull | Push],
@@ -92,14 +93,13 @@ class GradientPusher:
         """In the name of `actor`, whose index is its worker's number at the front. Needs torch; `read` once
         before anything else."""
         from actorq.dqn.device import resolve_device
-        from actorq.dqn.making import make_parameters
+        from actorq.dqn.making import make_task_parameters
         from actorq.dqn.rule import LearningRule
         from actorq.dqn.target import TargetNetwork
         from actorq.envs.make import describe
 
-        spaces = describe(task)
-        shape, dtype, actions = spaces.observation_shape, spaces.dtype, spaces.actions
-        self.online = make_parameters(agent, shape, dtype, actions, 0, resolve_device(config.device))
+        spaces = [describe(task) for task in tasks]
+        self.online = make_task_parameters(agent, spaces, 0, resolve_device(config.device))
         self.target = TargetNetwork(agent, self.online).parameters
         set_torch_threads(config.torch_threads, self.online.size)
         self._actor, self._config, self._servers, self._front = actor, config, servers, front
@@ -129,9 +129,12 @@ class GradientPusher:
         """
         return self._in_trouble
 
-    async def compute(self, batch: TransitionBatch | StagedBatch) -> Learned | None:
-        """Compute the gradient of a batch, to be pushed next; None if its loss is infinite or NaN."""
-        learned = await self._computing(self._rule, batch)
+    async def compute(self, *batches: TransitionBatch | StagedBatch | None) -> Learned | None:
+        """Compute the gradient of a batch, to be pushed next; None if its loss is infinite or NaN.
+
+        Of several tasks a batch each, as `LearningRule` takes them.
+        """
+        learned = await self._computing(self._rule, *batches)
         if not math.isfinite(learned.loss):
             self._actor.progress("gradients_refused")  # not sent; those that were sent, the front counts
             await self._cope(f"the loss is {learned.loss}")

@@ -11,9 +11,7 @@ import numpy as np
 from msgspec import Meta
 
 import actorq.actors as actors
-from actorq.actors import Refused, State, Table, handles
-from actorq.dqn.agent import Agent
-from actorq.envs.task import Task
+from actorq.actors import Refused, State, handles
 
 from .computing import Computing
 from .faults import network_faults
@@ -40,6 +38,7 @@ from .server_messages import (
     Weigh,
     Weighed,
 )
+from .tasked import Tasked
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -49,7 +48,7 @@ if TYPE_CHECKING:
     from .kept_versions import KeptVersions
 
 
-class ParameterServer(actors.Actor):
+class ParameterServer(Tasked):
     """A shard of a parameter server: `count` of them hold the parameters between them.
 
     Every shard makes the same updates in the same order, which is the front's (role `parameter_front`). It
@@ -76,8 +75,6 @@ class ParameterServer(actors.Actor):
         ] = 1000
 
     one_state = True
-    task: Table[Task]
-    agent: Table[Agent]
 
     @classmethod
     def state_faults(cls, config: Any, tables: Mapping[str, Any], state: State) -> Iterable[tuple[str, str]]:

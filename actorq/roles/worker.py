@@ -11,17 +11,14 @@ import msgspec
 import numpy as np
 from msgspec import Meta
 
-import actorq.actors as actors
-from actorq.actors import ActorSpec, Group, Ref, State, Table, handles
-from actorq.dqn.agent import Agent
+from actorq.actors import ActorSpec, Group, Ref, State, handles
 from actorq.dqn.device import Device
-from actorq.envs.task import Task
 from actorq.replay.config import ReplayConfig
 from actorq.replay.experience import Batch
 
 from .computing import TorchThreads
 from .exploring import Exploration, ExplorationConfig
-from .faults import device_faults, environment_faults
+from .faults import device_faults
 from .gradient_pusher import (
     GradientCodec,
     GradientPusher,
@@ -33,6 +30,7 @@ from .lives import Presence
 from .messages import Version
 from .server_messages import Attend, Fetch, Gradient, Left, Pull, Push
 from .sizing import replay_memory
+from .tasked import Tasked
 
 
 class LocalReplayConfig(ReplayConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -43,7 +41,7 @@ class LocalReplayConfig(ReplayConfig, frozen=True, kw_only=True, forbid_unknown_
     ] = 50_000
 
 
-class Worker(actors.Actor):
+class Worker(Tasked):
     """Computes the gradient of the DQN loss on batches of its own experience (Gorila, Nair et al. 2015).
 
     It acts and learns with a version of the server's parameters and target, pushes the gradient, and goes on
@@ -63,14 +61,12 @@ class Worker(actors.Actor):
         read_every_gradients: ReadEveryGradients = 1
         outlier_deviations: OutlierDeviations = None
 
-    task: Table[Task]
-    agent: Table[Agent]
     servers: Group[Gradient | Fetch]
     front: Ref[Pull | Push]
 
     @classmethod
     def faults(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
-        yield from environment_faults(tables)
+        yield from super().faults(config, tables)
         replay: LocalReplayConfig = config.replay
         if replay.error_buffer_samples is not None:
             yield (
@@ -106,8 +102,8 @@ class Worker(actors.Actor):
         from actorq.replay import make_replay
 
         config = self.config
-        self._pusher = GradientPusher(self, config, self.task, self.agent, self.servers, self.front)
-        self._exploration = Exploration(self, config, self.task, self.agent, config.device)
+        self._pusher = GradientPusher(self, config, self.all_tasks, self.agent, self.servers, self.front)
+        self._exploration = Exploration(self, config, self.all_tasks[0], self.agent, config.device)
         # In a thread: a prioritized index compiles its tree when it is first made on a machine.
         self._replay = await self.in_thread(partial(make_replay, config.replay, seed=self.seed))
         self._inserted = self._batches = 0

@@ -122,6 +122,8 @@ def _copied(value: Any) -> Any:
     value = plain(value)
     if isinstance(value, Mapping):
         return {key: _copied(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_copied(item) for item in value]
     return value
 
 

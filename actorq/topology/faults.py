@@ -52,7 +52,8 @@ class Faults:
 
     def touch(self, where: str) -> bool:
         """Whether a fault was found at this key or below it."""
-        return any(fault.where == where or fault.where.startswith(where + ".") for fault in self._found)
+        within = (where + ".", where + "[")
+        return any(fault.where == where or fault.where.startswith(within) for fault in self._found)
 
     def found(self) -> tuple[Fault, ...]:
         return tuple(self._found)

@@ -35,13 +35,21 @@ def _assign(tables: dict[str, Any], keys: list[str], text: str) -> tuple[str, st
         value = parse_value(text)
     except ValueError as error:
         return str(error), ""
-    table = tables
+    table: Any = tables
     for depth, key in enumerate(keys[:-1]):
+        if isinstance(table, list):
+            if not key.isdecimal() or int(key) >= len(table):
+                place = ".".join(keys[:depth])
+                return f"{place} is a list of {len(table)}", f"such as {place}.0.{keys[-1]}"
+            table = table[int(key)]
+            continue
         if depth == 1 and keys[0] in _NAMED and key not in table and (keys[0], key) != ("nodes", MAIN):
             return f"there is no {'.'.join(keys[:2])}", suggestion(key, table, keys[0])
         table = table.setdefault(key, {})
-        if not isinstance(table, dict):
+        if not isinstance(table, dict | list):
             return f"{'.'.join(keys[: depth + 1])} is a single value, not a table", ""
+    if not isinstance(table, dict):
+        return f"{'.'.join(keys[:-1])} is no table", ""
     table[keys[-1]] = value
     return None
 

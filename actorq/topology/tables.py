@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -21,8 +22,9 @@ LENT = ("stop", "run")
 def read_tables(topology: Topology, roles: Roles, all_found: bool, faults: Faults) -> dict[str, Any]:
     """The declared tables by name, each as the struct that its roles declare.
 
-    A table may be left out of the file if all its keys have defaults. `all_found`: every actor's role is
-    known; one that is not might have declared the tables that seem to be nobody's.
+    A table may be left out of the file if all its keys have defaults; and if all its readers declare it as
+    `Table[… | None]`, it is None then. `all_found`: every actor's role is known; one that is not might have
+    declared the tables that seem to be nobody's.
     """
     declared: dict[str, Any] = {}
     readers: dict[str, list[str]] = {}
@@ -34,9 +36,12 @@ def read_tables(topology: Topology, roles: Roles, all_found: bool, faults: Fault
                     faults.add(f"actors.{actor}.role", problem, f"it lends {quoted(LENT)}")
                 continue
             readers.setdefault(table, []).append(actor)
-            if declared.setdefault(table, kind) is not kind:
-                problem = f"declared as {_name(declared[table])} and as {_name(kind)}"
+            known = declared.setdefault(table, kind)
+            if _needed(known) != _needed(kind):
+                problem = f"declared as {_name(known)} and as {_name(kind)}"
                 faults.add(table, problem, f"the roles of {quoted(readers[table])} must agree")
+            elif type(None) not in options(kind):
+                declared[table] = kind
     _check_unknown(topology, declared, all_found, faults)
     return {
         table: _read(table, kind, topology.tables, readers[table], faults) for table, kind in declared.items()
@@ -79,12 +84,24 @@ def add_told(
 
 
 def _read(table: str, kind: Any, given: Mapping[str, Any], readers: list[str], faults: Faults) -> Any:
+    if table not in given and type(None) in options(kind):
+        return None
     before = len(faults)
     value = convert(given.get(table, {}), kind, table, faults)
-    tell = getattr(value, "faults", None)
-    if len(faults) == before and isinstance(value, msgspec.Struct) and callable(tell):
-        add_told(tell, lambda key: below(table, key), table, faults)
+    if len(faults) == before:
+        if isinstance(value, tuple):
+            for index, each in enumerate(value):
+                _ask(each, f"{table}[{index}]", faults)
+        else:
+            _ask(value, table, faults)
     return value
+
+
+def _ask(value: Any, where: str, faults: Faults) -> None:
+    """Have a table say what is wrong with it."""
+    tell = getattr(value, "faults", None)
+    if isinstance(value, msgspec.Struct) and callable(tell):
+        add_told(tell, partial(below, where), where, faults)
 
 
 def _check_unknown(topology: Topology, declared: Mapping[str, Any], all_found: bool, faults: Faults) -> None:
@@ -104,6 +121,11 @@ def _view(value: Any, kind: Any) -> Any:
     table = plain(value)
     kinds = {field.encode_name: field.type for field in msgspec.structs.fields(structs[0])}
     return {key: _view(table[key], kinds[key]) for key in kinds if table.get(key) is not None}
+
+
+def _needed(kind: Any) -> tuple[Any, ...]:
+    """The kind, less its None."""
+    return tuple(option for option in options(kind) if option is not type(None))
 
 
 def _name(kind: Any) -> str:
