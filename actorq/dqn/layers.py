@@ -1,0 +1,167 @@
+"""A Q-network as named layers, made one at a time: who wants some of them never holds the others."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from actorq.dqn.agent import Agent
+from actorq.dqn.cuts import LayerShape, Part, layer_shapes, task_layer_shapes
+from actorq.dqn.making import make_network
+from actorq.dqn.sharding import shard_slices
+from actorq.dqn.task_layout import Spaces
+
+_STRIDES = {"nature_cnn": (4, 2, 1), "minatar_cnn": (1,)}
+
+
+class Dueling(nn.Module):
+    """Both heads of a dueling network: Q = V + A - mean(A), of one half each of what comes in."""
+
+    def __init__(self, stream: int, actions: int) -> None:
+        super().__init__()
+        self.value = nn.Linear(stream, 1)
+        self.advantage = nn.Linear(stream, actions)
+
+    def forward(self, features: Tensor) -> Tensor:
+        value_stream, advantage_stream = features.chunk(2, dim=1)
+        advantages: Tensor = self.advantage(advantage_stream)
+        q_values: Tensor = self.value(value_stream) + advantages - advantages.mean(dim=1, keepdim=True)
+        return q_values
+
+
+class Layers(nn.Module):
+    """Consecutive layers of a network for one task or several, parameters in the flat vector's order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoders = nn.ModuleList()
+        """One for each of several tasks, in the part that they begin with."""
+        self.trunk = nn.Sequential()
+        self.heads = nn.ModuleList()
+        """One for each of several tasks, in the part that they end with."""
+
+    def forward(self, inputs: Sequence[Tensor], rows: Sequence[int]) -> list[Tensor]:
+        """From one tensor to one; before encoders and after heads there is one for each task, [rows, …]."""
+        if self.encoders:
+            present = [pair for pair in zip(self.encoders, inputs, strict=True) if len(pair[1])]
+            inputs = [torch.cat([encoder(seen) for encoder, seen in present])]
+        (features,) = inputs
+        features = self.trunk(features)
+        if not self.heads:
+            return [features]
+        parts = features.split(list(rows))
+        return [head(part) for head, part in zip(self.heads, parts, strict=True)]
+
+
+def make_layers(agent: Agent, tasks: Sequence[Spaces], seed: int, part: Part) -> Layers:
+    """Those of a part, with the initial weights that they have in the whole network of this seed.
+
+    On the CPU and in float32. The others are made too, as weights are drawn in turn, but one at a time; a
+    custom network is made as a whole first. Raises ValueError as `make_network` does.
+    """
+    shapes = layer_shapes(agent, tasks)
+    wanted = {layer.name for layer in shapes[part.begin : part.end]}
+    if agent.custom:
+        return _of_custom(agent, tasks[0], seed, wanted)
+    layers = Layers()
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        for task, spaces in enumerate(tasks):
+            if len(tasks) == 1:
+                _add_layers(layers.trunk, agent, spaces, wanted)
+            else:
+                _add_task(layers, agent, spaces, wanted, first=task == 0)
+    if part.columns > 1:
+        rows = shard_slices(shapes[part.begin].columns, part.columns)[part.column]
+        layers.trunk = nn.Sequential(*(_narrowed(module, rows) for module in layers.trunk))
+    return layers
+
+
+def _add_layers(to: nn.Sequential, agent: Agent, spaces: Spaces, wanted: set[str]) -> None:
+    for index, shape in enumerate(task_layer_shapes(agent, spaces)):
+        made = _make(agent, index, shape)  # drawn in any case
+        if shape.name in wanted:
+            to.extend(made)
+
+
+def _add_task(layers: Layers, agent: Agent, spaces: Spaces, wanted: set[str], *, first: bool) -> None:
+    """One of several tasks' encoder and head, and of the first one the trunk; see `MultiTaskNetwork`."""
+    shapes = task_layer_shapes(agent, spaces)
+    encoding = [shape.name for shape in shapes].index("hidden.0") + 1
+    encoder, head = nn.Sequential(), nn.Sequential()
+    for index, shape in enumerate(shapes):
+        made = _make(agent, index, shape)
+        if index < encoding and "encoders" in wanted:
+            encoder.extend(made)
+        elif index == len(shapes) - 1 and "heads" in wanted:
+            head.extend(made)
+        elif first and shape.name in wanted:
+            layers.trunk.extend(made)
+    if encoder:
+        layers.encoders.append(encoder)
+    if head:
+        layers.heads.append(head)
+
+
+def _make(agent: Agent, index: int, layer: LayerShape) -> list[nn.Module]:
+    """A built-in network's layer of that number, and its activation."""
+    outputs, inputs, *kernel = layer.shapes[0]
+    if kernel:
+        return [nn.Conv2d(inputs, outputs, kernel[0], _STRIDES[agent.network][index]), nn.ReLU()]
+    if layer.name == "dueling":
+        return [Dueling(inputs, layer.shapes[2][0])]
+    linear = [nn.Flatten(), nn.Linear(inputs, outputs)]
+    return linear if layer.name == "output" else [*linear, nn.ReLU()]
+
+
+def _narrowed(module: nn.Module, rows: slice) -> nn.Module:
+    """Only some columns of what a product makes, which are rows of its weights."""
+    if not isinstance(module, nn.Linear):
+        return module
+    narrow = nn.Linear(module.in_features, rows.stop - rows.start, device="meta").to_empty(device="cpu")
+    with torch.no_grad():
+        narrow.weight.copy_(module.weight[rows])
+        narrow.bias.copy_(module.bias[rows])
+    return narrow
+
+
+# Custom networks.
+
+
+def custom_layer_shapes(agent: Agent, spaces: Spaces) -> list[LayerShape]:
+    """As `layer_shapes`, which see."""
+    return [
+        LayerShape(name, tuple(tuple(it.shape) for it in child.parameters()), splits=False)
+        for name, child in _children(agent, spaces, seed=0).items()
+    ]
+
+
+def _children(agent: Agent, spaces: Spaces, seed: int) -> dict[str, nn.Sequential]:
+    """Those with parameters, each with those without that follow it; the first with all before it."""
+    network = make_network(agent, spaces.observation_shape, spaces.dtype, spaces.actions, seed)
+    if not isinstance(network, nn.Sequential):
+        raise ValueError(
+            f"{agent.network!r} can't be cut: a custom network has to be an nn.Sequential, and it is a"
+            f" {type(network).__name__}"
+        )
+    found: dict[str, nn.Sequential] = {}
+    before: list[nn.Module] = []
+    for name, child in network.named_children():
+        if any(True for _ in child.parameters()):
+            found[name] = nn.Sequential(*before, child)
+            before = []
+        elif found:
+            list(found.values())[-1].append(child)
+        else:
+            before.append(child)
+    return found
+
+
+def _of_custom(agent: Agent, spaces: Spaces, seed: int, wanted: set[str]) -> Layers:
+    layers = Layers()
+    for name, child in _children(agent, spaces, seed).items():
+        if name in wanted:
+            layers.trunk.append(child)
+    return layers

@@ -1,0 +1,169 @@
+"""A part of a Q-network that is cut: its slice of both networks, and what it takes to learn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from actorq.dqn.activations import Activations, Outcomes, Tensors
+from actorq.dqn.agent import Agent
+from actorq.dqn.codecs import read_only_tensor
+from actorq.dqn.cuts import Part
+from actorq.dqn.flat import FlatParameters
+from actorq.dqn.layers import make_layers
+from actorq.dqn.layout import observation_scale
+from actorq.dqn.optimizers import State, make_optimizer
+from actorq.dqn.q_loss import QLoss
+from actorq.dqn.shard import square_norm
+from actorq.dqn.staging import StagedBatch
+from actorq.dqn.target import TargetNetwork
+from actorq.dqn.task_layout import Spaces
+
+
+class _InFlight(NamedTuple):
+    """A micro-batch between its forward and its backward pass."""
+
+    inputs: list[Tensor]
+    outputs: list[Tensor]
+
+
+class Segment:
+    """Holds its layers' parameters, the target's, their gradient, and the optimizer's moments.
+
+    Micro-batches pass forward, each under a number of its own, and later backward, in any order; their
+    gradients add up until `step`. Called by one thread at a time.
+    """
+
+    def __init__(
+        self, agent: Agent, tasks: Sequence[Spaces], seed: int, part: Part, device: torch.device
+    ) -> None:
+        """Raises ValueError as `make_layers` does."""
+        layers = make_layers(agent, tasks, seed, part)
+        self.online = FlatParameters(layers, getattr(torch, agent.dtype), device)
+        self.target = TargetNetwork(agent, self.online)
+        self.updates = 0
+        self._optimizer = make_optimizer(agent, self.online.vector, self.online.gradient)
+        self._layers, self._target_layers = layers, self.target.parameters.module
+        self._first = part.begin == 0
+        self._scales = [observation_scale(task.dtype) for task in tasks]
+        self._in_flight: dict[int, _InFlight] = {}
+        self._begun = False
+        """Whether `gradient` holds anything of the next update."""
+
+    def evaluate(self, inputs: Tensors, rows: Sequence[int]) -> Tensors:
+        """What the online network makes of them."""
+        with torch.no_grad():
+            return _arrays(self._layers(self._tensors(inputs), rows))
+
+    def forward(self, number: int, inputs: Activations, rows: Sequence[int]) -> Activations:
+        """What comes out of all three; keeps what `backward` needs. `rows`: of each task."""
+        with torch.no_grad():
+            later = _arrays(self._layers(self._tensors(inputs.later), rows)) if inputs.later else ()
+            target = _arrays(self._target_layers(self._tensors(inputs.target), rows))
+        now = [tensor.requires_grad_(not self._first) for tensor in self._tensors(inputs.now)]
+        with torch.enable_grad():
+            outputs = self._layers(now, rows)
+        self._in_flight[number] = _InFlight(now, outputs)
+        return Activations(_arrays(outputs), later, target)
+
+    def backward(self, number: int, gradients: Tensors) -> Tensors:
+        """Add to the gradient; returns that of the inputs, empty for the network's first part.
+
+        Raises KeyError for a number that has not passed forward, or already has passed backward.
+        """
+        inputs, outputs = self._in_flight.pop(number)
+        if not self._begun:
+            self.online.gradient.zero_()
+            self._begun = True
+        torch.autograd.backward(outputs, _tensors(gradients, self.online.vector))
+        return () if self._first else tuple(_array(tensor.grad) for tensor in inputs)
+
+    def square_norm(self) -> float:
+        """Of the gradient so far."""
+        return square_norm(self.online.gradient)
+
+    @torch.no_grad()
+    def step(self, factor: float) -> None:
+        """One update, with `factor` times the gradient."""
+        if factor != 1.0:
+            self.online.gradient.mul_(factor)
+        self._optimizer.step()
+        self._begun = False
+        self.updates += 1
+        self.target.follow(self.updates)
+
+    @property
+    def in_flight_bytes(self) -> int:
+        """Of the inputs and outputs of the micro-batches in flight."""
+        held = [tensor for each in self._in_flight.values() for stream in each for tensor in stream]
+        return sum(tensor.nbytes for tensor in held)
+
+    def _tensors(self, arrays: Tensors) -> list[Tensor]:
+        tensors = _tensors(arrays, self.online.vector)
+        if not self._first:
+            return tensors
+        pairs = zip(tensors, self._scales, strict=True)
+        return [tensor if scale == 1.0 else tensor * scale for tensor, scale in pairs]
+
+    def state(self) -> State:
+        """A copy of all that the next update needs, between two of them."""
+        return {
+            "updates": self.updates,
+            "parameters": self.online.read(),
+            "target": self.target.state(),
+            "optimizer": self._optimizer.state(),
+        }
+
+    def load_state(self, state: State) -> None:
+        """Go on from a `state`. Raises ValueError if it is of another size."""
+        self.online.write(state["parameters"])
+        self.target.load_state(state["target"])
+        self._optimizer.load_state(state["optimizer"])
+        self.updates = state["updates"]
+
+
+class Judged(NamedTuple):
+    """What the loss says of a micro-batch."""
+
+    loss: float
+    """Its share of the mean over the batch."""
+    td_errors: NDArray[np.float32]
+    """[rows of all tasks] target - Q(s_t, a_t), not weighted."""
+    gradients: Tensors
+    """Of the outputs for s_t, one for each task."""
+
+
+def judge(
+    q_loss: QLoss, outputs: Activations, outcomes: Sequence[Outcomes], size: int, like: Tensor
+) -> Judged:
+    """What the last part's outputs make of a micro-batch of a batch of `size`; computed where `like` is."""
+    now, target = _tensors(outputs.now, like), _tensors(outputs.target, like)
+    later = _tensors(outputs.later, like) if outputs.later else [None] * len(now)
+    slopes = []
+    for q_values, next_target, next_online, outcome in zip(now, target, later, outcomes, strict=True):
+        returns, discounts, weights = _tensors((outcome.returns, outcome.discounts, outcome.weights), like)
+        actions = read_only_tensor(outcome.actions).to(like.device).unsqueeze(1)
+        batch = StagedBatch(q_values, actions, returns, discounts, weights, None)
+        slopes.append(q_loss(q_values, q_loss.next_values(next_target, next_online), batch, size))
+    td_errors = np.concatenate([slope.td_errors.to(torch.float32).numpy(force=True) for slope in slopes])
+    loss = sum(float(slope.losses) for slope in slopes) / size
+    return Judged(loss, td_errors, tuple(_array(slope.output_gradient) for slope in slopes))
+
+
+def _tensors(arrays: Tensors, like: Tensor) -> list[Tensor]:
+    """On the device and of the dtype of `like`; never to be written."""
+    return [read_only_tensor(array).to(like.device).to(like.dtype) for array in arrays]
+
+
+def _arrays(tensors: Sequence[Tensor]) -> Tensors:
+    return tuple(map(_array, tensors))
+
+
+def _array(tensor: Tensor | None) -> NDArray[Any]:
+    assert tensor is not None
+    return tensor.numpy(force=True)
