@@ -91,7 +91,7 @@ class ParameterFront(Tasked):
         self._rule = make_update_rule(self.config, len(self.workers))
         self._dealing: Dealing | None = None
         if self.config.deal == "speed":
-            self._dealing = Dealing(len(self.workers), self.agent.batch_size)
+            self._dealing = Dealing(len(self.workers), self.agent.batch_size, least=len(self.all_tasks))
         self._patience = Patience(self, self.config.wait_at_most_seconds, self._wait_no_longer)
         self._publisher = Publisher(self, self.servers, self.weights, partial(self._read, NOBODY, 0, False))
 
@@ -130,14 +130,9 @@ class ParameterFront(Tasked):
             raise
         self._bytes_in += request.bytes
         self._bytes_out += request.bytes_fetched
-        held = Held(
-            worker=ticket.worker,
-            life=ticket.life,
-            computing=True,
-            answered=self.event(),
-            push=request,
-            norm=norm,
-        )
+        worker, life = ticket.worker, ticket.life
+        answered = self.event()
+        held = Held(worker=worker, life=life, computing=True, answered=answered, push=request, norm=norm)
         if self._rule.waits:
             self._give_up(ticket.worker, "the worker has pushed another one")
         offer = Offer(ticket.worker, request.version.updates, request.rows)
@@ -197,11 +192,11 @@ class ParameterFront(Tasked):
             raise Refused(
                 f"a gradient of incarnation {version.incarnation}; the server is at {self._incarnation}"
             )
-        if not 0 <= version.updates <= self._updates:
+        if version.updates < 0:
+            raise Refused(f"there is no version {version.updates}")
+        if version.updates > self._updates:
             raise Refused(
                 f"a gradient of version {version.updates}, from the future: the server is at {self._updates}"
-                if version.updates > 0
-                else f"there is no version {version.updates}"
             )
 
     # Who lives.
@@ -255,14 +250,13 @@ class ParameterFront(Tasked):
     async def _restore(self) -> None:
         self._settled = self._lost = False  # a shard that dies from here on may have to be restored again
         self._waiting.refuse_held(RESTORED)
-        compensating = self.config.stale == "compensate"
         version = await restore(
             self.servers,
             self._initial,
             above=self._incarnation,
             skipping=self.restarts,  # incarnations whose snapshots were lost together with the front
             reached=self._updates,
-            compensating=compensating,
+            compensating=self.config.stale == "compensate",
         )
         self._incarnation, self._updates = version.incarnation, version.updates
         self._rule = make_update_rule(self.config, len(self.workers))
