@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 import time
 from collections.abc import Callable
 from typing import Annotated, TypeVar, TypeVarTuple, Unpack
@@ -52,18 +53,22 @@ class Computing:
         return self._timed(function, args)
 
     def _timed(self, function: Callable[[Unpack[Args]], V], args: tuple[*Args]) -> V:
-        import torch
-
+        # What computes without torch has no need to load it.
+        set_flush_denormal = getattr(sys.modules.get("torch"), "set_flush_denormal", _do_nothing)
         began = time.perf_counter()
-        torch.set_flush_denormal(True)
+        set_flush_denormal(True)
         try:
             return function(*args)
         finally:
-            torch.set_flush_denormal(False)
+            set_flush_denormal(False)
             self._note(time.perf_counter() - began)
 
     def _note(self, seconds: float) -> None:
         self.seconds = 0.0 if math.isinf(self.seconds) else self.seconds + 0.1 * (seconds - self.seconds)
+
+
+def _do_nothing(_: bool) -> None:
+    pass
 
 
 def set_torch_threads(threads: int | None, parameters: int) -> None:

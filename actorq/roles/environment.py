@@ -10,21 +10,23 @@ from typing import Annotated, Any
 from msgspec import Meta
 
 import actorq.actors as actors
-from actorq.actors import ActorDied, Feed, Group, Ref, State, Table, handles
+from actorq.actors import ActorDied, ActorSpec, Feed, Group, Ref, State, Table, handles
 from actorq.dqn.acting import needs_torch
 from actorq.dqn.agent import Agent
 from actorq.dqn.device import Device
 from actorq.envs.task import Task
 from actorq.replay.experience import Chunk
 
+from .asking import AskingExploration
 from .computing import set_torch_threads
 from .exploring import Exploration, ExplorationConfig
 from .faults import device_faults, environment_faults
+from .inference_messages import Act
 from .messages import Insert, Version, Weights
 
 
 class Environment(actors.Actor):
-    """Explores with the newest weights it was sent, and sends each chunk to replay.
+    """Explores with the newest weights it was sent, or asks an inference actor; sends each chunk to replay.
 
     One chunk is under way at most: when the replay's rate limiter holds it back, exploring waits.
     Environment steps and episodes count once their chunk is in.
@@ -36,50 +38,76 @@ class Environment(actors.Actor):
     task: Table[Task]
     agent: Table[Agent]
     replay: Group[Insert]
-    weights: Feed[Weights]
+    weights: Feed[Weights] | None
+    inference: Group[Act] | None
 
     @classmethod
     def faults(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
         return environment_faults(tables)
 
     @classmethod
+    def wiring_faults(cls, spec: ActorSpec, specs: Mapping[str, ActorSpec]) -> Iterable[tuple[str, str]]:
+        wired = [port for port in ("weights", "inference") if port in spec.ports]
+        if len(wired) != 1:
+            yield (
+                f"ports.{wired[-1]}" if wired else "ports",
+                "wire either weights, to act with a copy of them, or inference, to ask whoever has one",
+            )
+        elif wired == ["inference"] and spec.config.device != "auto":  # type: ignore[attr-defined]
+            yield "config.device", "is for weights of its own; this explorer asks inference"
+
+    @classmethod
     def machine_faults(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
         return device_faults(config.device)
 
     async def on_start(self) -> None:
-        # Whoever comes first in a process sets torch up for all there.
-        first_to_use_torch = needs_torch(self.agent, self.config.device) and "torch" not in sys.modules
-        if first_to_use_torch:
-            await self.in_thread(import_module, "torch")  # takes seconds
-        self._exploration = Exploration(self, self.config, self.task, self.agent, self.config.device)
-        if first_to_use_torch:
-            set_torch_threads(None, self._exploration.parameters)
         self._version = Version(0, 0)
         self._have_weights = self.event()
         self._lost_the_last = False
         self._chunks = 0
+        self._exploration: Exploration | AskingExploration
+        if self.inference is None:
+            self._exploration = await self._with_weights()
+        else:
+            asked = self.inference[self.index % len(self.inference)]
+            self._exploration = AskingExploration(self, self.config, self.task, self.agent, asked)
+
+    async def _with_weights(self) -> Exploration:
+        # Whoever comes first in a process sets torch up for all there.
+        first_to_use_torch = needs_torch(self.agent, self.config.device) and "torch" not in sys.modules
+        if first_to_use_torch:
+            await self.in_thread(import_module, "torch")  # takes seconds
+        exploration = Exploration(self, self.config, self.task, self.agent, self.config.device)
+        if first_to_use_torch:
+            set_torch_threads(None, exploration.parameters)
+        return exploration
 
     @handles
     async def follow(self, weights: Weights) -> None:
+        assert isinstance(self._exploration, Exploration)
         self._exploration.act_with(weights.parameters)
         self._version = weights.version
         self._have_weights.set()
 
     async def run(self) -> None:
-        await self._have_weights.wait()
         while True:
             await self._explore()
 
     async def _explore(self) -> None:
         """Fill one chunk and send it."""
-        await self._send(self._exploration.explore())
+        if isinstance(self._exploration, AskingExploration):
+            chunk, version = await self._exploration.explore()
+        else:
+            await self._have_weights.wait()
+            chunk, version = self._exploration.explore(), self._version
+        await self._send(chunk, version)
         # Not before: a life whose chunks are refused makes no progress, and so runs into its restart limit.
         self._exploration.count()
 
-    async def _send(self, chunk: Chunk) -> None:
+    async def _send(self, chunk: Chunk, version: Version) -> None:
         """Have a chunk inserted. One that the replay crashed over is lost; a second in a row is a crash."""
         try:
-            await self._next_shard().ask(Insert(chunk, self._version))
+            await self._next_shard().ask(Insert(chunk, version))
         except ActorDied:
             if self._lost_the_last:
                 raise

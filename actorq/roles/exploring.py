@@ -1,4 +1,4 @@
-"""Exploring: environments and the policy that acts in them, from one chunk of experience to the next."""
+"""Exploring: environments, and who says what acting there is worth; from one chunk to the next."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ from .generators import generator_state, load_generator
 if TYPE_CHECKING:
     from actorq.envs.environments import Finished
 
+    from .trajectory import Questions
+
 
 class ExplorationConfig(actors.Config):
     """What a topology may set of any role that explores."""
@@ -40,17 +42,15 @@ class ExplorationConfig(actors.Config):
     ] = 16
 
 
-class Exploration:
-    """Explores `envs` environments at once, epsilon-greedily.
+class Rollout:
+    """Steps `envs` environments at once, epsilon-greedily, by the Q-values of whoever answers its questions.
 
     Each stretch of `chunk_steps` steps makes one chunk, with n-step returns and first priorities already
     computed (Ape-X, Horgan et al. 2018). Environments can't be saved: after `load_state` new episodes begin
     on fresh seeds.
     """
 
-    def __init__(
-        self, actor: Actor, config: ExplorationConfig, task: Task, agent: Agent, device: str
-    ) -> None:
+    def __init__(self, actor: Actor, config: ExplorationConfig, task: Task, agent: Agent) -> None:
         from actorq.envs.frames import FrameStack
         from actorq.envs.make import make_environments
 
@@ -59,15 +59,14 @@ class Exploration:
         seed = actor.seed + actor.restarts  # a life from no snapshot is not to live through the same again
         self._actor = actor
         self._environments = make_environments(task, config.envs, seed)
-        spaces = self._environments.spaces
-        shape, dtype = spaces.frame_shape, spaces.dtype
-        self._policy = make_policy(agent, spaces.observation_shape, dtype, spaces.actions, device)
+        self.spaces = self._environments.spaces
+        shape, dtype = self.spaces.frame_shape, self.spaces.dtype
         self._stack = FrameStack(config.envs, shape, dtype, task.frame_stack)
         self._trajectory = Trajectory(
             config.envs,
             shape,
             dtype,
-            spaces.actions,
+            self.spaces.actions,
             stack=task.frame_stack,
             n_step=agent.n_step,
             gamma=agent.gamma,
@@ -85,40 +84,27 @@ class Exploration:
         """Environment steps so far, in all environments and lives together."""
         return self._environments.env_steps
 
-    @property
-    def parameters(self) -> int:
-        """How many the network has."""
-        return self._policy.size
+    def questions(self) -> Questions:
+        """Fill the next chunk; episodes begin with the first one. `count` it when it has reached its replay.
 
-    def act_with(self, parameters: NDArray[Any]) -> None:
-        """Take over a copy of the network's flat vector [size]; needed once before `explore`."""
-        self._policy.load(parameters)
-
-    def explore(self) -> Chunk:
-        """The next chunk; episodes begin with the first one. Call `count` when it has reached its replay."""
+        One at a time, and to its end.
+        """
         if self._observations is None:
             frames = self._environments.reset()
             self._observations = self._stack.reset(frames)
             self._trajectory.start(frames)
-        environments, trajectory, policy = self._environments, self._trajectory, self._policy
-        observations = self._observations
+        environments, trajectory = self._environments, self._trajectory
         epsilon = epsilon_at(self._epsilon, environments.env_steps)
         full = False
         while not full:
-            q_values = policy.q_values(observations)
+            q_values = yield self._observations
             actions = epsilon_greedy(q_values, epsilon, self._rng)
             step = environments.step(actions)
             full = trajectory.record(actions, q_values, step)
-            observations = self._stack.push(step.observations, step.starts if step.boundary else None)
+            self._observations = self._stack.push(step.observations, step.starts if step.boundary else None)
             if step.finished is not None:
                 self._finished.append(step.finished)
-        self._observations = observations
-        return trajectory.flush(self._best_values)
-
-    def _best_values(self, observations: NDArray[Any]) -> NDArray[Any]:
-        """max_a Q of the last observations of episodes that were cut off, [M]."""
-        best: NDArray[Any] = self._policy.q_values(observations).max(axis=1)
-        return best
+        return (yield from trajectory.flush())
 
     def count(self) -> None:
         """Count the environment steps and report the episodes since the last time, in the actor's name."""
@@ -139,7 +125,33 @@ class Exploration:
         return {"environments": self._environments.state(), "generator": generator_state(self._rng)}
 
     def load_state(self, state: State) -> None:
-        """Go on counting where `state` was taken. Before the first `explore`."""
+        """Go on counting where `state` was taken. Before the first chunk."""
         self._environments.load_state(state["environments"])
         load_generator(self._rng, state["generator"])
         self._counted = self.env_steps
+
+
+class Exploration(Rollout):
+    """A rollout that answers its own questions, by a network of its own."""
+
+    def __init__(
+        self, actor: Actor, config: ExplorationConfig, task: Task, agent: Agent, device: str
+    ) -> None:
+        super().__init__(actor, config, task, agent)
+        spaces = self.spaces
+        self._policy = make_policy(agent, spaces.observation_shape, spaces.dtype, spaces.actions, device)
+
+    @property
+    def parameters(self) -> int:
+        """How many the network has."""
+        return self._policy.size
+
+    def act_with(self, parameters: NDArray[Any]) -> None:
+        """Take over a copy of the network's flat vector [size]; needed once before `explore`."""
+        self._policy.load(parameters)
+
+    def explore(self) -> Chunk:
+        """The next chunk, all of it by the same weights."""
+        from .trajectory import answered
+
+        return answered(self.questions(), self._policy.q_values)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from typing import Any
 
 import numpy as np
@@ -13,8 +13,22 @@ from actorq.envs.environments import Step
 from actorq.replay.experience import Chunk
 
 Values = NDArray[np.floating[Any]]
-ValueOf = Callable[[NDArray[Any]], Values]
-"""From M observations [M, *observation_shape] to the largest Q-value of each [M]."""
+Questions = Generator[NDArray[Any], NDArray[Any], Chunk]
+"""Yields observations [B, *observation_shape], is sent their Q-values [B, actions], and returns a chunk.
+
+What it yields is overwritten once it goes on: copy what must last.
+"""
+
+
+def answered(questions: Questions, q_values: Callable[[NDArray[Any]], Values]) -> Chunk:
+    """What `questions` return when all of them are answered by `q_values`, on the spot."""
+    try:
+        observations = next(questions)
+        while True:
+            observations = questions.send(q_values(observations))
+    except StopIteration as end:
+        chunk: Chunk = end.value
+        return chunk
 
 
 class Trajectory:
@@ -92,11 +106,11 @@ class Trajectory:
         self._row = row + 1
         return self._row == len(self._actions)
 
-    def flush(self, value_of: ValueOf) -> Chunk:
+    def flush(self) -> Questions:
         """The chunk of a full block, whose arrays are the caller's; the block's open end is carried over.
 
-        `value_of` is asked only where an episode was cut off, about its last observation, which nobody acted
-        on. Raises RuntimeError if the block isn't full.
+        It asks only where episodes were cut off, about their last observations, which nobody acted on, and
+        all at once. Raises RuntimeError if the block isn't full.
         """
         if self._row != len(self._actions):
             raise RuntimeError(
@@ -109,7 +123,13 @@ class Trajectory:
         end = begin + (windows.length.take(begin) - 1) * self._environments
         frames, next_frame = self._give_frames()
         stacks, next_stacks = self._stacks(next_frame)
-        after = self._values_after(frames, next_stacks, value_of)
+        after = self._values_after()
+        cut = self._truncated & ~self._terminated
+        cut[-1] = False
+        if np.count_nonzero(cut):
+            stacked = next_stacks[cut.ravel()]
+            q_values = yield frames[stacked[:, 0] if self._stack == 1 else stacked]
+            after[cut] = q_values.max(axis=1)
         actions = self._actions.take(begin)
         returns, discounts = windows.returns.take(begin), windows.discounts.take(begin)
         chosen = self._q.take(begin * self._q.shape[2] + actions)
@@ -169,20 +189,13 @@ class Trajectory:
         stacks = np.maximum(acted_on[:, :, None] - age, first[:, :, None]).reshape(-1, self._stack)
         return stacks, np.concatenate([stacks[:, 1:], next_frame.reshape(-1, 1)], axis=1)
 
-    def _values_after(
-        self, frames: NDArray[Any], next_stacks: NDArray[np.int32], value_of: ValueOf
-    ) -> NDArray[np.float32]:
-        """max_a Q of what each step led to [rows, E]; meaningless where the episode terminated."""
+    def _values_after(self) -> NDArray[np.float32]:
+        """max_a Q of what each step led to [rows, E]; meaningless where that was not acted on."""
         after = np.zeros_like(self._rewards)  # no window of this chunk ends with the last row
         best = after[:-1]
         best[:] = self._q[1:, :, 0]
         for action in range(1, self._q.shape[2]):  # far faster than max() over so short an axis
             np.maximum(best, self._q[1:, :, action], out=best)
-        cut = self._truncated & ~self._terminated
-        cut[-1] = False
-        if np.count_nonzero(cut):
-            stacks = next_stacks[cut.ravel()]
-            after[cut] = value_of(frames[stacks[:, 0] if self._stack == 1 else stacks])
         return after
 
     def _carry_over(self) -> None:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from actorq.envs.make import make_environments
 from actorq.envs.task import Task
-from actorq.roles.trajectory import Trajectory
+from actorq.roles.trajectory import Trajectory, answered
 
 ENVIRONMENTS = 16
 ROUNDS = 15
@@ -76,9 +76,8 @@ def through_actorq(env: str, act: Policy, record: bool) -> Loop:
     observations = environments.reset()
     trajectory.start(observations)
 
-    def value_of(last: NDArray[Any]) -> NDArray[np.float32]:
-        best: NDArray[np.float32] = act(last)[1].max(axis=1)
-        return best
+    def q_values(last: NDArray[Any]) -> NDArray[np.float32]:
+        return act(last)[1]
 
     def loop(steps: int) -> None:
         nonlocal observations
@@ -87,7 +86,7 @@ def through_actorq(env: str, act: Policy, record: bool) -> Loop:
             step = environments.step(actions)
             observations = step.observations
             if record and trajectory.record(actions, q, step):
-                trajectory.flush(value_of)
+                answered(trajectory.flush(), q_values)
 
     return loop
 

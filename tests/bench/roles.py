@@ -33,7 +33,7 @@ from actorq.roles.environment import Environment
 from actorq.roles.learner import Learner
 from actorq.roles.messages import Insert, Inserted, Version, Weights
 from actorq.roles.replay import Replay
-from actorq.roles.trajectory import Trajectory
+from actorq.roles.trajectory import Trajectory, answered
 
 ROUNDS = 7
 SECONDS = 2.0
@@ -199,7 +199,7 @@ class ByHand:
             full = trajectory.record(actions, q_values, step)
             observations = step.observations
         self.observations[which] = observations
-        chunk = trajectory.flush(lambda last: self.policy.q_values(last).max(axis=1))
+        chunk = answered(trajectory.flush(), self.policy.q_values)
         self.replay.add(chunk)
         self.inserted += len(chunk)
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from actorq.envs.environments import Step
 from actorq.envs.frames import FrameStack
 from actorq.replay.experience import Chunk
-from actorq.roles.trajectory import Trajectory
+from actorq.roles.trajectory import Trajectory, answered
 
 GAMMA = 0.9
 ACTIONS = 5
@@ -44,6 +44,11 @@ def value_of(observations: NDArray[Any]) -> NDArray[np.float64]:
     """A stand-in for max_a Q that depends on every frame of the stack."""
     flat = observations.reshape(len(observations), -1).astype(np.float64)
     return flat @ np.arange(1.0, flat.shape[1] + 1) / 100.0
+
+
+def q_of(observations: NDArray[Any]) -> NDArray[np.float64]:
+    """Q-values of which `value_of` is the largest."""
+    return np.stack([value_of(observations) - 1.0, value_of(observations)], axis=1)
 
 
 def stacked(frames: list[int], stack: int) -> tuple[int, ...]:
@@ -167,7 +172,7 @@ def test_chunks_hold_what_the_naive_twin_finds(
     for row in range(len(ends)):
         recorded_before.append(len(scripted.order))
         if trajectory.record(*scripted.step(row)):
-            chunk = trajectory.flush(value_of)
+            chunk = answered(trajectory.flush(), q_of)
             chunk.check()
             assert len(np.unique(chunk.frames)) >= len(chunk.frames) - scripted.count * (stack - 1)
             found += expanded(chunk)
@@ -196,7 +201,7 @@ def run_plain(
         after = np.full((count, *frame_shape), row + 1)
         step = Step(after, after, zeros + 1, no, no, yes, no, False, None)
         if trajectory.record(np.zeros(count), np.zeros((count, ACTIONS)), step):
-            chunks.append(trajectory.flush(value_of))
+            chunks.append(answered(trajectory.flush(), q_of))
     return chunks
 
 
@@ -226,7 +231,7 @@ def test_values_are_asked_for_only_where_an_episode_was_cut_off() -> None:
 
     def remembering(observations: NDArray[Any]) -> NDArray[np.float64]:
         asked.append(observations.copy())
-        return np.full(len(observations), 7.0)
+        return np.tile([7.0, 5.0], (len(observations), 1))
 
     scripted = Scripted([[PLAIN], [TERMINATED], [PLAIN], [TRUNCATED], [PLAIN], [BOTH], [PLAIN]], True, 0)
     trajectory = Trajectory(1, (), np.dtype(np.int64), ACTIONS, stack=1, n_step=1, gamma=GAMMA, length=6)
@@ -234,7 +239,7 @@ def test_values_are_asked_for_only_where_an_episode_was_cut_off() -> None:
     chunk = None
     for row in range(7):
         if trajectory.record(*scripted.step(row)):
-            chunk = trajectory.flush(remembering)
+            chunk = answered(trajectory.flush(), remembering)
     assert chunk is not None
     last_of_second = scripted.episodes[0][1][-1].last
     assert [observations.tolist() for observations in asked] == [[last_of_second]]
@@ -259,7 +264,7 @@ def test_flushing_a_block_that_is_not_full_is_refused() -> None:
     trajectory = Trajectory(1, (), np.dtype(np.int64), ACTIONS, stack=1, n_step=2, gamma=GAMMA, length=4)
     trajectory.start(np.zeros(1))
     with pytest.raises(RuntimeError, match="0 of 6 steps"):
-        trajectory.flush(value_of)
+        answered(trajectory.flush(), q_of)
 
 
 def test_a_chunk_of_one_step_is_refused() -> None:
@@ -296,4 +301,4 @@ def test_acting_stacks_frames_as_chunks_do(
         full = trajectory.record(actions, q, step)
         acted = frames.push(step.observations, step.starts if step.boundary else None)
     assert full
-    assert [transition.state for transition in expanded(trajectory.flush(value_of))] == acted_on
+    assert [transition.state for transition in expanded(answered(trajectory.flush(), q_of))] == acted_on

@@ -1,0 +1,129 @@
+"""The inference actor: has the weights and the device, and acts for all explorers that ask it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from importlib import import_module
+from typing import Annotated, Any
+
+import numpy as np
+from msgspec import Meta
+from numpy.typing import NDArray
+
+import actorq.actors as actors
+from actorq.actors import Feed, Refused, Table, handles
+from actorq.dqn.acting import make_policy, needs_torch
+from actorq.dqn.agent import Agent
+from actorq.dqn.device import Device
+from actorq.envs.task import Task
+
+from .computing import Computing, TorchThreads, set_torch_threads
+from .faults import device_faults, environment_faults
+from .gate import STOPPING
+from .gathering import Gathering, Question, turn_back
+from .inference_messages import Act, Acted
+from .messages import Weights
+
+
+class Inference(actors.Actor):
+    """Answers what explorers ask in batches, one at a time, with the newest weights it was sent.
+
+    After SEED RL's central inference (Espeholt et al. 2020, arXiv 1910.06591). While a batch is computed the
+    next one gathers. All of one answer is of one version of the weights.
+    """
+
+    class Config(actors.Config):
+        device: Annotated[Device, Meta(description="where the network acts: auto, cpu, cuda:0, …")] = "auto"
+        batch_size: Annotated[
+            int, Meta(ge=1, description="observations in a batch; only a request of more exceeds it")
+        ] = 64
+        deadline_seconds: Annotated[
+            float,
+            Meta(ge=0, description="seconds that the oldest request waits for others to fill its batch"),
+        ] = 0.002
+        torch_threads: TorchThreads = None
+
+    task: Table[Task]
+    agent: Table[Agent]
+    weights: Feed[Weights]
+
+    @classmethod
+    def faults(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+        return environment_faults(tables)
+
+    @classmethod
+    def machine_faults(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+        return device_faults(config.device)
+
+    async def on_start(self) -> None:
+        from actorq.envs.make import describe
+
+        agent, config = self.agent, self.config
+        with_torch = needs_torch(agent, config.device)
+        if with_torch:
+            await self.in_thread(import_module, "torch")  # takes seconds
+        self._spaces = spaces = describe(self.task)
+        self._policy = make_policy(
+            agent, spaces.observation_shape, spaces.dtype, spaces.actions, config.device
+        )
+        if with_torch:
+            set_torch_threads(config.torch_threads, self._policy.size)
+        self._computing = Computing(self)
+        self._gathering = Gathering(self, config.batch_size, config.deadline_seconds)
+        self._at_hand: list[Question] = []
+        self._newest: Weights | None = None
+        self._loaded: Weights | None = None
+        self._have_weights = self.event()
+        self._stopping = False
+
+    @handles
+    async def follow(self, weights: Weights) -> None:
+        self._newest = weights
+        self._have_weights.set()
+
+    @handles(concurrent=4096)
+    async def act(self, request: Act) -> Acted:
+        if self._stopping:
+            raise Refused(STOPPING)
+        asked, known = request.observations, self._spaces
+        if asked.shape[1:] != known.observation_shape or asked.dtype != known.dtype:
+            raise Refused(
+                f"observations are [B, *{known.observation_shape}] of {known.dtype}, "
+                f"not {asked.shape} of {asked.dtype}"
+            )
+        return await self._gathering.ask(request)
+
+    async def run(self) -> None:
+        await self._have_weights.wait()
+        while True:
+            questions = self._at_hand = await self._gathering.take()
+            newest = self._newest
+            assert newest is not None
+            asked = [question.request.observations for question in questions]
+            answers = await self._computing(self._answer, newest, asked)
+            for question, q_values in zip(questions, answers, strict=True):
+                question.settle(Acted(q_values, newest.version))
+            self._report(questions)
+            await self.sleep(0)  # others wait for the loop
+
+    def _answer(self, newest: Weights, asked: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
+        """Q-values of each request's observations. Nobody else touches the network meanwhile."""
+        if newest is not self._loaded:
+            self._policy.load(newest.parameters)
+            self._loaded = newest
+        q_values = self._policy.q_values(asked[0] if len(asked) == 1 else np.concatenate(asked))
+        ends = np.cumsum([len(observations) for observations in asked])
+        return [part.copy() for part in np.split(q_values, ends[:-1])]  # the policy writes there again
+
+    def _report(self, questions: Sequence[Question]) -> None:
+        now, observations = self.now(), sum(map(len, questions))
+        self.progress("inferences", observations)
+        self.observe("inference_batch", observations)
+        self.observe("inference_seconds", np.array([now - question.arrived for question in questions]))
+        self.report("inference_held_share", self._gathering.held_share)
+
+    def on_drain(self) -> None:
+        self._stopping = True
+        refusal = Refused(STOPPING)
+        turn_back(self._at_hand, refusal)
+        self._gathering.turn_back(refusal)
