@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from actorq.actors.actor import Actor
 from actorq.actors.definition import Port
 
-from .members import declared_name
+from .members import count_seen_from, declared_name, group_of
 from .plan import Plan
-from .schema import INPROC, MAIN, ActorTable, NodeTable, Stop, Topology
+from .schema import INPROC, MAIN, ActorTable, GroupTable, NodeTable, Stop, Topology
 
 _WIDTH = 78
 Row = tuple[str, str, str, str]
@@ -19,7 +19,8 @@ _SENDS, _RECEIVES = "──▶", "◀──"
 def draw(plan: Plan) -> str:
     """The picture for a terminal: a box for each node, in it the actors with their ports.
 
-    `──▶` tells and asks, `◀──` receives what the other publishes.
+    `──▶` tells and asks, `◀──` receives what the other publishes. A repeated group has a box of its own;
+    how many stand at the other end is what each single actor sees.
     """
     topology = plan.topology
     title = [topology.name, f"seed {topology.seed}", topology.backend]
@@ -31,13 +32,14 @@ def draw(plan: Plan) -> str:
         max((len(row[column]) for some in rows.values() for row in some), default=0) for column in range(3)
     ]
     for node, table in tables_of_nodes(topology).items():
-        body = [
-            line for name in actors_on(topology, node) for line in _actor(name, topology, rows[name], widths)
-        ]
-        lines += _box(_node_title(node, table), body or ["no actors"])
+        body = []
+        for group_title, names in clusters(topology, node):
+            block = [line for name in names for line in _actor(name, topology, rows[name], widths)]
+            body += [*_box(group_title, block, _WIDTH - 4), ""] if group_title else block
+        lines += _box(_node_title(node, table), body or ["no actors"], _WIDTH)
     for name, group in topology.groups.items():
         members = ", ".join(group.actors)
-        lines.append(f"group {name} ({group.strategy}): {members}")
+        lines.append(f"group {times(name, group.count)} ({group.strategy}): {members}")
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -49,6 +51,16 @@ def tables_of_nodes(topology: Topology) -> dict[str, NodeTable]:
 
 def actors_on(topology: Topology, node: str) -> list[str]:
     return [name for name, actor in topology.actors.items() if actor.node == node]
+
+
+def clusters(topology: Topology, node: str) -> list[tuple[str, list[str]]]:
+    """The actors on a node: those of a repeated group together under its title, others alone under ""."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for name in actors_on(topology, node):
+        group, table = group_of(name, topology) or ("", GroupTable(actors=()))
+        key = (times(group, table.count), "") if table.count > 1 else ("", name)
+        found.setdefault(key, []).append(name)
+    return [(title, names) for (title, _), names in found.items()]
 
 
 def role_of(actor: ActorTable) -> str:
@@ -104,7 +116,7 @@ def _actor(name: str, topology: Topology, rows: list[Row], widths: list[int]) ->
 
 def _rows(name: str, plan: Plan) -> list[Row]:
     """An actor's ports: name, arrow, the actors at the other end, the messages that pass."""
-    rows = [_port_row(port, targets, plan.topology) for port, targets in wired_ports(plan, name)]
+    rows = [_port_row(name, port, targets, plan.topology) for port, targets in wired_ports(plan, name)]
     for port in classes_of(plan)[name].definition.ports.values():
         if port.kind == "topic":
             subscribers = ", ".join(_subscribers(name, port, plan)) or "nobody"
@@ -112,25 +124,24 @@ def _rows(name: str, plan: Plan) -> list[Row]:
     return rows
 
 
-def _port_row(port: Port, targets: tuple[str, ...], topology: Topology) -> Row:
+def _port_row(name: str, port: Port, targets: tuple[str, ...], topology: Topology) -> Row:
     arrow = _RECEIVES if port.kind == "feed" else _SENDS
-    others = ", ".join(times(target, topology.actors[target].count) for target in targets)
+    others = ", ".join(times(target, count_seen_from(name, target, topology)) for target in targets)
     return port.name, arrow, others, messages_of(port)
 
 
 def _subscribers(publisher: str, topic: Port, plan: Plan) -> list[str]:
-    actors = plan.topology.actors
     return [
-        times(name, actor.count)
-        for name, actor in actors.items()
+        times(name, count_seen_from(publisher, name, plan.topology))
+        for name in plan.topology.actors
         for port, targets in wired_ports(plan, name)
         if port.kind == "feed" and publisher in targets and set(port.messages) & set(topic.messages)
     ]
 
 
-def _box(title: str, body: list[str]) -> list[str]:
+def _box(title: str, body: list[str], least_width: int) -> list[str]:
     while body and not body[-1]:
         body = body[:-1]
-    width = max(_WIDTH - 4, len(title) + 2, *map(len, body))
+    width = max(least_width - 4, len(title) + 2, *map(len, body))
     top = f"┌ {title} " + "─" * (width - len(title)) + "┐"
     return [top, *(f"│ {line.ljust(width)} │" for line in body), f"└{'─' * (width + 2)}┘"]

@@ -73,6 +73,12 @@ def seen_from(actor: str, instance: int, target: str, topology: Topology) -> tup
     )
 
 
+def count_seen_from(actor: str, target: str, topology: Topology) -> int:
+    """How many those are."""
+    own_only = together(actor, target, topology)
+    return topology.actors[target].count * (1 if own_only else instances_of(target, topology))
+
+
 def called(name: str, topology: Topology) -> tuple[str, ...]:
     """An actor's members, or those in one instance (`edge.1.explorer`); none if there is no such actor."""
     actor = declared_name(name)

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from .drawing import actors_on, messages_of, role_of, tables_of_nodes, times, wired_ports
+from .drawing import clusters, messages_of, role_of, tables_of_nodes, times, wired_ports
 from .plan import Plan
+from .schema import Topology
 
 
 def to_mermaid(plan: Plan) -> str:
-    """A flowchart: a frame for each node, solid arrows for refs and groups, dotted ones for feeds."""
+    """A flowchart: a frame for each node and, within, for each repeated group; solid arrows for refs and
+    groups, dotted ones for feeds.
+    """
     topology = plan.topology
     lines = ["flowchart LR"]
     for index, (node, table) in enumerate(tables_of_nodes(topology).items()):
         lines.append(f'  subgraph node{index}["{times(node, table.count)}"]')
-        for name in actors_on(topology, node):
-            actor = topology.actors[name]
-            label = f"{times(name, actor.count)}<br/>{_escaped(role_of(actor))}"
-            lines.append(f'    {_id(name)}["{label}"]')
+        for part, (title, names) in enumerate(clusters(topology, node)):
+            if title:
+                boxes = (f"  {_box(name, topology)}" for name in names)
+                lines += [f'    subgraph node{index}part{part}["{title}"]', *boxes, "    end"]
+            else:
+                lines += (_box(name, topology) for name in names)
         lines.append("  end")
     for name in topology.actors:
         for port, targets in wired_ports(plan, name):
@@ -26,6 +31,11 @@ def to_mermaid(plan: Plan) -> str:
                 else:
                     lines.append(f"  {_id(name)} -- {label} --> {_id(target)}")
     return "\n".join(lines) + "\n"
+
+
+def _box(name: str, topology: Topology) -> str:
+    actor = topology.actors[name]
+    return f'    {_id(name)}["{times(name, actor.count)}<br/>{_escaped(role_of(actor))}"]'
 
 
 def _id(actor: str) -> str:

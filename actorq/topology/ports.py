@@ -10,7 +10,7 @@ from actorq.actors.definition import Port
 from actorq.actors.message import Message
 
 from .faults import Faults
-from .members import instances_of, seen_from, together
+from .members import count_seen_from, seen_from
 from .schema import Topology
 from .suggest import quoted, suggestion
 
@@ -88,12 +88,11 @@ def _check_single(where: str, name: str, port: Port, wired: Any, topology: Topol
         return
     if wired not in topology.actors:
         return
-    count = topology.actors[wired].count
-    instances = 1 if together(name, wired, topology) else instances_of(wired, topology)
-    if count * instances > 1:
+    count, seen = topology.actors[wired].count, count_seen_from(name, wired, topology)
+    if seen > 1:
         several = f"has count {count}"
-        if instances > 1:
-            several = f"is {count * instances} actors, {count} in each instance of its group"
+        if seen > count:
+            several = f"is {seen} actors, {count} in each instance of its group"
         problem = f'"{wired}" {several}, but {port.describe()} is wired to one actor'
         faults.add(where, problem, f"declare the port as {port.describe().replace('Ref', 'Group', 1)}")
 

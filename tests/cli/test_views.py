@@ -20,7 +20,8 @@ from actorq.cli.words import clock, duration, figure, rate
 from actorq.run.folder import RunFolder
 from actorq.run.recorder import Evaluation, Progress
 from actorq.run.summary import Summary
-from actorq.topology import Solved, Stop, Topology, load
+from actorq.topology import Solved, Stop, Topology, check, load
+from tests.run.toy import Counter
 
 PROGRESS = Progress(
     wall_seconds=754.0,
@@ -124,6 +125,20 @@ def test_many_actors_are_not_all_drawn(hierarchical: Topology) -> None:
     assert "actor11" in text
     assert "actor12" not in text
     assert "and 5 actors more" in text
+
+
+def test_members_in_all_instances_of_a_group_are_one_actor() -> None:
+    actors = {"explorer": {"role": Counter, "count": 2}, "replay": {"role": Counter}}
+    group = {"edge": {"actors": list(actors), "count": 2}}
+    topology = load({"actors": actors, "groups": group})
+    names = [spec.name for spec in check(topology).specs]
+    statistics = SystemStatistics(tuple(actor(name, handled=10) for name in names), 0, 0)
+    returns = {name: float(index) for index, name in enumerate(names[:4])}
+    text = drawn(picture(topology, statistics=statistics, returns=returns), 100)
+    rows = [line.split()[1:6] for line in text.splitlines()]
+    assert ["explorer", "×", "4", "12", "40"] in rows
+    assert ["replay", "×", "2", "6", "20"] in rows
+    assert "return 1.50 (0.00 … 3.00)" in text
 
 
 def test_a_target_below_zero_has_no_bar(hierarchical: Topology) -> None:

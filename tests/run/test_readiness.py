@@ -95,5 +95,44 @@ def test_one_state_in_parts_is_refused_to_another_count(count: int, saved: int) 
         check_states(divided(count), states, PATH)
 
 
+def in_edges(edges: int, count: int = 2) -> Plan:
+    actors = {"server": {"role": Divided, "count": count}}
+    return check(topology(actors=actors, groups={"edge": {"actors": ["server"], "count": edges}}))
+
+
+@pytest.mark.parametrize("edges", [1, 2, 3])
+def test_each_instance_of_a_group_has_a_state_of_its_own(edges: int) -> None:
+    """One that is new begins anew, and of one that is gone nothing is kept."""
+    states = {f"edge.{edge}.server.{part}": {"total": 1} for edge in (0, 1) for part in (0, 1)}
+    if edges == 1:
+        with pytest.raises(
+            CheckpointError, match=r"groups\.edge\.count: .* of edge\.1\.server.*only server now"
+        ):
+            check_states(in_edges(edges), states, PATH)
+    else:
+        check_states(in_edges(edges), states, PATH)
+    with pytest.raises(CheckpointError, match=r"actors\.server\.count: is 3, but .* in 2 parts"):
+        check_states(in_edges(2, count=3), states, PATH)
+
+
+def test_a_state_from_before_the_group_was_repeated() -> None:
+    states = {f"server.{part}": {"total": 1} for part in (0, 1)}
+    with pytest.raises(
+        CheckpointError, match=r"groups\.edge\.count: .* of server, .*only edge\.2\.server now"
+    ):
+        check_states(in_edges(3), states, PATH)
+
+
+def test_what_is_wrong_with_a_grouped_actors_state_is_told_of_the_actor() -> None:
+    plan = check(
+        topology(
+            actors={"demanding": {"role": Demanding}}, groups={"g": {"actors": ["demanding"], "count": 2}}
+        )
+    )
+    with pytest.raises(CheckpointError) as refused:
+        check_states(plan, {"g.1.demanding": {"total": 4}}, PATH)
+    assert str(refused.value) == f"{TOLD}.config: can't count so far"
+
+
 def test_a_parameter_server_is_such_a_state() -> None:
     assert ParameterServer.one_state

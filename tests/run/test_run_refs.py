@@ -67,6 +67,39 @@ async def test_names_that_nobody_has(tmp_path: Path, inside: Any) -> None:
             run.group("man")
 
 
+PAIRS = topology(
+    actors={"first": {"role": Counter}, "many": {"role": Counter, "count": 2}},
+    groups={
+        "pair": {"actors": ["first", "many"], "count": 2, "strategy": "one-for-all", "backoff_seconds": 0.0}
+    },
+)
+
+
+async def test_an_instance_of_a_group(tmp_path: Path, inside: Any) -> None:
+    async with open_run(PAIRS, backend=inside, out=tmp_path) as run:
+        everyone = [member.name for member in run.group("many")]
+        assert everyone == ["pair.0.many.0", "pair.0.many.1", "pair.1.many.0", "pair.1.many.1"]
+        await run.group("pair.1.many").all().tell(Add(4))
+        assert await run.group("many").all().ask(GetTotal()) == [Total(0), Total(0), Total(4), Total(4)]
+        assert [member.name for member in run.group("pair.0.first")] == ["pair.0.first"]
+        with pytest.raises(KeyError, match=r"'first' has 2 members, pair.0.first and so on"):
+            run["first"]
+        with pytest.raises(KeyError, match=r"'pair.1.many' has 2 members, pair.1.many.0 and so on"):
+            run["pair.1.many"]
+        with pytest.raises(KeyError, match=r"no actor 'pair\.2\.many'"):
+            run.group("pair.2.many")
+
+
+async def test_a_crash_begins_one_instance_of_a_group_anew(tmp_path: Path, inside: Any) -> None:
+    async with open_run(PAIRS, backend=inside, out=tmp_path) as run:
+        for name in ("first", "many"):
+            await run.group(name).all().tell(Add(3))
+        with pytest.raises(ActorDied):
+            await run["pair.0.many.1"].ask(CrashOver())
+        assert await run.group("many").all().ask(GetTotal()) == [Total(0), Total(0), Total(3), Total(3)]
+        assert await run.group("first").all().ask(GetTotal()) == [Total(0), Total(3)]
+
+
 async def test_what_goes_wrong_comes_back(tmp_path: Path, inside: Any) -> None:
     plan = COUNTERS | {"groups": {"counters": {"actors": ["counter"], "backoff_seconds": 0.0}}}
     async with open_run(plan, backend=inside, out=tmp_path) as run:

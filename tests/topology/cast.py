@@ -142,6 +142,12 @@ class Watcher(Actor):
     async def warm(self, heat: Heat) -> None: ...
 
 
+class Announcer(Actor):
+    """Publishes, and knows nobody."""
+
+    weights: Topic[Weights]
+
+
 class Loner(Actor):
     """Knows nobody."""
 
@@ -225,3 +231,15 @@ def hierarchy() -> dict[str, Any]:
         },
         "groups": {"core": {"actors": ["replay", "learner"], "strategy": "rest-for-one", "max_restarts": 5}},
     }
+
+
+def edges(count: int = 3, **nodes: int) -> dict[str, Any]:
+    """An edge is a replay, a learner and two explorers; outside one evaluator and one watcher of all."""
+    file = hierarchy()
+    file["nodes"] = {name: {"count": many} for name, many in nodes.items()}
+    for actor in file["actors"].values():
+        actor["role"] = globals()[actor["role"].partition(":")[2]]
+    file["actors"]["explorer"] |= {"count": 2, "node": "explorers" if "explorers" in nodes else "main"}
+    members = ["replay", "learner", "explorer"]
+    file["groups"] = {"edge": {"actors": members, "count": count, "strategy": "one-for-all"}}
+    return file

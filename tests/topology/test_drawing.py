@@ -51,6 +51,51 @@ flowchart LR
 """
 
 
+IN_A_GROUP = """\
+┌ main  (the caller's process, inproc) ──────────────────────────────────────┐
+│ ┌ edge × 3 ──────────────────────────────────────────────────────────────┐ │
+│ │ replay  ·  Replay                                                      │ │
+│ │                                                                        │ │
+│ │ learner  ·  Learner                                                    │ │
+│ │    replay       ──▶  replay                   Sample                   │ │
+│ │    weights      ──▶  explorer × 2, evaluator  Weights                  │ │
+│ └────────────────────────────────────────────────────────────────────────┘ │
+│                                                                            │
+│ evaluator  ·  Evaluator                                                    │
+│    weights      ◀──  learner × 3              Weights                      │
+│                                                                            │
+│ watcher  ·  Watcher                                                        │
+│    all_replays  ──▶  replay × 3               Insert, Sample               │
+│    heat         ──▶  nobody                   Heat                         │
+└────────────────────────────────────────────────────────────────────────────┘
+┌ explorers × 3  (the caller's process, inproc) ─────────────────────────────┐
+│ ┌ edge × 3 ──────────────────────────────────────────────────────────────┐ │
+│ │ explorer × 2  ·  Explorer                                              │ │
+│ │    replay       ──▶  replay                   Insert                   │ │
+│ │    weights      ◀──  learner                  Weights                  │ │
+│ └────────────────────────────────────────────────────────────────────────┘ │
+└────────────────────────────────────────────────────────────────────────────┘
+group edge × 3 (one-for-all): replay, learner, explorer
+"""
+
+IN_A_GROUP_FLOWING = """\
+flowchart LR
+  subgraph node0["main"]
+    subgraph node0part0["edge × 3"]
+      actor_replay["replay<br/>Replay"]
+      actor_learner["learner<br/>Learner"]
+    end
+    actor_evaluator["evaluator<br/>Evaluator"]
+    actor_watcher["watcher<br/>Watcher"]
+  end
+  subgraph node1["explorers × 3"]
+    subgraph node1part0["edge × 3"]
+      actor_explorer["explorer × 2<br/>Explorer"]
+    end
+  end
+"""
+
+
 def plan_of_classes() -> Plan:
     file = cast.hierarchy()
     for actor in file["actors"].values():
@@ -64,6 +109,21 @@ def test_picture() -> None:
 
 def test_flowchart() -> None:
     assert to_mermaid(plan_of_classes()) == FLOWCHART
+
+
+def test_a_repeated_group_is_drawn_once_on_each_node() -> None:
+    plan = check(cast.edges(3, explorers=3))
+    assert draw(plan).partition("\n\n")[2] == IN_A_GROUP
+    assert to_mermaid(plan).startswith(IN_A_GROUP_FLOWING)
+
+
+def test_who_follows_a_publisher_outside_is_counted_over_all_instances() -> None:
+    file = cast.edges(3)
+    file["groups"]["edge"]["actors"] = ["replay", "explorer"]
+    file["actors"]["learner"] |= {"role": cast.Announcer, "ports": {}, "snapshot_every": {"updates": 1}}
+    drawing = draw(check(file))
+    assert "weights      ──▶  explorer × 6, evaluator" in drawing
+    assert "weights      ◀──  learner  " in drawing
 
 
 def test_a_lone_actor_and_an_empty_node() -> None:

@@ -76,7 +76,7 @@ def test_any_tables(file: dict[str, Any]) -> None:
 @QUICK
 @given(st.data())
 def test_a_good_file_with_things_changed(data: st.DataObject) -> None:
-    file = copy.deepcopy(cast.hierarchy())
+    file = copy.deepcopy(data.draw(st.sampled_from([cast.hierarchy(), cast.edges(2, explorers=2)])))
     for _ in range(data.draw(st.integers(1, 3))):
         *tables, last = data.draw(st.sampled_from(sorted(places(file), key=repr)))
         table: Any = file

@@ -15,18 +15,7 @@ from actorq.topology import GroupTable, Topology, TopologyError, check, load, me
 from actorq.topology.members import called, declared_name, without_index
 
 from . import cast
-
-
-def edges(count: int = 3, **nodes: int) -> dict[str, Any]:
-    """An edge is a replay, a learner and two explorers; outside one evaluator and one watcher of all."""
-    file = cast.hierarchy()
-    file["nodes"] = {name: {"count": many} for name, many in nodes.items()}
-    for actor in file["actors"].values():
-        actor["role"] = getattr(cast, actor["role"].partition(":")[2])
-    file["actors"]["explorer"] |= {"count": 2, "node": "explorers" if "explorers" in nodes else "main"}
-    members = ["replay", "learner", "explorer"]
-    file["groups"] = {"edge": {"actors": members, "count": count, "strategy": "one-for-all"}}
-    return file
+from .cast import edges
 
 
 def specs_of(file: dict[str, Any]) -> dict[str, ActorSpec]:
