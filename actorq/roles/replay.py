@@ -68,7 +68,7 @@ class Replay(actors.Actor):
 
     @classmethod
     def wiring_faults(cls, spec: ActorSpec, specs: Mapping[str, ActorSpec]) -> Iterable[tuple[str, str]]:
-        yield from pace_faults(spec)
+        yield from pace_faults(spec, specs)
         yield from redis_faults(spec, list(specs))
 
     @classmethod

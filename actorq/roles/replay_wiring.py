@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, cast
 
 from actorq.actors import ActorSpec
@@ -12,10 +12,10 @@ if TYPE_CHECKING:
     from .replay import Replay
 
 
-def pace_faults(spec: ActorSpec) -> Iterable[tuple[str, str]]:
+def pace_faults(spec: ActorSpec, specs: Mapping[str, ActorSpec]) -> Iterable[tuple[str, str]]:
     """Whether the pace is set where it is kept: at the shard, or at the rate limiter of several."""
     config, wired = cast("Replay.Config", spec.config), "limiter" in spec.ports
-    if spec.count > 1 and not wired:
+    if spec.count > 1 and not wired and _is_shared_out(spec, specs):
         yield "ports.limiter", 'several shards keep one pace: wire it to an actor of role "rate_limiter"'
     if not wired:
         yield from ((f"config.{field}", sentence) for field, sentence in config.size_faults())
@@ -23,6 +23,15 @@ def pace_faults(spec: ActorSpec) -> Iterable[tuple[str, str]]:
     for field in LimiterConfig.__struct_fields__:
         if getattr(config, field) != getattr(LimiterConfig(), field):
             yield f"config.{field}", "the pace is the rate limiter's, at ports.limiter: set it there"
+
+
+def _is_shared_out(spec: ActorSpec, specs: Mapping[str, ActorSpec]) -> bool:
+    """Whether anyone takes it and its like for shards of one replay: each group may have one to itself."""
+    return any(
+        spec.name in targets and sum(specs[target].cls is spec.cls for target in targets) > 1
+        for other in specs.values()
+        for targets in other.ports.values()
+    )
 
 
 def redis_faults(spec: ActorSpec, order: list[str]) -> Iterable[tuple[str, str]]:

@@ -278,6 +278,15 @@ def test_what_is_wrong_between_shards_and_limiter_is_found_before_the_start(
     assert words in str(caught.value)
 
 
+def test_a_replay_in_each_group_is_no_shard_unless_someone_draws_from_all() -> None:
+    file = topology(1, {})
+    file["groups"] = {"edge": {"actors": ["replay", "learner", "explorer"], "count": 2}}
+    assert sum("replay" in each.name for each in check(file).specs) == 2
+    file["groups"]["edge"]["actors"] = ["replay", "explorer"]
+    with pytest.raises(TopologyError, match="several shards keep one pace"):
+        check(file)
+
+
 @pytest.mark.parametrize("shards", [1, 3])
 def test_shards_behind_a_limiter_are_right(shards: int) -> None:
     plan = check(topology(shards, {"limiter": "limiter"}))
