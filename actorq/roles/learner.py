@@ -13,13 +13,17 @@ from msgspec import Meta
 from numpy.typing import NDArray
 
 import actorq.actors as actors
-from actorq.actors import ActorSpec, Group, State, Topic
+from actorq.actors import ActorSpec, Group, Ref, State, Topic, handles
 from actorq.dqn.device import Device
 
+from .averaging import Averaging, MeetEveryUpdates
+from .averaging_messages import Join, Meet
 from .batch_feed import BatchesPerAsk, BatchFeed, Draw, DrawsAhead
 from .computing import Computing, TorchThreads, set_torch_threads
 from .faults import device_faults, network_faults
+from .lives import Presence
 from .messages import Sample, UpdatePriorities, Version, Weights
+from .server_messages import Attend, Left
 from .task_wiring import shard_faults
 from .tasked import Tasked
 
@@ -41,17 +45,20 @@ class Learner(Tasked):
     """One learner with its own parameters, target network and optimizer.
 
     It updates as fast as the replay gives batches; how often experience is reused is the replay's
-    `samples_per_insert`.
+    `samples_per_insert`. With a `root` it is one of several, whose parameters meet there every so many
+    updates: see `AveragingServer`. Between two meetings each goes its own way.
     """
 
     class Config(actors.Config):
         batches_per_ask: BatchesPerAsk = 4
         draws_ahead: DrawsAhead = 2
         publish_every_updates: Annotated[int, Meta(ge=1, description="updates between two weights")] = 16
+        meet_every_updates: MeetEveryUpdates = 50
         device: Annotated[Device, Meta(description="where to compute: auto, cpu, cuda:0, …")] = "auto"
         torch_threads: TorchThreads = None
 
     replay: Group[Sample | UpdatePriorities]
+    root: Ref[Join | Meet] | None
     weights: Topic[Weights]
 
     @classmethod
@@ -87,21 +94,41 @@ class Learner(Tasked):
         self._rule = LearningRule(agent, self._online, self._target.parameters)
         self._updates = 0
         self._computing = Computing(self)
+        self._averaging = Averaging(self, self.root, self.config.meet_every_updates)
+        self._presence = Presence(self)
         self._stepping = threading.Lock()  # a long update is made in a thread, and a state may be asked for
 
     @property
     def version(self) -> Version:
         return Version(self.restarts, self._updates)
 
+    @handles(concurrent=8)
+    async def attend(self, _: Attend) -> Left:
+        return await self._presence.attend()
+
+    def on_drain(self) -> None:
+        self._presence.end()
+
     async def run(self) -> None:
+        await self._join(learning=False)
         await self._publish()
         size = self.agent.batch_size
         feed = BatchFeed(
             self, self.replay, self.all_tasks, self.config, size, lambda: self.version, self._online
         )
+        draw = await feed.next()
+        await self._join(learning=True)
         while True:
-            await self._learn(feed, await feed.next())
+            await self._learn(feed, draw)
             self.report("waiting_share", feed.take_waiting_share())
+            draw = await feed.next()
+
+    async def _join(self, *, learning: bool) -> None:
+        """Take over the root's parameters, if there is a root: this life has just begun."""
+        joined = await self._averaging.join(learning=learning)
+        if joined is not None:
+            self._online.write(joined)
+            self._target.copy()
 
     async def _learn(self, feed: BatchFeed, draw: Draw) -> None:
         """All updates of a draw; with the last one their new priorities go back."""
@@ -115,6 +142,8 @@ class Learner(Tasked):
             if update.gradient_norm is not None:
                 self.report("gradient_norm", update.gradient_norm)
             self.progress("updates")
+            if self._averaging.note_update():
+                self._online.write(await self._averaging.meet(self._online.read()))
             if self._updates % self.config.publish_every_updates == 0:
                 await self._publish()
             await self.sleep(0)  # others wait for the loop

@@ -1,0 +1,120 @@
+"""The root of a tree, and learners: bystanders whom a test speaks for, or toys that learn to count."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import count
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from actorq.actors import Actor, ActorSpec, Ref, System, derive_seed, handles
+from actorq.dqn.agent import Agent
+from actorq.envs.task import Task
+from actorq.roles.averaging import Averaging
+from actorq.roles.averaging_messages import Join, Meet, Met
+from actorq.roles.averaging_server import AveragingServer
+from actorq.roles.lives import Presence
+from actorq.roles.messages import Weights
+from actorq.roles.server_messages import Attend, Left
+from actorq.testing import Record
+from tests.actors.world import fresh, spec
+from tests.roles.cast import Follower
+from tests.roles.server import Bystander
+
+AGENT = Agent(hidden=(), batch_size=4, n_step=1, dtype="float64")
+TABLES = {"agent": AGENT, "task": Task(env="CartPole-v1")}
+SIZE = 4 * 2 + 2
+
+
+def tree(
+    members: Sequence[type[Actor]],
+    *,
+    root: type[AveragingServer] = AveragingServer,
+    centres: Record[Weights] | None = None,
+    **config: Any,
+) -> list[ActorSpec]:
+    """The root, a decider's stand-in, and `learner.0`, … of these classes."""
+    names = tuple(f"learner.{index}" for index in range(len(members)))
+    follower = fresh(Follower, record=centres if centres is not None else Record())
+    wired = {"learners": names}
+    settings = AveragingServer.Config(**config)
+    return [
+        spec("root", root, wired, settings, seed=derive_seed(0, "root"), tables=TABLES),
+        spec("decider", follower, {"weights": "root"}),
+        *(
+            spec(name, cls, {"root": "root"} if "root" in cls.definition.complete().ports else None)
+            for name, cls in zip(names, members, strict=True)
+        ),
+    ]
+
+
+def bystanders(count: int) -> list[type[Actor]]:
+    return [Bystander] * count
+
+
+class Voice:
+    """What a test says to the root in one learner's name."""
+
+    def __init__(self, system: System, learner: int, life: int = 0) -> None:
+        self._root = system.ref("root")
+        self.name, self._life = f"learner.{learner}", life
+
+    async def join(self, *, learning: bool) -> Met:
+        met: Met = await self._root.ask(Join(self.name, self._life, learning))
+        return met
+
+    async def meet(self, parameters: float | NDArray[Any], updates: int = 1) -> Met:
+        """A number stands for parameters that are all that number."""
+        vector = np.full(SIZE, parameters) if isinstance(parameters, float) else parameters
+        met: Met = await self._root.ask(Meet(self.name, self._life, updates, vector))
+        return met
+
+
+class Counting(Actor):
+    """A learner whose every update adds its step to all parameters; says what it begins and goes on with."""
+
+    step: ClassVar[float] = 1.0
+    every: ClassVar[int] = 4
+    said: ClassVar[Record[tuple[str, int, float]]]
+    """(name, restarts, first parameter)"""
+    root: Ref[Join | Meet]
+
+    async def on_start(self) -> None:
+        self._averaging = Averaging(self, self.root, self.every)
+        self._presence = Presence(self)
+
+    @handles(concurrent=8)
+    async def attend(self, _: Attend) -> Left:
+        return await self._presence.attend()
+
+    def on_drain(self) -> None:
+        self._presence.end()
+
+    async def run(self) -> None:
+        await self._averaging.join(learning=False)
+        joined = await self._averaging.join(learning=True)
+        assert joined is not None
+        self._say(joined)
+        vector = np.array(joined)
+        for update in count():
+            await self.before(update)
+            vector += self.step
+            self.progress("updates")
+            if self._averaging.note_update():
+                vector = np.array(await self._averaging.meet(vector.copy()))
+                self._say(vector)
+
+    async def before(self, update: int) -> None:
+        await self.sleep(0)  # others wait for the loop
+
+    def _say(self, vector: NDArray[Any]) -> None:
+        self.said.add((self.name, self.restarts, float(vector[0])))
+
+
+class Zero(AveragingServer):
+    """Begins at zero."""
+
+    def _initial(self) -> NDArray[Any]:
+        return np.zeros(SIZE)
