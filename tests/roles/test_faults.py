@@ -99,3 +99,54 @@ def test_a_device_that_the_machine_lacks(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
     assert list(device_faults("cuda:1")) == []
     assert len(list(device_faults("cuda:2"))) == 1
+
+
+CART, GRID = {"env": "CartPole-v1", "name": "cart"}, {"env": "actorq/GridWorld-v0", "name": "grid"}
+
+
+def several(*tasks: dict[str, Any], **changed: Any) -> dict[str, Any]:
+    return {
+        "tasks": list(tasks),
+        "agent": {"hidden": [8, 8]},
+        "actors": {
+            "replay": {"role": "replay", "count": 2, "ports": {"limiter": "limiter"}},
+            "limiter": {"role": "rate_limiter"},
+            "learner": {"role": "learner", "ports": {"replay": "replay"}},
+        },
+        **changed,
+    }
+
+
+def told(source: dict[str, Any], *overrides: str) -> dict[str, str]:
+    with pytest.raises(TopologyError) as caught:
+        check(source, overrides)
+    return {fault.where: fault.problem for fault in caught.value.faults}
+
+
+def test_tasks_that_one_network_can_learn() -> None:
+    assert [task.name for task in check(several(CART, GRID)).tables["tasks"]] == ["cart", "grid"]
+
+
+@pytest.mark.parametrize(
+    ("override", "where", "words"),
+    [
+        ("tasks.1.name=cart", "tasks[1].name", '"cart" is the name of tasks[0]'),
+        ("tasks.1.env=CartPol-v1", "tasks[1].env", "CartPol-v1"),
+        ("agent.hidden=[8]", "agent.hidden", "give two or more"),
+        ("agent.network=tests.dqn.custom:Tanh", "agent.hidden", ""),
+        ("agent.batch_size=1", "agent.batch_size", "each of 2 tasks"),
+        ("agent.network=minatar_cnn", "agent.network", "takes pictures"),
+        ("actors.replay.count=3", "actors.learner.ports.replay", "each of the 2 tasks has shards of its own"),
+        ("task.env=CartPole-v1", "tasks", "[task] is there as well"),
+    ],
+)
+def test_tasks_that_cannot_be_learned_together(override: str, where: str, words: str) -> None:
+    found = told(several(CART, GRID), override)
+    assert where in found
+    assert words in found[where]
+
+
+def test_nothing_to_learn() -> None:
+    source = several(CART, GRID)
+    del source["tasks"]
+    assert "[[tasks]]" in told(source)["task.env"]
