@@ -6,54 +6,48 @@ import logging
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any
 
-import msgspec
 import numpy as np
 from msgspec import Meta
 from numpy.typing import NDArray
 
 import actorq.actors as actors
 from actorq.actors import Feed, State, Table, handles
-from actorq.dqn.acting import make_policy
 from actorq.dqn.device import Device
+from actorq.envs.task import task_names
 
 from .faults import device_faults, network_faults
+from .marks import Marks, Returns, Stop, mark_faults
 from .messages import Weights
-from .playing import play
+from .playing import GreedyPlay
 from .tasked import Tasked
 
 log = logging.getLogger("actorq.roles")
 
 
-class Solved(msgspec.Struct, frozen=True):
-    """What this role reads of `[stop] solved`."""
-
-    mean_return: float = msgspec.field(name="return")
-    episodes: int = 20
-
-
-class Stop(msgspec.Struct, frozen=True):
-    """What this role reads of `[stop]`."""
-
-    solved: Solved | None = None
-
-
 class Evaluator(Tasked):
-    """Every so many updates plays whole episodes, greedily, with the newest weights.
+    """Every so many updates plays whole episodes of every task, greedily, with the newest weights.
 
-    Where `[stop] solved` is reached it plays again on fresh seeds, and only if the second mean reaches it as
-    well is the task solved. It keeps the parameters that did best.
+    Where `[stop] solved` is reached, in each task that has a mark there, it plays again on fresh seeds, and
+    only if the second means reach it as well is the run solved. It keeps the parameters that did best.
     """
 
     class Config(actors.Config):
         every_updates: Annotated[int, Meta(ge=1, description="updates between two evaluations")] = 500
         episodes: Annotated[
             Annotated[int, Meta(ge=1, le=10_000)] | None,
-            Meta(description="episodes of one evaluation; absent: as [stop] solved says, or 20"),
+            Meta(
+                description="episodes of one evaluation, of each task; absent: as [stop] solved says, or 20"
+            ),
         ] = None
         device: Annotated[Device, Meta(description="where the network acts: auto, cpu, cuda:0, …")] = "auto"
 
     stop: Table[Stop]
     weights: Feed[Weights]
+
+    @classmethod
+    def faults(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+        yield from super().faults(config, tables)
+        yield from mark_faults(tables)
 
     @classmethod
     def machine_faults(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
@@ -64,22 +58,15 @@ class Evaluator(Tasked):
         return network_faults(tables, state["parameters"])
 
     async def on_start(self) -> None:
-        from actorq.envs.frames import FrameStack
-        from actorq.envs.make import make_environments
-
-        self._solved_at = self.stop.solved
-        episodes = self.config.episodes or (self._solved_at.episodes if self._solved_at else 20)
-        self._environments = make_environments(self.task, episodes, self.seed)
-        spaces = self._environments.spaces
-        self._stack = FrameStack(episodes, spaces.frame_shape, spaces.dtype, self.task.frame_stack)
-        self._policy = make_policy(
-            self.agent, spaces.observation_shape, spaces.dtype, spaces.actions, self.config.device
-        )
+        solved, tasks = self.stop.solved, self.all_tasks
+        self._marks = Marks(task_names(tasks), solved)
+        episodes = self.config.episodes or (solved.episodes if solved else 20)
+        self._greedy = GreedyPlay(tasks, self.agent, episodes, self.seed, self.config.device)
         self._newest: Weights | None = None
         self._arrived = self.event()
         self._next_updates = self.config.every_updates
         self._best: NDArray[Any] | None = None
-        self._best_return = -np.inf
+        self._best_score = -np.inf
         self._best_updates = 0
 
     @handles
@@ -101,21 +88,21 @@ class Evaluator(Tasked):
             await self._evaluate(weights)
 
     async def _evaluate(self, weights: Weights) -> None:
-        self._policy.load(weights.parameters)
+        self._greedy.load(weights.parameters)
         returns = await self._play()
         self._keep_if_best(weights, returns)
-        self._report(returns)
         good_enough = self.is_good_enough(weights)
-        if good_enough and self._reaches(returns):
+        if good_enough and self._marks.reached(returns):
             again = await self._play()
-            self._report(again)
-            if self._reaches(again):
+            if self._marks.reached(again):
                 self._keep(weights, again)
                 self.report("solved", 1.0)
                 await self._leave_it_at_that()
 
-    async def _play(self) -> NDArray[np.float64]:
-        return await play(self._environments, self._stack, self._policy, self._pause)
+    async def _play(self) -> Returns:
+        returns = await self._greedy.play(self._pause)
+        self._report(returns)
+        return returns
 
     async def _pause(self) -> None:
         await self.sleep(0)
@@ -124,29 +111,31 @@ class Evaluator(Tasked):
         """Solved: evaluate no more, so that the figures stay those of the parameters that are kept."""
         await self.event().wait()
 
-    def _reaches(self, returns: NDArray[np.float64]) -> bool:
-        return self._solved_at is not None and bool(returns.mean() >= self._solved_at.mean_return)
-
     def is_good_enough(self, weights: Weights) -> bool:
         """What else must hold to be solved; for subclasses. Asked once in every evaluation."""
         return True
 
-    def _keep_if_best(self, weights: Weights, returns: NDArray[np.float64]) -> None:
-        if returns.mean() >= self._best_return:
+    def _keep_if_best(self, weights: Weights, returns: Returns) -> None:
+        if self._marks.score(returns) >= self._best_score:
             self._keep(weights, returns)
 
-    def _keep(self, weights: Weights, returns: NDArray[np.float64]) -> None:
+    def _keep(self, weights: Weights, returns: Returns) -> None:
         self._best, self._best_updates = weights.parameters, weights.version.updates
-        self._best_return = float(returns.mean())
+        self._best_score = self._marks.score(returns)
 
-    def _report(self, returns: NDArray[np.float64]) -> None:
-        self.report("evaluation_return_mean", float(returns.mean()))
-        self.report("evaluation_return_std", float(returns.std()))
-        self.report("evaluation_episodes", len(returns))
+    def _report(self, returns: Returns) -> None:
+        """In all, and where there are several, each task's own."""
+        parts = {"": np.concatenate(list(returns.values()))}
+        if len(returns) > 1:
+            parts |= {f"/{name}": its for name, its in returns.items()}
+        for suffix, its in parts.items():
+            self.report(f"evaluation_return_mean{suffix}", float(its.mean()))
+            self.report(f"evaluation_return_std{suffix}", float(its.std()))
+            self.report(f"evaluation_episodes{suffix}", len(its))
         self.progress("evaluations")
 
     async def on_stop(self) -> None:
-        self._environments.close()
+        self._greedy.close()
 
     def state(self) -> State:
         if self._best is None:
@@ -154,14 +143,14 @@ class Evaluator(Tasked):
         return {
             "parameters": np.array(self._best),
             "updates": self._best_updates,
-            "return_mean": self._best_return,
-            "environments": self._environments.state(),
+            "score": self._best_score,
+            "environments": self._greedy.state(),
             "next_updates": self._next_updates,
         }
 
     def load_state(self, state: State) -> None:
         if state:
             self._best = state["parameters"]
-            self._best_updates, self._best_return = state["updates"], state["return_mean"]
-            self._environments.load_state(state["environments"])
+            self._best_updates, self._best_score = state["updates"], state["score"]
+            self._greedy.load_state(state["environments"])
             self._next_updates = state["next_updates"]

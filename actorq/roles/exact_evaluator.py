@@ -39,6 +39,8 @@ class ExactEvaluator(Evaluator):
     def faults(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
         yield from super().faults(config, tables)
         agent, task = tables.get("agent"), tables.get("task")
+        if isinstance(tables.get("tasks"), tuple):
+            yield "tasks", "exact Q-values are held against those of one [task]"
         if isinstance(task, Task) and task.env != GRID_WORLD:
             yield "task.env", f"{task.env} has no exact Q-values to compare with; {GRID_WORLD} has"
         if isinstance(task, Task) and task.frame_stack != 1:
@@ -48,13 +50,14 @@ class ExactEvaluator(Evaluator):
 
     async def on_start(self) -> None:
         await super().on_start()
-        self._grid = Grid(**self.task.options)
+        (task,) = self.all_tasks
+        self._grid = Grid(**task.options)
         self._exact = self._grid.value_iteration(self.agent.gamma)
         self._learned: NDArray[Any] | None = None
 
     def is_good_enough(self, weights: Weights) -> bool:
         every_state = np.eye(self._grid.count, dtype=np.float32)
-        self._learned = learned = np.array(self._policy.q_values(every_state))
+        self._learned = learned = np.array(self._greedy.policies[0].q_values(every_state))
         error = float(np.abs(learned - self._exact)[self._grid.reachable].max())
         self.report("q_error_max", error)
         return error <= self.config.max_q_error

@@ -9,7 +9,8 @@ import pytest
 
 from actorq.actors import ActorSpec, System
 from actorq.envs.task import Task
-from actorq.roles.evaluator import Evaluator, Solved, Stop
+from actorq.roles.evaluator import Evaluator
+from actorq.roles.marks import Solved, Stop
 from actorq.topology import TopologyError, check
 from tests.roles.cast import AGENT, Moody, Publish, Publisher, Watch, moody, spec, weights
 
@@ -47,7 +48,7 @@ async def test_solved_is_measured_twice_on_fresh_seeds() -> None:
     assert watch.all_of("solved") == [1.0]
     assert len(set(Moody.seeds)) == len(Moody.seeds) == 4 * 3, "each measurement on seeds of its own"
     kept = system.final_states["decider"]
-    assert (kept["updates"], kept["return_mean"]) == (20, 0.875), "what was solved with, not the best"
+    assert (kept["updates"], kept["score"]) == (20, 0.875), "what was solved with, not the best"
     assert (kept["parameters"] == 20).all()
 
 
@@ -96,7 +97,7 @@ async def test_goes_on_from_its_state() -> None:
         await publish(system, 21)
         await watch.progress.has(("evaluations", 1))
     kept = system.final_states["decider"]
-    assert (kept["updates"], kept["return_mean"], kept["next_updates"]) == (10, 1.0, 31)
+    assert (kept["updates"], kept["score"], kept["next_updates"]) == (10, 1.0, 31)
     assert len(set(Moody.seeds)) == len(Moody.seeds)
     assert isinstance(kept["parameters"], np.ndarray)
 

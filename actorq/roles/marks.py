@@ -1,0 +1,74 @@
+"""The return that each task is to reach, as `[stop] solved` says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from actorq.envs.task import task_names, tasks_in
+
+Returns = Mapping[str, NDArray[np.float64]]
+"""Of one evaluation, by the task's name."""
+
+
+class Solved(msgspec.Struct, frozen=True):
+    """What deciders read of `[stop] solved`."""
+
+    mean_return: float | dict[str, float] = msgspec.field(name="return")
+    episodes: int = 20
+
+
+class Stop(msgspec.Struct, frozen=True):
+    """What deciders read of `[stop]`."""
+
+    solved: Solved | None = None
+
+
+def mark_faults(tables: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Whether `[stop] solved` says of which task it speaks, and speaks of none that isn't there."""
+    names, stop = task_names(tasks_in(tables)), tables.get("stop")
+    if not isinstance(stop, Stop) or stop.solved is None or not names:
+        return
+    wanted = stop.solved.mean_return
+    if not isinstance(wanted, dict):
+        if len(names) > 1:
+            example = ", ".join(f"{name} = …" for name in names)
+            yield (
+                "stop.solved.return",
+                f"is {wanted:g}, but of which of {len(names)} tasks? Give each its own: {{ {example} }}",
+            )
+        return
+    if not wanted:
+        yield "stop.solved.return", "names no task that the run is to wait for"
+    for name in wanted:
+        if name not in names:
+            yield f"stop.solved.return.{name}", f"no task has this name; there are {', '.join(names)}"
+
+
+class Marks:
+    """Says whether returns reach what was declared, and which of two evaluations did better."""
+
+    def __init__(self, names: Sequence[str], solved: Solved | None) -> None:
+        wanted = solved.mean_return if solved is not None else {}
+        self._alone = len(names) == 1
+        self._marks = wanted if isinstance(wanted, dict) else {names[0]: wanted}
+
+    def reached(self, returns: Returns) -> bool:
+        """Whether each task that has a mark reaches it. Never without any mark."""
+        return bool(self._marks) and all(returns[name].mean() >= mark for name, mark in self._marks.items())
+
+    def score(self, returns: Returns) -> float:
+        """The higher, the better. One task's is its mean return.
+
+        Returns of several can't be added: each counts as a share of its mark, and what lies above the mark
+        makes up for no other task. Without marks it is the mean over the tasks all the same.
+        """
+        means = {name: float(its.mean()) for name, its in returns.items()}
+        if self._alone or not self._marks:
+            return float(np.mean(list(means.values())))
+        shares = [min(means[name], mark) / (abs(mark) or 1.0) for name, mark in self._marks.items()]
+        return float(np.mean(shares))
