@@ -14,12 +14,12 @@ class Dealing:
 
     A worker's *speed* is its rows per second from being handed a version until its gradient of it came: a
     running mean, over everything that took it time. Who has none yet counts as the mean of those who have.
-    Everybody living has one row at least, or nobody would learn that it has become faster.
+    Everybody living has `least` rows, or nobody would learn that it has become faster.
     """
 
-    def __init__(self, workers: int, batch_size: int) -> None:
+    def __init__(self, workers: int, batch_size: int, least: int = 1) -> None:
         """Of workers numbered from 0, all of whom are dealt to until they leave."""
-        self._batch_size = batch_size
+        self._batch_size, self._least = batch_size, least
         self._members = set(range(workers))
         self._speeds: dict[int, float] = {}
         self._handed: dict[int, float] = {}
@@ -35,7 +35,7 @@ class Dealing:
         self._handed[worker] = now
         if not self._rows:
             members = sorted(self._members)
-            shares = apportioned(self._batch_size * len(members), self._speeds_of(members))
+            shares = apportioned(self._batch_size * len(members), self._speeds_of(members), self._least)
             self._rows = dict(zip(members, shares, strict=True))
         return self._rows[worker]
 
@@ -65,19 +65,27 @@ class Dealing:
         return [self._speeds.get(worker, mean) for worker in members]
 
 
-def apportioned(total: int, weights: Sequence[float]) -> list[int]:
-    """`total` in whole parts by positive weights: each at least 1, what is beyond that in proportion.
+def apportioned(total: int, weights: Sequence[float], least: int = 1) -> list[int]:
+    """`total` in whole parts, in proportion to positive weights; who would have less than `least` has that.
 
     The largest remainders are rounded up (Hamilton's method), the first of equal ones. Raises ValueError if
-    `total` is less than 1 for each.
+    `total` is too little for that.
     """
-    beyond = total - len(weights)
-    if beyond < 0:
-        raise ValueError(f"{total} can't be dealt to {len(weights)}: each is to have at least 1")
-    scale = beyond / math.fsum(weights)
-    quotas = [weight * scale for weight in weights]
-    parts = [math.floor(quota) for quota in quotas]
-    by_remainder = sorted(range(len(parts)), key=lambda each: parts[each] - quotas[each])
-    for each in by_remainder[: beyond - sum(parts)]:
+    if total < least * len(weights):
+        raise ValueError(f"{total} can't be dealt to {len(weights)}: each is to have at least {least}")
+    parts = [least] * len(weights)
+    free = list(range(len(weights)))
+    rest = total
+    while free:
+        scale = rest / math.fsum(weights[each] for each in free)
+        above = [each for each in free if weights[each] * scale >= least]
+        if len(above) == len(free):
+            break
+        rest -= least * (len(free) - len(above))
+        free = above
+    for each in free:
+        parts[each] = math.floor(weights[each] * scale)
+    by_remainder = sorted(free, key=lambda each: parts[each] - weights[each] * scale)
+    for each in by_remainder[: total - sum(parts)]:
         parts[each] += 1
-    return [1 + part for part in parts]
+    return parts

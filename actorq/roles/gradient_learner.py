@@ -108,6 +108,7 @@ class GradientLearner(Tasked):
                 continue
             await feed.update(draw, {number: learned.td_errors})
             await self._pusher.push(learned.loss)
+            feed.batch_size = self._pusher.rows  # for draws to come: those that are ready were dealt earlier
             if not self._pusher.in_trouble:
                 self.progress("batches")
 

@@ -99,7 +99,7 @@ class GradientPusher:
         from actorq.envs.make import describe
 
         spaces = [describe(task) for task in tasks]
-        self.online = make_task_parameters(agent, spaces, 0, resolve_device(config.device))
+        self.online = make_task_parameters(agent, spaces, 0, resolve_device(config.device, actor.name))
         self.target = TargetNetwork(agent, self.online).parameters
         set_torch_threads(config.torch_threads, self.online.size)
         self._actor, self._config, self._servers, self._front = actor, config, servers, front
@@ -110,6 +110,7 @@ class GradientPusher:
         self._slices = GradientSlices(
             self.online.gradient, len(servers), config.gradient_codec, config.top_k_share
         )
+        self._rows = self._dealt = agent.batch_size
         self._gradients = 0
         self._refusals = 0
         """One after the other."""
@@ -120,6 +121,11 @@ class GradientPusher:
     def version(self) -> Version | None:
         """Of the parameters; None before the first `read`."""
         return self._weights.version
+
+    @property
+    def rows(self) -> int:
+        """Transitions that the next gradient is to be of: `agent.batch_size`, unless the front deals them."""
+        return self._dealt
 
     @property
     def in_trouble(self) -> bool:
@@ -139,6 +145,7 @@ class GradientPusher:
             self._actor.progress("gradients_refused")  # not sent; those that were sent, the front counts
             await self._cope(f"the loss is {learned.loss}")
             return None
+        self._rows = len(learned.td_errors)
         self._actor.report("loss", learned.loss)
         return learned
 
@@ -164,7 +171,8 @@ class GradientPusher:
         sent = sum(slice.nbytes for slice in slices)
         reads = self._gradients % self._config.read_every_gradients == 0
         try:
-            pushed = await self._front.ask(Push(ticket, version, sent, self._weights.take_bytes(), reads))
+            push = Push(ticket, version, sent, self._weights.take_bytes(), reads, self._rows)
+            pushed = await self._front.ask(push)
         except Refused as refusal:
             await self._heed(refusal)
             self._slices.give_back(slices)
@@ -224,6 +232,9 @@ class GradientPusher:
     async def _take_over(self, pulled: Pulled) -> None:
         before = self._weights.version
         await self._weights.fetch(pulled)
+        if pulled.rows is not None:
+            self._dealt = pulled.rows
+            self._actor.report("rows", pulled.rows)
         if before is not None and before.incarnation != pulled.version.incarnation:
             self._slices.forget()
 

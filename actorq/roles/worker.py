@@ -108,7 +108,7 @@ class Worker(Tasked):
         self._replay = await self.in_thread(partial(make_replay, config.replay, seed=self.seed))
         self._inserted = self._batches = 0
         self._credit = 0.0
-        """Gradients that the experience pays for."""
+        """Batches of `agent.batch_size` that the experience pays for."""
         self._acts_with: Version | None = None
         self._presence = Presence(self)
 
@@ -124,9 +124,9 @@ class Worker(Tasked):
         await self._fill()
         await self._pusher.read(computing=True)
         while True:
-            while self._credit < 1.0:
+            while self._credit < (price := self._pusher.rows / self.agent.batch_size):
                 await self._explore()
-            self._credit -= 1.0
+            self._credit -= price
             await self._learn(self._draw())
 
     # Experience.
@@ -152,14 +152,14 @@ class Worker(Tasked):
         await self.sleep(0)  # others wait for the loop
 
     def _paid_by(self, inserted: int) -> float:
-        """Gradients that so many new transitions pay for."""
+        """Batches that so many new transitions pay for."""
         samples_per_insert = self.config.replay.samples_per_insert
         if samples_per_insert is None:
             return 1.0
         return inserted * samples_per_insert / self.agent.batch_size
 
     def _draw(self) -> Batch:
-        batch = self._replay.sample(self.agent.batch_size, self.config.replay.beta(self._batches))
+        batch = self._replay.sample(self._pusher.rows, self.config.replay.beta(self._batches))
         self._batches += 1
         return batch
 

@@ -12,20 +12,23 @@ from actorq.dqn.dealing import Dealing, apportioned
 SPEEDS = st.lists(st.floats(1e-3, 1e6), min_size=1, max_size=12)
 
 
-@given(SPEEDS, st.integers(1, 4096))
-def test_parts_are_whole_and_proportional_and_nobody_gets_nothing(weights: list[float], each: int) -> None:
-    total = each * len(weights)
-    parts = apportioned(total, weights)
+@given(SPEEDS, st.integers(1, 4096), st.data())
+def test_parts_are_whole_and_proportional_beyond_the_least(
+    weights: list[float], each: int, data: st.DataObject
+) -> None:
+    total, least = each * len(weights), data.draw(st.integers(0, each))
+    parts = apportioned(total, weights, least)
     assert sum(parts) == total
-    assert min(parts) >= 1
-    beyond = total - len(weights)
-    for part, weight in zip(parts, weights, strict=True):
-        assert abs(part - 1 - beyond * weight / math.fsum(weights)) < 1 + 1e-6
+    assert min(parts) >= least
+    above = [(part, weight) for part, weight in zip(parts, weights, strict=True) if part > least]
+    rest = sum(part for part, _ in above)
+    for part, weight in above:
+        assert abs(part - rest * weight / math.fsum(weight for _, weight in above)) < len(weights)
 
 
-def test_fewer_than_one_each_is_no_deal() -> None:
-    with pytest.raises(ValueError, match="2 can't be dealt to 3"):
-        apportioned(2, [1.0, 1.0, 1.0])
+def test_less_than_the_least_is_no_deal() -> None:
+    with pytest.raises(ValueError, match="5 can't be dealt to 3: each is to have at least 2"):
+        apportioned(5, [1.0, 1.0, 1.0], 2)
 
 
 def test_before_anything_is_measured_all_have_the_batch_size() -> None:
@@ -43,7 +46,7 @@ def test_twice_as_fast_is_twice_the_rows() -> None:
 
 
 def test_a_round_is_dealt_by_one_measurement() -> None:
-    """Or its rows would add up to something else, where one is handed its version after another has pushed."""
+    """Though one is handed its version after another has pushed: or rows would add up to something else."""
     dealing = Dealing(2, 300)
     for worker, seconds in enumerate((1.0, 2.0)):
         dealing.came(worker, dealing.handed(worker, 5.0), 5.0 + seconds)

@@ -24,6 +24,7 @@ def faults(settings: dict[str, Any], workers: int | None = WORKERS) -> list[tupl
         {"stale": "compensate", "compensation": 2.0},
         {"rule": "synchronous"},
         {"rule": "synchronous", "backup": WORKERS - 1},
+        {"rule": "synchronous", "backup": 1, "deal": "speed", "wait_at_most_seconds": 0.5},
         {"rule": "softsync", "softsync_n": WORKERS},
         {"rule": "softsync", "softsync_n": 1, "stale": "drop", "max_staleness": 0},
         {"rule": "bounded", "max_staleness": 0},
@@ -40,6 +41,9 @@ def test_settings_that_agree_have_no_faults(settings: dict[str, Any]) -> None:
     [
         ({"backup": 1}, "backup", "the rule is asynchronous"),
         ({"rule": "bounded", "max_staleness": 1, "backup": 1}, "backup", "the rule is bounded"),
+        ({"deal": "speed"}, "deal", "the rule is asynchronous"),
+        ({"rule": "bounded", "max_staleness": 0, "deal": "speed"}, "deal", "the rule is bounded"),
+        ({"wait_at_most_seconds": 1.0}, "wait_at_most_seconds", "the rule is asynchronous"),
         ({"rule": "softsync"}, "softsync_n", "set it"),
         ({"softsync_n": 2}, "softsync_n", "the rule is asynchronous"),
         ({"rule": "bounded"}, "max_staleness", "the rule bounded needs"),
