@@ -15,7 +15,7 @@ import msgspec
 from actorq.actors import Actor
 from actorq.dqn.agent import Agent
 from actorq.dqn.exploration import LinearEpsilon
-from actorq.envs.task import Task
+from actorq.envs.task import NamedTask, Task
 from actorq.replay.redis.config import RedisConfig
 from actorq.topology import roles, schema
 from actorq.topology.convert import has_default
@@ -37,6 +37,7 @@ STRUCTS: dict[str, Any] = {
     "Snapshot": schema.Snapshot,
     "GroupTable": schema.GroupTable,
     "Task": Task,
+    "NamedTask": NamedTask,
     "Agent": Agent,
     "LinearEpsilon": LinearEpsilon,
     "RedisConfig": RedisConfig,
@@ -44,7 +45,7 @@ STRUCTS: dict[str, Any] = {
 }
 """All that a file may hold."""
 
-_OUT_OF_FILES = {"Topology": {"tables"}}
+_OUT_OF_FILES = {"Topology": {"tables"}, "NamedTask": set(Task.__struct_fields__)}
 _SAID_HERE = {  # keys whose annotations say nothing of their meaning
     "ActorTable.role": "which actor class: a built-in role, or one of your own",
     "ActorTable.config": "the role's own settings; its `Config` says which",
