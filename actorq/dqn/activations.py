@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
+import numpy as np
 from numpy.typing import NDArray
 
 Tensors = tuple[NDArray[Any], ...]
@@ -33,3 +36,28 @@ class Outcomes(msgspec.Struct, frozen=True):
     returns: NDArray[Any]
     discounts: NDArray[Any]
     weights: NDArray[Any]
+
+
+def join_columns(made: Sequence[Activations]) -> Activations:
+    """What several stages made of the same inputs, side by side."""
+    if len(made) == 1:
+        return made[0]
+
+    def join(*streams: Tensors) -> Tensors:
+        return tuple(np.concatenate(columns, axis=1) for columns in zip(*streams, strict=True))
+
+    return Activations(
+        join(*(one.now for one in made)),
+        join(*(one.later for one in made)),
+        join(*(one.target for one in made)),
+    )
+
+
+def split_columns(gradients: Tensors, shares: Sequence[slice]) -> list[Tensors]:
+    """Of each share its columns."""
+    return [tuple(np.ascontiguousarray(array[:, share]) for array in gradients) for share in shares]
+
+
+def add_up(partial: Sequence[Tensors]) -> Tensors:
+    """The sum of what each share of the columns adds to the inputs' gradient."""
+    return tuple(functools.reduce(np.add, arrays) for arrays in zip(*partial, strict=True))

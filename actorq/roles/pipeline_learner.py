@@ -1,0 +1,247 @@
+"""The pipeline's learner: has stages learn from what it draws; none of them holds the whole network."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from importlib import import_module
+from typing import Annotated, Any, Literal, cast
+
+import anyio
+import numpy as np
+from msgspec import Meta
+from numpy.typing import NDArray
+
+import actorq.actors as actors
+from actorq.actors import ActorDied, ActorSpec, Group, Refused, State, Topic
+from actorq.dqn.cuts import Part, cut_faults, join_parts, layer_shapes, make_parts
+from actorq.envs.task import tasks_in
+from actorq.replay.experience import Batch
+
+from .batch_feed import BatchesPerAsk, BatchFeed, Draw, DrawsAhead
+from .lives import pause_after
+from .messages import Sample, UpdatePriorities, Version, Weights
+from .micro_batches import join_errors, micro_batches
+from .restoring import newest_common
+from .server_messages import Standing
+from .stage_messages import Flow, Halt, Halted, Measure, Read, Resume, Step
+from .task_wiring import shard_faults
+from .tasked import Tasked
+
+log = logging.getLogger("actorq.roles")
+
+Cut = Literal["parameters", "time"] | tuple[str, ...]
+
+
+class PipelineLearner(Tasked):
+    """A learner whose parameters lie in stages, cut as it says.
+
+    Each batch goes to the first stage in micro-batches, and comes back from it when all stages have passed
+    it, forward and backward; then each makes its share of the update. It learns what a `learner` would learn
+    from the same batches. When a stage dies, all go back to the newest version that they have in common,
+    under a new incarnation. Whole weights are gathered only for those who subscribe to them.
+    """
+
+    class Config(actors.Config):
+        cut: Annotated[
+            Cut,
+            Meta(
+                description="where to cut the network: so that stages have as many parameters, or take as much"
+                " time (measured at the start), or before the layers that stages begin with, such as"
+                ' ["hidden.1", "output"]'
+            ),
+        ] = "parameters"
+        columns: Annotated[
+            dict[str, Annotated[int, Meta(ge=2)]],
+            Meta(description="wide layers, and over how many stages to split the columns of each"),
+        ] = {}  # noqa: RUF012 - a struct makes each its own
+        micro_batches: Annotated[int, Meta(ge=1, description="parts of a batch that flow one by one")] = 4
+        batches_per_ask: BatchesPerAsk = 4
+        draws_ahead: DrawsAhead = 2
+        publish_every_updates: Annotated[int, Meta(ge=1, description="updates between two weights")] = 16
+
+    replay: Group[Sample | UpdatePriorities]
+    stages: Group[Flow | Measure | Step | Read | Halt | Resume]
+    weights: Topic[Weights]
+
+    @classmethod
+    def faults(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+        yield from super().faults(config, tables)
+        agent = tables.get("agent")
+        if agent is not None and config.micro_batches > agent.batch_size:
+            yield "config.micro_batches", f"is more than agent.batch_size = {agent.batch_size}"
+
+    @classmethod
+    def wiring_faults(cls, spec: ActorSpec, specs: Mapping[str, ActorSpec]) -> Iterable[tuple[str, str]]:
+        yield from shard_faults(spec)
+        stages, config = spec.ports["stages"], cast(PipelineLearner.Config, spec.config)
+        if any(specs[stage].ports["stages"] != stages for stage in stages):
+            yield (
+                "ports.stages",
+                f"{stages[0]} and the others send to each other: wire their port stages alike",
+            )
+        try:
+            layers = _layers(spec.tables)
+        except ValueError as error:
+            yield "agent.network", str(error)
+            return
+        begins = None if isinstance(config.cut, str) else config.cut
+        for setting, fault in cut_faults(layers, len(stages), begins, config.columns):
+            yield f"config.{setting}", fault
+
+    @classmethod
+    def state_faults(cls, config: Any, tables: Mapping[str, Any], state: State) -> Iterable[tuple[str, str]]:
+        cut = config.cut if isinstance(config.cut, str) else list(config.cut)
+        for setting, mine in (("cut", cut), ("columns", config.columns)):
+            if state[setting] != mine:
+                yield f"config.{setting}", f"is {mine}, but the stages were made with {state[setting]}"
+
+    async def on_start(self) -> None:
+        self._layers = _layers({"agent": self.agent, "task": self.task, "tasks": self.tasks})
+        self._parts: tuple[Part, ...] = ()
+        self._incarnation = self._updates = 0
+        self._settled = False
+
+    @property
+    def version(self) -> Version:
+        return Version(self._incarnation, self._updates)
+
+    async def run(self) -> None:
+        await self._settle()
+        await self._publish()
+        feed = BatchFeed(
+            self, self.replay, self.all_tasks, self.config, self.agent.batch_size, lambda: self.version
+        )
+        while True:
+            await self._learn(feed, await feed.next())
+            self.report("waiting_share", feed.take_waiting_share())
+
+    async def _learn(self, feed: BatchFeed, draw: Draw) -> None:
+        """All updates of a draw; with the last one their new priorities go back."""
+        td_errors = {}
+        for number, batches in enumerate(draw.updates):
+            td_errors[number] = await self._lasting_update(cast(Sequence[Batch], batches))
+            if number == len(draw.updates) - 1:
+                await feed.update(draw, td_errors)
+            self.progress("updates")
+            if self._updates % self.config.publish_every_updates == 0:
+                await self._publish()
+
+    # An update.
+
+    async def _lasting_update(self, batches: Sequence[Batch]) -> NDArray[np.float32]:
+        """An update with these batches, though stages die over it; [B] TD errors."""
+        while True:
+            await self._settle()
+            try:
+                return await self._update(batches)
+            except (ActorDied, Refused):
+                self._settled = False
+
+    async def _update(self, batches: Sequence[Batch]) -> NDArray[np.float32]:
+        """Raises ActorDied or Refused if a stage dies, and FloatingPointError if learning has diverged."""
+        began = self.now()
+        flows = micro_batches(batches, self.config.micro_batches, self.version, double=self.agent.double)
+        first = Group([self.stages[0]] * len(flows))
+        returned = await first.all().ask_each(flows)
+        seconds = self.now() - began
+        loss = sum(each.loss for each in returned)
+        factor = await self._clip(loss)
+        step = Step(self.version, factor, seconds)
+        with anyio.CancelScope(shield=True):  # all stages, or none
+            await self.stages.all().tell(step)
+            self._updates += 1
+        self.report("loss", loss)
+        return join_errors(flows, [each.td_errors for each in returned])
+
+    async def _clip(self, loss: float) -> float:
+        """What to multiply the gradient by."""
+        maximum, norm = self.agent.max_gradient_norm, 0.0
+        if maximum is not None:
+            measured = await self.stages.all().ask(Measure(self.version))
+            norm = math.sqrt(sum(each.square_norm for each in measured))
+            self.report("gradient_norm", norm)
+        if not (math.isfinite(loss) and math.isfinite(norm)):
+            raise FloatingPointError(
+                f"learning has diverged: after {self._updates} updates the loss is {loss}; a lower"
+                " agent.learning_rate, a lower agent.max_gradient_norm or task.reward_clip may help"
+            )
+        return 1.0 if maximum is None or norm <= maximum else maximum / norm
+
+    async def _publish(self) -> None:
+        """Whole weights, if anybody wants them; after a death the next ones."""
+        if not self.weights.subscribers:
+            return
+        try:
+            slices = await self.stages.all().ask(Read(self.version))
+        except (ActorDied, Refused):
+            self._settled = False
+            return
+        whole = join_parts(self._layers, self._parts, [slice.parameters for slice in slices])
+        await self.weights.publish(Weights(self.version, whole))
+
+    # Restoring.
+
+    async def _settle(self) -> None:
+        """Have all stages go on from the newest version they have in common, unless they already do."""
+        failures = 0
+        while not self._settled:
+            try:
+                await self._restore()
+                self._settled = True
+            except (ActorDied, Refused):  # a stage died over what it was asked, or anew
+                failures += 1
+                await self.sleep(pause_after(failures))
+
+    async def _restore(self) -> None:
+        halted = await self.stages.all().ask(Halt())
+        origin = newest_common([Standing(stage.incarnation, stage.versions) for stage in halted])
+        known = [version.updates for stage in halted for version in stage.versions]
+        if lost := max(self._updates, *known, 0) - origin.updates:
+            log.warning("the pipeline goes on from version %d: %d updates are lost", origin.updates, lost)
+            self.progress("updates_lost", lost)
+        self._parts = await self._cut(halted)
+        # Skipping incarnations whose snapshots were lost together with this actor's.
+        incarnation = 1 + self.restarts + max(self._incarnation, *(stage.incarnation for stage in halted))
+        await self.stages.all().ask_each(
+            [Resume(incarnation, origin, stage, self._parts, self.seed) for stage in range(len(self.stages))]
+        )
+        self._incarnation, self._updates = incarnation, origin.updates
+
+    async def _cut(self, halted: Sequence[Halted]) -> tuple[Part, ...]:
+        """Each stage's part: as they are or, where one has none, as the settings say."""
+        parts = tuple(stage.part for stage in halted if stage.part is not None)
+        if len(parts) == len(halted):
+            return parts
+        cut, columns = self.config.cut, self.config.columns
+        costs: Sequence[float] = [layer.size for layer in self._layers]
+        if cut == "time":
+            costs = await self._measure_layers()
+        begins = None if isinstance(cut, str) else cut
+        made = tuple(make_parts(self._layers, len(self.stages), begins, columns, costs))
+        names = [self._layers[part.begin].name for part in made if part.column == 0]
+        log.info("stages begin with %s", ", ".join(names))
+        return made
+
+    async def _measure_layers(self) -> list[float]:
+        if self.deterministic:
+            raise ValueError(f'actors.{self.name}.config.cut: a deterministic run can\'t be cut by "time"')
+        await self.in_thread(import_module, "torch")
+
+        from actorq.dqn.layer_costs import layer_seconds
+        from actorq.envs.make import describe
+
+        spaces = [describe(task) for task in self.all_tasks]
+        rows = -(-self.agent.batch_size // self.config.micro_batches)
+        return await self.in_thread(layer_seconds, self.agent, spaces, rows)
+
+    def state(self) -> State:
+        cut = self.config.cut
+        return {"cut": cut if isinstance(cut, str) else list(cut), "columns": dict(self.config.columns)}
+
+
+def _layers(tables: Mapping[str, Any]) -> Any:
+    from actorq.envs.make import describe
+
+    return layer_shapes(tables["agent"], [describe(task) for task in tasks_in(tables)])

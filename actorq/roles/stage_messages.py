@@ -1,0 +1,145 @@
+"""What a pipeline's learner and its stages say to each other."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from actorq.actors import Message, Request
+from actorq.dqn.activations import Activations, Outcomes, Tensors
+from actorq.dqn.cuts import Part
+
+from .messages import Version
+
+# A micro-batch's way through the stages.
+
+
+class Returned(Message, frozen=True):
+    """A micro-batch has passed the rest of the network, forward and backward."""
+
+    gradients: Tensors
+    """Of what was sent for s_t; empty from the first stage."""
+    td_errors: NDArray[np.float32]
+    """[rows], one task's after another's."""
+    loss: float
+    """Its share of the batch's mean."""
+
+
+class Flow(Request[Returned], frozen=True):
+    """Take a micro-batch forward, and on to the next stage; answered when it has come back.
+
+    Refused for another incarnation's version. One of an update to come waits for the update before.
+    """
+
+    version: Version
+    """Of the parameters to compute with."""
+    number: int
+    """Of the update's micro-batches."""
+    size: int
+    """Transitions of the whole batch."""
+    inputs: Activations
+    outcomes: tuple[Outcomes, ...]
+    """Of each task, for the last stage."""
+
+
+class Columns(Message, frozen=True):
+    """Some columns of a layer's outputs."""
+
+    outputs: Activations
+
+
+class ComputeColumns(Request[Columns], frozen=True):
+    """Compute a stage's share of the columns of a layer that several hold between them."""
+
+    version: Version
+    number: int
+    inputs: Activations
+    rows: tuple[int, ...]
+    """Of each task."""
+
+
+class Partial(Message, frozen=True):
+    """What some columns add to the gradient of their layer's inputs."""
+
+    gradients: Tensors
+
+
+class ReturnColumns(Request[Partial], frozen=True):
+    """The way back through these columns."""
+
+    version: Version
+    number: int
+    gradients: Tensors
+
+
+# An update.
+
+
+class Measured(Message, frozen=True):
+    square_norm: float
+    """Of the slice of the gradient."""
+
+
+class Measure(Request[Measured], frozen=True):
+    """Say how long the gradient is; asked when all micro-batches have come back."""
+
+    version: Version
+
+
+class Step(Message, frozen=True):
+    """Make the update that follows a version."""
+
+    version: Version
+    factor: float
+    """Of the gradient."""
+    seconds: float
+    """From the batch's start until all its micro-batches had come back."""
+
+
+# Reading.
+
+
+class Slice(Message, frozen=True):
+    parameters: NDArray[Any]
+
+
+class Read(Request[Slice], frozen=True):
+    """Copy a stage's slice of the online parameters, of exactly this version."""
+
+    version: Version
+
+
+# Restoring.
+
+
+class Halted(Message, frozen=True):
+    """What a stage can go on from."""
+
+    incarnation: int
+    versions: tuple[Version, ...]
+    """Oldest first; each of the incarnation that made it."""
+    part: Part | None
+    """What it holds; None before it was told."""
+
+
+class Halt(Request[Halted], frozen=True):
+    """Drop what is in flight, take nothing more, and say what there is to go on from."""
+
+
+class Resumed(Message, frozen=True):
+    pass
+
+
+class Resume(Request[Resumed], frozen=True):
+    """Go on from a version, under a new incarnation."""
+
+    incarnation: int
+    origin: Version
+    stage: int
+    """Which of the parts is this stage's."""
+    parts: tuple[Part, ...]
+    """Of all stages."""
+    seed: int
+    """Of the whole network's initial parameters."""

@@ -1,0 +1,205 @@
+"""What a stage does with micro-batches, from one restoring to the next."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Generic, TypeVar, TypeVarTuple, Unpack, cast
+
+from actorq.actors import Actor, ActorDied, Group, Refused
+from actorq.dqn.activations import Activations, Tensors, add_up, join_columns, split_columns
+from actorq.dqn.cuts import Part
+from actorq.dqn.sharding import shard_slices
+
+from .computing import Computing
+from .messages import Version
+from .stage_messages import Columns, ComputeColumns, Flow, Partial, ReturnColumns, Returned
+from .turns import Turns
+
+if TYPE_CHECKING:
+    from actorq.dqn.q_loss import QLoss
+    from actorq.dqn.segment import Segment
+
+RESTORING = "the pipeline is being restored"
+"""Why a stage refuses what belongs to an incarnation that is over."""
+
+BACKWARD, FORWARD = 0, 1
+"""Which computation comes first: what ends a micro-batch frees memory, and others wait for it."""
+
+V = TypeVar("V")
+Args = TypeVarTuple("Args")
+
+
+class StageWork:
+    """Takes micro-batches through a segment: one forward, one backward (PipeDream's 1F1B schedule, Narayanan
+    et al. 2019, doi 10.1145/3341301.3359646, with a flush after every batch as in GPipe, Huang et al. 2019,
+    arXiv 1811.06965).
+
+    Stage i of k has at most k - i micro-batches in flight, and computes backward rather than forward. Where
+    a layer is split by columns, the first of its stages leads: it hands inputs and gradients to the others.
+    """
+
+    def __init__(
+        self,
+        actor: Actor,
+        segment: Segment,
+        q_loss: QLoss,
+        parts: Sequence[Part],
+        stage: int,
+        stages: Group[Flow | ComputeColumns | ReturnColumns],
+        incarnation: int,
+    ) -> None:
+        self.segment, self.incarnation = segment, incarnation
+        self.busy_seconds = 0.0
+        """Spent computing since the last update."""
+        self.bytes_sent = 0
+        """Activations and gradients since then."""
+        self.most_in_flight_bytes = 0
+        self._actor, self._q_loss = actor, q_loss
+        part = parts[stage]
+        self._columns = part.columns
+        self._helpers = stages[stage + 1 : stage + part.columns]
+        following = stage + part.columns
+        self._next = stages[following] if following < len(parts) else None
+        self._in_flight = Turns(parts[-1].position + 1 - part.position, actor.event)
+        self._computer = Turns(1, actor.event)
+        self._computing = Computing(actor)
+        self._stepped = actor.event()
+        self._over: Refused | None = None
+
+    def close(self, reason: str) -> None:
+        """Whatever waits here, and comes here from now on, is refused."""
+        self._over = Refused(reason)
+        self._in_flight.close(self._over)
+        self._computer.close(self._over)
+        self._stepped.set()
+
+    # Micro-batches.
+
+    async def flow(self, flow: Flow) -> Returned:
+        """Forward, what comes after this stage, and backward. Raises Refused once the work is over."""
+        await self._reached(flow.version)
+        rows = tuple(len(outcome.actions) for outcome in flow.outcomes)
+        async with self._in_flight.turn():
+            outputs = await self._forward(flow, rows)
+            returned = await self._follow(flow, outputs)
+            gradients = await self._backward(flow, returned.gradients)
+            self.bytes_sent += _bytes(gradients)
+            return Returned(gradients, returned.td_errors, returned.loss)
+
+    async def _follow(self, flow: Flow, outputs: Activations) -> Returned:
+        if self._next is None:
+            from actorq.dqn.segment import judge
+
+            like = self.segment.online.vector
+            judged = await self._compute(
+                BACKWARD, judge, self._q_loss, outputs, flow.outcomes, flow.size, like
+            )
+            return Returned(judged.gradients, judged.td_errors, judged.loss)
+        self.bytes_sent += outputs.nbytes
+        onward = Flow(flow.version, flow.number, flow.size, outputs, flow.outcomes)
+        return await _answer(partial(self._next.ask, onward))
+
+    async def _forward(self, flow: Flow, rows: tuple[int, ...]) -> Activations:
+        request = ComputeColumns(flow.version, flow.number, flow.inputs, rows)
+        self.bytes_sent += flow.inputs.nbytes * len(self._helpers)
+        helped = [_Pending[Columns](self._actor, partial(helper.ask, request)) for helper in self._helpers]
+        own = await self._own_forward(flow.number, flow.inputs, rows)
+        return join_columns([own, *[(await help.result()).outputs for help in helped]])
+
+    async def _backward(self, flow: Flow, gradients: Tensors) -> Tensors:
+        if self._columns == 1:
+            return await self._own_backward(flow.number, gradients)
+        own, *others = split_columns(gradients, shard_slices(gradients[0].shape[1], self._columns))
+        self.bytes_sent += sum(map(_bytes, others))
+        helped = [
+            _Pending[Partial](
+                self._actor, partial(helper.ask, ReturnColumns(flow.version, flow.number, theirs))
+            )
+            for helper, theirs in zip(self._helpers, others, strict=True)
+        ]
+        mine = await self._own_backward(flow.number, own)
+        return add_up([mine, *[(await help.result()).gradients for help in helped]])
+
+    async def compute_columns(self, request: ComputeColumns) -> Columns:
+        """A helper's way forward."""
+        await self._reached(request.version)
+        outputs = await self._own_forward(request.number, request.inputs, request.rows)
+        self.bytes_sent += outputs.nbytes
+        return Columns(outputs)
+
+    async def return_columns(self, request: ReturnColumns) -> Partial:
+        """A helper's way back."""
+        gradients = await self._own_backward(request.number, request.gradients)
+        self.bytes_sent += _bytes(gradients)
+        return Partial(gradients)
+
+    async def _own_forward(self, number: int, inputs: Activations, rows: tuple[int, ...]) -> Activations:
+        outputs = await self._compute(FORWARD, self.segment.forward, number, inputs, rows)
+        self.most_in_flight_bytes = max(self.most_in_flight_bytes, self.segment.in_flight_bytes)
+        return outputs
+
+    async def _own_backward(self, number: int, gradients: Tensors) -> Tensors:
+        return await self._compute(BACKWARD, self.segment.backward, number, gradients)
+
+    async def _compute(self, rank: int, function: Callable[[Unpack[Args]], V], *args: *Args) -> V:
+        async with self._computer.turn(rank):
+            began = self._actor.now()
+            try:
+                return await self._computing(function, *args)
+            finally:
+                self.busy_seconds += self._actor.now() - began
+
+    # Updates.
+
+    async def _reached(self, version: Version) -> None:
+        """Wait until the update before has been made."""
+        while True:
+            if self._over is not None:
+                raise self._over
+            if version.updates == self.segment.updates:
+                return
+            await self._stepped.wait()
+
+    async def step(self, factor: float) -> None:
+        """Make an update."""
+        await self._computing(self.segment.step, factor)
+        self.busy_seconds, self.bytes_sent, self.most_in_flight_bytes = 0.0, 0, 0
+        self._stepped.set()
+        if self._over is None:
+            self._stepped = self._actor.event()
+
+
+class _Pending(Generic[V]):
+    """Something asked for while the asker goes on."""
+
+    def __init__(self, actor: Actor, ask: Callable[[], Awaitable[V]]) -> None:
+        self._done = actor.event()
+        self._result: V | None = None
+        self._error: Refused | None = None
+        actor.start_soon(self._wait, ask)
+
+    async def _wait(self, ask: Callable[[], Awaitable[V]]) -> None:
+        try:
+            self._result = await _answer(ask)
+        except Refused as refusal:
+            self._error = refusal
+        self._done.set()
+
+    async def result(self) -> V:
+        await self._done.wait()
+        if self._error is not None:
+            raise self._error
+        return cast(V, self._result)
+
+
+async def _answer(ask: Callable[[], Awaitable[V]]) -> V:
+    """Another stage's answer; its death is no reason to die as well."""
+    try:
+        return await ask()
+    except ActorDied:
+        raise Refused(RESTORING) from None
+
+
+def _bytes(tensors: Tensors) -> int:
+    return sum(array.nbytes for array in tensors)
