@@ -51,7 +51,7 @@ def check_states(plan: Plan, states: Mapping[str, State], path: Path) -> None:
 
 
 def _check_groups(plan: Plan, saved: Iterable[str], planned: Iterable[str], faults: Faults) -> None:
-    """Whether each finds its saved state: whose group is repeated now, and was not, has a new name."""
+    """Whether actors find their states: where a group is repeated now, and was not, all have new names."""
     new_names = {declared_name(name): name for name in planned}
     old_names = {declared_name(name): name for name in saved}
     kept = {declared_name(name) for name in set(saved) & set(planned)}
@@ -59,7 +59,9 @@ def _check_groups(plan: Plan, saved: Iterable[str], planned: Iterable[str], faul
         if actor in new_names and actor not in kept:
             group = group_of(actor, plan.topology)
             where = f"groups.{group[0]}.count" if group else f"actors.{actor}"
-            faults.add(where, f"the state was saved of {old_name}, and there is only {new_names[actor]} now")
+            if not faults.at(where):  # one tells enough of all in the group
+                problem = f"the state was saved of {old_name}, and there is only {new_names[actor]} now"
+                faults.add(where, problem)
 
 
 def _add(spec: ActorSpec, tell: Callable[[], Iterable[tuple[str, str]]], faults: Faults) -> None:

@@ -85,6 +85,7 @@ def test_more_that_is_good(path: str, value: Any, validator: jsonschema.Draft7Va
         ("nodes/a b", {}),
         ("groups/core/actors", []),
         ("groups/core/strategy", "one-for-two"),
+        ("groups/core/count", 0),
         ("actors/a.b", {"role": "replay"}),
         ("actors/replay/role", "replai"),
         ("actors/replay/cuont", 2),
