@@ -19,7 +19,7 @@ class Finished(NamedTuple):
     """The episodes that ended in one step."""
 
     environments: NDArray[np.intp]  # [k] which environments
-    returns: NDArray[np.float64]  # [k] undiscounted and unclipped
+    returns: NDArray[np.float64]  # [k] undiscounted, neither clipped nor scaled
     lengths: NDArray[np.int64]  # [k] environment steps
 
 
@@ -30,7 +30,7 @@ class Step(NamedTuple):
     next_observations: NDArray[
         Any
     ]  # [E, *frame_shape] what the action led to: where an episode ended, its last
-    rewards: NDArray[np.float32]  # [E] clipped as the task says
+    rewards: NDArray[np.float32]  # [E] clipped and scaled as the task says
     terminated: Bools  # [E] the episode ended in a terminal state
     truncated: Bools  # [E] the episode was cut off; the values of next_observations are not 0
     valid: Bools  # [E] False where the environment only reset itself: that is no transition
@@ -67,6 +67,8 @@ class Environments:
         self._convert = frame_converter(vector.single_observation_space, task)
         self._first_action = int(getattr(vector.single_action_space, "start", 0))
         self._clip = task.reward_clip
+        # What is adaptive is the learner's: it sees all explorers' rewards.
+        self._scale = 1.0 if task.reward_scale == "adaptive" else task.reward_scale
         self._all = _constant(self.count, True)
         self._none = _constant(self.count, False)
         self._clock = 0  # vector steps since the reset
@@ -105,6 +107,8 @@ class Environments:
         self._clock += 1
         if self._clip is not None:
             rewards = np.clip(rewards, -self._clip, self._clip)
+        if self._scale != 1.0:
+            rewards = rewards * np.float32(self._scale)
         # The common case must stay nearly free: on few bools count_nonzero is far faster than any().
         if self._resetting is None and not (np.count_nonzero(terminated) or np.count_nonzero(truncated)):
             self.env_steps += self.count

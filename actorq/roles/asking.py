@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -23,9 +24,14 @@ class AskingExploration(Rollout):
     """A rollout whose questions go to an inference actor, and to its next life if it dies over one."""
 
     def __init__(
-        self, actor: Actor, config: ExplorationConfig, task: Task, agent: Agent, inference: Ref[Act]
+        self,
+        actor: Actor,
+        config: ExplorationConfig,
+        tasks: Sequence[Task],
+        agent: Agent,
+        inference: Ref[Act],
     ) -> None:
-        super().__init__(actor, config, task, agent)
+        super().__init__(actor, config, tasks, agent)
         self._inference = inference
 
     async def explore(self) -> tuple[Chunk, Version]:
@@ -45,7 +51,9 @@ class AskingExploration(Rollout):
                 return chunk, min(versions, key=lambda version: (version.incarnation, version.updates))
 
     async def _ask(self, observations: NDArray[Any]) -> Acted:
-        request = Act(observations.copy())  # sent arrays are given away, and these are written again
+        request = Act(
+            observations.copy(), self.choice.task
+        )  # sent arrays are given away, and these are written again
         try:
             return await ask_its_lives(partial(self._inference.ask, request), self._actor.sleep)
         except Refused as refusal:

@@ -9,25 +9,26 @@ from typing import Annotated, Any
 
 from msgspec import Meta
 
-import actorq.actors as actors
-from actorq.actors import ActorDied, ActorSpec, Feed, Group, Ref, State, Table, handles
+from actorq.actors import ActorDied, ActorSpec, Feed, Group, Ref, State, handles
 from actorq.dqn.acting import needs_torch
-from actorq.dqn.agent import Agent
 from actorq.dqn.device import Device
-from actorq.envs.task import Task
 from actorq.replay.experience import Chunk
 
 from .asking import AskingExploration
 from .computing import set_torch_threads
 from .exploring import Exploration, ExplorationConfig
-from .faults import device_faults, environment_faults
+from .faults import device_faults
 from .inference_messages import Act
 from .messages import Insert, Version, Weights
+from .task_choice import choice_faults, idle_faults
+from .task_wiring import shard_faults
+from .tasked import Tasked
 
 
-class Environment(actors.Actor):
+class Environment(Tasked):
     """Explores with the newest weights it was sent, or asks an inference actor; sends each chunk to replay.
 
+    With several tasks the shards of the replay are dealt to them in blocks, as `BatchFeed` has it.
     One chunk is under way at most: when the replay's rate limiter holds it back, exploring waits.
     Environment steps and episodes count once their chunk is in.
     """
@@ -35,15 +36,14 @@ class Environment(actors.Actor):
     class Config(ExplorationConfig):
         device: Annotated[Device, Meta(description="where the network acts: auto, cpu, cuda:0, …")] = "auto"
 
-    task: Table[Task]
-    agent: Table[Agent]
     replay: Group[Insert]
     weights: Feed[Weights] | None
     inference: Group[Act] | None
 
     @classmethod
     def faults(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
-        return environment_faults(tables)
+        yield from super().faults(config, tables)
+        yield from choice_faults(config.task, tables)
 
     @classmethod
     def wiring_faults(cls, spec: ActorSpec, specs: Mapping[str, ActorSpec]) -> Iterable[tuple[str, str]]:
@@ -55,6 +55,10 @@ class Environment(actors.Actor):
             )
         elif wired == ["inference"] and spec.config.device != "auto":  # type: ignore[attr-defined]
             yield "config.device", "is for weights of its own; this explorer asks inference"
+        if faults := list(shard_faults(spec)):
+            yield from faults
+        else:
+            yield from idle_faults(spec, specs)
 
     @classmethod
     def machine_faults(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
@@ -70,14 +74,14 @@ class Environment(actors.Actor):
             self._exploration = await self._with_weights()
         else:
             asked = self.inference[self.index % len(self.inference)]
-            self._exploration = AskingExploration(self, self.config, self.task, self.agent, asked)
+            self._exploration = AskingExploration(self, self.config, self.all_tasks, self.agent, asked)
 
     async def _with_weights(self) -> Exploration:
         # Whoever comes first in a process sets torch up for all there.
         first_to_use_torch = needs_torch(self.agent, self.config.device) and "torch" not in sys.modules
         if first_to_use_torch:
             await self.in_thread(import_module, "torch")  # takes seconds
-        exploration = Exploration(self, self.config, self.task, self.agent, self.config.device)
+        exploration = Exploration(self, self.config, self.all_tasks, self.agent, self.config.device)
         if first_to_use_torch:
             set_torch_threads(None, exploration.parameters)
         return exploration
@@ -116,9 +120,11 @@ class Environment(actors.Actor):
             self._lost_the_last = False
 
     def _next_shard(self) -> Ref[Insert]:
-        """In turn, each explorer beginning with another: so every shard has a part of all experience."""
+        """Those of its task in turn, each explorer beginning with another: all have a part of everything."""
         self._chunks += 1
-        return self.replay[(self.index + self._chunks) % len(self.replay)]
+        choice = self._exploration.choice
+        block = len(self.replay) // len(self.all_tasks)
+        return self.replay[choice.task * block + (choice.index + self._chunks) % block]
 
     async def on_stop(self) -> None:
         self._exploration.close()

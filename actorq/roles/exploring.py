@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
@@ -13,10 +14,11 @@ from actorq.actors import Actor, State
 from actorq.dqn.acting import make_policy
 from actorq.dqn.agent import Agent
 from actorq.dqn.exploration import Epsilon, ape_x_ladder, epsilon_at, epsilon_greedy
-from actorq.envs.task import Task
+from actorq.envs.task import NamedTask, Task
 from actorq.replay.experience import Chunk
 
 from .generators import generator_state, load_generator
+from .task_choice import choose_task, take_part
 
 if TYPE_CHECKING:
     from actorq.envs.environments import Finished
@@ -27,6 +29,10 @@ if TYPE_CHECKING:
 class ExplorationConfig(actors.Config):
     """What a topology may set of any role that explores."""
 
+    task: Annotated[
+        str | None,
+        Meta(description="which of [[tasks]], by its name; absent: the members take them in turn"),
+    ] = None
     envs: Annotated[int, Meta(ge=1, le=10_000, description="environments stepped together")] = 16
     epsilon: Annotated[
         Epsilon | None,
@@ -47,10 +53,10 @@ class Rollout:
 
     Each stretch of `chunk_steps` steps makes one chunk, with n-step returns and first priorities already
     computed (Ape-X, Horgan et al. 2018). Environments can't be saved: after `load_state` new episodes begin
-    on fresh seeds.
+    on fresh seeds. Of several tasks it explores one: see `choose_task`.
     """
 
-    def __init__(self, actor: Actor, config: ExplorationConfig, task: Task, agent: Agent) -> None:
+    def __init__(self, actor: Actor, config: ExplorationConfig, tasks: Sequence[Task], agent: Agent) -> None:
         from actorq.envs.frames import FrameStack
         from actorq.envs.make import make_environments
 
@@ -58,6 +64,9 @@ class Rollout:
 
         seed = actor.seed + actor.restarts  # a life from no snapshot is not to live through the same again
         self._actor = actor
+        self.choice = choose_task(config.task, tasks, actor.index, actor.count)
+        task = tasks[self.choice.task]
+        self._task_name = task.name if isinstance(task, NamedTask) else None
         self._environments = make_environments(task, config.envs, seed)
         self.spaces = self._environments.spaces
         shape, dtype = self.spaces.frame_shape, self.spaces.dtype
@@ -76,8 +85,9 @@ class Rollout:
         self._observations: NDArray[Any] | None = None
         self._finished: list[Finished] = []
         self._counted = 0
-        ladder = ape_x_ladder(actor.count, base=config.ladder_base, alpha=config.ladder_alpha)
-        self._epsilon: Epsilon = float(ladder[actor.index]) if config.epsilon is None else config.epsilon
+        ladder = ape_x_ladder(self.choice.count, base=config.ladder_base, alpha=config.ladder_alpha)
+        rung = float(ladder[self.choice.index])
+        self._epsilon: Epsilon = rung if config.epsilon is None else config.epsilon
 
     @property
     def env_steps(self) -> int:
@@ -115,8 +125,13 @@ class Rollout:
             lengths = np.concatenate([finished.lengths for finished in self._finished])
             self._finished.clear()
             self._actor.progress("episodes", len(returns))
-            self._actor.report("episode_return", float(returns.mean()))
-            self._actor.report("episode_length", float(lengths.mean()))
+            self._report("episode_return", float(returns.mean()))
+            self._report("episode_length", float(lengths.mean()))
+
+    def _report(self, name: str, value: float) -> None:
+        self._actor.report(name, value)
+        if self._task_name is not None:
+            self._actor.report(f"{name}/{self._task_name}", value)
 
     def close(self) -> None:
         self._environments.close()
@@ -135,20 +150,21 @@ class Exploration(Rollout):
     """A rollout that answers its own questions, by a network of its own."""
 
     def __init__(
-        self, actor: Actor, config: ExplorationConfig, task: Task, agent: Agent, device: str
+        self, actor: Actor, config: ExplorationConfig, tasks: Sequence[Task], agent: Agent, device: str
     ) -> None:
-        super().__init__(actor, config, task, agent)
+        super().__init__(actor, config, tasks, agent)
         spaces = self.spaces
+        self._take_part = take_part(agent, tasks)
         self._policy = make_policy(agent, spaces.observation_shape, spaces.dtype, spaces.actions, device)
 
     @property
     def parameters(self) -> int:
-        """How many the network has."""
+        """How many the task's network has."""
         return self._policy.size
 
     def act_with(self, parameters: NDArray[Any]) -> None:
-        """Take over a copy of the network's flat vector [size]; needed once before `explore`."""
-        self._policy.load(parameters)
+        """Take over a copy of the flat vector [size] of all tasks' network; needed once before `explore`."""
+        self._policy.load(self._take_part(parameters, self.choice.task))
 
     def explore(self) -> Chunk:
         """The next chunk, all of it by the same weights."""

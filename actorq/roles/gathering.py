@@ -95,7 +95,7 @@ class Gathering:
 
     async def _wake_at(self, due: float) -> None:
         """One alarm at a time: when it goes off, the taker sets the next."""
-        await self._actor.sleep(due - self._actor.now())
+        await self._actor.sleep(max(0.0, due - self._actor.now()))  # the loop may have come here late
         self._timing = False
         self._changed.set()
 

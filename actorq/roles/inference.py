@@ -11,21 +11,21 @@ from msgspec import Meta
 from numpy.typing import NDArray
 
 import actorq.actors as actors
-from actorq.actors import Feed, Refused, Table, handles
+from actorq.actors import Feed, Refused, handles
 from actorq.dqn.acting import make_policy, needs_torch
-from actorq.dqn.agent import Agent
 from actorq.dqn.device import Device
-from actorq.envs.task import Task
 
 from .computing import Computing, TorchThreads, set_torch_threads
-from .faults import device_faults, environment_faults
+from .faults import device_faults
 from .gate import STOPPING
 from .gathering import Gathering, Question, turn_back
 from .inference_messages import Act, Acted
 from .messages import Weights
+from .task_choice import take_part
+from .tasked import Tasked
 
 
-class Inference(actors.Actor):
+class Inference(Tasked):
     """Answers what explorers ask in batches, one at a time, with the newest weights it was sent.
 
     After SEED RL's central inference (Espeholt et al. 2020, arXiv 1910.06591). While a batch is computed the
@@ -43,13 +43,7 @@ class Inference(actors.Actor):
         ] = 0.002
         torch_threads: TorchThreads = None
 
-    task: Table[Task]
-    agent: Table[Agent]
     weights: Feed[Weights]
-
-    @classmethod
-    def faults(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
-        return environment_faults(tables)
 
     @classmethod
     def machine_faults(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
@@ -62,12 +56,14 @@ class Inference(actors.Actor):
         with_torch = needs_torch(agent, config.device)
         if with_torch:
             await self.in_thread(import_module, "torch")  # takes seconds
-        self._spaces = spaces = describe(self.task)
-        self._policy = make_policy(
-            agent, spaces.observation_shape, spaces.dtype, spaces.actions, config.device
-        )
+        self._spaces = [describe(task) for task in self.all_tasks]
+        self._policies = [
+            make_policy(agent, its.observation_shape, its.dtype, its.actions, config.device)
+            for its in self._spaces
+        ]
+        self._take_part = take_part(agent, self.all_tasks)
         if with_torch:
-            set_torch_threads(config.torch_threads, self._policy.size)
+            set_torch_threads(config.torch_threads, max(policy.size for policy in self._policies))
         self._computing = Computing(self)
         self._gathering = Gathering(self, config.batch_size, config.deadline_seconds)
         self._at_hand: list[Question] = []
@@ -85,7 +81,9 @@ class Inference(actors.Actor):
     async def act(self, request: Act) -> Acted:
         if self._stopping:
             raise Refused(STOPPING)
-        asked, known = request.observations, self._spaces
+        if not 0 <= request.task < len(self._spaces):
+            raise Refused(f"there is no task {request.task}; there are {len(self._spaces)}")
+        asked, known = request.observations, self._spaces[request.task]
         if asked.shape[1:] != known.observation_shape or asked.dtype != known.dtype:
             raise Refused(
                 f"observations are [B, *{known.observation_shape}] of {known.dtype}, "
@@ -99,21 +97,28 @@ class Inference(actors.Actor):
             questions = self._at_hand = await self._gathering.take()
             newest = self._newest
             assert newest is not None
-            asked = [question.request.observations for question in questions]
-            answers = await self._computing(self._answer, newest, asked)
-            for question, q_values in zip(questions, answers, strict=True):
+            answers = await self._computing(self._answer, newest, questions)
+            for question, q_values in answers:
                 question.settle(Acted(q_values, newest.version))
             self._report(questions)
             await self.sleep(0)  # others wait for the loop
 
-    def _answer(self, newest: Weights, asked: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
-        """Q-values of each request's observations. Nobody else touches the network meanwhile."""
+    def _answer(self, newest: Weights, questions: Sequence[Question]) -> list[tuple[Question, NDArray[Any]]]:
+        """Q-values for each question, a task's together. Nobody else touches the networks meanwhile."""
         if newest is not self._loaded:
-            self._policy.load(newest.parameters)
+            for task, policy in enumerate(self._policies):
+                policy.load(self._take_part(newest.parameters, task))
             self._loaded = newest
-        q_values = self._policy.q_values(asked[0] if len(asked) == 1 else np.concatenate(asked))
-        ends = np.cumsum([len(observations) for observations in asked])
-        return [part.copy() for part in np.split(q_values, ends[:-1])]  # the policy writes there again
+        answers = []
+        for task, policy in enumerate(self._policies):
+            mine = [question for question in questions if question.request.task == task]
+            if mine:
+                asked = [question.request.observations for question in mine]
+                q_values = policy.q_values(np.concatenate(asked) if len(asked) > 1 else asked[0])
+                ends = np.cumsum([len(observations) for observations in asked])
+                parts = np.split(q_values, ends[:-1])
+                answers += [(its, part.copy()) for its, part in zip(mine, parts, strict=True)]
+        return answers
 
     def _report(self, questions: Sequence[Question]) -> None:
         now, observations = self.now(), sum(map(len, questions))

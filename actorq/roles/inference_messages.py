@@ -25,3 +25,5 @@ class Act(Request[Acted], frozen=True):
 
     observations: NDArray[Any]
     """[B, *observation_shape], stacked, in the environment's own dtype."""
+    task: int = 0
+    """Which of the tasks they are of, by its place in the file."""

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 
 from actorq.actors import ActorSpec
 from actorq.dqn.agent import Agent
-from actorq.envs.task import Task
+from actorq.envs.task import task_names, tasks_in
 from actorq.replay.config import ReplayConfig
 from actorq.replay.sizing import ChunkShape, bytes_beside_redis, bytes_in_memory, bytes_in_redis
 
@@ -26,7 +26,7 @@ def replay_memory(
     replay: ReplayConfig, explorers: Iterable[ActorSpec], *, in_redis: bool = False
 ) -> Iterator[tuple[str, int]]:
     """(what, bytes) of a full replay that these explorers fill; nothing where there are none to tell by."""
-    chunks = [_chunk_of(explorer) for explorer in explorers]
+    chunks = [chunk for explorer in explorers for chunk in _chunks_of(explorer)]
     if not chunks:
         return
     prioritized, capacity = replay.sampling == "prioritized", replay.capacity
@@ -41,18 +41,20 @@ def replay_memory(
         yield need("transitions", max(bytes_in_memory(chunk, prioritized=prioritized) for chunk in chunks))
 
 
-def _chunk_of(explorer: ActorSpec) -> ChunkShape:
+def _chunks_of(explorer: ActorSpec) -> Iterator[ChunkShape]:
+    """Of each task that it and its group may explore."""
     from actorq.envs.make import describe
 
-    task, agent, config = explorer.tables["task"], explorer.tables["agent"], explorer.config
-    assert isinstance(task, Task)
+    agent, config, tasks = explorer.tables["agent"], explorer.config, tasks_in(explorer.tables)
     assert isinstance(agent, Agent)
     assert isinstance(config, ExplorationConfig)
-    spaces = describe(task)
-    return ChunkShape(
-        frame_bytes=spaces.dtype.itemsize * math.prod(spaces.frame_shape),
-        stack=task.frame_stack,
-        n_step=agent.n_step,
-        steps=config.chunk_steps,
-        environments=config.envs,
-    )
+    for name, task in zip(task_names(tasks), tasks, strict=True):
+        if config.task in (None, name):
+            spaces = describe(task)
+            yield ChunkShape(
+                frame_bytes=spaces.dtype.itemsize * math.prod(spaces.frame_shape),
+                stack=task.frame_stack,
+                n_step=agent.n_step,
+                steps=config.chunk_steps,
+                environments=config.envs,
+            )

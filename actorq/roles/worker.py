@@ -12,19 +12,21 @@ import numpy as np
 from msgspec import Meta
 
 from actorq.actors import ActorSpec, Group, Ref, State, handles
+from actorq.dqn.compiling import Compile
 from actorq.dqn.device import Device
 from actorq.replay.config import ReplayConfig
 from actorq.replay.experience import Batch
 
 from .computing import TorchThreads
 from .exploring import Exploration, ExplorationConfig
-from .faults import device_faults
+from .faults import compile_faults, device_faults
 from .gradient_pusher import (
     GradientCodec,
     GradientPusher,
     OutlierDeviations,
     ReadEveryGradients,
     TopKShare,
+    graph_faults,
 )
 from .lives import Presence
 from .messages import Version
@@ -52,6 +54,7 @@ class Worker(Tasked):
         device: Annotated[
             Device, Meta(description="where the network acts and learns: auto, cpu, cuda:0, …")
         ] = "auto"
+        compile: Compile = "off"
         torch_threads: TorchThreads = None
         replay: Annotated[LocalReplayConfig, Meta(description="the worker's own replay")] = (
             LocalReplayConfig()
@@ -84,8 +87,13 @@ class Worker(Tasked):
             )
 
     @classmethod
+    def wiring_faults(cls, spec: ActorSpec, specs: Mapping[str, ActorSpec]) -> Iterable[tuple[str, str]]:
+        return graph_faults(spec, specs)
+
+    @classmethod
     def machine_faults(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
-        return device_faults(config.device)
+        yield from device_faults(config.device)
+        yield from compile_faults(config.compile)
 
     @classmethod
     def memory(cls, spec: ActorSpec, specs: Mapping[str, ActorSpec]) -> Iterable[tuple[str, int]]:
@@ -103,7 +111,7 @@ class Worker(Tasked):
 
         config = self.config
         self._pusher = GradientPusher(self, config, self.all_tasks, self.agent, self.servers, self.front)
-        self._exploration = Exploration(self, config, self.all_tasks[0], self.agent, config.device)
+        self._exploration = Exploration(self, config, self.all_tasks, self.agent, config.device)
         # In a thread: a prioritized index compiles its tree when it is first made on a machine.
         self._replay = await self.in_thread(partial(make_replay, config.replay, seed=self.seed))
         self._inserted = self._batches = 0

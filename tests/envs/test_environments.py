@@ -70,7 +70,7 @@ def test_starts_and_boundaries_tell_where_episodes_begin(mode: str) -> None:
 
 @pytest.mark.parametrize("mode", MODES)
 def test_episodes_are_counted_with_their_returns_and_lengths(mode: str) -> None:
-    task = Task(env=HERE + "Counters", options={"mode": mode}, reward_clip=1.5)
+    task = Task(env=HERE + "Counters", options={"mode": mode}, reward_clip=1.5, reward_scale=4.0)
     environments = make_environments(task, 3, 0)
     environments.reset()
     finished: list[tuple[int, float, int]] = []
@@ -83,7 +83,7 @@ def test_episodes_are_counted_with_their_returns_and_lengths(mode: str) -> None:
     # Rewards count up, 1, 2, 3 …: an episode of k steps returns k (k + 1) / 2, whatever is learned from.
     assert all((ret, length) == ((e + 2) * (e + 3) / 2, e + 2) for e, ret, length in finished)
     assert {e for e, _, _ in finished} == {0, 1, 2}
-    assert max(rewards) == 1.5
+    assert max(rewards) == 6.0, "clipped, then scaled"
     assert environments.episodes == len(finished)
     assert environments.env_steps == len(rewards)
 

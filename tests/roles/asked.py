@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import gymnasium
@@ -10,9 +11,9 @@ from gymnasium.spaces import Box, Discrete
 
 from actorq.actors import ActorSpec, handles
 from actorq.dqn.agent import Agent
-from actorq.dqn.making import make_parameters
+from actorq.dqn.making import make_task_parameters
 from actorq.envs.make import describe
-from actorq.envs.task import Task
+from actorq.envs.task import NamedTask, Task
 from actorq.replay.experience import Chunk
 from actorq.roles.environment import Environment
 from actorq.roles.inference import Inference
@@ -26,6 +27,11 @@ CARTPOLE = Task(env="CartPole-v1", max_episode_steps=9)
 MLP = Agent(hidden=(32, 32), dueling=True, n_step=3, batch_size=4)
 NOISE = Task(env="tests.roles.asked:Noise", frame_stack=2, max_episode_steps=9)
 CNN = Agent(network="nature_cnn", hidden=(32,), n_step=2, batch_size=4)
+BOTH = (
+    NamedTask(name="poles", env="CartPole-v1", max_episode_steps=9, reward_scale=0.5),
+    NamedTask(name="noise", env="tests.roles.asked:Noise", frame_stack=2, max_episode_steps=9),
+)
+"""Tasks whose observations and actions are different."""
 EXPLORES = Environment.Config(envs=3, chunk_steps=8, epsilon=0.2)
 
 
@@ -63,37 +69,42 @@ class Unreliable(Inference):
         return await super().act(request)
 
 
-def initial(task: Task, agent: Agent, updates: int = 0) -> Weights:
-    spaces = describe(task)
-    made = make_parameters(agent, spaces.observation_shape, spaces.dtype, spaces.actions, seed=7 + updates)
+Learned = Task | tuple[NamedTask, ...]
+
+
+def initial(learned: Learned, agent: Agent, updates: int = 0) -> Weights:
+    tasks = learned if isinstance(learned, tuple) else (learned,)
+    made = make_task_parameters(agent, [describe(task) for task in tasks], seed=7 + updates)
     return Weights(Version(0, updates), made.read())
 
 
 def topology(
     record: Record[Insert],
-    task: Task,
+    learned: Learned,
     agent: Agent,
     *,
     explorers: int = 1,
     asking: bool = True,
     explorer: type[Environment] = Environment,
     inference: type[Inference] = Inference,
+    inbox: type[Inbox] = Inbox,
     **settings: Any,
 ) -> list[ActorSpec]:
-    """A replay's and a learner's stand-in, an inference actor with these settings, and explorers."""
-    tables = {"task": task, "agent": agent}
+    """A replay's and a learner's stand-in, an inference actor with these settings, and explorers.
+
+    With several tasks each has a shard of its own.
+    """
+    tables = {"tasks" if isinstance(learned, tuple) else "task": learned, "agent": agent}
     port = {"inference": "inference"} if asking else {"weights": "learner"}
+    shards = ("replay",) if isinstance(learned, Task) else tuple(f"replay.{task.name}" for task in learned)
     return [
-        spec("replay", fresh(Inbox, record=record)),
+        *(spec(shard, fresh(inbox, record=record)) for shard in shards),
         spec("learner", Publisher),
         spec("inference", inference, {"weights": "learner"}, Inference.Config(**settings), tables=tables),
         *(
-            spec(
-                f"explorer.{index}",
-                explorer,
-                {"replay": "replay", **port},
-                EXPLORES,
-                tables=tables,
+            replace(
+                spec(f"explorer.{index}", explorer, port, EXPLORES, tables=tables),
+                ports={"replay": shards, **{name: (to,) for name, to in port.items()}},
                 index=index,
                 count=explorers,
             )

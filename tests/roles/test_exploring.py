@@ -30,7 +30,7 @@ def exploration(tally: Tally | None = None, config: ExplorationConfig = CONFIG, 
         "progress": lambda name, amount: tally.count("explorer", name, amount),
     }
     stand_in = cast(Actor, SimpleNamespace(**{**itself, **actor}))
-    made = Exploration(stand_in, config, Task(env="CartPole-v1"), AGENT, "cpu")
+    made = Exploration(stand_in, config, (Task(env="CartPole-v1"),), AGENT, "cpu")
     made.act_with(weights(1, inputs=4).parameters)
     return made
 

@@ -11,7 +11,6 @@ import pytest
 
 from actorq.actors import ActorSpec, Message, Refused, System, Tally, handles
 from actorq.dqn.agent import Agent
-from actorq.envs.task import Task
 from actorq.replay.experience import Chunk
 from actorq.roles.environment import Environment
 from actorq.roles.inference_messages import Act
@@ -19,14 +18,25 @@ from actorq.roles.messages import Insert, Version
 from actorq.testing import Record
 from actorq.topology import TopologyError, check
 from tests.actors.world import AT_ONCE, fresh
-from tests.roles.asked import CARTPOLE, CNN, MLP, NOISE, Unreliable, assert_alike, initial, topology
+from tests.roles.asked import (
+    BOTH,
+    CARTPOLE,
+    CNN,
+    MLP,
+    NOISE,
+    Learned,
+    Unreliable,
+    assert_alike,
+    initial,
+    topology,
+)
 from tests.roles.cast import Publish
 
 pytestmark = pytest.mark.anyio
 
 
 async def explored(
-    specs: list[ActorSpec], record: Record[Insert], task: Task, agent: Agent, each: int
+    specs: list[ActorSpec], record: Record[Insert], task: Learned, agent: Agent, each: int
 ) -> dict[float, list[Chunk]]:
     """The first chunks of every explorer, by the first number that it saw."""
     chunks: dict[float, list[Chunk]] = {}
@@ -55,11 +65,11 @@ def _explorer(chunk: Chunk, known: dict[float, list[Chunk]]) -> float:
 
 @pytest.mark.parametrize(
     ("task", "agent", "explorers"),
-    [(CARTPOLE, MLP, 1), (CARTPOLE, MLP, 3), (NOISE, CNN, 1), (NOISE, CNN, 2)],
-    ids=["numpy", "numpy, together", "torch", "torch, together"],
+    [(CARTPOLE, MLP, 1), (CARTPOLE, MLP, 3), (NOISE, CNN, 1), (NOISE, CNN, 2), (BOTH, MLP, 4)],
+    ids=["numpy", "numpy, together", "torch", "torch, together", "two tasks"],
 )
 async def test_the_same_is_lived_through_as_with_weights_of_ones_own(
-    task: Task, agent: Agent, explorers: int
+    task: Learned, agent: Agent, explorers: int
 ) -> None:
     ways: list[dict[float, list[Chunk]]] = []
     for asking in (True, False):
@@ -104,6 +114,8 @@ async def test_a_request_that_does_not_fit_is_refused_and_no_other() -> None:
         for wrong in (np.zeros((2, 5), np.float32), np.zeros((2, 4)), np.zeros(4, np.float32)):
             with pytest.raises(Refused, match=r"observations are \[B, \*\(4,\)\] of float32, not"):
                 await inference.ask(Act(wrong))
+        with pytest.raises(Refused, match="there is no task 1; there are 1"):
+            await inference.ask(Act(np.zeros((2, 4), np.float32), task=1))
         assert (await inference.ask(Act(np.zeros((70, 4), np.float32)))).q_values.shape == (70, 2)
         await record.reaches(1)
         assert all(actor.restarts == 0 for actor in system.statistics().actors)

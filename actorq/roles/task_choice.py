@@ -1,0 +1,70 @@
+"""Of several tasks: which of them an explorer explores, and what of the shared network acts there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from numpy.typing import NDArray
+
+from actorq.actors import ActorSpec
+from actorq.dqn.agent import Agent
+from actorq.dqn.task_layout import TaskLayout
+from actorq.envs.task import Task, task_names, tasks_in
+
+TakePart = Callable[[NDArray[Any], int], NDArray[Any]]
+"""From the flat vector that all tasks share to the parameters of one task's network."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What one explorer explores."""
+
+    task: int
+    """Which of the tasks."""
+    index: int
+    """The explorer's place among those who explore it, from 0."""
+    count: int
+    """How many they are."""
+
+
+def choose_task(named: str | None, tasks: Sequence[Task], index: int, count: int) -> Choice:
+    """The named task, for all `count` members alike; or else the members take the tasks in turn."""
+    if named is not None:
+        return Choice(task_names(tasks).index(named), index, count)
+    turns = len(tasks)
+    task = index % turns
+    return Choice(task, index // turns, -(-(count - task) // turns))
+
+
+def choice_faults(named: str | None, tables: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Whether there is a task of that name."""
+    if named is None:
+        return
+    if tables.get("tasks") is None:
+        yield "config.task", "there are no [[tasks]] to choose from: leave it out"
+    elif named not in (names := task_names(tasks_in(tables))):
+        yield "config.task", f'"{named}" is none of the tasks: {", ".join(names)}'
+
+
+def idle_faults(spec: ActorSpec, specs: Mapping[str, ActorSpec]) -> Iterator[tuple[str, str]]:
+    """Whether somebody explores each of the tasks whose shards this explorer is wired to."""
+    shards, tasks = spec.ports["replay"], tasks_in(spec.tables)
+    explored = {
+        choose_task(getattr(other.config, "task", None), tasks, other.index, other.count).task
+        for other in specs.values()
+        if other.ports.get("replay") == shards and isinstance(other.config, type(spec.config))
+    }
+    for task, name in enumerate(task_names(tasks)):
+        if task not in explored:
+            yield "ports.replay", f'nobody explores the task "{name}" there, and learners would wait for it'
+
+
+def take_part(agent: Agent, tasks: Sequence[Task]) -> TakePart:
+    """How to take it; of one task it is the vector itself. Makes and closes an environment of each."""
+    if len(tasks) == 1:
+        return lambda vector, _: vector
+    from actorq.envs.make import describe
+
+    return TaskLayout(agent, [describe(task) for task in tasks]).part
