@@ -57,8 +57,8 @@ def _check_groups(plan: Plan, saved: Iterable[str], planned: Iterable[str], faul
     kept = {declared_name(name) for name in set(saved) & set(planned)}
     for actor, old_name in old_names.items():
         if actor in new_names and actor not in kept:
-            group = group_of(actor, plan.topology)
-            where = f"groups.{group[0]}.count" if group else f"actors.{actor}"
+            group, _ = group_of(actor, plan.topology)
+            where = f"groups.{group}.count" if group else f"actors.{actor}"
             if not faults.at(where):  # one tells enough of all in the group
                 problem = f"the state was saved of {old_name}, and there is only {new_names[actor]} now"
                 faults.add(where, problem)

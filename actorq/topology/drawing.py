@@ -9,7 +9,7 @@ from actorq.actors.definition import Port
 
 from .members import count_seen_from, declared_name, group_of
 from .plan import Plan
-from .schema import INPROC, MAIN, ActorTable, GroupTable, NodeTable, Stop, Topology
+from .schema import INPROC, MAIN, ActorTable, NodeTable, Stop, Topology
 
 _WIDTH = 78
 Row = tuple[str, str, str, str]
@@ -57,7 +57,7 @@ def clusters(topology: Topology, node: str) -> list[tuple[str, list[str]]]:
     """The actors on a node: those of a repeated group together under its title, others alone under ""."""
     found: dict[tuple[str, str], list[str]] = {}
     for name in actors_on(topology, node):
-        group, table = group_of(name, topology) or ("", GroupTable(actors=()))
+        group, table = group_of(name, topology)
         key = (times(group, table.count), "") if table.count > 1 else ("", name)
         found.setdefault(key, []).append(name)
     return [(title, names) for (title, _), names in found.items()]
@@ -91,8 +91,7 @@ def stop_in_words(stop: Stop) -> str:
     """Such as "when solved (mean return 475.0 over 20 episodes), or at 200,000 env_steps"."""
     ends = []
     if stop.solved is not None:
-        solved = stop.solved
-        ends.append(f"when solved (mean return {solved.mean_return:g} over {solved.episodes} episodes)")
+        ends.append(f"when solved ({stop.solved.in_words()})")
     for what in ("env_steps", "updates", "episodes", "wall_seconds"):
         limit = getattr(stop, what)
         if limit is not None:

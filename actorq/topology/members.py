@@ -27,38 +27,46 @@ class Member:
 
 def numbered(name: str, count: int) -> tuple[str, ...]:
     """Something declared with this count, one by one."""
-    return (name,) if count == 1 else tuple(f"{name}.{index}" for index in range(count))
+    return tuple(_number(name, index, count) for index in range(count))
 
 
-def group_of(actor: str, topology: Topology) -> tuple[str, GroupTable] | None:
-    """The group that an actor is declared in, and what that group is called."""
+def _number(name: str, index: int, count: int) -> str:
+    return name if count == 1 else f"{name}.{index}"
+
+
+def group_of(actor: str, topology: Topology) -> tuple[str, GroupTable]:
+    """What the group is called that an actor is declared in, and that group; ("", itself) if in none."""
     for name, group in topology.groups.items():
         if group.actors is not UNUSABLE and actor in group.actors:
             return name, group
-    return None
+    return "", GroupTable(actors=(actor,))
 
 
 def instances_of(actor: str, topology: Topology) -> int:
     """How many times an actor is there because its group is."""
-    found = group_of(actor, topology)
-    return found[1].count if found else 1
+    return group_of(actor, topology)[1].count
 
 
 def together(actor: str, other: str, topology: Topology) -> bool:
     """Whether two are in the same group, so that each knows only those of its own instance."""
-    mine, its = group_of(actor, topology), group_of(other, topology)
-    return mine is not None and its is not None and mine[0] == its[0]
+    mine, its = group_of(actor, topology)[0], group_of(other, topology)[0]
+    return mine == its != ""
 
 
 def members_of(actor: str, topology: Topology) -> tuple[Member, ...]:
     """All of them, those of the first instance of its group first."""
+    instances = range(instances_of(actor, topology))
+    return tuple(member for instance in instances for member in members_in(instance, actor, topology))
+
+
+def members_in(instance: int, actor: str, topology: Topology) -> tuple[Member, ...]:
+    """Those in one instance of its group."""
     count = topology.actors[actor].count
-    found = group_of(actor, topology)
-    groups = numbered(found[0], found[1].count) if found else ("",)
+    name, table = group_of(actor, topology)
+    group = _number(name, instance, table.count)
+    names = numbered(f"{group}.{actor}" if table.count > 1 else actor, count)
     return tuple(
-        Member(name, instance * count + index, instance, group)
-        for instance, group in enumerate(groups)
-        for index, name in enumerate(numbered(f"{group}.{actor}" if len(groups) > 1 else actor, count))
+        Member(member, instance * count + index, instance, group) for index, member in enumerate(names)
     )
 
 
@@ -68,9 +76,8 @@ def seen_from(actor: str, instance: int, target: str, topology: Topology) -> tup
     Within a group those of the same instance; from anywhere else all there are.
     """
     own_only = together(actor, target, topology)
-    return tuple(
-        member.name for member in members_of(target, topology) if not own_only or member.instance == instance
-    )
+    members = members_in(instance, target, topology) if own_only else members_of(target, topology)
+    return tuple(member.name for member in members)
 
 
 def count_seen_from(actor: str, target: str, topology: Topology) -> int:

@@ -46,13 +46,10 @@ def check_nodes(topology: Topology, known: list[str], faults: Faults) -> None:
 
 def _check_deal(name: str, topology: Topology, faults: Faults) -> None:
     """Nodes go whole to the instances of a group, or instances whole to nodes."""
-    group, node = group_of(name, topology), topology.actors[name].node
-    nodes = topology.nodes.get(node, NodeTable()).count
-    instances = group[1].count if group else 1
-    if group and nodes > instances and nodes % instances:
-        problem = (
-            f'{nodes} nodes "{node}" can\'t be dealt evenly to {instances} instances of group "{group[0]}"'
-        )
+    group, node = group_of(name, topology)[0], topology.actors[name].node
+    nodes, instances = topology.nodes.get(node, NodeTable()).count, instances_of(name, topology)
+    if nodes > instances and nodes % instances:
+        problem = f'{nodes} nodes "{node}" can\'t be dealt evenly to {instances} instances of group "{group}"'
         multiple = nodes - nodes % instances + instances
         faults.add(
             f"actors.{name}.node", problem, f"take at most {instances}, or a multiple such as {multiple}"

@@ -208,7 +208,15 @@ def test_whom_a_name_means_from_outside() -> None:
     assert called("explorer", topology) == first + second
     assert called("edge.1.explorer", topology) == second
     assert called("evaluator", topology) == ("evaluator",)
-    for nobody in ("edge", "edge.1", "edge.2.explorer", "edge.1.evaluator", "nobody", ""):
+    for nobody in (
+        "edge",
+        "edge.1",
+        "edge.2.explorer",
+        "edge.1.evaluator",
+        "edge.1.explorer.0",
+        "nobody",
+        "",
+    ):
         assert called(nobody, topology) == ()
 
 
