@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from typing import Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from actorq.dqn.compiling import Compile, compiled
 from actorq.dqn.flat import FlatParameters
 from actorq.dqn.multi_task import MultiTaskNetwork
 from actorq.dqn.networks import MLP
@@ -35,21 +36,22 @@ class Pass(Protocol):
         """
 
 
-def make_pass(parameters: FlatParameters) -> Pass:
-    """The written-out pass for a plain MLP, autograd for every other network."""
+def make_pass(parameters: FlatParameters, compile: Compile = "off") -> Pass:
+    """The written-out pass for a plain MLP, autograd for every other network and for what is compiled."""
     module = parameters.module
     if isinstance(module, MultiTaskNetwork):
-        return MultiTaskPass(parameters, module)
-    if type(module) is MLP and not module.dueling:
+        return MultiTaskPass(parameters, compiled(module, compile))
+    if type(module) is MLP and not module.dueling and compile == "off":
         return MLPPass(module)
-    return AutogradPass(parameters)
+    return AutogradPass(parameters, compiled(module, compile))
 
 
 class AutogradPass:
     """Any module of one task, by autograd."""
 
-    def __init__(self, parameters: FlatParameters) -> None:
-        self._module = parameters.module
+    def __init__(self, parameters: FlatParameters, module: nn.Module) -> None:
+        """`module` runs the parameters' network."""
+        self._module = module
         self._gradient = parameters.gradient
         self._output: Tensor | None = None
 
@@ -76,7 +78,8 @@ class AutogradPass:
 class MultiTaskPass:
     """A network of several tasks, by autograd; their features go through the trunk together."""
 
-    def __init__(self, parameters: FlatParameters, module: MultiTaskNetwork) -> None:
+    def __init__(self, parameters: FlatParameters, module: nn.Module) -> None:
+        """`module` runs the parameters' `MultiTaskNetwork`."""
         self._module = module
         self._gradient = parameters.gradient
         self._outputs: Sequence[Tensor] = ()

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from actorq.dqn.agent import Agent
+from actorq.dqn.compiling import Compile, begin_step
 from actorq.dqn.flat import FlatParameters
 from actorq.dqn.passes import MLPPass, make_pass
 from actorq.dqn.q_loss import QLoss, Slope
@@ -34,10 +35,13 @@ class LearningRule:
     only the network itself needs derivatives.
     """
 
-    def __init__(self, agent: Agent, online: FlatParameters, target: FlatParameters) -> None:
+    def __init__(
+        self, agent: Agent, online: FlatParameters, target: FlatParameters, compile: Compile = "off"
+    ) -> None:
         self._q_loss = QLoss(agent)
-        self._online = make_pass(online)
-        self._target = make_pass(target)
+        self._compile = compile
+        self._online = make_pass(online, compile)
+        self._target = make_pass(target, compile)
         # The faster of the two; but autograd refuses to keep what was made in it.
         self._without_graph = torch.inference_mode if isinstance(self._online, MLPPass) else torch.no_grad
         self._stagings: list[BatchStaging] = []
@@ -51,6 +55,7 @@ class LearningRule:
         done. Raises TypeError, ValueError or RuntimeError for arrays that are no transitions of this network
         (such as an action it does not have).
         """
+        begin_step(self._compile)
         with self._without_graph():
             return self._learn([self._staged(task, batch) for task, batch in enumerate(batches)])
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from actorq.dqn.acting import make_policy
 from actorq.dqn.agent import Agent
+from actorq.dqn.compiling import Compile, missing_compiler
 from actorq.dqn.custom import load_network_class
 from actorq.dqn.layout import picture_fault
 from actorq.dqn.task_layout import TaskLayout
@@ -86,6 +87,13 @@ def device_faults(device: str) -> Iterator[tuple[str, str]]:
         resolve_device(device)
     except ValueError as error:
         yield "config.device", str(error)
+
+
+def compile_faults(compile: Compile) -> Iterator[tuple[str, str]]:
+    """Whether this machine can do what a role's `config.compile` asks for."""
+    fault = None if compile == "off" else missing_compiler()
+    if fault is not None:
+        yield "config.compile", fault
 
 
 def network_faults(tables: Mapping[str, Any], parameters: NDArray[Any]) -> Iterator[tuple[str, str]]:

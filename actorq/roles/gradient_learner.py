@@ -10,17 +10,19 @@ from msgspec import Meta
 
 import actorq.actors as actors
 from actorq.actors import ActorSpec, Group, Ref, State, handles
+from actorq.dqn.compiling import Compile
 from actorq.dqn.device import Device
 
 from .batch_feed import BatchesPerAsk, BatchFeed, Draw, DrawsAhead
 from .computing import TorchThreads
-from .faults import device_faults
+from .faults import compile_faults, device_faults
 from .gradient_pusher import (
     GradientCodec,
     GradientPusher,
     OutlierDeviations,
     ReadEveryGradients,
     TopKShare,
+    graph_faults,
 )
 from .lives import Presence
 from .messages import Sample, UpdatePriorities, Version
@@ -43,6 +45,7 @@ class GradientLearner(Tasked):
         batches_per_ask: BatchesPerAsk = 4
         draws_ahead: DrawsAhead = 2
         device: Annotated[Device, Meta(description="where to compute: auto, cpu, cuda:0, …")] = "auto"
+        compile: Compile = "off"
         torch_threads: TorchThreads = None
         gradient_codec: GradientCodec = "whole"
         top_k_share: TopKShare = 0.01
@@ -56,6 +59,7 @@ class GradientLearner(Tasked):
     @classmethod
     def wiring_faults(cls, spec: ActorSpec, specs: Mapping[str, ActorSpec]) -> Iterable[tuple[str, str]]:
         yield from shard_faults(spec)
+        yield from graph_faults(spec, specs)
         (front,) = spec.ports["front"]
         workers = specs[front].ports.get("workers", ())
         if workers[:1] != (spec.name,) or len(workers) != spec.count:
@@ -66,7 +70,8 @@ class GradientLearner(Tasked):
 
     @classmethod
     def machine_faults(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
-        return device_faults(config.device)
+        yield from device_faults(config.device)
+        yield from compile_faults(config.compile)
 
     async def on_start(self) -> None:
         await self.in_thread(import_module, "torch")  # takes seconds

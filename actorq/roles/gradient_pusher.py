@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Protocol
 
 from msgspec import Meta
 
-from actorq.actors import Actor, ActorDied, Group, Ref, Refused, State
+from actorq.actors import Actor, ActorDied, ActorSpec, Group, Ref, Refused, State
 from actorq.dqn.agent import Agent
+from actorq.dqn.compiling import Compile
 from actorq.dqn.encoded import Codec, Encoded
 from actorq.envs.task import Task
 
@@ -56,11 +57,25 @@ OutlierDeviations = Annotated[
 ]
 
 
+def graph_faults(spec: ActorSpec, specs: Mapping[str, ActorSpec]) -> Iterator[tuple[str, str]]:
+    """Whether the front's settings go with the `config.compile` of a role that pushes gradients."""
+    (front,) = spec.ports["front"]
+    if getattr(spec.config, "compile", "off") != "reduce-overhead":
+        return
+    if getattr(specs[front].config, "deal", "equal") == "speed":
+        yield (
+            "config.compile",
+            f"a CUDA graph is of one batch size, and {front} deals ever new ones by speed; use default",
+        )
+
+
 class Settings(Protocol):
     """Of a role that pushes gradients, as its `Config` has them."""
 
     @property
     def device(self) -> str: ...
+    @property
+    def compile(self) -> Compile: ...
     @property
     def torch_threads(self) -> int | None: ...
     @property
@@ -103,7 +118,7 @@ class GradientPusher:
         self.target = TargetNetwork(agent, self.online).parameters
         set_torch_threads(config.torch_threads, self.online.size)
         self._actor, self._config, self._servers, self._front = actor, config, servers, front
-        self._rule = LearningRule(agent, self.online, self.target)
+        self._rule = LearningRule(agent, self.online, self.target, config.compile)
         self._computing, self._encoding = Computing(actor), Computing(actor)
         self._weights = WeightsReader(servers, actor.index, self.online.vector, self.target.vector)
         self._outliers = OutlierFilter(config.outlier_deviations)

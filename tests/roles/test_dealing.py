@@ -21,6 +21,7 @@ from actorq.dqn.target import TargetNetwork
 from actorq.replay.experience import Batch
 from actorq.roles.messages import Version
 from actorq.roles.server_messages import Gradient, Pull, Pulled, Push, Pushed, Ticket
+from actorq.roles.worker import Worker
 from actorq.testing import Record
 from tests.actors.world import AT_ONCE, fresh
 from tests.roles.crew import Diligent, Level, batch_of, names_of
@@ -224,3 +225,22 @@ def one_learner(agent: Agent, batches: list[Batch]) -> Vector:
         optimizer.step()
         target.follow(number)
     return online.read()
+
+
+# What `actorq check` says.
+
+
+@pytest.mark.parametrize(
+    ("deal", "compile", "fault"),
+    [
+        ("speed", "reduce-overhead", True),
+        ("speed", "default", False),
+        ("equal", "reduce-overhead", False),
+    ],
+)
+def test_cuda_graphs_want_batches_of_one_size(deal: Any, compile: Any, fault: bool) -> None:
+    config = Worker.Config(compile=compile)
+    specs = working(Worker, 2, 1, AGENT_OF_EACH, worker_config=config, rule="synchronous", deal=deal)
+    named = {spec.name: spec for spec in specs}
+    faults = list(Worker.wiring_faults(named["worker.0"], named))
+    assert [where for where, _ in faults] == ["config.compile"] * fault

@@ -1,0 +1,55 @@
+"""Whether torch compiles what a learner runs again and again."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from shutil import which
+from typing import TYPE_CHECKING, Annotated, Literal, cast
+
+from msgspec import Meta
+
+if TYPE_CHECKING:
+    from torch import nn
+
+Compile = Annotated[
+    Literal["off", "default", "reduce-overhead"],
+    Meta(
+        description="torch.compile of the networks that are learned with: seconds at the start, and less time"
+        " for each update where it pays; reduce-overhead records CUDA graphs on a GPU"
+    ),
+]
+"""A setting; `missing_compiler` tells whether this machine can."""
+
+
+def missing_compiler() -> str | None:
+    """What is wrong, if torch would find no C++ compiler here; free of torch."""
+    named = os.environ.get("CXX")
+    if any(map(which, [named] if named else ["g++", "clang++", "c++"])):
+        return None
+    missing = named or "g++"
+    return f"torch compiles with a C++ compiler, and {missing} is not found; install it, or use off"
+
+
+def compiled(module: nn.Module, mode: Compile) -> nn.Module:
+    """The module, with the same parameters, compiled when it is first run with inputs of a kind.
+
+    With "off" it is the module itself. Results differ by rounding.
+    """
+    if mode == "off":
+        return module
+    import torch
+    import torch._inductor.config as inductor
+
+    inductor.compile_threads = 1  # here, not in child processes: what they would spare is a second
+    with warnings.catch_warnings():  # what torch has to say of its own code as it loads its compiler
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return cast("nn.Module", torch.compile(module, mode=mode))
+
+
+def begin_step(mode: Compile) -> None:
+    """To be called before the first run of what makes one update: results of the one before are given up."""
+    if mode == "reduce-overhead":
+        import torch
+
+        torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
