@@ -14,13 +14,14 @@ from numpy.typing import NDArray
 
 import actorq.actors as actors
 from actorq.actors import ActorSpec, Group, Ref, State, Topic, handles
+from actorq.dqn.compiling import Compile
 from actorq.dqn.device import Device
 
 from .averaging import Averaging, MeetEveryUpdates
 from .averaging_messages import Join, Meet
 from .batch_feed import BatchesPerAsk, BatchFeed, Draw, DrawsAhead
 from .computing import Computing, TorchThreads, set_torch_threads
-from .faults import device_faults, network_faults
+from .faults import compile_faults, device_faults, network_faults
 from .lives import Presence
 from .messages import Sample, UpdatePriorities, Version, Weights
 from .server_messages import Attend, Left
@@ -55,6 +56,7 @@ class Learner(Tasked):
         publish_every_updates: Annotated[int, Meta(ge=1, description="updates between two weights")] = 16
         meet_every_updates: MeetEveryUpdates = 50
         device: Annotated[Device, Meta(description="where to compute: auto, cpu, cuda:0, …")] = "auto"
+        compile: Compile = "off"
         torch_threads: TorchThreads = None
 
     replay: Group[Sample | UpdatePriorities]
@@ -67,7 +69,8 @@ class Learner(Tasked):
 
     @classmethod
     def machine_faults(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
-        return device_faults(config.device)
+        yield from device_faults(config.device)
+        yield from compile_faults(config.compile)
 
     @classmethod
     def state_faults(cls, config: Any, tables: Mapping[str, Any], state: State) -> Iterable[tuple[str, str]]:
@@ -87,11 +90,12 @@ class Learner(Tasked):
         from actorq.envs.make import describe
 
         spaces, agent = [describe(task) for task in self.all_tasks], self.agent
-        self._online = make_task_parameters(agent, spaces, self.seed, resolve_device(self.config.device))
+        device = resolve_device(self.config.device, self.name)
+        self._online = make_task_parameters(agent, spaces, self.seed, device)
         set_torch_threads(self.config.torch_threads, self._online.size)
         self._target = TargetNetwork(agent, self._online)
         self._optimizer = make_optimizer(agent, self._online.vector, self._online.gradient)
-        self._rule = LearningRule(agent, self._online, self._target.parameters)
+        self._rule = LearningRule(agent, self._online, self._target.parameters, self.config.compile)
         self._updates = 0
         self._computing = Computing(self)
         self._averaging = Averaging(self, self.root, self.config.meet_every_updates)
