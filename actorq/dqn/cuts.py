@@ -119,6 +119,28 @@ def join_parts(
     return np.concatenate(pieces)
 
 
+def split_parts(
+    layers: Sequence[LayerShape], parts: Sequence[Part], vector: NDArray[Any]
+) -> list[NDArray[Any]]:
+    """Copies of each part's slice of the whole flat vector, of which `join_parts` would make it again.
+
+    Raises ValueError for a vector of another size.
+    """
+    ends = np.cumsum([0, *(layer.size for layer in layers)])
+    if vector.shape != (ends[-1],):
+        raise ValueError(f"the network has {ends[-1]} parameters; the vector is {list(vector.shape)}")
+    slices = []
+    for part in parts:
+        whole = vector[ends[part.begin] : ends[part.end]]
+        if part.columns > 1:
+            columns, inputs = layers[part.begin].shapes[0]
+            share = shard_slices(columns, part.columns)[part.column]
+            weights, biases = whole[: columns * inputs], whole[columns * inputs :]
+            whole = np.concatenate([weights[share.start * inputs : share.stop * inputs], biases[share]])
+        slices.append(np.array(whole))
+    return slices
+
+
 # Where to cut.
 
 

@@ -14,18 +14,20 @@ from msgspec import Meta
 from numpy.typing import NDArray
 
 import actorq.actors as actors
-from actorq.actors import ActorDied, ActorSpec, Group, Refused, State, Topic
-from actorq.dqn.cuts import Part, cut_faults, join_parts, layer_shapes, make_parts
+from actorq.actors import ActorDied, ActorSpec, Group, Ref, Refused, State, Topic, handles
+from actorq.dqn.cuts import Part, cut_faults, join_parts, layer_shapes, make_parts, split_parts
 from actorq.envs.task import tasks_in
 from actorq.replay.experience import Batch
 
+from .averaging import Averaging, MeetEveryUpdates
+from .averaging_messages import Join, Meet
 from .batch_feed import BatchesPerAsk, BatchFeed, Draw, DrawsAhead
-from .lives import pause_after
+from .lives import Presence, pause_after
 from .messages import Sample, UpdatePriorities, Version, Weights
 from .micro_batches import join_errors, micro_batches
 from .restoring import newest_common
-from .server_messages import Standing
-from .stage_messages import Flow, Halt, Halted, Measure, Read, Resume, Step
+from .server_messages import Attend, Left, Standing
+from .stage_messages import Flow, Halt, Halted, Measure, Read, Resume, Step, Write
 from .task_wiring import shard_faults
 from .tasked import Tasked
 
@@ -47,8 +49,8 @@ class PipelineLearner(Tasked):
         cut: Annotated[
             Cut,
             Meta(
-                description="where to cut the network: so that stages have as many parameters, or take as much"
-                " time (measured at the start), or before the layers that stages begin with, such as"
+                description="where to cut the network: so that stages have as many parameters, or take as"
+                " much time (measured at the start), or before the layers that stages begin with, such as"
                 ' ["hidden.1", "output"]'
             ),
         ] = "parameters"
@@ -60,9 +62,11 @@ class PipelineLearner(Tasked):
         batches_per_ask: BatchesPerAsk = 4
         draws_ahead: DrawsAhead = 2
         publish_every_updates: Annotated[int, Meta(ge=1, description="updates between two weights")] = 16
+        meet_every_updates: MeetEveryUpdates = 50
 
     replay: Group[Sample | UpdatePriorities]
-    stages: Group[Flow | Measure | Step | Read | Halt | Resume]
+    stages: Group[Flow | Measure | Step | Read | Write | Halt | Resume]
+    root: Ref[Join | Meet] | None
     weights: Topic[Weights]
 
     @classmethod
@@ -101,7 +105,16 @@ class PipelineLearner(Tasked):
         self._layers = _layers({"agent": self.agent, "task": self.task, "tasks": self.tasks})
         self._parts: tuple[Part, ...] = ()
         self._incarnation = self._updates = 0
-        self._settled = False
+        self._settled = self._learning = False
+        self._averaging = Averaging(self, self.root, self.config.meet_every_updates)
+        self._presence = Presence(self)
+
+    @handles(concurrent=8)
+    async def attend(self, _: Attend) -> Left:
+        return await self._presence.attend()
+
+    def on_drain(self) -> None:
+        self._presence.end()
 
     @property
     def version(self) -> Version:
@@ -113,9 +126,13 @@ class PipelineLearner(Tasked):
         feed = BatchFeed(
             self, self.replay, self.all_tasks, self.config, self.agent.batch_size, lambda: self.version
         )
+        draw = await feed.next()
+        self._learning = True
+        self._settled = self._settled and self.root is None  # the others wait for this one from now on
         while True:
-            await self._learn(feed, await feed.next())
+            await self._learn(feed, draw)
             self.report("waiting_share", feed.take_waiting_share())
+            draw = await feed.next()
 
     async def _learn(self, feed: BatchFeed, draw: Draw) -> None:
         """All updates of a draw; with the last one their new priorities go back."""
@@ -125,6 +142,8 @@ class PipelineLearner(Tasked):
             if number == len(draw.updates) - 1:
                 await feed.update(draw, td_errors)
             self.progress("updates")
+            if self._averaging.note_update():
+                await self._meet()
             if self._updates % self.config.publish_every_updates == 0:
                 await self._publish()
 
@@ -169,17 +188,41 @@ class PipelineLearner(Tasked):
             )
         return 1.0 if maximum is None or norm <= maximum else maximum / norm
 
+    # Whole vectors, for those who want them.
+
     async def _publish(self) -> None:
-        """Whole weights, if anybody wants them; after a death the next ones."""
+        """After a death the next ones."""
         if not self.weights.subscribers:
             return
         try:
-            slices = await self.stages.all().ask(Read(self.version))
+            whole = await self._read()
         except (ActorDied, Refused):
             self._settled = False
             return
-        whole = join_parts(self._layers, self._parts, [slice.parameters for slice in slices])
         await self.weights.publish(Weights(self.version, whole))
+
+    async def _meet(self) -> None:
+        """Meet the other learners at the root. If a stage dies over it, this one begins there anew."""
+        try:
+            whole = await self._read()
+        except (ActorDied, Refused):
+            self._settled = False
+            return
+        met = await self._averaging.meet(whole)
+        try:
+            await self._write(met, anew=False)
+        except (ActorDied, Refused):
+            self._settled = False
+
+    async def _read(self) -> NDArray[Any]:
+        """Raises ActorDied or Refused if a stage dies."""
+        slices = await self.stages.all().ask(Read(self.version))
+        return join_parts(self._layers, self._parts, [slice.parameters for slice in slices])
+
+    async def _write(self, whole: NDArray[Any], *, anew: bool) -> None:
+        """Raises ActorDied or Refused if a stage dies; some may have it then, and the others not."""
+        slices = split_parts(self._layers, self._parts, whole)
+        await self.stages.all().ask_each([Write(self.version, slice, anew) for slice in slices])
 
     # Restoring.
 
@@ -208,6 +251,9 @@ class PipelineLearner(Tasked):
             [Resume(incarnation, origin, stage, self._parts, self.seed) for stage in range(len(self.stages))]
         )
         self._incarnation, self._updates = incarnation, origin.updates
+        joined = await self._averaging.join(learning=self._learning)
+        if joined is not None:
+            await self._write(joined, anew=True)
 
     async def _cut(self, halted: Sequence[Halted]) -> tuple[Part, ...]:
         """Each stage's part: as they are or, where one has none, as the settings say."""

@@ -35,6 +35,8 @@ from .stage_messages import (
     Returned,
     Slice,
     Step,
+    Write,
+    Written,
 )
 from .stage_work import RESTORING, StageWork
 from .tasked import Tasked
@@ -81,7 +83,7 @@ class Stage(Tasked):
             yield "agent.optimizer", f"is {mine}, but the run has learned with {saved}"
 
     async def on_start(self) -> None:
-        await self.in_thread(import_module, "torch")  # takes seconds
+        await self.in_thread(import_module, "actorq.dqn.segment")  # torch takes seconds
 
         from actorq.dqn.device import resolve_device
         from actorq.dqn.q_loss import QLoss
@@ -140,6 +142,14 @@ class Stage(Tasked):
     @handles
     async def read(self, request: Read) -> Slice:
         return Slice(self._at(request.version).segment.online.read())
+
+    @handles
+    async def write(self, request: Write) -> Written:
+        segment = self._at(request.version).segment
+        segment.online.write(request.parameters)
+        if request.anew:
+            segment.target.copy()
+        return Written()
 
     def _at(self, version: Version) -> StageWork:
         """Raises Refused unless the parameters are of just this version."""

@@ -111,6 +111,23 @@ class Read(Request[Slice], frozen=True):
     version: Version
 
 
+# Writing.
+
+
+class Written(Message, frozen=True):
+    pass
+
+
+class Write(Request[Written], frozen=True):
+    """Go on with other parameters than those of this version; they are no update."""
+
+    version: Version
+    parameters: NDArray[Any]
+    """A stage's slice."""
+    anew: bool
+    """Whether the target network takes them over too, as at a beginning."""
+
+
 # Restoring.
 
 
