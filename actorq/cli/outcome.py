@@ -26,6 +26,8 @@ def outcome(summary: Summary, folder: RunFolder) -> str:
         mean, std = summary.evaluation_return_mean, summary.evaluation_return_std or 0.0
         episodes = counted(summary.evaluation_episodes, "greedy episode")
         lines.append(f"  return {figure(mean)} ± {figure(std)} in {episodes}")
+    for name, its in summary.tasks.items():
+        lines.append(f"    {name}: {figure(its.return_mean)} ± {figure(its.return_std)}")
     for count, what, per_second in (
         (summary.env_steps, "environment steps", summary.env_steps_per_second),
         (summary.updates, "updates", summary.updates_per_second),

@@ -15,11 +15,11 @@ from rich.text import Text
 from actorq.actors import SystemStatistics
 from actorq.actors.statistics import ActorStatistics
 from actorq.run.axes import size
-from actorq.run.recorder import Progress
+from actorq.run.recorder import Evaluation, Progress
 from actorq.topology import Solved, Topology
 from actorq.topology.members import declared_name
 
-from .words import clock, counted, figure, gradients, rate
+from .words import clock, counted, figure, gradients, rate, task_returns
 
 WIDEST = 100
 """Wider, a figure is too far from its label."""
@@ -47,6 +47,9 @@ _TOLD_ELSEWHERE = {
     "priority",
     "solved",
 }
+
+
+_TASKS_OWN = ("evaluation_", "episode_return/", "episode_length/")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,8 +112,8 @@ def _limits(picture: Picture) -> Table:
     if stop.wall_seconds is not None:
         bounded = f"{clock(progress.wall_seconds)} / {clock(stop.wall_seconds)}"
         table.add_row("time", _bar(progress.wall_seconds, stop.wall_seconds), bounded)
-    if stop.solved is not None or progress.evaluation is not None:
-        table.add_row(*_evaluation_row(progress, stop.solved))
+    for row in _evaluation_rows(progress, stop.solved):
+        table.add_row(*row)
     return table
 
 
@@ -124,15 +127,26 @@ def _labels(counts: Mapping[str, int]) -> dict[str, str]:
     return _LIMITED | {name: name.replace("_", " ") for name in others[:MOST_COUNTS]}
 
 
-def _evaluation_row(progress: Progress, solved: Solved | None) -> tuple[RenderableType, ...]:
-    evaluation = progress.evaluation
+def _evaluation_rows(progress: Progress, solved: Solved | None) -> Iterator[tuple[RenderableType, ...]]:
+    """How far the evaluated policy has come; where there are several tasks, in each of them."""
+    wanted = solved.mean_return if solved is not None else None
+    if isinstance(wanted, dict) or progress.tasks:
+        marks = wanted if isinstance(wanted, dict) else {}
+        for task in dict.fromkeys([*progress.tasks, *marks]):
+            yield _evaluation_row(task, progress.tasks.get(task), marks.get(task), progress.solved)
+    elif wanted is not None or progress.evaluation is not None:
+        heading = "solved" if progress.solved else "evaluation"
+        yield _evaluation_row(heading, progress.evaluation, wanted, progress.solved)
+
+
+def _evaluation_row(
+    heading: str, evaluation: Evaluation | None, target: float | None, solved: bool
+) -> tuple[RenderableType, ...]:
     mean = figure(evaluation.return_mean) if evaluation is not None else "–"
     spread = f"± {figure(evaluation.return_std)}" if evaluation is not None else ""
-    heading = Text("solved", "green") if progress.solved else "evaluation"
-    target = solved.mean_return if solved is not None else None
     bounded = f"{mean} / {target:g}" if target is not None else mean
     done = evaluation.return_mean if evaluation is not None else 0.0
-    return heading, _bar(done, target), bounded, Text(spread, "dim")
+    return Text(heading, "green" if solved else ""), _bar(done, target), bounded, Text(spread, "dim")
 
 
 def _rate(picture: Picture, per_second: float) -> str:
@@ -162,13 +176,18 @@ def _readings(picture: Picture) -> Iterator[tuple[str, str]]:
             name not in _READINGS
             and name not in _IN_BYTES
             and name not in _TOLD_ELSEWHERE
-            and not name.startswith("evaluation_")
+            and not name.startswith(_TASKS_OWN)
         ):
             yield name.replace("_", " "), figure(value)
 
 
 def _returns(picture: Picture) -> Iterator[tuple[str, str]]:
-    """Mean episode return of each group of explorers, with its least and most successful member's."""
+    """Mean episode return of each group of explorers, with its least and most successful member's; or of
+    each task, where there are several."""
+    if of_tasks := task_returns(picture.progress):
+        for task, value in of_tasks.items():
+            yield f"return of {task}", figure(value)
+        return
     groups: dict[str, list[float]] = {}
     for actor, value in picture.returns.items():
         groups.setdefault(_declared(actor, picture.topology), []).append(value)

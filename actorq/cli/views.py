@@ -12,7 +12,7 @@ from actorq.run.recorder import Progress
 from actorq.run.run import Run
 
 from .logs import PROGRESS
-from .words import duration, figure, gradients, rate
+from .words import duration, figure, gradients, rate, task_returns
 
 LINE_EVERY_SECONDS = 5.0
 
@@ -84,10 +84,16 @@ def in_words(progress: Progress) -> str:
             words.append(f"{what} {progress.counts[name]:,} ({rate(progress.rates.get(name, 0.0))})")
     if fates := gradients(progress.counts):
         words.append(f"gradients {fates}")
-    for name, what in (("episode_return", "return"), ("loss", "loss")):
-        if name in progress.gauges:
-            words.append(f"{what} {figure(progress.gauges[name])}")
-    if progress.evaluation is not None:
+    if returns := task_returns(progress):
+        words.append("return " + ", ".join(f"{task} {figure(value)}" for task, value in returns.items()))
+    elif "episode_return" in progress.gauges:
+        words.append(f"return {figure(progress.gauges['episode_return'])}")
+    if "loss" in progress.gauges:
+        words.append(f"loss {figure(progress.gauges['loss'])}")
+    if progress.tasks:
+        evaluated = (f"{task} {figure(its.return_mean)}" for task, its in progress.tasks.items())
+        words.append("evaluation " + ", ".join(evaluated))
+    elif progress.evaluation is not None:
         evaluation = progress.evaluation
         words.append(f"evaluation {figure(evaluation.return_mean)} ± {figure(evaluation.return_std)}")
     return "  ".join(words)

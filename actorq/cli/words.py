@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from actorq.run.axes import size
+from actorq.run.recorder import Progress
 from actorq.topology import Need
 
 _FATES = ("accepted", "scaled", "late", "stale", "refused", "outlying")
@@ -53,6 +54,13 @@ def gradients(counts: Mapping[str, int]) -> str:
     """What became of gradients: "1,234 accepted, 12 stale"; "" if nobody counts any."""
     told = [(fate, counts.get(f"gradients_{fate}", 0)) for fate in _FATES]
     return ", ".join(f"{count:,} {fate}" for fate, count in told if count)
+
+
+def task_returns(progress: Progress) -> dict[str, float]:
+    """Explorers' mean episode return by task; {} where there is only one."""
+    prefix = "episode_return/"
+    gauges = progress.gauges.items()
+    return {name.removeprefix(prefix): value for name, value in gauges if name.startswith(prefix)}
 
 
 def memory_in_words(needs: Sequence[Need]) -> Iterator[str]:

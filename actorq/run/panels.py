@@ -17,6 +17,8 @@ from .quantiles import Quantiles
 from .recorder import Row
 
 MOST_BARS = 40
+MOST_TASKS = 30
+"""That have charts of their own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,18 +90,32 @@ _QUANTILES = {"p50": "median", "p99": "99 %", "max": "largest"}
 """Of an interval, what is drawn of what was observed."""
 
 
-def evaluation_chart(rows: Sequence[Row], topology: Mapping[str, Any]) -> Chart | None:
-    """The greedy policy's return, with the one to reach; None if it was never evaluated."""
-    evaluated = [row for row in rows if "evaluation_return_mean" in row]
+def evaluation_charts(rows: Sequence[Row], topology: Mapping[str, Any]) -> list[Chart]:
+    """The greedy policy's return, with the one to reach: a chart for each task that was evaluated."""
+    wanted = topology.get("stop", {}).get("solved", {}).get("return")
+    tasks = task_names(topology)
+    if not tasks:
+        return [chart for chart in [_evaluation_chart(rows, "", wanted)] if chart]
+    marks = wanted if isinstance(wanted, Mapping) else {}
+    charts = [_evaluation_chart(rows, f"/{task}", marks.get(task)) for task in tasks]
+    return [chart for chart in charts if chart]
+
+
+def task_names(topology: Mapping[str, Any]) -> list[str]:
+    """Of `[[tasks]]` in a topology file's tables; none where there is one `[task]`."""
+    return [task["name"] for task in topology.get("tasks", ())][:MOST_TASKS]
+
+
+def _evaluation_chart(rows: Sequence[Row], task: str, wanted: float | None) -> Chart | None:
+    mean, std = f"evaluation_return_mean{task}", f"evaluation_return_std{task}"
+    evaluated = [row for row in rows if mean in row]
     if not evaluated:
         return None
     x, x_label = _x_axis(rows)
-    points = [(row[x], row["evaluation_return_mean"]) for row in evaluated]
-    spreads = [row.get("evaluation_return_std", 0.0) for row in evaluated]
-    band = [(mean - std, mean + std) for (_, mean), std in zip(points, spreads, strict=True)]
-    wanted = topology.get("stop", {}).get("solved", {}).get("return")
+    points = [(row[x], row[mean]) for row in evaluated]
+    band = [(row[mean] - row.get(std, 0.0), row[mean] + row.get(std, 0.0)) for row in evaluated]
     return Chart(
-        title="Evaluation return",
+        title=f"Evaluation return{_of(task)}",
         lines=[Line("mean return", points, band)],
         x_label=x_label,
         note="the greedy policy's mean return over an evaluation's episodes, ± one standard deviation",
@@ -108,10 +124,12 @@ def evaluation_chart(rows: Sequence[Row], topology: Mapping[str, Any]) -> Chart 
 
 
 def other_charts(
-    rows: Sequence[Row], distributions: Mapping[str, Distribution] | None = None
+    rows: Sequence[Row],
+    distributions: Mapping[str, Distribution] | None = None,
+    tasks: Sequence[str] = (),
 ) -> list[Chart | BarChart]:
     """A chart for each reading and rate, and a histogram for what was observed: those that are known first,
-    then the actors' own.
+    then the actors' own. What is read of each of several tasks has a chart for each.
     """
     x, x_label = _x_axis(rows)
     histograms = {
@@ -123,19 +141,21 @@ def other_charts(
     for name in dict.fromkeys([*_KNOWN, *_own_names(rows), *histograms]):
         panel = _KNOWN.get(name) or _Panel(_in_words(name).capitalize())
         far_apart = name in histograms and histograms[name][1].logarithmic
-        lines = list(_lines_of(rows, name, panel, x))
-        if lines:
-            charts.append(
-                Chart(
-                    panel.title,
-                    lines,
-                    x_label,
-                    panel.note,
-                    logarithmic=panel.logarithmic or far_apart,
-                    y_text=panel.y_text,
-                    named=bool(panel.lines),
-                )
+        of_tasks = [f"/{task}" for task in tasks if any(f"{name}/{task}" in row for row in rows)]
+        curves = {task: list(_lines_of(rows, f"{name}{task}", panel, x)) for task in of_tasks or [""]}
+        charts += [
+            Chart(
+                f"{panel.title}{_of(task)}",
+                lines,
+                x_label,
+                panel.note,
+                logarithmic=panel.logarithmic or far_apart,
+                y_text=panel.y_text,
+                named=bool(panel.lines),
             )
+            for task, lines in curves.items()
+            if lines
+        ]
         if name in histograms:
             found, bins = histograms[name]
             title, unit = f"{panel.title}: distribution", panel.unit or _in_words(name)
@@ -153,6 +173,11 @@ def _quantiles_in_words(distribution: Distribution) -> str:
     if distribution.not_finite:
         words.append(f"{distribution.not_finite:,} not finite, left out")
     return " · ".join(words)
+
+
+def _of(task: str) -> str:
+    """ " of cartpole" for "/cartpole", and "" where there is one task."""
+    return f" of {task[1:]}" if task else ""
 
 
 def _in_words(name: str) -> str:
@@ -216,7 +241,9 @@ def _by_actor(rows: Sequence[Row], name: str, x: str) -> Iterator[Line]:
     actors = sorted({key for row in rows for key in row if key.startswith(f"{name}/")}, key=_natural)
     if 0 < len(actors) <= COLOURS:
         for key in actors:
-            yield Line(key.partition("/")[2], [(row[x], row[key]) for row in rows if key in row and x in row])
+            yield Line(
+                key.removeprefix(f"{name}/"), [(row[x], row[key]) for row in rows if key in row and x in row]
+            )
         return
     heard = [row for row in rows if name in row and x in row]
     if not any(math.isfinite(row[name]) for row in heard):

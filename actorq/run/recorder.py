@@ -22,6 +22,8 @@ ROW_EVERY_COUNTS: Final = 1000
 MEASURED: Final = ("evaluation_", "q_error_")
 """Readings of one policy each: of several in an interval the last counts, as their mean is that of none."""
 
+_EVALUATED: Final = "evaluation_return_mean"
+
 OBSERVED: Final = frozenset({"staleness"})
 """Readings whose distribution is kept even where they are reported one by one."""
 
@@ -30,7 +32,7 @@ LIMITED: Final = ("env_steps", "updates", "episodes")
 
 
 class Evaluation(msgspec.Struct, frozen=True):
-    """The greedy policy's latest evaluation."""
+    """The greedy policy's latest evaluation, in one task or in all of them together."""
 
     return_mean: float
     return_std: float
@@ -48,11 +50,13 @@ class Progress(msgspec.Struct, frozen=True):
     gauges: dict[str, float]
     """Each reading's mean over the last interval in which there was one, all actors together."""
     evaluation: Evaluation | None
-    """The latest one, if there was any."""
+    """The latest one, if there was any; of several tasks, all episodes together."""
     solved: bool
     """True once confirmed on fresh seeds."""
     stopped_by: str | None
     """The limit that was reached, if one was."""
+    tasks: dict[str, Evaluation] = {}
+    """Where there are several tasks, each one's latest evaluation, by name."""
 
 
 class _Interval:
@@ -175,11 +179,19 @@ class Recorder:
     @property
     def evaluation(self) -> Evaluation | None:
         """The latest evaluation, if there was any."""
-        mean = self.last("evaluation_return_mean")
-        if mean is None:
-            return None
-        std, episodes = self.last("evaluation_return_std"), self.last("evaluation_episodes")
-        return Evaluation(mean, std or 0.0, int(episodes or 0))
+        return self._evaluation("") if _EVALUATED in self._last else None
+
+    @property
+    def task_evaluations(self) -> dict[str, Evaluation]:
+        """Where there are several tasks, each one's latest evaluation, by name."""
+        of_tasks = [
+            name.removeprefix(_EVALUATED) for name in list(self._last) if name.startswith(f"{_EVALUATED}/")
+        ]
+        return {task[1:]: self._evaluation(task) for task in of_tasks}
+
+    def _evaluation(self, suffix: str) -> Evaluation:
+        std, episodes = self.last(f"evaluation_return_std{suffix}"), self.last(f"evaluation_episodes{suffix}")
+        return Evaluation(self._last[f"{_EVALUATED}{suffix}"], std or 0.0, int(episodes or 0))
 
     def progress(self) -> Progress:
         """How the run stands now; from any thread."""
@@ -191,6 +203,7 @@ class Recorder:
             evaluation=self.evaluation,
             solved=self.solved,
             stopped_by=self.stopped_by,
+            tasks=self.task_evaluations,
         )
 
     def row(self) -> Row:

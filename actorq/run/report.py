@@ -15,7 +15,7 @@ from .charts import COLOURS, Chart, to_svg
 from .distributions import read_distributions
 from .folder import RunFolder, RunFolderError, write_whole
 from .metrics import read_rows
-from .panels import evaluation_chart, other_charts
+from .panels import evaluation_charts, other_charts, task_names
 from .recorder import Row
 from .summary import Summary, read_summary
 
@@ -36,9 +36,9 @@ def write_report(folder: RunFolder) -> None:
         raise RunFolderError(f"{folder.topology}: can't be read: {error}") from error
     summary, rows = read_summary(folder.summary), read_rows(folder.metrics)
     distributions = read_distributions(folder.histograms)
-    evaluation = evaluation_chart(rows, tables)
-    charts = [] if evaluation is None else [_figure(evaluation, _WIDE, "card wide")]
-    charts += [_figure(chart, _HALF, "card") for chart in other_charts(rows, distributions)]
+    charts = [_figure(chart, _WIDE, "card wide") for chart in evaluation_charts(rows, tables)]
+    tasks = task_names(tables)
+    charts += [_figure(chart, _HALF, "card") for chart in other_charts(rows, distributions, tasks)]
     body = [
         _header(summary),
         f'<dl class="tiles">{"".join(_tiles(summary))}</dl>',
@@ -74,9 +74,12 @@ def _header(summary: Summary) -> str:
 
 
 def _tiles(summary: Summary) -> Iterator[str]:
-    if summary.evaluation_return_mean is not None:
+    if summary.evaluation_return_mean is not None and not summary.tasks:
         spread = f"± {summary.evaluation_return_std:.4g} over {summary.evaluation_episodes} episodes"
         yield _tile("Evaluation return", f"{summary.evaluation_return_mean:.5g}", spread)
+    for task, its in summary.tasks.items():
+        spread = f"± {its.return_std:.4g} over {its.episodes} episodes"
+        yield _tile(f"Return of {escape(task)}", f"{its.return_mean:.5g}", spread)
     yield _tile("Wall time", _duration(summary.wall_seconds), "since the command's start")
     per_second = f"{number(summary.env_steps_per_second)} per second"
     yield _tile("Environment steps", f"{summary.env_steps:,}", per_second)

@@ -10,7 +10,7 @@ from actorq.actors.statistics import SystemStatistics
 
 from .folder import RunFolderError, write_whole
 from .quantiles import Quantiles, quantiles_of
-from .recorder import LIMITED, Recorder
+from .recorder import LIMITED, Evaluation, Recorder
 
 
 class ActorSummary(msgspec.Struct, frozen=True):
@@ -40,9 +40,11 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     """Over `wall_seconds`."""
     updates_per_second: float
     evaluation_return_mean: float | None
-    """Of the latest evaluation; null if there was none."""
+    """Of the latest evaluation; null if there was none. Of several tasks, all episodes together."""
     evaluation_return_std: float | None
     evaluation_episodes: int
+    tasks: dict[str, Evaluation] = {}
+    """Where there are several tasks, the latest evaluation of each, by name; else empty."""
     restarts: int
     dead_letters: int
     staleness: Quantiles | None
@@ -73,6 +75,7 @@ def summarize(
         evaluation_return_mean=evaluation.return_mean if evaluation else None,
         evaluation_return_std=evaluation.return_std if evaluation else None,
         evaluation_episodes=evaluation.episodes if evaluation else 0,
+        tasks=recorder.task_evaluations,
         restarts=statistics.restarts,
         dead_letters=statistics.dead_letters,
         staleness=quantiles_of(staleness) if staleness is not None else None,

@@ -40,12 +40,25 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 class Solved(Settings, frozen=True, kw_only=True):
-    """`solved = { return = 475.0, episodes = 20 }`."""
+    """`solved = { return = 475.0, episodes = 20 }`, or with several tasks `return = { cartpole = 475.0 }`."""
 
-    mean_return: Annotated[float, Meta(description="the greedy policy's mean return to reach")] = (
-        msgspec.field(name="return")
-    )
-    episodes: Annotated[Members, Meta(description="over how many evaluation episodes")] = 20
+    mean_return: Annotated[
+        float | dict[Name, float],
+        Meta(
+            description="the greedy policy's mean return to reach; where there are several tasks, of each that"
+            " the run waits for, by its name"
+        ),
+    ] = msgspec.field(name="return")
+    episodes: Annotated[Members, Meta(description="over how many evaluation episodes, of each task")] = 20
+
+    def in_words(self) -> str:
+        """Such as "mean return 475 over 20 episodes"."""
+        wanted = self.mean_return
+        if isinstance(wanted, dict):
+            words = ", ".join(f"{name} {mark:g}" for name, mark in wanted.items())
+        else:
+            words = f"{wanted:g}"
+        return f"mean return {words} over {self.episodes} episodes"
 
 
 class Stop(Settings, frozen=True, kw_only=True):

@@ -20,7 +20,7 @@ STEPS = setting("stop.env_steps=2000")
 KEYS = {
     *("name", "seed", "stopped_by", "solved", "env_steps", "updates", "episodes", "wall_seconds"),
     *("env_steps_per_second", "updates_per_second", "evaluation_return_mean", "evaluation_return_std"),
-    *("evaluation_episodes", "restarts", "dead_letters", "staleness", "actors"),
+    *("evaluation_episodes", "tasks", "restarts", "dead_letters", "staleness", "actors"),
 }
 
 

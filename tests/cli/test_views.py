@@ -109,6 +109,25 @@ def test_gradients_are_one_reading(hierarchical: Topology) -> None:
     assert "gradients 1,234 accepted, 12 stale" in in_words(progress)
 
 
+def test_each_task_is_shown(hierarchical: Topology) -> None:
+    tasks = {"cartpole": Evaluation(130.7, 21.1, 20), "acrobot": Evaluation(-90.0, 5.0, 20)}
+    gauges = {"episode_return": 7.0, "episode_return/cartpole": 101.0, "episode_length/cartpole": 101.0}
+    progress = msgspec.structs.replace(PROGRESS, gauges=gauges, tasks=tasks)
+    stop = Stop(solved=Solved(mean_return={"cartpole": 475.0, "gridworld": 0.5}))
+    topology = msgspec.structs.replace(hierarchical, stop=stop)
+    text = drawn(picture(topology, progress=progress), 100)
+    rows = {line.split()[1]: line for line in text.splitlines() if len(line.split()) > 2}
+    assert "130.7 / 475" in rows["cartpole"]
+    assert "-90.0" in rows["acrobot"]
+    assert "– / 0.5" in rows["gridworld"]
+    assert "return of cartpole 101.0" in text
+    assert "evaluation" not in text
+    assert "length" not in text
+    line = in_words(progress)
+    assert "return cartpole 101.0" in line
+    assert "evaluation cartpole 130.7, acrobot -90.0" in line
+
+
 def test_states(hierarchical: Topology) -> None:
     assert "starting  12:34" in drawn(picture(hierarchical, state="starting", statistics=None), 80)
     dead = SystemStatistics((actor("replay", alive=False),), 2, 1)

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
 from actorq.actors import ActorSpec, System
-from actorq.envs.task import Task
+from actorq.dqn.task_layout import TaskLayout
+from actorq.envs.make import describe
+from actorq.envs.task import NamedTask, Task
 from actorq.roles.evaluator import Evaluator
-from actorq.roles.marks import Solved, Stop
+from actorq.roles.marks import Marks, Solved, Stop, mark_faults
+from actorq.roles.messages import Version, Weights
 from actorq.topology import TopologyError, check
-from tests.roles.cast import AGENT, Moody, Publish, Publisher, Watch, moody, spec, weights
+from tests.roles.cast import AGENT, MOODY, Moody, Publish, Publisher, Watch, moody, spec, weights
 
 pytestmark = pytest.mark.anyio
 
@@ -100,6 +104,74 @@ async def test_goes_on_from_its_state() -> None:
     assert (kept["updates"], kept["score"], kept["next_updates"]) == (10, 1.0, 31)
     assert len(set(Moody.seeds)) == len(Moody.seeds)
     assert isinstance(kept["parameters"], np.ndarray)
+
+
+def named(name: str, *returns: float) -> NamedTask:
+    return NamedTask(name=name, env=MOODY, options={"returns": list(returns)})
+
+
+async def test_several_tasks_are_all_to_reach_their_marks_twice() -> None:
+    """The second task falls short the first time; the third has no mark and may do as it likes."""
+    tasks = (named("a", 1.0, 1.0, 1.0), named("b", 0.0, 0.5, 0.75), named("c", 0.25))
+    agent = msgspec.structs.replace(AGENT, hidden=(2, 2))
+    wanted = Stop(solved=Solved(mean_return={"a": 1.0, "b": 0.5}, episodes=2))
+    decider = spec(
+        "decider",
+        Evaluator,
+        {"weights": "learner"},
+        Evaluator.Config(every_updates=10),
+        tables={"tasks": tasks, "agent": agent, "stop": wanted},
+    )
+    spaces = [describe(task) for task in tasks]
+    parameters = np.zeros(TaskLayout(agent, spaces).size, np.float32)
+    watch = Watch()
+    async with System([spec("learner", Publisher), decider], reports=watch) as system:
+        for updates in (10, 20):
+            await system.ref("learner").tell(Publish([Weights(Version(0, updates), parameters + updates)]))
+            await watch.progress.has(("evaluations", updates // 10))
+        await watch.readings.has(("solved", 1.0))
+    assert watch.all_of("evaluation_return_mean/a") == [1.0, 1.0, 1.0]
+    assert watch.all_of("evaluation_return_mean/b") == [0.0, 0.5, 0.75]
+    assert watch.all_of("evaluation_return_mean/c") == [0.25, 0.0, 0.0]
+    assert watch.all_of("evaluation_episodes") == [6.0] * 3
+    assert watch.all_of("evaluation_return_mean") == pytest.approx([1.25 / 3, 0.5, 1.75 / 3])
+    assert system.final_states["decider"]["updates"] == 20
+
+
+def test_what_lies_above_one_mark_makes_up_for_no_other() -> None:
+    marks = Marks(["a", "b"], Solved(mean_return={"a": 100.0, "b": -100.0}))
+    good, better = (
+        {"a": np.array([100.0, a]), "b": np.array([-100.0, b])} for a, b in ((300.0, -120.0), (100.0, -110.0))
+    )
+    assert marks.score(good) < marks.score(better)
+    assert not marks.reached(better)
+    assert marks.reached({"a": np.array([90.0, 110.0]), "b": np.array([-100.0])})
+    alone = Marks(["a"], Solved(mean_return=100.0))
+    assert alone.score({"a": np.array([300.0])}) == 300.0
+
+
+@pytest.mark.parametrize(
+    ("wanted", "where", "words"),
+    [
+        (475.0, "stop.solved.return", "a = …, b = …"),
+        ({}, "stop.solved.return", "no task"),
+        ({"a": 1.0, "d": 2.0}, "stop.solved.return.d", "there are a, b"),
+    ],
+)
+def test_marks_that_speak_of_no_task(wanted: Any, where: str, words: str) -> None:
+    stop = Stop(solved=Solved(mean_return=wanted))
+    ((place, sentence),) = mark_faults({"tasks": (named("a"), named("b")), "stop": stop})
+    assert place == where
+    assert words in sentence
+
+
+def test_right_marks_are_no_faults() -> None:
+    for wanted, tables in (
+        (1.0, {"task": moody()}),
+        ({MOODY: 1.0}, {"task": moody()}),
+        ({"a": 1.0}, {"tasks": (named("a"), named("b"))}),
+    ):
+        assert list(mark_faults({**tables, "stop": Stop(solved=Solved(mean_return=wanted))})) == []
 
 
 @pytest.mark.parametrize(

@@ -129,6 +129,17 @@ def test_solved_ends_the_run_where_it_is_declared(declared: bool) -> None:
     assert recorder.progress().evaluation == Evaluation(480.0, 12.0, 20)
 
 
+def test_each_task_has_an_evaluation_of_its_own() -> None:
+    recorder = Setting(Stop()).recorder
+    for task, mean in (("", 200.0), ("/cartpole", 500.0), ("/acrobot", -100.0)):
+        recorder.gauge("evaluator", f"evaluation_return_mean{task}", mean)
+        recorder.gauge("evaluator", f"evaluation_return_std{task}", 2.0)
+        recorder.gauge("evaluator", f"evaluation_episodes{task}", 20)
+    progress = recorder.progress()
+    assert progress.evaluation == Evaluation(200.0, 2.0, 20)
+    assert progress.tasks == {"cartpole": Evaluation(500.0, 2.0, 20), "acrobot": Evaluation(-100.0, 2.0, 20)}
+
+
 def drive(setting: Setting, seconds: Sequence[float]) -> None:
     for step, elapsed in enumerate(seconds):
         setting.clock.now += elapsed

@@ -21,7 +21,7 @@ from actorq.run.charts import Chart, Line, to_svg
 from actorq.run.distributions import write_distributions
 from actorq.run.folder import RunFolder, RunFolderError
 from actorq.run.metrics import read_rows
-from actorq.run.panels import evaluation_chart, other_charts
+from actorq.run.panels import evaluation_charts, other_charts, task_names
 from actorq.run.quantiles import Quantiles
 from actorq.run.recorder import Row
 from actorq.run.report import write_report
@@ -169,13 +169,32 @@ def test_members_stand_in_the_order_of_their_numbers() -> None:
 
 
 def test_the_evaluation_has_its_spread_and_the_level_to_reach() -> None:
-    chart = evaluation_chart(rows(20), {"stop": {"solved": {"return": 475.0}}})
-    assert chart is not None
+    (chart,) = evaluation_charts(rows(20), {"stop": {"solved": {"return": 475.0}}})
     (line,) = chart.lines
     assert list(line.points) == [(20_000, 80.0), (40_000, 160.0)]
     assert list(line.band) == [(60.0, 100.0), (140.0, 180.0)]
     assert chart.level == (475.0, "solved at 475")
-    assert evaluation_chart(rows(5), {}) is None
+    assert evaluation_charts(rows(5), {}) == []
+
+
+def test_each_task_has_charts_of_its_own() -> None:
+    row: Row = {"wall_seconds": 1.0, "loss": 2.0, "episode_return": 50.0, "evaluation_return_mean": 200.0}
+    for task, value in (("cartpole", 475.0), ("acrobot", -100.0)):
+        row |= {f"evaluation_return_mean/{task}": value, f"evaluation_return_std/{task}": 5.0}
+        row |= {f"episode_return/{task}": value - 10, f"episode_return/{task}/e.0": value - 20}
+    topology = {
+        "tasks": [{"name": "cartpole"}, {"name": "acrobot"}],
+        "stop": {"solved": {"return": {"acrobot": -100.0}}},
+    }
+    cartpole, acrobot = evaluation_charts([row], topology)
+    assert (cartpole.title, cartpole.level) == ("Evaluation return of cartpole", None)
+    assert (acrobot.title, acrobot.level) == ("Evaluation return of acrobot", (-100.0, "solved at -100"))
+    assert list(acrobot.lines[0].band) == [(-105.0, -95.0)]
+    charts = {chart.title: chart for chart in other_charts([row], tasks=task_names(topology))}
+    assert list(charts) == ["Episode return of cartpole", "Episode return of acrobot", "Loss"]
+    found = charts["Episode return of acrobot"]
+    assert isinstance(found, Chart)
+    assert [(line.label, list(line.points)) for line in found.lines] == [("e.0", [(1.0, -120.0)])]
 
 
 def of_parameter_server() -> list[Row]:

@@ -18,8 +18,8 @@ pytestmark = pytest.mark.anyio
 
 KEYS = (
     "name, seed, stopped_by, solved, env_steps, updates, episodes, wall_seconds, env_steps_per_second, "
-    "updates_per_second, evaluation_return_mean, evaluation_return_std, evaluation_episodes, restarts, "
-    "dead_letters, staleness, actors"
+    "updates_per_second, evaluation_return_mean, evaluation_return_std, evaluation_episodes, tasks, "
+    "restarts, dead_letters, staleness, actors"
 )
 """Of summary.json, as the design has them."""
 
@@ -90,6 +90,7 @@ async def test_the_summary_says_what_was(tmp_path: Path, inside: Any) -> None:
         "evaluation_return_mean": 480.0,
         "evaluation_return_std": 2.0,
         "evaluation_episodes": 20,
+        "tasks": {},
         "restarts": 0,
         "dead_letters": 0,
         "staleness": {"p50": 1, "p90": 2, "p99": 2, "max": 2},

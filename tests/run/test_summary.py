@@ -14,8 +14,8 @@ from actorq.topology import Stop
 
 STABLE = (
     "name, seed, stopped_by, solved, env_steps, updates, episodes, wall_seconds, env_steps_per_second, "
-    "updates_per_second, evaluation_return_mean, evaluation_return_std, evaluation_episodes, restarts, "
-    "dead_letters, staleness, actors"
+    "updates_per_second, evaluation_return_mean, evaluation_return_std, evaluation_episodes, tasks, "
+    "restarts, dead_letters, staleness, actors"
 )
 
 
