@@ -83,8 +83,8 @@ class Gathering:
 
     def turn_back(self, refusal: Refused) -> None:
         """Whoever waits gets the refusal."""
-        turn_back(self._waiting, refusal)
-        self._waiting.clear()
+        while self._waiting:
+            self._waiting.popleft().settle(refusal)
         self._observations = 0
 
     def _is_due(self) -> bool:
@@ -106,8 +106,3 @@ class Gathering:
             room -= len(question)
             self._observations -= len(question)
             yield question
-
-
-def turn_back(questions: Iterable[Question], refusal: Refused) -> None:
-    for question in questions:
-        question.settle(refusal)

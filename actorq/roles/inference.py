@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from importlib import import_module
 from typing import Annotated, Any
 
+import anyio
 import numpy as np
 from msgspec import Meta
 from numpy.typing import NDArray
@@ -18,7 +19,7 @@ from actorq.dqn.device import Device
 from .computing import Computing, TorchThreads, set_torch_threads
 from .faults import device_faults
 from .gate import STOPPING
-from .gathering import Gathering, Question, turn_back
+from .gathering import Gathering, Question
 from .inference_messages import Act, Acted
 from .messages import Weights
 from .task_choice import take_part
@@ -53,20 +54,21 @@ class Inference(Tasked):
         from actorq.envs.make import describe
 
         agent, config = self.agent, self.config
-        with_torch = needs_torch(agent, config.device)
+        device, with_torch = config.device, needs_torch(agent, config.device)
         if with_torch:
             await self.in_thread(import_module, "torch")  # takes seconds
+            from actorq.dqn.device import resolve_device
+
+            device = str(resolve_device(device, self.name))
         self._spaces = [describe(task) for task in self.all_tasks]
         self._policies = [
-            make_policy(agent, its.observation_shape, its.dtype, its.actions, config.device)
-            for its in self._spaces
+            make_policy(agent, its.observation_shape, its.dtype, its.actions, device) for its in self._spaces
         ]
         self._take_part = take_part(agent, self.all_tasks)
         if with_torch:
             set_torch_threads(config.torch_threads, max(policy.size for policy in self._policies))
         self._computing = Computing(self)
         self._gathering = Gathering(self, config.batch_size, config.deadline_seconds)
-        self._at_hand: list[Question] = []
         self._newest: Weights | None = None
         self._loaded: Weights | None = None
         self._have_weights = self.event()
@@ -94,10 +96,11 @@ class Inference(Tasked):
     async def run(self) -> None:
         await self._have_weights.wait()
         while True:
-            questions = self._at_hand = await self._gathering.take()
+            questions = await self._gathering.take()
             newest = self._newest
             assert newest is not None
-            answers = await self._computing(self._answer, newest, questions)
+            with anyio.CancelScope(shield=True):  # whoever was taken is answered, also when the run stops
+                answers = await self._computing(self._answer, newest, questions)
             for question, q_values in answers:
                 question.settle(Acted(q_values, newest.version))
             self._report(questions)
@@ -129,6 +132,4 @@ class Inference(Tasked):
 
     def on_drain(self) -> None:
         self._stopping = True
-        refusal = Refused(STOPPING)
-        turn_back(self._at_hand, refusal)
-        self._gathering.turn_back(refusal)
+        self._gathering.turn_back(Refused(STOPPING))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
+import threading
+from typing import Any, ClassVar
 
 import anyio
+import anyio.to_thread
 import numpy as np
 import pytest
 
@@ -13,6 +15,7 @@ from actorq.actors import ActorSpec, Message, Refused, System, Tally, handles
 from actorq.dqn.agent import Agent
 from actorq.replay.experience import Chunk
 from actorq.roles.environment import Environment
+from actorq.roles.inference import Inference
 from actorq.roles.inference_messages import Act
 from actorq.roles.messages import Insert, Version
 from actorq.testing import Record
@@ -158,6 +161,11 @@ async def test_what_a_dead_explorer_asked_is_answered_to_nobody() -> None:
     assert restarts == {"replay": 0, "learner": 0, "inference": 0, "explorer.0": 1, "explorer.1": 0}
 
 
+def said(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """All warnings but that of a busy machine."""
+    return [message for message in caplog.messages if "has held the event loop" not in message]
+
+
 @pytest.mark.parametrize("published", [True, False])
 async def test_stops_at_once_whoever_waits(published: bool, caplog: pytest.LogCaptureFixture) -> None:
     record: Record[Insert] = Record()
@@ -167,7 +175,35 @@ async def test_stops_at_once_whoever_waits(published: bool, caplog: pytest.LogCa
             if published:
                 await system.ref("learner").tell(Publish([initial(CARTPOLE, MLP)]))
             await anyio.wait_all_tasks_blocked()
-    assert caplog.messages == []
+    assert said(caplog) == []
+
+
+class Busy(Inference):
+    """Computes until the run stops."""
+
+    computing: ClassVar[threading.Event]
+    release: ClassVar[threading.Event]
+
+    def _answer(self, *given: Any) -> Any:
+        self.computing.set()
+        assert self.release.wait(10)
+        return super()._answer(*given)
+
+    def on_drain(self) -> None:
+        super().on_drain()
+        self.release.set()
+
+
+async def test_what_is_being_computed_is_answered_when_the_run_stops(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    busy = fresh(Busy, computing=threading.Event(), release=threading.Event())
+    specs = topology(Record(), CARTPOLE, MLP, inference=busy)
+    with caplog.at_level(logging.WARNING), anyio.fail_after(20):
+        async with System(specs, AT_ONCE) as system:
+            await system.ref("learner").tell(Publish([initial(CARTPOLE, MLP)]))
+            await anyio.to_thread.run_sync(busy.computing.wait)
+    assert said(caplog) == [], "no thread is left behind"
 
 
 async def test_deterministic_runs_are_the_same() -> None:
