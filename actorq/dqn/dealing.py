@@ -14,7 +14,8 @@ class Dealing:
 
     A worker's *speed* is its rows per second from being handed a version until its gradient of it came: a
     running mean, over everything that took it time. Who has none yet counts as the mean of those who have.
-    Everybody living has `least` rows, or nobody would learn that it has become faster.
+    Everybody living has `least` rows at least: nobody would learn otherwise that it has become faster, and
+    below some number a gradient's message takes longer than its rows, so that fewer would help nobody.
     """
 
     def __init__(self, workers: int, batch_size: int, least: int = 1) -> None:

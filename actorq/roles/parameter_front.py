@@ -47,6 +47,9 @@ from .waiting import NOBODY, Fate, Held, Reader, Waiting
 
 RESTORED = "the parameter server was restored: the gradient is of an earlier incarnation; pull again"
 
+MOST_TIMES_LESS = 16
+"""What the slowest worker is dealt, of `agent.batch_size`."""
+
 Order = Apply | Keep | Discard | Forget
 
 
@@ -91,7 +94,8 @@ class ParameterFront(Tasked):
         self._rule = make_update_rule(self.config, len(self.workers))
         self._dealing: Dealing | None = None
         if self.config.deal == "speed":
-            self._dealing = Dealing(len(self.workers), self.agent.batch_size, least=len(self.all_tasks))
+            size, tasks = self.agent.batch_size, len(self.all_tasks)
+            self._dealing = Dealing(len(self.workers), size, least=max(tasks, size // MOST_TIMES_LESS))
         self._patience = Patience(self, self.config.wait_at_most_seconds, self._wait_no_longer)
         self._publisher = Publisher(self, self.servers, self.weights, partial(self._read, NOBODY, 0, False))
 
