@@ -12,20 +12,27 @@ from numpy.typing import NDArray
 from actorq.actors import Actor, ActorSpec, Ref, System, derive_seed, handles
 from actorq.dqn.agent import Agent
 from actorq.envs.task import Task
+from actorq.replay.experience import Transitions
 from actorq.roles.averaging import Averaging
 from actorq.roles.averaging_messages import Join, Meet, Met
 from actorq.roles.averaging_server import AveragingServer
+from actorq.roles.batch_feed import BatchFeed, Draw
+from actorq.roles.learner import Learner
 from actorq.roles.lives import Presence
-from actorq.roles.messages import Weights
+from actorq.roles.messages import Sample, Sampled, UpdatePriorities, Weights
 from actorq.roles.server_messages import Attend, Left
 from actorq.testing import Record
 from tests.actors.world import fresh, spec
 from tests.roles.cast import Follower
+from tests.roles.crew import batch_of
+from tests.roles.learners import interleaved
 from tests.roles.server import Bystander
 
 AGENT = Agent(hidden=(), batch_size=4, n_step=1, dtype="float64")
 TABLES = {"agent": AGENT, "task": Task(env="CartPole-v1")}
 SIZE = 4 * 2 + 2
+LEARNING = Agent(hidden=(8,), batch_size=8, n_step=1, dtype="float64", target_every_updates=7)
+"""What real learners learn with."""
 
 
 def tree(
@@ -118,3 +125,75 @@ class Zero(AveragingServer):
 
     def _initial(self) -> NDArray[Any]:
         return np.zeros(SIZE)
+
+
+class Spring(Actor):
+    """A replay's stand-in that never runs dry: `batch_of` its index, by number."""
+
+    async def on_start(self) -> None:
+        self._given = 0
+
+    @handles(concurrent=4)
+    async def sample(self, request: Sample) -> Sampled:
+        numbers = range(self._given + 1, self._given + request.batches + 1)
+        self._given = numbers.stop - 1
+        batch = interleaved([batch_of(LEARNING, self.index, number) for number in numbers])
+        rows = Transitions(**{name: getattr(batch, name) for name in Transitions.__struct_fields__})
+        return Sampled(batch.ids, batch.probabilities, rows, 1.0, 1.0)
+
+    @handles
+    async def update_priorities(self, message: UpdatePriorities) -> None:
+        pass
+
+
+class Limited(Learner):
+    """Rests after so many updates."""
+
+    limit: ClassVar[int] = 60
+    resting: ClassVar[Record[str]]
+
+    async def _learn(self, feed: BatchFeed, draw: Draw) -> None:
+        if self._updates >= self.limit:
+            self.resting.add(self.name)
+            await self.event().wait()
+        await super()._learn(feed, draw)
+
+
+class Noting(AveragingServer):
+    """Tells who has met."""
+
+    meetings: ClassVar[Record[tuple[int, ...]]]
+
+    async def _hold(self, present: tuple[int, ...]) -> None:
+        await super()._hold(present)
+        self.meetings.add(present)
+
+
+def learners(
+    count: int,
+    every: int,
+    cls: type[Learner] = Learner,
+    root: type[AveragingServer] = AveragingServer,
+    **config: Any,
+) -> list[ActorSpec]:
+    """The root, and learners before a spring each."""
+    indices = range(count)
+    names = tuple(f"learner.{index}" for index in indices)
+    tables = {"agent": LEARNING, "task": TABLES["task"]}
+    given: dict[str, Any] = {"count": count, "tables": tables}
+    settings = Learner.Config(meet_every_updates=every, draws_ahead=1)
+    return [
+        spec(
+            "root",
+            root,
+            {"learners": names},
+            AveragingServer.Config(**config),
+            seed=derive_seed(0, "root"),
+            tables=tables,
+        ),
+        *(spec(f"spring.{index}", Spring, index=index, count=count) for index in indices),
+        *(
+            spec(name, cls, {"replay": f"spring.{index}", "root": "root"}, settings, index=index, **given)
+            for index, name in enumerate(names)
+        ),
+    ]
