@@ -11,14 +11,16 @@ from numpy.typing import NDArray
 
 from actorq.actors.spec import derive_seed
 from actorq.dqn.agent import Agent
+from actorq.dqn.compiling import missing_compiler
 from actorq.dqn.making import make_parameters
 from actorq.dqn.optimizers import clip_gradient_norm, make_optimizer
 from actorq.dqn.rule import LearningRule
 from actorq.dqn.target import TargetNetwork
 from actorq.replay.experience import Batch
+from actorq.roles.worker import Worker
 from actorq.testing import Record
 from tests.actors.world import TRANSPORTS, World, fresh
-from tests.roles.crew import Diligent, batch_of, crew, names_of
+from tests.roles.crew import MEMORY, Diligent, batch_of, crew, names_of
 
 pytestmark = pytest.mark.anyio
 
@@ -66,12 +68,12 @@ def joined(batches: list[Batch]) -> Batch:
 
 
 async def pushed_and_applied(
-    agent: Agent, workers: int, shards: int, transport: str
+    agent: Agent, workers: int, shards: int, transport: str, **given: Any
 ) -> tuple[Vector, Vector]:
     """What the shards hold after as many rounds of real workers."""
     resting = Record[int]()
     diligent = fresh(Diligent, gradients=UPDATES, resting=resting)
-    specs = crew(diligent, workers, shards, agent, rule="synchronous")
+    specs = crew(diligent, workers, shards, agent, rule="synchronous", **given)
     async with World(TRANSPORTS[transport], 1 if transport == "inproc" else 2).system(*specs) as system:
         await resting.reaches(workers)
     points = [system.final_states[name]["points"][-1] for name in names_of("server", shards)]
@@ -100,6 +102,17 @@ async def test_the_same_parameters_after_a_hundred_updates(
     assert 0 < clipped < UPDATES, "some are clipped, and some are not"
     np.testing.assert_allclose(parameters, serial, rtol=0, atol=WITHIN[agent.dtype])
     np.testing.assert_allclose(target, serial_target, rtol=0, atol=WITHIN[agent.dtype])
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.skipif(missing_compiler() is not None, reason="this machine has no C++ compiler")
+async def test_compiled_networks_learn_the_same() -> None:
+    """In the threads that long computations are sent to, and on the loop when they are short."""
+    config = Worker.Config(envs=1, chunk_steps=2, replay=MEMORY, compile="default")
+    parameters, _ = await pushed_and_applied(ADAM, 2, 1, "inproc", worker_config=config)
+    serial, _, _ = plain_loop(ADAM, 2, derive_seed(0, "front"))
+    np.testing.assert_allclose(parameters, serial, rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("workers", [2, 3, 5])
