@@ -20,6 +20,8 @@ class Slope(NamedTuple):
     """[B] target - Q(s_t, a_t), not weighted."""
     output_gradient: Tensor
     """[B, actions] dL/dQ(s_t, .)"""
+    targets: Tensor
+    """[B] what Q(s_t, a_t) is learned towards."""
 
 
 class QLoss:
@@ -50,7 +52,7 @@ class QLoss:
         # The TD error falls as Q rises: hence the minus.
         at_actions = (slopes * batch.weights).div_(-size).unsqueeze(1)
         gradient = torch.zeros_like(q_values).scatter_(1, batch.actions, at_actions)
-        return Slope(torch.dot(batch.weights, losses), td_errors, gradient)
+        return Slope(torch.dot(batch.weights, losses), td_errors, gradient, targets)
 
 
 def huber(td_errors: Tensor) -> tuple[Tensor, Tensor]:

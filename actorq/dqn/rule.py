@@ -14,6 +14,7 @@ from actorq.dqn.agent import Agent
 from actorq.dqn.compiling import Compile, begin_step
 from actorq.dqn.flat import FlatParameters
 from actorq.dqn.passes import MLPPass, make_pass
+from actorq.dqn.popart import PopArt
 from actorq.dqn.q_loss import QLoss, Slope
 from actorq.dqn.staging import BatchStaging, StagedBatch, TransitionBatch
 
@@ -36,9 +37,16 @@ class LearningRule:
     """
 
     def __init__(
-        self, agent: Agent, online: FlatParameters, target: FlatParameters, compile: Compile = "off"
+        self,
+        agent: Agent,
+        online: FlatParameters,
+        target: FlatParameters,
+        compile: Compile = "off",
+        popart: PopArt | None = None,
     ) -> None:
+        """With `popart` the loss is that of its normalized values; TD errors are in units of reward."""
         self._q_loss = QLoss(agent)
+        self._popart = popart
         self._compile = compile
         self._online = make_pass(online, compile)
         self._target = make_pass(target, compile)
@@ -73,12 +81,16 @@ class LearningRule:
         sizes = [0 if batch is None else len(batch.actions) for batch in batches]
         online, target = self._q_values(batches, sizes)
         slopes: list[Slope | None] = []
-        for batch, rows, q_values, later in zip(batches, sizes, online, target, strict=True):
+        parts = zip(batches, sizes, online, target, strict=True)
+        for task, (batch, rows, q_values, later) in enumerate(parts):
             if batch is None:
                 slopes.append(None)
                 continue
+            if self._popart is not None:
+                batch = self._popart.normalized(task, batch)
             next_values = self._q_loss.next_values(later, q_values[rows:] if self._q_loss.double else None)
-            slopes.append(self._q_loss(q_values[:rows], next_values, batch, sum(sizes)))
+            slope = self._q_loss(q_values[:rows], next_values, batch, sum(sizes))
+            slopes.append(slope if self._popart is None else self._popart.noted(task, slope))
         self._online.backward([None if slope is None else slope.output_gradient for slope in slopes])
         losses = [slope.losses for slope in slopes if slope is not None]
         td_errors = [slope.td_errors for slope in slopes if slope is not None]

@@ -41,6 +41,8 @@ class GradientLearner(Tasked):
     the others go on without it.
     """
 
+    adapts_scale = False
+
     class Config(actors.Config):
         batches_per_ask: BatchesPerAsk = 4
         draws_ahead: DrawsAhead = 2

@@ -26,7 +26,7 @@ from .lives import Presence
 from .messages import Sample, UpdatePriorities, Version, Weights
 from .server_messages import Attend, Left
 from .task_wiring import shard_faults
-from .tasked import Tasked
+from .tasked import Tasked, adaptive_tasks
 
 if TYPE_CHECKING:
     from actorq.dqn.staging import StagedBatch, TransitionBatch
@@ -85,6 +85,7 @@ class Learner(Tasked):
         from actorq.dqn.device import resolve_device
         from actorq.dqn.making import make_task_parameters
         from actorq.dqn.optimizers import make_optimizer
+        from actorq.dqn.popart import PopArt
         from actorq.dqn.rule import LearningRule
         from actorq.dqn.target import TargetNetwork
         from actorq.envs.make import describe
@@ -95,7 +96,9 @@ class Learner(Tasked):
         set_torch_threads(self.config.torch_threads, self._online.size)
         self._target = TargetNetwork(agent, self._online)
         self._optimizer = make_optimizer(agent, self._online.vector, self._online.gradient)
-        self._rule = LearningRule(agent, self._online, self._target.parameters, self.config.compile)
+        both = self._online, self._target.parameters
+        self._popart = PopArt(agent, spaces, adaptive_tasks(self.all_tasks), *both)
+        self._rule = LearningRule(agent, *both, self.config.compile, self._popart)
         self._updates = 0
         self._computing = Computing(self)
         self._averaging = Averaging(self, self.root, self.config.meet_every_updates)
@@ -125,13 +128,15 @@ class Learner(Tasked):
         while True:
             await self._learn(feed, draw)
             self.report("waiting_share", feed.take_waiting_share())
+            for task, scale in self._popart.scales().items():
+                self.report(f"target_scale/{task}", scale)
             draw = await feed.next()
 
     async def _join(self, *, learning: bool) -> None:
         """Take over the root's parameters, if there is a root: this life has just begun."""
         joined = await self._averaging.join(learning=learning)
         if joined is not None:
-            self._online.write(joined)
+            self._popart.write(self._online, joined)
             self._target.copy()
 
     async def _learn(self, feed: BatchFeed, draw: Draw) -> None:
@@ -147,7 +152,8 @@ class Learner(Tasked):
                 self.report("gradient_norm", update.gradient_norm)
             self.progress("updates")
             if self._averaging.note_update():
-                self._online.write(await self._averaging.meet(self._online.read()))
+                met = await self._averaging.meet(self._popart.read(self._online))
+                self._popart.write(self._online, met)
             if self._updates % self.config.publish_every_updates == 0:
                 await self._publish()
             await self.sleep(0)  # others wait for the loop
@@ -169,22 +175,25 @@ class Learner(Tasked):
             self._optimizer.step()
             self._updates += 1
             self._target.follow(self._updates)
+            self._popart.move()
         return Update(learned.td_errors, learned.loss, norm)
 
     async def _publish(self) -> None:
-        await self.weights.publish(Weights(self.version, self._online.read()))
+        await self.weights.publish(Weights(self.version, self._popart.read(self._online)))
 
     def state(self) -> State:
         with self._stepping:
             return {
-                "parameters": self._online.read(),
-                "target": self._target.state(),
+                "parameters": self._popart.read(self._online),
+                "target": self._popart.read(self._target.parameters),
+                "popart": self._popart.state(),
                 "optimizer": self._optimizer.state(),
                 "updates": self._updates,
             }
 
     def load_state(self, state: State) -> None:
-        self._online.write(state["parameters"])
-        self._target.load_state(state["target"])
+        self._popart.load_state(state["popart"])
+        self._popart.write(self._online, state["parameters"])
+        self._popart.write(self._target.parameters, state["target"])
         self._optimizer.load_state(state["optimizer"])
         self._updates = state["updates"]

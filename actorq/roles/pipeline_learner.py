@@ -45,6 +45,8 @@ class PipelineLearner(Tasked):
     under a new incarnation. Whole weights are gathered only for those who subscribe to them.
     """
 
+    adapts_scale = False
+
     class Config(actors.Config):
         cut: Annotated[
             Cut,

@@ -50,6 +50,8 @@ class Worker(Tasked):
     with the version that the answer names; see `GradientPusher`.
     """
 
+    adapts_scale = False
+
     class Config(ExplorationConfig):
         device: Annotated[
             Device, Meta(description="where the network acts and learns: auto, cpu, cuda:0, …")

@@ -146,6 +146,29 @@ def test_tasks_that_cannot_be_learned_together(override: str, where: str, words:
     assert words in found[where]
 
 
+def test_adaptive_scales_are_for_a_lone_learner() -> None:
+    lone = several(CART, GRID | {"reward_scale": "adaptive"})
+    check(lone)
+    server = {
+        "front": {"role": "parameter_front", "ports": {"servers": "server", "workers": "learner"}},
+        "server": {"role": "parameter_server"},
+        "learner": {
+            "role": "gradient_learner",
+            "ports": {"replay": "replay", "servers": "server", "front": "front"},
+        },
+    }
+    found = told({**lone, "actors": {**lone["actors"], **server}})
+    assert "lone learner" in found["tasks[1].reward_scale"]
+
+
+def test_adaptive_scales_want_to_know_the_head() -> None:
+    own = {"network": "tests.dqn.custom:Tanh"}
+    task = {"env": "CartPole-v1", "reward_scale": "adaptive"}
+    source = several(CART, task=task, agent=own)
+    del source["tasks"]
+    assert "built-in network" in told(source)["task.reward_scale"]
+
+
 def test_nothing_to_learn() -> None:
     source = several(CART, GRID)
     del source["tasks"]

@@ -101,6 +101,30 @@ async def test_goes_on_from_its_state_bit_for_bit() -> None:
     assert_identical(halves, whole)
 
 
+async def test_nobody_else_knows_of_adaptive_scales() -> None:
+    """What is published and kept are plain parameters, though heads and statistics move with every update."""
+    record: Record[Weights] = Record()
+    watch = Watch()
+    async with System(adapting(record), deterministic=True, reports=watch) as system:
+        await experience(system)
+        await record.reaches(20)
+    scales = watch.all_of("target_scale/CartPole-v1")
+    assert scales[0] != scales[-1]
+    kept = system.final_states["learner"]
+    np.testing.assert_array_equal(record.entries[-1].parameters, kept["parameters"])
+    resumed: Record[Weights] = Record()
+    async with System(adapting(resumed), deterministic=True, states=system.final_states):
+        await resumed.reaches(1)
+    assert resumed.entries[0].version.updates == kept["updates"]
+    np.testing.assert_allclose(resumed.entries[0].parameters, kept["parameters"], rtol=1e-5, atol=1e-6)
+
+
+def adapting(record: Record[Weights]) -> list[ActorSpec]:
+    replay, learner, follower = actors(record, publish_every_updates=1)
+    task = Task(env="CartPole-v1", reward_scale="adaptive")
+    return [replay, replace(learner, tables=TABLES | {"task": task}), follower]
+
+
 async def test_publishes_at_once_and_every_so_many_updates() -> None:
     record: Record[Weights] = Record()
     watch = Watch()
