@@ -79,7 +79,7 @@ def initial(learned: Learned, agent: Agent, updates: int = 0) -> Weights:
 
 
 def topology(
-    record: Record[Insert],
+    record: Record[Insert] | None,
     learned: Learned,
     agent: Agent,
     *,
@@ -92,13 +92,14 @@ def topology(
 ) -> list[ActorSpec]:
     """A replay's and a learner's stand-in, an inference actor with these settings, and explorers.
 
-    With several tasks each has a shard of its own.
+    With several tasks each has a shard of its own. Without a record `inbox` brings its own.
     """
+    inbox = inbox if record is None else fresh(inbox, record=record)
     tables = {"tasks" if isinstance(learned, tuple) else "task": learned, "agent": agent}
     port = {"inference": "inference"} if asking else {"weights": "learner"}
     shards = ("replay",) if isinstance(learned, Task) else tuple(f"replay.{task.name}" for task in learned)
     return [
-        *(spec(shard, fresh(inbox, record=record)) for shard in shards),
+        *(spec(shard, inbox) for shard in shards),
         spec("learner", Publisher),
         spec("inference", inference, {"weights": "learner"}, Inference.Config(**settings), tables=tables),
         *(
