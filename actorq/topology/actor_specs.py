@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -47,7 +46,7 @@ def settle(
         right = {table: value for table, value in own_tables.items() if not faults.touch(table)}
 
         def place(key: str) -> str:
-            return key if key.partition(".")[0] in own_tables else f"{where}.{key}"
+            return key if re.split(r"[.[]", key, maxsplit=1)[0] in own_tables else f"{where}.{key}"
 
         def tell() -> Iterable[tuple[str, str]]:
             return cls.faults(config, right)
