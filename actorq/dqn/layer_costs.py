@@ -10,6 +10,7 @@ from torch import Tensor
 
 from actorq.dqn.agent import Agent
 from actorq.dqn.cuts import Part, layer_shapes
+from actorq.dqn.flat import FlatParameters
 from actorq.dqn.layers import Layers, make_layers
 from actorq.dqn.task_layout import Spaces
 
@@ -26,7 +27,8 @@ def layer_seconds(agent: Agent, tasks: Sequence[Spaces], rows: int) -> list[floa
     counts = [rows] * len(tasks)
     seconds = []
     for number in range(len(layer_shapes(agent, tasks))):
-        layers = make_layers(agent, tasks, 0, Part(0, number, number + 1)).to(dtype)
+        layers = make_layers(agent, tasks, 0, Part(0, number, number + 1))
+        FlatParameters(layers, dtype)  # gives them gradients
         rounds = [_round(layers, inputs, counts, first=number == 0) for _ in range(ROUNDS)]
         seconds.append(min(took for took, _ in rounds))
         inputs = rounds[-1][1]

@@ -19,17 +19,11 @@ from actorq.dqn.layers import make_layers
 from actorq.dqn.layout import observation_scale
 from actorq.dqn.optimizers import State, make_optimizer
 from actorq.dqn.q_loss import QLoss
+from actorq.dqn.segment_passes import make_segment_pass
 from actorq.dqn.shard import square_norm
 from actorq.dqn.staging import StagedBatch
 from actorq.dqn.target import TargetNetwork
 from actorq.dqn.task_layout import Spaces
-
-
-class _InFlight(NamedTuple):
-    """A micro-batch between its forward and its backward pass."""
-
-    inputs: list[Tensor]
-    outputs: list[Tensor]
 
 
 class Segment:
@@ -49,39 +43,38 @@ class Segment:
         self.updates = 0
         self._optimizer = make_optimizer(agent, self.online.vector, self.online.gradient)
         self._layers, self._target_layers = layers, self.target.parameters.module
+        self._pass = make_segment_pass(layers, inputs=part.begin > 0)
         self._first = part.begin == 0
         self._scales = [observation_scale(task.dtype) for task in tasks]
-        self._in_flight: dict[int, _InFlight] = {}
+        self._in_flight: dict[int, list[Tensor]] = {}
         self._begun = False
         """Whether `gradient` holds anything of the next update."""
 
+    @torch.no_grad()
     def evaluate(self, inputs: Tensors, rows: Sequence[int]) -> Tensors:
-        """What the online network makes of them."""
-        with torch.no_grad():
-            return _arrays(self._layers(self._tensors(inputs), rows))
+        """What the online network makes of them. `rows`: of each task."""
+        return _arrays(self._layers(self._tensors(inputs), rows))
 
+    @torch.no_grad()
     def forward(self, number: int, inputs: Activations, rows: Sequence[int]) -> Activations:
-        """What comes out of all three; keeps what `backward` needs. `rows`: of each task."""
-        with torch.no_grad():
-            later = _arrays(self._layers(self._tensors(inputs.later), rows)) if inputs.later else ()
-            target = _arrays(self._target_layers(self._tensors(inputs.target), rows))
-        now = [tensor.requires_grad_(not self._first) for tensor in self._tensors(inputs.now)]
-        with torch.enable_grad():
-            outputs = self._layers(now, rows)
-        self._in_flight[number] = _InFlight(now, outputs)
-        return Activations(_arrays(outputs), later, target)
+        """What comes out of all three; keeps what `backward` needs."""
+        now, later = self._tensors(inputs.now), self._tensors(inputs.later)
+        passed = self._pass.forward(now, later, rows)
+        self._in_flight[number] = passed.held
+        target = self._target_layers(self._tensors(inputs.target), rows)
+        return Activations(_arrays(passed.now), _arrays(passed.later), _arrays(target))
 
+    @torch.no_grad()
     def backward(self, number: int, gradients: Tensors) -> Tensors:
         """Add to the gradient; returns that of the inputs, empty for the network's first part.
 
         Raises KeyError for a number that has not passed forward, or already has passed backward.
         """
-        inputs, outputs = self._in_flight.pop(number)
+        held = self._in_flight.pop(number)
         if not self._begun:
             self.online.gradient.zero_()
             self._begun = True
-        torch.autograd.backward(outputs, _tensors(gradients, self.online.vector))
-        return () if self._first else tuple(_array(tensor.grad) for tensor in inputs)
+        return _arrays(self._pass.backward(held, _tensors(gradients, self.online.vector)))
 
     def square_norm(self) -> float:
         """Of the gradient so far."""
@@ -99,13 +92,12 @@ class Segment:
 
     @property
     def in_flight_bytes(self) -> int:
-        """Of the inputs and outputs of the micro-batches in flight."""
-        held = [tensor for each in self._in_flight.values() for stream in each for tensor in stream]
-        return sum(tensor.nbytes for tensor in held)
+        """Of what micro-batches keep between their way forward and their way back."""
+        return sum(tensor.nbytes for held in self._in_flight.values() for tensor in held)
 
     def _tensors(self, arrays: Tensors) -> list[Tensor]:
         tensors = _tensors(arrays, self.online.vector)
-        if not self._first:
+        if not (self._first and tensors):
             return tensors
         pairs = zip(tensors, self._scales, strict=True)
         return [tensor if scale == 1.0 else tensor * scale for tensor, scale in pairs]
@@ -164,6 +156,5 @@ def _arrays(tensors: Sequence[Tensor]) -> Tensors:
     return tuple(map(_array, tensors))
 
 
-def _array(tensor: Tensor | None) -> NDArray[Any]:
-    assert tensor is not None
+def _array(tensor: Tensor) -> NDArray[Any]:
     return tensor.numpy(force=True)

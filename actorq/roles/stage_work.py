@@ -23,9 +23,6 @@ if TYPE_CHECKING:
 RESTORING = "the pipeline is being restored"
 """Why a stage refuses what belongs to an incarnation that is over."""
 
-BACKWARD, FORWARD = 0, 1
-"""Which computation comes first: what ends a micro-batch frees memory, and others wait for it."""
-
 V = TypeVar("V")
 Args = TypeVarTuple("Args")
 
@@ -63,7 +60,8 @@ class StageWork:
         self._next = stages[following] if following < len(parts) else None
         self._in_flight = Turns(parts[-1].position + 1 - part.position, actor.event)
         self._computer = Turns(1, actor.event)
-        self._computing = Computing(actor)
+        self._forwards, self._judgements = Computing(actor), Computing(actor)
+        self._backwards, self._steps = Computing(actor), Computing(actor)
         self._stepped = actor.event()
         self._over: Refused | None = None
 
@@ -93,7 +91,7 @@ class StageWork:
 
             like = self.segment.online.vector
             judged = await self._compute(
-                BACKWARD, judge, self._q_loss, outputs, flow.outcomes, flow.size, like
+                self._judgements, judge, self._q_loss, outputs, flow.outcomes, flow.size, like
             )
             return Returned(judged.gradients, judged.td_errors, judged.loss)
         self.bytes_sent += outputs.nbytes
@@ -135,18 +133,19 @@ class StageWork:
         return Partial(gradients)
 
     async def _own_forward(self, number: int, inputs: Activations, rows: tuple[int, ...]) -> Activations:
-        outputs = await self._compute(FORWARD, self.segment.forward, number, inputs, rows)
+        outputs = await self._compute(self._forwards, self.segment.forward, number, inputs, rows)
         self.most_in_flight_bytes = max(self.most_in_flight_bytes, self.segment.in_flight_bytes)
         return outputs
 
     async def _own_backward(self, number: int, gradients: Tensors) -> Tensors:
-        return await self._compute(BACKWARD, self.segment.backward, number, gradients)
+        return await self._compute(self._backwards, self.segment.backward, number, gradients)
 
-    async def _compute(self, rank: int, function: Callable[[Unpack[Args]], V], *args: *Args) -> V:
-        async with self._computer.turn(rank):
+    async def _compute(self, computing: Computing, function: Callable[[Unpack[Args]], V], *args: *Args) -> V:
+        # What ends a micro-batch goes first: it frees memory, and others wait for it.
+        async with self._computer.turn(rank=1 if computing is self._forwards else 0):
             began = self._actor.now()
             try:
-                return await self._computing(function, *args)
+                return await computing(function, *args)
             finally:
                 self.busy_seconds += self._actor.now() - began
 
@@ -163,7 +162,7 @@ class StageWork:
 
     async def step(self, factor: float) -> None:
         """Make an update."""
-        await self._computing(self.segment.step, factor)
+        await self._steps(self.segment.step, factor)
         self.busy_seconds, self.bytes_sent, self.most_in_flight_bytes = 0.0, 0, 0
         self._stepped.set()
         if self._over is None:

@@ -1,0 +1,159 @@
+"""Model parallelism: two stages on two cores against the whole network on one.
+
+`python -m tests.bench.pipeline [SECONDS]` prints the ratio of the table in docs/performance.md. Each stage is
+a process of its own and computes on one thread, the learner is this process; batches are at hand. The whole
+network learns in a bare loop: forward, backward, Adam.
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import time
+from typing import Any
+
+import anyio
+import numpy as np
+import torch
+
+import actorq.actors as actors
+from actorq.actors import ActorSpec, Message, Request, handles
+from actorq.actors.spec import derive_seed
+from actorq.dqn.agent import Agent
+from actorq.dqn.making import make_parameters
+from actorq.dqn.optimizers import make_optimizer
+from actorq.dqn.rule import LearningRule
+from actorq.dqn.target import TargetNetwork
+from actorq.envs.task import Task
+from actorq.replay.experience import Transitions
+from actorq.roles.messages import Sample, Sampled, UpdatePriorities
+from actorq.roles.pipeline_learner import PipelineLearner
+from actorq.roles.stage import Stage
+
+from .processes import processes
+
+AGENT = Agent(hidden=(1024,) * 5, batch_size=256, n_step=1)
+TASK = Task(env="CartPole-v1")
+STAGES, ROUNDS, SECONDS = 2, 3, 8.0
+
+
+def transitions(size: int) -> Transitions:
+    """As of CartPole, made up."""
+    generator = np.random.default_rng(0)
+    now, later = generator.normal(size=(2, size, 4)).astype(np.float32)
+    discounts = np.full(size, 0.99, np.float32)
+    return Transitions(now, generator.integers(0, 2, size), np.ones(size, np.float32), discounts, later)
+
+
+def whole_seconds(seconds: float) -> float:
+    """One update by the lone learner's rule."""
+    online = make_parameters(AGENT, (4,), np.float32, 2, seed=0)
+    target = TargetNetwork(AGENT, online)
+    optimizer = make_optimizer(AGENT, online.vector, online.gradient)
+    rule = LearningRule(AGENT, online, target.parameters)
+    batch = Weighted(transitions(AGENT.batch_size))
+
+    def update() -> None:
+        rule(batch)
+        optimizer.step()
+
+    update()
+    began, updates = time.perf_counter(), 0
+    while time.perf_counter() - began < seconds:
+        update()
+        updates += 1
+    return (time.perf_counter() - began) / updates
+
+
+class Weighted:
+    """Transitions as a batch, all of weight 1."""
+
+    def __init__(self, of: Transitions) -> None:
+        self.observations, self.next_observations = of.observations, of.next_observations
+        self.actions, self.returns, self.discounts = of.actions, of.returns, of.discounts
+        self.weights = np.ones(len(of.actions), np.float32)
+
+
+class Stock(actors.Actor):
+    """A replay's stand-in that always has batches."""
+
+    @handles(concurrent=8)
+    async def sample(self, request: Sample) -> Sampled:
+        size = request.count
+        return Sampled(np.arange(size), np.full(size, 1 / size), transitions(size), 1.0, 1.0)
+
+    @handles
+    async def update_priorities(self, message: UpdatePriorities) -> None:
+        pass
+
+
+class Updates(Message):
+    made: int
+
+
+class CountUpdates(Request[Updates]):
+    pass
+
+
+class Counted(PipelineLearner):
+    """Says how far it is."""
+
+    @handles
+    async def count_updates(self, _: CountUpdates) -> Updates:
+        return Updates(self._updates)
+
+
+def topology(micro_batches: int) -> list[ActorSpec]:
+    names = tuple(f"stage.{index}" for index in range(STAGES))
+    shared: dict[str, Any] = {"tables": {"agent": AGENT, "task": TASK}}
+    stage = Stage.Config(torch_threads=1)
+    learner = Counted.Config(micro_batches=micro_batches, batches_per_ask=1)
+    return [
+        ActorSpec(name="replay", cls=Stock, config=Stock.Config()),
+        *(
+            ActorSpec(
+                name=name, cls=Stage, config=stage, node=name, index=index, count=STAGES,
+                ports={"stages": names}, **shared,
+            )
+            for index, name in enumerate(names)
+        ),
+        ActorSpec(
+            name="learner", cls=Counted, config=learner, seed=derive_seed(0, "learner"),
+            ports={"replay": ("replay",), "stages": names}, **shared,
+        ),
+    ]  # fmt: skip
+
+
+async def pipeline_seconds(micro_batches: int, seconds: float) -> float:
+    """One update of the stages."""
+    async with processes("asyncio", topology(micro_batches)) as system:
+        learner = system.ref("learner")
+        while (await learner.ask(CountUpdates())).made < 10:
+            await anyio.sleep(0.1)
+        before, began = (await learner.ask(CountUpdates())).made, time.perf_counter()
+        await anyio.sleep(seconds)
+        made = (await learner.ask(CountUpdates())).made - before
+        return (time.perf_counter() - began) / made
+
+
+def main(arguments: list[str]) -> None:
+    seconds = float(arguments[0]) if arguments else SECONDS
+    torch.set_num_threads(1)
+    for micro_batches in (4, 8):
+        ratios = []
+        for _ in range(ROUNDS):
+            whole = whole_seconds(seconds)
+            parts = anyio.run(pipeline_seconds, micro_batches, seconds)
+            ratios.append(parts / whole)
+            print(
+                f"  {micro_batches} micro-batches: two stages {1e3 * parts:.1f} ms, whole {1e3 * whole:.1f} ms"
+            )
+        low, high = min(ratios), max(ratios)
+        median = statistics.median(ratios)
+        print(
+            f"two stages on two cores, {micro_batches} micro-batches: {median:.2f} ({low:.2f}-{high:.2f}), <= 0.65"
+        )
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
