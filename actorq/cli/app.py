@@ -196,7 +196,8 @@ def roles() -> None:
 @app.command("eval")
 def evaluate(
     run: Annotated[Path, typer.Argument(parser=_path, metavar="RUN", help="The folder of a run.")],
-    episodes: Annotated[int, typer.Option(min=1, max=10_000, help="Episodes to play.")] = 20,
+    task: Annotated[str | None, typer.Option(metavar="NAME", help="Of several tasks only this one.")] = None,
+    episodes: Annotated[int, typer.Option(min=1, max=10_000, help="Episodes to play, of each task.")] = 20,
     seed: Annotated[int, typer.Option(min=0, help="The same seed plays the same episodes.")] = 0,
     video: Annotated[
         Path | None, typer.Option(parser=_path, metavar="FILE.mp4", help="Film the first episodes.")
@@ -209,4 +210,4 @@ def evaluate(
     """Play what a run has learned, greedily, from its last checkpoint."""
     from .evaluating import evaluate_run
 
-    evaluate_run(run, episodes=episodes, seed=seed, video=video, gif=gif, json=json)
+    evaluate_run(run, task=task, episodes=episodes, seed=seed, video=video, gif=gif, json=json)

@@ -36,7 +36,7 @@ _QUIETLY = {"PYGAME_HIDE_SUPPORT_PROMPT": "1", "SDL_VIDEODRIVER": "dummy", "SDL_
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluation:
-    """What `actorq eval --json` prints. These names are stable."""
+    """What `actorq eval --json` prints; of several tasks, one by the name of each. These names are stable."""
 
     run: str
     updates: int
@@ -49,33 +49,56 @@ class Evaluation:
 
 
 def evaluate_run(
-    run: Path, *, episodes: int, seed: int, video: Path | None, gif: Path | None, json: bool
+    run: Path,
+    *,
+    task: str | None,
+    episodes: int,
+    seed: int,
+    video: Path | None,
+    gif: Path | None,
+    json: bool,
 ) -> None:
-    """Play and print. Raises what `load_learned` raises, PlaybackError, and WrongUsage over a film's file."""
+    """Play and print, all tasks or one. Raises what `load_learned` raises, PlaybackError, and WrongUsage over
+    a film's file or a task that isn't there."""
     films = [path for path in (video, gif) if path is not None]
     _check_films(video, gif)
     for name, value in _QUIETLY.items():
         os.environ.setdefault(name, value)
     with redirect_stdout(sys.stderr) if json else nullcontext():  # what environments print is no JSON
-        learned = load_learned(run)
-        filmed = anyio.run(_film, learned, episodes, seed, films) if films else np.empty(0)
-        returns = anyio.run(play_greedily, learned, episodes, seed)
+        learned = _chosen(load_learned(run), task, filming=bool(films))
+        one = next(iter(learned.values()))
+        filmed = anyio.run(_film, one, episodes, seed, films) if films else np.empty(0)
+        returns = {name: anyio.run(play_greedily, its, episodes, seed) for name, its in learned.items()}
     if json:
-        found = Evaluation(
-            run=str(run),
-            updates=learned.updates,
-            seed=seed,
-            episodes=episodes,
-            returns=returns.tolist(),
-            return_mean=float(returns.mean()),
-            return_std=float(returns.std()),
-        )
-        print(msgspec.json.encode(found).decode())
+        found = {name: _evaluation(run, its, seed, returns[name]) for name, its in learned.items()}
+        print(msgspec.json.encode(found if len(found) > 1 else found.popitem()[1]).decode())
     else:
-        print(_in_words(learned, returns))
+        print("\n\n".join(_in_words(its, returns[name]) for name, its in learned.items()))
         for path in films:
             shown = ", ".join(f"{value:g}" for value in filmed)
             print(f"{path}: {counted(len(filmed), 'episode')}, return {shown}")
+
+
+def _chosen(learned: dict[str, Learned], task: str | None, *, filming: bool) -> dict[str, Learned]:
+    """All tasks, or the one that is named."""
+    names = ", ".join(learned)
+    if task is not None and task not in learned:
+        raise WrongUsage(f"--task {task}: the run has learned {names}")
+    if task is None and filming and len(learned) > 1:
+        raise WrongUsage(f"a film is of one task: add --task, with one of {names}")
+    return learned if task is None else {task: learned[task]}
+
+
+def _evaluation(run: Path, learned: Learned, seed: int, returns: NDArray[np.float64]) -> Evaluation:
+    return Evaluation(
+        run=str(run),
+        updates=learned.updates,
+        seed=seed,
+        episodes=len(returns),
+        returns=returns.tolist(),
+        return_mean=float(returns.mean()),
+        return_std=float(returns.std()),
+    )
 
 
 def _in_words(learned: Learned, returns: NDArray[np.float64]) -> str:

@@ -16,12 +16,13 @@ from actorq.actors import ActorqError, State
 from actorq.actors.spec import ActorSpec
 from actorq.dqn.acting import Policy, make_policy
 from actorq.dqn.agent import Agent
+from actorq.dqn.task_layout import TaskLayout
 from actorq.envs import registry
 from actorq.envs.environments import Environments, Step
 from actorq.envs.frames import FrameStack
 from actorq.envs.grid import Grid
 from actorq.envs.make import describe, make_environments
-from actorq.envs.task import Task, TaskError
+from actorq.envs.task import Task, TaskError, task_names, tasks_in
 from actorq.roles.evaluator import Evaluator
 from actorq.roles.playing import play
 from actorq.topology import check
@@ -45,15 +46,15 @@ class PlaybackError(ActorqError, ValueError):
 
 
 class Learned:
-    """A Q-network as a run left it: its task, its parameters, and how many updates made them."""
+    """The Q-network of one task as a run left it: its parameters, and how many updates made them."""
 
-    def __init__(self, actor: str, task: Task, agent: Agent, state: State) -> None:
+    def __init__(self, actor: str, task: Task, agent: Agent, parameters: NDArray[Any], updates: int) -> None:
         self.actor = actor
         """Who kept the parameters."""
         self.task = task
         self.agent = agent
-        self.parameters: NDArray[Any] = state["parameters"]
-        self.updates = int(state["updates"])
+        self.parameters = parameters
+        self.updates = updates
 
     def policy(self) -> Policy:
         """One that acts with these parameters. Raises PlaybackError if they are another network's."""
@@ -62,13 +63,13 @@ class Learned:
             policy = make_policy(self.agent, spaces.observation_shape, spaces.dtype, spaces.actions)
             policy.load(self.parameters)
         except (TaskError, ValueError) as error:
-            raise PlaybackError(f"what {self.actor} has learned can't be played: {error}") from error
+            raise _unplayable(self.actor, error) from error
         return policy
 
 
-def load_learned(run: Path) -> Learned:
-    """The Q-network in the last checkpoint of a run's folder: an evaluator's, which keeps the best one, or
-    else the newest.
+def load_learned(run: Path) -> dict[str, Learned]:
+    """What the last checkpoint of a run's folder has learned, by the task's name: an evaluator's, which keeps
+    the best, or else the newest.
 
     Raises RunFolderError, TopologyError or CheckpointError as reading these does, PlaybackError if the run
     has none.
@@ -80,16 +81,28 @@ def load_learned(run: Path) -> Learned:
         raise checkpoint.CheckpointError(f"{run}: there is no whole checkpoint to play")
     states, _ = checkpoint.load(path)
     for spec in sorted(plan.specs, key=lambda spec: not issubclass(spec.cls, Evaluator)):
-        if learned := _learned(spec, states.get(spec.name)):
+        if learned := _learned(spec, states.get(spec.name) or {}):
             return learned
     raise PlaybackError(f"{path}: no actor in it keeps the parameters of a Q-network")
 
 
-def _learned(spec: ActorSpec, state: State | None) -> Learned | None:
-    task, agent = spec.tables.get("task"), spec.tables.get("agent")
-    if not (state and isinstance(task, Task) and isinstance(agent, Agent)):
-        return None
-    return Learned(spec.name, task, agent, state) if {"parameters", "updates"} <= state.keys() else None
+def _learned(spec: ActorSpec, state: State) -> dict[str, Learned]:
+    tasks, agent = tasks_in(spec.tables), spec.tables.get("agent")
+    if not (tasks and isinstance(agent, Agent) and {"parameters", "updates"} <= state.keys()):
+        return {}
+    parts, updates = [state["parameters"]], int(state["updates"])
+    if len(tasks) > 1:
+        try:
+            layout = TaskLayout(agent, [describe(task) for task in tasks])
+            parts = [layout.part(state["parameters"], number) for number in range(len(tasks))]
+        except (TaskError, ValueError) as error:
+            raise _unplayable(spec.name, error) from error
+    parted = zip(task_names(tasks), tasks, parts, strict=True)
+    return {name: Learned(spec.name, task, agent, part, updates) for name, task, part in parted}
+
+
+def _unplayable(actor: str, error: Exception) -> PlaybackError:
+    return PlaybackError(f"what {actor} has learned can't be played: {error}")
 
 
 async def play_greedily(learned: Learned, episodes: int, seed: int) -> NDArray[np.float64]:

@@ -15,11 +15,27 @@ import numpy as np
 import pytest
 
 from actorq.cli import main
+from actorq.dqn.agent import Agent
+from actorq.dqn.task_layout import TaskLayout
 from actorq.envs.make import describe
 from actorq.envs.task import Task
 from actorq.run import checkpoint
 
 from .command import HERE, LEARNING, actorq, setting
+
+CART = Task(env="CartPole-v1")
+GRID = Task(env="actorq/GridWorld-v0", options={"map": "S.G"})
+SEVERAL = """
+tasks = [
+    { name = "cart", env = "CartPole-v1" },
+    { name = "grid", env = "actorq/GridWorld-v0", options = { map = "S.G" } },
+]
+agent = { hidden = [2, 2] }
+[actors]
+limiter = { role = "rate_limiter" }
+replay = { role = "replay", count = 2, ports = { limiter = "limiter" } }
+learner = { role = "learner", ports = { replay = "replay" } }
+"""
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +93,23 @@ def test_a_seed_plays_the_same_episodes_again(run: Path, capsys: pytest.CaptureF
     assert first == found(capsys, run, "--episodes", 8, "--seed", 5)
     assert first["returns"] != found(capsys, run, "--episodes", 8, "--seed", 6)["returns"]
     assert first["return_mean"] == pytest.approx(sum(first["returns"]) / 8)
+
+
+def test_several_tasks(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each is played with its part of the network: here with one that always does what its head prefers."""
+    (run / "topology.toml").write_text(SEVERAL)
+    layout = TaskLayout(Agent(hidden=(2, 2)), [describe(task) for task in (CART, GRID)])
+    parameters = np.zeros(layout.size, np.float32)
+    parameters[layout.heads[1]][-4:] = [0, 1, 0, 0]  # the bias: to the right
+    checkpoint.save(run / "checkpoints", {"learner": {"parameters": parameters, "updates": 7}}, {})
+    both = found(capsys, run, "--episodes", 2)
+    assert both["grid"]["returns"] == [1.0, 1.0]
+    assert both["cart"]["updates"] == 7
+    assert found(capsys, run, "--episodes", 2, "--task", "cart") == both["cart"]
+    assert main(["eval", str(run), "--episodes", "1"]) == 0
+    assert capsys.readouterr().out.count("greedily") == 2
+    assert "the run has learned cart, grid" in refused(capsys, run, "--task", "pong")
+    assert "a film is of one task" in refused(capsys, run, "--gif", "play.gif")
 
 
 def test_the_evaluator_s_parameters_come_first(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
