@@ -24,7 +24,7 @@ from tests.actors.world import fresh
 from tests.roles.cast import Inbox, Publisher, spec
 
 CARTPOLE = Task(env="CartPole-v1", max_episode_steps=9)
-MLP = Agent(hidden=(32, 32), dueling=True, n_step=3, batch_size=4)
+MLP = Agent(hidden=(32, 32), n_step=3, batch_size=4)
 NOISE = Task(env="tests.roles.asked:Noise", frame_stack=2, max_episode_steps=9)
 CNN = Agent(network="nature_cnn", hidden=(32,), n_step=2, batch_size=4)
 BOTH = (

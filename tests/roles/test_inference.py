@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Iterator
+from itertools import chain, repeat
 from typing import Any, ClassVar
 
 import anyio
@@ -11,12 +13,12 @@ import anyio.to_thread
 import numpy as np
 import pytest
 
-from actorq.actors import ActorSpec, Message, Refused, System, Tally, handles
+from actorq.actors import Actor, ActorSpec, Message, Refused, System, Tally, handles
 from actorq.dqn.agent import Agent
 from actorq.replay.experience import Chunk
 from actorq.roles.environment import Environment
 from actorq.roles.inference import Inference
-from actorq.roles.inference_messages import Act
+from actorq.roles.inference_messages import Act, Acted
 from actorq.roles.messages import Insert, Version
 from actorq.testing import Record
 from actorq.topology import TopologyError, check
@@ -33,13 +35,18 @@ from tests.roles.asked import (
     initial,
     topology,
 )
-from tests.roles.cast import Publish
+from tests.roles.cast import Publish, spec
 
 pytestmark = pytest.mark.anyio
 
 
 async def explored(
-    specs: list[ActorSpec], record: Record[Insert], task: Learned, agent: Agent, each: int
+    specs: list[ActorSpec],
+    record: Record[Insert],
+    task: Learned,
+    agent: Agent,
+    each: int,
+    deterministic: bool = False,
 ) -> dict[float, list[Chunk]]:
     """The first chunks of every explorer, by the first number that it saw."""
     chunks: dict[float, list[Chunk]] = {}
@@ -47,8 +54,8 @@ async def explored(
     def enough() -> bool:
         return len(chunks) == explorers and all(len(list_) >= each for list_ in chunks.values())
 
-    explorers = sum(spec.name.startswith("explorer") for spec in specs)
-    async with System(specs, AT_ONCE) as system:
+    explorers = sum(each.name.startswith("explorer") for each in specs)
+    async with System(specs, AT_ONCE, deterministic=deterministic) as system:
         await system.ref("learner").tell(Publish([initial(task, agent)]))
         seen = 0
         while not enough():
@@ -66,20 +73,21 @@ def _explorer(chunk: Chunk, known: dict[float, list[Chunk]]) -> float:
     return float(chunk.frames[0].ravel()[1:].astype(float) @ np.arange(1, chunk.frames[0].size))
 
 
+@pytest.mark.parametrize("deterministic", [False, True], ids=["freely", "in turns"])
 @pytest.mark.parametrize(
     ("task", "agent", "explorers"),
-    [(CARTPOLE, MLP, 1), (CARTPOLE, MLP, 3), (NOISE, CNN, 1), (NOISE, CNN, 2), (BOTH, MLP, 4)],
+    [(CARTPOLE, MLP, 1), (CARTPOLE, MLP, 4), (NOISE, CNN, 1), (NOISE, CNN, 2), (BOTH, MLP, 4)],
     ids=["numpy", "numpy, together", "torch", "torch, together", "two tasks"],
 )
 async def test_the_same_is_lived_through_as_with_weights_of_ones_own(
-    task: Learned, agent: Agent, explorers: int
+    task: Learned, agent: Agent, explorers: int, deterministic: bool
 ) -> None:
     ways: list[dict[float, list[Chunk]]] = []
     for asking in (True, False):
         record: Record[Insert] = Record()
         given: dict[str, Any] = {"batch_size": 6} if explorers > 1 else {"deadline_seconds": 0.0}
         specs = topology(record, task, agent, explorers=explorers, asking=asking, **given)
-        ways.append(await explored(specs, record, task, agent, each=6))
+        ways.append(await explored(specs, record, task, agent, 4, deterministic and asking))
     asked, local = ways
     assert asked.keys() == local.keys()
     for first, chunks in asked.items():
@@ -107,6 +115,27 @@ async def _until(record: Record[Insert], version: Version) -> None:
     seen = 0
     while record.entries[seen - 1].version != version:
         seen = len(await record.reaches(seen + 1))
+
+
+class Forgetful(Actor):
+    """Answers with whatever versions it is given."""
+
+    versions: ClassVar[Iterator[Version]]
+
+    @handles
+    async def act(self, request: Act) -> Acted:
+        return Acted(np.zeros((len(request.observations), 2), np.float32), next(self.versions))
+
+
+async def test_a_chunk_is_of_the_oldest_version_that_had_a_say() -> None:
+    told = [Version(1, 7), Version(1, 4), Version(0, 9), Version(1, 2)]
+    record: Record[Insert] = Record()
+    specs = topology(record, CARTPOLE, MLP)
+    place = next(index for index, each in enumerate(specs) if each.name == "inference")
+    specs[place] = spec("inference", fresh(Forgetful, versions=chain(told, repeat(Version(1, 8)))))
+    async with System(specs, AT_ONCE):
+        await record.reaches(2)
+    assert [insert.version for insert in record.entries[:2]] == [Version(0, 9), Version(1, 8)]
 
 
 async def test_a_request_that_does_not_fit_is_refused_and_no_other() -> None:
