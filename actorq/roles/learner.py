@@ -152,11 +152,16 @@ class Learner(Tasked):
                 self.report("gradient_norm", update.gradient_norm)
             self.progress("updates")
             if self._averaging.note_update():
-                met = await self._averaging.meet(self._popart.read(self._online))
-                self._popart.write(self._online, met)
+                await self._meet()
             if self._updates % self.config.publish_every_updates == 0:
                 await self._publish()
             await self.sleep(0)  # others wait for the loop
+
+    async def _meet(self) -> None:
+        met = await self._averaging.meet(self._popart.read(self._online))
+        self._popart.write(self._online, met)
+        if self.agent.polyak is None and self.agent.target_updates(self._updates) == self._updates:
+            self._target.copy()  # what this update has led to, as far as the target is concerned, too
 
     def _update(self, batches: Sequence[TransitionBatch | StagedBatch]) -> Update:
         """One optimizer step. Raises FloatingPointError, with nothing changed, if learning has diverged."""

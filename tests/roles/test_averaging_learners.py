@@ -27,7 +27,10 @@ UPDATES = Limited.limit
 
 
 def alone(learner: int) -> Iterator[FlatParameters]:
-    """A learner's loop: its parameters, before the first update and after each; whoever reads may write."""
+    """A learner's loop: its parameters, before the first update and after each; whoever reads may write.
+
+    The target follows what was written.
+    """
     online = make_parameters(LEARNING, (4,), np.float32, 2, derive_seed(0, "root"))
     target = TargetNetwork(LEARNING, online)
     rule = LearningRule(LEARNING, online, target.parameters)
@@ -36,8 +39,8 @@ def alone(learner: int) -> Iterator[FlatParameters]:
     for number in range(1, UPDATES + 1):
         rule(batch_of(LEARNING, learner, number))
         optimizer.step()
-        target.follow(number)
         yield online
+        target.follow(number)
 
 
 def in_a_loop(elasticity: float | None) -> tuple[NDArray[Any], list[NDArray[Any]]]:

@@ -31,7 +31,7 @@ from tests.roles.server import Bystander
 AGENT = Agent(hidden=(), batch_size=4, n_step=1, dtype="float64")
 TABLES = {"agent": AGENT, "task": Task(env="CartPole-v1")}
 SIZE = 4 * 2 + 2
-LEARNING = Agent(hidden=(8,), batch_size=8, n_step=1, dtype="float64", target_every_updates=7)
+LEARNING = Agent(hidden=(8,), batch_size=8, n_step=1, dtype="float64", target_every_updates=5)
 """What real learners learn with."""
 
 
