@@ -17,7 +17,7 @@ import anyio
 import numpy as np
 from numpy.typing import NDArray
 
-from actorq.actors import Actor, ActorSpec, MailboxBounds, Topic
+from actorq.actors import Actor, ActorSpec, Topic
 from actorq.dqn.acting import Policy, make_policy
 from actorq.dqn.agent import Agent
 from actorq.envs.make import describe
@@ -34,7 +34,6 @@ TASK = Task(env="tests.bench._screens:Screens", frame_stack=4)
 AGENT = Agent(network="nature_cnn", n_step=3)
 ENVS, ASKERS = 16, 8
 BATCHES = (16, 32, 64, 128, 256)
-MIB = 2**20
 
 
 class Publisher(Actor):
@@ -99,7 +98,6 @@ def topology(askers: int, **settings: Any) -> list[ActorSpec]:
             config=config,
             tables=tables,
             ports={"weights": ("learner",)},
-            mailbox=MailboxBounds(bytes=64 * MIB),
         ),
         *(
             ActorSpec(
