@@ -62,6 +62,7 @@ class StageWork:
         self._computer = Turns(1, actor.event)
         self._forwards, self._judgements = Computing(actor), Computing(actor)
         self._backwards, self._steps = Computing(actor), Computing(actor)
+        self._updates = segment.updates
         self._stepped = actor.event()
         self._over: Refused | None = None
 
@@ -156,13 +157,14 @@ class StageWork:
         while True:
             if self._over is not None:
                 raise self._over
-            if version.updates == self.segment.updates:
+            if version.updates == self._updates:
                 return
             await self._stepped.wait()
 
     async def step(self, factor: float) -> None:
         """Make an update."""
         await self._steps(self.segment.step, factor)
+        self._updates = self.segment.updates  # not before all of the update is made, perhaps in a thread
         self.busy_seconds, self.bytes_sent, self.most_in_flight_bytes = 0.0, 0, 0
         self._stepped.set()
         if self._over is None:

@@ -1,0 +1,93 @@
+"""A pipeline of stages before a pile of batches that a test gives them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from msgspec import convert
+from msgspec.structs import replace
+from numpy.typing import NDArray
+
+from actorq.actors import ActorSpec, State
+from actorq.actors.spec import derive_seed
+from actorq.dqn.agent import Agent
+from actorq.dqn.cuts import Part, join_parts, layer_shapes
+from actorq.envs.make import describe
+from actorq.roles.messages import UpdatePriorities
+from actorq.roles.pipeline_learner import PipelineLearner
+from actorq.roles.stage import Stage
+from actorq.testing import Record
+from tests.actors.world import fresh, spec
+from tests.roles.learners import Pile
+from tests.roles.server import TASK
+
+AGENT = Agent(
+    hidden=(12, 10, 8),
+    batch_size=12,
+    n_step=1,
+    target_every_updates=7,
+    max_gradient_norm=0.5,
+    learning_rate=0.01,
+)
+SMALL = replace(AGENT, hidden=(6, 4))
+
+Told = Record[tuple[int, UpdatePriorities]]
+
+
+def stage_names(count: int) -> tuple[str, ...]:
+    return tuple(f"stage.{index}" for index in range(count))
+
+
+def pipeline(
+    count: int,
+    updates: int,
+    agent: Agent = AGENT,
+    *,
+    heard: Told | None = None,
+    pile: type[Pile] = Pile,
+    stage: type[Stage] = Stage,
+    learner: type[PipelineLearner] = PipelineLearner,
+    stage_config: Stage.Config | None = None,
+    nodes: Mapping[str, str] | None = None,
+    **settings: Any,
+) -> list[ActorSpec]:
+    """A pile of batches for so many updates, stages, and the learner with these settings."""
+    tables, names, places = {"agent": agent, "task": TASK}, stage_names(count), nodes or {}
+    config = PipelineLearner.Config(**{"batches_per_ask": 1, "draws_ahead": 1, **settings})
+    given = fresh(pile, agent=agent, batches=updates, heard=Told() if heard is None else heard)
+    return [
+        spec("pile", given),
+        *(
+            spec(
+                name,
+                stage,
+                {"stages": names},
+                stage_config or Stage.Config(torch_threads=1),
+                index=index,
+                count=count,
+                tables=tables,
+                node=places.get(name, "main"),
+            )
+            for index, name in enumerate(names)
+        ),
+        spec(
+            "learner",
+            learner,
+            {"replay": "pile", "stages": names},
+            config,
+            seed=derive_seed(0, "learner"),
+            tables=tables,
+            node=places.get("learner", "main"),
+        ),
+    ]
+
+
+def held(states: Mapping[str, State], count: int, agent: Agent = AGENT) -> NDArray[Any]:
+    """The whole vector, of the states of all stages."""
+    stages = [states[name] for name in stage_names(count)]
+    updates = {state["points"][-1]["updates"] for state in stages}
+    assert len(updates) == 1, "all are at the same update"
+    parts = [convert(state["part"], Part) for state in stages]
+    vectors: Sequence[NDArray[Any]] = [state["points"][-1]["parameters"] for state in stages]
+    return join_parts(layer_shapes(agent, [describe(TASK)]), parts, vectors)
