@@ -152,9 +152,11 @@ class Exploration(Rollout):
     def __init__(
         self, actor: Actor, config: ExplorationConfig, tasks: Sequence[Task], agent: Agent, device: str
     ) -> None:
+        from actorq.envs.make import describe
+
         super().__init__(actor, config, tasks, agent)
         spaces = self.spaces
-        self._take_part = take_part(agent, tasks)
+        self._take_part = take_part(agent, [describe(task) for task in tasks] if len(tasks) > 1 else [spaces])
         self._policy = make_policy(agent, spaces.observation_shape, spaces.dtype, spaces.actions, device)
 
     @property

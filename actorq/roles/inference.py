@@ -64,7 +64,7 @@ class Inference(Tasked):
         self._policies = [
             make_policy(agent, its.observation_shape, its.dtype, its.actions, device) for its in self._spaces
         ]
-        self._take_part = take_part(agent, self.all_tasks)
+        self._take_part = take_part(agent, self._spaces)
         if with_torch:
             set_torch_threads(config.torch_threads, max(policy.size for policy in self._policies))
         self._computing = Computing(self)

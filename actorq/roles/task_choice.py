@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from actorq.actors import ActorSpec
 from actorq.dqn.agent import Agent
-from actorq.dqn.task_layout import TaskLayout
+from actorq.dqn.task_layout import Spaces, TaskLayout
 from actorq.envs.task import Task, task_names, tasks_in
 
 TakePart = Callable[[NDArray[Any], int], NDArray[Any]]
@@ -61,10 +61,6 @@ def idle_faults(spec: ActorSpec, specs: Mapping[str, ActorSpec]) -> Iterator[tup
             yield "ports.replay", f'nobody explores the task "{name}" there, and learners would wait for it'
 
 
-def take_part(agent: Agent, tasks: Sequence[Task]) -> TakePart:
-    """How to take it; of one task it is the vector itself. Makes and closes an environment of each."""
-    if len(tasks) == 1:
-        return lambda vector, _: vector
-    from actorq.envs.make import describe
-
-    return TaskLayout(agent, [describe(task) for task in tasks]).part
+def take_part(agent: Agent, spaces: Sequence[Spaces]) -> TakePart:
+    """How to take it, by the spaces of all tasks; of one task it is the vector itself."""
+    return TaskLayout(agent, spaces).part if len(spaces) > 1 else lambda vector, _: vector
