@@ -1,4 +1,4 @@
-"""Seconds from a process's start to CartPole-v1 solved: actorq's hierarchical recipe against SB3's DQN.
+"""Seconds from a process's start to CartPole-v1 solved: one learner of actorq's against SB3's DQN.
 
 The same for both: solved means a mean return of 475 over 20 greedy episodes, found again on fresh seeds;
 the policy is evaluated every `--evaluate-every` environment steps; a run gives up at `--cap` steps; the
@@ -27,10 +27,10 @@ ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 
 def actorq_command(seed: int, every: int, cap: int, folder: str) -> list[str]:
-    path = ROOT / "recipes" / "hierarchical.toml"
-    recipe = tomllib.loads(path.read_text())
-    per_insert = recipe["actors"]["replay"]["config"]["samples_per_insert"]
-    every_updates = round(every * per_insert / recipe["agent"]["batch_size"])
+    path = Path(__file__).parent / "one_learner.toml"
+    plan = tomllib.loads(path.read_text())
+    per_insert = plan["actors"]["replay"]["config"]["samples_per_insert"]
+    every_updates = round(every * per_insert / plan["agent"]["batch_size"])
     settings = [
         f"seed={seed}",
         f"stop.env_steps={cap}",

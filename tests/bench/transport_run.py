@@ -1,8 +1,8 @@
 """A whole run whose explorers are processes of their own, against the same run in one process.
 
-`python -m tests.bench.transport_run`: updates/s of the recipe `hierarchical` over 20 000 updates, from the
-first to the last, over nng and over inproc, which alternate; the ratio is the median over the rounds. With
-the recipe's own 32 samples per insert exploring is a small part of the work, and with 8 a larger one. Without
+`python -m tests.bench.transport_run`: updates/s of `one_learner.toml` over 20 000 updates, from the first
+to the last, over nng and over inproc, which alternate; the ratio is the median over the rounds. With
+its own 32 samples per insert exploring is a small part of the work, and with 8 a larger one. Without
 the decider: what a policy has learned by chance decides how long it plays.
 
 `python -m tests.bench.transport_run TRANSPORT SAMPLES_PER_INSERT [UPDATES]` makes one run, for a profiler:
@@ -19,7 +19,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-RECIPE = Path(__file__).parent.parent.parent / "recipes" / "hierarchical.toml"
+TOPOLOGY = Path(__file__).parent / "one_learner.toml"
 ROUNDS = 3
 UPDATES = 20_000
 SAMPLES_PER_INSERT = (8.0, 32.0)
@@ -27,8 +27,8 @@ REACH = 1.15
 
 
 def topology(samples_per_insert: float, updates: int) -> dict[str, Any]:
-    """The recipe, which ends by updates alone."""
-    plan = tomllib.loads(RECIPE.read_text())
+    """The file's, which ends by updates alone."""
+    plan = tomllib.loads(TOPOLOGY.read_text())
     plan["stop"] = {"updates": updates}
     plan["actors"]["replay"]["config"]["samples_per_insert"] = samples_per_insert
     del plan["actors"]["decider"]

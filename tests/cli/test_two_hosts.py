@@ -74,25 +74,26 @@ def joining(cwd: Path) -> tuple[str, ...]:
 
 
 @pytest.mark.slow
-def test_the_recipes_explorers_on_another_host(hosts: TwoHosts, tmp_path: Path) -> None:
+def test_the_recipes_groups_on_another_host(hosts: TwoHosts, tmp_path: Path) -> None:
     changed = setting(
         f'nodes.main.address="tcp://{MAIN}:7070"',
-        'nodes.explorers.place="host"',
+        'nodes.edge.place="host"',
         "stop.env_steps=20000",
     )
     run = ("run", "hierarchical", "--transport", "nng", "--out", "run", *changed)
     with Going(*run, cwd=tmp_path, within=hosts.main) as leader:
-        leader.until(f"waiting for 2 nodes: actorq node --join tcp://{MAIN}:7070 --secret run/join.secret")
+        leader.until(f"waiting for 3 nodes: actorq node --join tcp://{MAIN}:7070 --secret run/join.secret")
         assert read_invitation(tmp_path / SECRET).tls is not None
         with (
             Going(*joining(tmp_path), cwd=tmp_path, within=hosts.far) as one,
             Going(*joining(tmp_path), cwd=tmp_path, within=hosts.far) as two,
+            Going(*joining(tmp_path), cwd=tmp_path, within=hosts.far) as three,
         ):
-            leader.until(f"is at {FAR}:")
-            leader.until(f"is at {FAR}:")
+            for _ in range(3):
+                leader.until(f"is at {FAR}:")
             status, _, errors = leader.end()
             assert status == 0, errors
-            assert [host.end()[0] for host in (one, two)] == [0, 0]
+            assert [host.end()[0] for host in (one, two, three)] == [0, 0, 0]
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert summary["env_steps"] >= 20_000
     assert summary["updates"] > 0
