@@ -50,15 +50,19 @@ def choice_faults(named: str | None, tables: Mapping[str, Any]) -> Iterator[tupl
 
 def idle_faults(spec: ActorSpec, specs: Mapping[str, ActorSpec]) -> Iterator[tuple[str, str]]:
     """Whether somebody explores each of the tasks whose shards this explorer is wired to."""
-    shards, tasks = spec.ports["replay"], tasks_in(spec.tables)
+    for name in idle_tasks(spec, specs, "replay"):
+        yield "ports.replay", f'nobody explores the task "{name}" there, and learners would wait for it'
+
+
+def idle_tasks(spec: ActorSpec, specs: Mapping[str, ActorSpec], port: str) -> Iterator[str]:
+    """The tasks that nobody explores of those like this one whose port is wired alike."""
+    tasks = tasks_in(spec.tables)
     explored = {
         choose_task(getattr(other.config, "task", None), tasks, other.index, other.count).task
         for other in specs.values()
-        if other.ports.get("replay") == shards and isinstance(other.config, type(spec.config))
+        if other.ports.get(port) == spec.ports[port] and isinstance(other.config, type(spec.config))
     }
-    for task, name in enumerate(task_names(tasks)):
-        if task not in explored:
-            yield "ports.replay", f'nobody explores the task "{name}" there, and learners would wait for it'
+    return (name for task, name in enumerate(task_names(tasks)) if task not in explored)
 
 
 def take_part(agent: Agent, spaces: Sequence[Spaces]) -> TakePart:

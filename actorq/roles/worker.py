@@ -32,6 +32,7 @@ from .lives import Presence
 from .messages import Version
 from .server_messages import Attend, Fetch, Gradient, Left, Pull, Push
 from .sizing import replay_memory
+from .task_choice import choice_faults, idle_tasks
 from .tasked import Tasked
 
 
@@ -72,6 +73,7 @@ class Worker(Tasked):
     @classmethod
     def faults(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
         yield from super().faults(config, tables)
+        yield from choice_faults(config.task, tables)
         replay: LocalReplayConfig = config.replay
         if replay.error_buffer_samples is not None:
             yield (
@@ -90,7 +92,9 @@ class Worker(Tasked):
 
     @classmethod
     def wiring_faults(cls, spec: ActorSpec, specs: Mapping[str, ActorSpec]) -> Iterable[tuple[str, str]]:
-        return graph_faults(spec, specs)
+        yield from graph_faults(spec, specs)
+        for name in idle_tasks(spec, specs, "front"):
+            yield "ports.front", f'nobody works on the task "{name}", and it would never be learned'
 
     @classmethod
     def machine_faults(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
@@ -175,7 +179,9 @@ class Worker(Tasked):
 
     async def _learn(self, batch: Batch) -> None:
         """One gradient, on its way from a batch to the parameters that came of it."""
-        learned = await self._pusher.compute(batch)
+        own = self._exploration.choice.task
+        batches = [batch if task == own else None for task in range(len(self.all_tasks))]
+        learned = await self._pusher.compute(*batches)
         if learned is None:
             return
         if self.config.replay.sampling == "prioritized":

@@ -21,6 +21,9 @@ from actorq.actors import (
     System,
 )
 from actorq.dqn.encoded import top_k_count
+from actorq.dqn.task_layout import TaskLayout
+from actorq.envs.make import describe
+from actorq.envs.task import NamedTask
 from actorq.roles.gradient_pusher import MOST_REFUSALS
 from actorq.roles.messages import Version
 from actorq.roles.parameter_front import ParameterFront
@@ -317,3 +320,19 @@ def test_few_samples_per_insert_are_fine() -> None:
     """A rate limiter could not keep to so few; books can."""
     memory = LocalReplayConfig(min_size=20, samples_per_insert=0.01)
     assert not list(Worker.faults(settings(replay=memory), TABLES))
+
+
+async def test_each_worker_teaches_its_own_task() -> None:
+    tasks = (NamedTask(env="CartPole-v1", name="poles"), NamedTask(env="Acrobot-v1", name="arms"))
+    agent = replace_fields(AGENT, hidden=(8, 8))
+    tables = {"tasks": tasks, "agent": agent}
+    specs = [replace(each, tables=tables) for each in crew(settings())]
+    _, states = await work(specs, 6)
+    learned = np.concatenate([states[name]["points"][-1]["parameters"] for name in SHARDS])
+    _, beginning = await work(specs, 1)
+    before = np.concatenate([beginning[name]["points"][-1]["parameters"] for name in SHARDS])
+    spaces = [describe(task) for task in tasks]
+    layout = TaskLayout(agent, spaces)
+    for part in (*layout.encoders, *layout.heads, layout.trunk):
+        assert not np.array_equal(learned[part], before[part])
+    assert [states[f"worker.{i}"]["replay"]["store"]["frames"].shape[1] for i in range(2)] == [4, 6]
