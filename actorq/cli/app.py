@@ -92,7 +92,9 @@ def run(
     resume: Annotated[
         Path | None,
         typer.Option(
-            parser=_path, metavar="RUN", help="Go on from the last checkpoint in this run's folder."
+            parser=_path,
+            metavar="RUN",
+            help="Go on from the last checkpoint in this run's folder; given FILE, as that says from now on.",
         ),
     ] = None,
     json: Annotated[
@@ -100,7 +102,7 @@ def run(
     ] = False,
 ) -> None:
     """Train: run a topology until it ends as it declares."""
-    if (file is None) == (resume is None):
+    if file is None and resume is None:
         raise WrongUsage("give a topology file or a recipe's name, or else --resume RUN")
     if resume is not None and out is not None:
         raise WrongUsage("--out: a run that is resumed stays in its own folder")

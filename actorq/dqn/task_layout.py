@@ -45,12 +45,29 @@ class TaskLayout:
         first = [len(shapes) - head - hidden + 2 for shapes in own]
         encoders = [size(shapes[:end]) for shapes, end in zip(own, first, strict=True)]
         trunk = size(own[0][first[0] : -head])
-        heads = [size(shapes[-head:]) for shapes in own]
+        self._place(encoders, trunk, [size(shapes[-head:]) for shapes in own])
+
+    @classmethod
+    def of_sizes(cls, encoders: Sequence[int], trunk: int, heads: Sequence[int]) -> TaskLayout:
+        """Of a network of which only these are known."""
+        layout = cls.__new__(cls)
+        layout._place(encoders, trunk, heads)
+        return layout
+
+    def _place(self, encoders: Sequence[int], trunk: int, heads: Sequence[int]) -> None:
         ends = np.cumsum([0, *encoders, trunk, *heads]).tolist()
         slices = [slice(start, end) for start, end in pairwise(ends)]
-        count = len(own)
+        count = len(encoders)
         self.encoders, self.trunk, self.heads = slices[:count], slices[count], slices[count + 1 :]
         self.size: int = ends[-1]
+
+    def sizes(self) -> dict[str, Any]:
+        """What `of_sizes` takes."""
+        return {
+            "encoders": [part.stop - part.start for part in self.encoders],
+            "trunk": self.trunk.stop - self.trunk.start,
+            "heads": [part.stop - part.start for part in self.heads],
+        }
 
     def part(self, vector: NDArray[Any], task: int) -> NDArray[Any]:
         """A copy of the parameters of one task's network. Raises ValueError for a vector of another size."""
@@ -63,6 +80,8 @@ class TaskLayout:
     ) -> NDArray[Any]:
         """`mine`, with all taken over that another network of the same trunk knows: `places` are pairs of a
         task here and the same task there. Raises ValueError where one's parts have other sizes."""
+        if theirs.shape != (layout.size,):
+            raise ValueError(f"the other network has {layout.size} parameters, not {list(theirs.shape)}")
         vector = np.array(mine)
         pairs = [(self.trunk, layout.trunk)]
         for here, there in places.items():

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 import actorq.actors as actors
 from actorq.actors import Feed, State, Table, handles
 from actorq.dqn.device import Device
-from actorq.envs.task import task_names
+from actorq.envs.task import task_names, tasks_in
 
 from .faults import device_faults, network_faults
+from .joining import same_tasks
 from .marks import Marks, Returns, Stop, mark_faults
 from .messages import Weights
 from .playing import GreedyPlay
@@ -55,7 +56,8 @@ class Evaluator(Tasked):
 
     @classmethod
     def state_faults(cls, config: Any, tables: Mapping[str, Any], state: State) -> Iterable[tuple[str, str]]:
-        return network_faults(tables, state["parameters"])
+        if same_tasks(task_names(tasks_in(tables)), state["tasks"]):
+            yield from network_faults(tables, state["parameters"])
 
     async def on_start(self) -> None:
         solved, tasks = self.stop.solved, self.all_tasks
@@ -141,6 +143,7 @@ class Evaluator(Tasked):
         if self._best is None:
             return {}
         return {
+            "tasks": list(task_names(self.all_tasks)),
             "parameters": np.array(self._best),
             "updates": self._best_updates,
             "score": self._best_score,
@@ -150,7 +153,8 @@ class Evaluator(Tasked):
 
     def load_state(self, state: State) -> None:
         if state:
-            self._best = state["parameters"]
-            self._best_updates, self._best_score = state["updates"], state["score"]
+            if same_tasks(task_names(self.all_tasks), state["tasks"]):  # else the best of another network
+                self._best = state["parameters"]
+                self._best_updates, self._best_score = state["updates"], state["score"]
             self._greedy.load_state(state["environments"])
             self._next_updates = state["next_updates"]

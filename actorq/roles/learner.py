@@ -21,7 +21,8 @@ from .averaging import Averaging, MeetEveryUpdates
 from .averaging_messages import Join, Meet
 from .batch_feed import BatchesPerAsk, BatchFeed, Draw, DrawsAhead
 from .computing import Computing, TorchThreads, set_torch_threads
-from .faults import compile_faults, device_faults, network_faults
+from .faults import compile_faults, device_faults
+from .joining import Joining, joining_faults
 from .lives import Presence
 from .messages import Sample, UpdatePriorities, Version, Weights
 from .server_messages import Attend, Left
@@ -74,7 +75,7 @@ class Learner(Tasked):
 
     @classmethod
     def state_faults(cls, config: Any, tables: Mapping[str, Any], state: State) -> Iterable[tuple[str, str]]:
-        yield from network_faults(tables, state["parameters"])
+        yield from joining_faults(tables, state)
         saved, mine = state["optimizer"]["optimizer"], tables["agent"].optimizer
         if mine != saved:
             yield "agent.optimizer", f"is {mine}, but the run has learned with {saved}"
@@ -99,6 +100,7 @@ class Learner(Tasked):
         both = self._online, self._target.parameters
         self._popart = PopArt(agent, spaces, adaptive_tasks(self.all_tasks), *both)
         self._rule = LearningRule(agent, *both, self.config.compile, self._popart)
+        self._joining = Joining(agent, self.all_tasks, spaces)
         self._updates = 0
         self._computing = Computing(self)
         self._averaging = Averaging(self, self.root, self.config.meet_every_updates)
@@ -192,13 +194,16 @@ class Learner(Tasked):
                 "parameters": self._popart.read(self._online),
                 "target": self._popart.read(self._target.parameters),
                 "popart": self._popart.state(),
+                "tasks": self._joining.state(),
                 "optimizer": self._optimizer.state(),
                 "updates": self._updates,
             }
 
     def load_state(self, state: State) -> None:
-        self._popart.load_state(state["popart"])
-        self._popart.write(self._online, state["parameters"])
-        self._popart.write(self._target.parameters, state["target"])
-        self._optimizer.load_state(state["optimizer"])
+        saved, popart, joining = state["tasks"], self._popart, self._joining
+        popart.load_state(state["popart"])
+        for parameters, name in ((self._online, "parameters"), (self._target.parameters, "target")):
+            popart.write(parameters, joining.adopt(popart.read(parameters), state[name], saved))
+        size, fresh = state["parameters"].size, self._optimizer.state()
+        self._optimizer.load_state(joining.adopt_moments(fresh, state["optimizer"], size, saved))
         self._updates = state["updates"]

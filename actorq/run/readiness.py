@@ -9,6 +9,7 @@ from pathlib import Path
 
 from actorq.actors import State
 from actorq.actors.spec import ActorSpec
+from actorq.roles.replay import Replay
 from actorq.topology import Plan, TopologyError
 from actorq.topology.faults import Faults
 from actorq.topology.members import declared_name, group_of, without_index
@@ -36,18 +37,30 @@ def check_states(plan: Plan, states: Mapping[str, State], path: Path) -> None:
         Counter(map(without_index, states)),
         Counter(without_index(spec.name) for spec in plan.specs),
     )
+    tasks_now = len(plan.tables.get("tasks") or (None,))
+    tasks_then = _tasks_then(states) or tasks_now
     for spec in plan.specs:
         state = states.get(spec.name)
         if state:
             _add(spec, partial(spec.cls.state_faults, spec.config, spec.tables, state), faults)
         its = without_index(spec.name)
-        if spec.cls.one_state and saved[its] not in (0, planned[its]):
-            problem = f"is {planned[its]}, but the state was saved in {saved[its]} parts"
+        expected = saved[its]
+        if issubclass(spec.cls, Replay):
+            expected = expected * tasks_now // tasks_then  # each task has shards of its own, equally many
+        if spec.cls.one_state and saved[its] and planned[its] != expected:
+            of_tasks = f"; for {tasks_now} tasks it must be {expected}" if tasks_now != tasks_then else ""
+            problem = f"is {planned[its]}, but the state was saved in {saved[its]} parts{of_tasks}"
             faults.add(f"actors.{declared_name(its)}.count", problem)
     _check_groups(plan, saved, planned, faults)
     if faults:
         lines = "".join(f"\n  {fault}" for fault in faults.found())
         raise CheckpointError(f"{path}: the topology can't go on from it:{lines}")
+
+
+def _tasks_then(states: Mapping[str, State]) -> int | None:
+    """How many tasks were learned, if a learner tells; others can't go on with other tasks."""
+    told = (state.get("tasks") for state in states.values())
+    return next((len(tasks["names"]) for tasks in told if isinstance(tasks, Mapping)), None)
 
 
 def _check_groups(plan: Plan, saved: Iterable[str], planned: Iterable[str], faults: Faults) -> None:

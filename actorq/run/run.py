@@ -40,9 +40,9 @@ async def open_run(
     """Start a run of a topology, on a thread of its own, from any trio or asyncio application.
 
     `source` is a topology file's path, a recipe's name, a dict or a Topology; or leave it out and name the
-    folder of an earlier run to `resume` from its last checkpoint. The run's folder is `out`, which must be
-    empty or absent, or else runs/<name>-<n>. `started` is the `time.monotonic()` from which `wall_seconds` is
-    counted.
+    folder of an earlier run to `resume` from its last checkpoint; with both, that run goes on as `source`
+    says from now on. Its folder is `out`, which must be empty or absent, or else runs/<name>-<n>.
+    `started` is the `time.monotonic()` from which `wall_seconds` is counted.
 
     Raises TopologyError, RunFolderError or CheckpointError before anything starts; RunFailed, with the
     actor's error as its cause, if an actor crashes past its limits. Leaving the block stops the run.
@@ -102,15 +102,15 @@ def prepare(
     What is wrong with the arguments is raised here (TopologyError, RunFolderError, CheckpointError), and what
     goes wrong in the run only later.
     """
-    if (source is None) == (resume is None):
-        raise ValueError("open_run needs a topology, or a run to resume, and not both")
+    if source is None and resume is None:
+        raise ValueError("open_run needs a topology, or a run to resume")
     if resume is not None and out is not None:
         raise ValueError("a resumed run has its folder already: leave `out` away")
     if "" in (out, resume):  # Path("") would be the current folder
         raise RunFolderError("a run's folder needs a name; this one is empty")
     if resume is not None:
         folder = RunFolder.open(Path(resume))
-        plan = check(folder.topology, overrides, transport=transport)
+        plan = check(source if source is not None else folder.topology, overrides, transport=transport)
         check_machine(plan)
     else:
         assert source is not None
@@ -121,7 +121,9 @@ def prepare(
     lock = FolderLock(folder)
     try:
         states, recorded = _last_checkpoint(folder, plan) if resume is not None else (None, None)
-        if resume is None or overrides:
+        if recorded is not None and source is not None:
+            recorded["solved"] = False  # it was by the old topology
+        if source is not None or overrides:
             write_whole(folder.topology, to_toml(plan.topology).encode())
         return Run(plan, folder, lock, backend=backend, states=states, recorded=recorded, started=started)
     except BaseException as error:

@@ -58,7 +58,7 @@ WRONG = [  # arguments; what must be said
     (["run", TOY, "--out", "/proc/run"], "no run folder can be made here"),
     (["run", TOY, "--out", ""], "'--out': the name is empty"),
     (["run", "--resume", ""], "'--resume': the name is empty"),
-    (["run", TOY, "--resume", "no_checkpoint"], "or else --resume RUN"),
+    (["run", TOY, "--resume", "no_checkpoint"], "there is no whole checkpoint"),
     (["run", "--resume", "missing"], "missing: no such folder"),
     (["run", "--resume", "full"], "holds no topology.toml: not a run's folder"),
     (["run", "--resume", "file"], "file: no such folder"),
