@@ -43,14 +43,18 @@ def join_columns(made: Sequence[Activations]) -> Activations:
     if len(made) == 1:
         return made[0]
 
-    def join(*streams: Tensors) -> Tensors:
-        return tuple(np.concatenate(columns, axis=1) for columns in zip(*streams, strict=True))
-
     return Activations(
-        join(*(one.now for one in made)),
-        join(*(one.later for one in made)),
-        join(*(one.target for one in made)),
+        join_outputs([one.now for one in made]),
+        join_outputs([one.later for one in made]),
+        join_outputs([one.target for one in made]),
     )
+
+
+def join_outputs(made: Sequence[Tensors]) -> Tensors:
+    """The same of one network alone."""
+    if len(made) == 1:
+        return made[0]
+    return tuple(np.concatenate(columns, axis=1) for columns in zip(*made, strict=True))
 
 
 def split_columns(gradients: Tensors, shares: Sequence[slice]) -> list[Tensors]:

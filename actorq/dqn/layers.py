@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+import threading
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -59,46 +61,66 @@ def make_layers(agent: Agent, tasks: Sequence[Spaces], seed: int, part: Part) ->
     """Those of a part, with the initial weights that they have in the whole network of this seed.
 
     On the CPU and in float32. The others are made too, as weights are drawn in turn, but one at a time; a
-    custom network is made as a whole first. Raises ValueError as `make_network` does.
+    custom network is made as a whole first. Torch's global generator is left as it was. Raises ValueError
+    as `make_network` does.
     """
     shapes = layer_shapes(agent, tasks)
     wanted = {layer.name for layer in shapes[part.begin : part.end]}
     if agent.custom:
         return _of_custom(agent, tasks[0], seed, wanted)
-    layers = Layers()
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
-        for task, spaces in enumerate(tasks):
-            if len(tasks) == 1:
-                _add_layers(layers.trunk, agent, spaces, wanted)
-            else:
-                _add_task(layers, agent, spaces, wanted, first=task == 0)
+    layers, generator = Layers(), torch.Generator().manual_seed(seed)
+    for task, spaces in enumerate(tasks):
+        made = _draw_layers(agent, spaces, generator)
+        if len(tasks) == 1:
+            for name, modules in made:
+                layers.trunk.extend(modules if name in wanted else [])
+        else:
+            _add_task(layers, made, wanted, first=task == 0)
     if part.columns > 1:
         rows = shard_slices(shapes[part.begin].columns, part.columns)[part.column]
         layers.trunk = nn.Sequential(*(_narrowed(module, rows) for module in layers.trunk))
     return layers
 
 
-def _add_layers(to: nn.Sequential, agent: Agent, spaces: Spaces, wanted: set[str]) -> None:
+def _draw_layers(
+    agent: Agent, spaces: Spaces, generator: torch.Generator
+) -> Iterator[tuple[str, list[nn.Module]]]:
+    """All layers of a built-in network, one after the other, as torch would initialise them.
+
+    With a generator of its own: several stages of one process may draw at a time.
+    """
     for index, shape in enumerate(task_layer_shapes(agent, spaces)):
-        made = _make(agent, index, shape)  # drawn in any case
-        if shape.name in wanted:
-            to.extend(made)
+        with torch.device("meta"):
+            modules = _make(agent, index, shape)
+        for module in modules:
+            module.to_empty(device="cpu")
+            for product in module.modules():
+                if isinstance(product, nn.Linear | nn.Conv2d):
+                    _initialise(product, generator)
+        yield shape.name, modules
 
 
-def _add_task(layers: Layers, agent: Agent, spaces: Spaces, wanted: set[str], *, first: bool) -> None:
+def _initialise(product: nn.Linear | nn.Conv2d, generator: torch.Generator) -> None:
+    """As `reset_parameters` of both does it."""
+    nn.init.kaiming_uniform_(product.weight, a=math.sqrt(5), generator=generator)
+    assert product.bias is not None
+    bound = 1 / math.sqrt(product.weight[0].numel())
+    nn.init.uniform_(product.bias, -bound, bound, generator=generator)
+
+
+def _add_task(
+    layers: Layers, made: Iterator[tuple[str, list[nn.Module]]], wanted: set[str], *, first: bool
+) -> None:
     """One of several tasks' encoder and head, and of the first one the trunk; see `MultiTaskNetwork`."""
-    shapes = task_layer_shapes(agent, spaces)
-    encoding = [shape.name for shape in shapes].index("hidden.0") + 1
-    encoder, head = nn.Sequential(), nn.Sequential()
-    for index, shape in enumerate(shapes):
-        made = _make(agent, index, shape)
-        if index < encoding and "encoders" in wanted:
-            encoder.extend(made)
-        elif index == len(shapes) - 1 and "heads" in wanted:
-            head.extend(made)
-        elif first and shape.name in wanted:
-            layers.trunk.extend(made)
+    encoder, head, encoding = nn.Sequential(), nn.Sequential(), True
+    for name, modules in made:
+        if encoding and "encoders" in wanted:
+            encoder.extend(modules)
+        elif name in ("output", "dueling") and "heads" in wanted:
+            head.extend(modules)
+        elif first and name in wanted:
+            layers.trunk.extend(modules)
+        encoding = encoding and name != "hidden.0"
     if encoder:
         layers.encoders.append(encoder)
     if head:
@@ -138,9 +160,14 @@ def custom_layer_shapes(agent: Agent, spaces: Spaces) -> list[LayerShape]:
     ]
 
 
+_global_generator = threading.Lock()
+"""Stages of one process make their parts in threads."""
+
+
 def _children(agent: Agent, spaces: Spaces, seed: int) -> dict[str, nn.Sequential]:
     """Those with parameters, each with those without that follow it; the first with all before it."""
-    network = make_network(agent, spaces.observation_shape, spaces.dtype, spaces.actions, seed)
+    with _global_generator:
+        network = make_network(agent, spaces.observation_shape, spaces.dtype, spaces.actions, seed)
     if not isinstance(network, nn.Sequential):
         raise ValueError(
             f"{agent.network!r} can't be cut: a custom network has to be an nn.Sequential, and it is a"

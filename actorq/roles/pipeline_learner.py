@@ -22,14 +22,18 @@ from actorq.replay.experience import Batch
 from .averaging import Averaging, MeetEveryUpdates
 from .averaging_messages import Join, Meet
 from .batch_feed import BatchesPerAsk, BatchFeed, Draw, DrawsAhead
+from .gate import STOPPING
+from .inference_messages import Act, Acted
 from .lives import Presence, pause_after
 from .messages import Sample, UpdatePriorities, Version, Weights
 from .micro_batches import join_errors, micro_batches
 from .restoring import newest_common
 from .server_messages import Attend, Left, Standing
-from .stage_messages import Flow, Halt, Halted, Measure, Read, Resume, Step, Write
+from .stage_messages import Evaluate, Flow, Halt, Halted, Measure, Read, Resume, Step, Write
+from .stage_work import PASSED, RESTORING
 from .task_wiring import shard_faults
 from .tasked import Tasked
+from .turns import Turns
 
 log = logging.getLogger("actorq.roles")
 
@@ -42,7 +46,10 @@ class PipelineLearner(Tasked):
     Each batch goes to the first stage in micro-batches, and comes back from it when all stages have passed
     it, forward and backward; then each makes its share of the update. It learns what a `learner` would learn
     from the same batches. When a stage dies, all go back to the newest version that they have in common,
-    under a new incarnation. Whole weights are gathered only for those who subscribe to them.
+    under a new incarnation.
+
+    Explorers ask it what acting is worth, and it asks the stages; whole weights are gathered only for those
+    who subscribe to them, such as an evaluator.
     """
 
     adapts_scale = False
@@ -67,7 +74,7 @@ class PipelineLearner(Tasked):
         meet_every_updates: MeetEveryUpdates = 50
 
     replay: Group[Sample | UpdatePriorities]
-    stages: Group[Flow | Measure | Step | Read | Write | Halt | Resume]
+    stages: Group[Flow | Evaluate | Measure | Step | Read | Write | Halt | Resume]
     root: Ref[Join | Meet] | None
     weights: Topic[Weights]
 
@@ -80,6 +87,8 @@ class PipelineLearner(Tasked):
 
     @classmethod
     def wiring_faults(cls, spec: ActorSpec, specs: Mapping[str, ActorSpec]) -> Iterable[tuple[str, str]]:
+        from actorq.envs.make import describe
+
         yield from shard_faults(spec)
         stages, config = spec.ports["stages"], cast(PipelineLearner.Config, spec.config)
         if any(specs[stage].ports["stages"] != stages for stage in stages):
@@ -88,7 +97,7 @@ class PipelineLearner(Tasked):
                 f"{stages[0]} and the others send to each other: wire their port stages alike",
             )
         try:
-            layers = _layers(spec.tables)
+            layers = layer_shapes(spec.tables["agent"], list(map(describe, tasks_in(spec.tables))))
         except ValueError as error:
             yield "agent.network", str(error)
             return
@@ -104,10 +113,14 @@ class PipelineLearner(Tasked):
                 yield f"config.{setting}", f"is {mine}, but the stages were made with {state[setting]}"
 
     async def on_start(self) -> None:
-        self._layers = _layers({"agent": self.agent, "task": self.task, "tasks": self.tasks})
+        from actorq.envs.make import describe
+
+        self._spaces = [describe(task) for task in self.all_tasks]
+        self._layers = layer_shapes(self.agent, self._spaces)
         self._parts: tuple[Part, ...] = ()
         self._incarnation = self._updates = 0
-        self._settled = self._learning = False
+        self._settled = self._learning = self._stopping = False
+        self._restoring = Turns(1, self.event)
         self._averaging = Averaging(self, self.root, self.config.meet_every_updates)
         self._presence = Presence(self)
 
@@ -117,6 +130,8 @@ class PipelineLearner(Tasked):
 
     def on_drain(self) -> None:
         self._presence.end()
+        self._stopping = True
+        self._restoring.close(Refused(STOPPING))
 
     @property
     def version(self) -> Version:
@@ -169,10 +184,12 @@ class PipelineLearner(Tasked):
         seconds = self.now() - began
         loss = sum(each.loss for each in returned)
         factor = await self._clip(loss)
-        step = Step(self.version, factor, seconds)
+        step = Step(flows[0].version, factor, seconds)
         with anyio.CancelScope(shield=True):  # all stages, or none
             await self.stages.all().tell(step)
-            self._updates += 1
+        if step.version != self.version:
+            raise Refused(RESTORING)
+        self._updates += 1
         self.report("loss", loss)
         return join_errors(flows, [each.td_errors for each in returned])
 
@@ -226,18 +243,45 @@ class PipelineLearner(Tasked):
         slices = split_parts(self._layers, self._parts, whole)
         await self.stages.all().ask_each([Write(self.version, slice, anew) for slice in slices])
 
+    # Acting.
+
+    @handles(concurrent=4096)
+    async def act(self, request: Act) -> Acted:
+        spaces = self._spaces
+        if not 0 <= request.task < len(spaces):
+            raise Refused(f"there is no task {request.task}; there are {len(spaces)}")
+        inputs = [np.zeros((0, *task.observation_shape), task.dtype) for task in spaces]
+        inputs[request.task] = request.observations
+        rows = tuple(map(len, inputs))
+        while not self._stopping:
+            await self._settle()
+            version = self.version
+            try:
+                evaluated = await self.stages[0].ask(Evaluate(version, tuple(inputs), rows))
+            except (ActorDied, Refused) as error:
+                if isinstance(error, Refused) and error.reason == PASSED:
+                    await self.sleep(0)  # an update was made on the way: with what came of it
+                elif version.incarnation == self._incarnation:
+                    self._settled = False
+            else:
+                return Acted(evaluated.outputs[request.task], version)
+        raise Refused(STOPPING)
+
     # Restoring.
 
     async def _settle(self) -> None:
         """Have all stages go on from the newest version they have in common, unless they already do."""
         failures = 0
-        while not self._settled:
-            try:
-                await self._restore()
-                self._settled = True
-            except (ActorDied, Refused):  # a stage died over what it was asked, or anew
-                failures += 1
-                await self.sleep(pause_after(failures))
+        if self._settled:
+            return
+        async with self._restoring.turn():
+            while not self._settled:
+                try:
+                    await self._restore()
+                    self._settled = True
+                except (ActorDied, Refused):  # a stage died over what it was asked, or anew
+                    failures += 1
+                    await self.sleep(pause_after(failures))
 
     async def _restore(self) -> None:
         halted = await self.stages.all().ask(Halt())
@@ -278,18 +322,10 @@ class PipelineLearner(Tasked):
         await self.in_thread(import_module, "torch")
 
         from actorq.dqn.layer_costs import layer_seconds
-        from actorq.envs.make import describe
 
-        spaces = [describe(task) for task in self.all_tasks]
         rows = -(-self.agent.batch_size // self.config.micro_batches)
-        return await self.in_thread(layer_seconds, self.agent, spaces, rows)
+        return await self.in_thread(layer_seconds, self.agent, self._spaces, rows)
 
     def state(self) -> State:
         cut = self.config.cut
         return {"cut": cut if isinstance(cut, str) else list(cut), "columns": dict(self.config.columns)}
-
-
-def _layers(tables: Mapping[str, Any]) -> Any:
-    from actorq.envs.make import describe
-
-    return layer_shapes(tables["agent"], [describe(task) for task in tasks_in(tables)])

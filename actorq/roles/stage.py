@@ -22,6 +22,8 @@ from .restoring import BEGINNING
 from .stage_messages import (
     Columns,
     ComputeColumns,
+    Evaluate,
+    Evaluated,
     Flow,
     Halt,
     Halted,
@@ -61,7 +63,7 @@ class Stage(Tasked):
         ] = 1000
 
     one_state = True
-    stages: Group[Flow | ComputeColumns | ReturnColumns]
+    stages: Group[Flow | ComputeColumns | ReturnColumns | Evaluate]
 
     @classmethod
     def machine_faults(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
@@ -90,7 +92,7 @@ class Stage(Tasked):
         from actorq.envs.make import describe
 
         self._spaces = [describe(task) for task in self.all_tasks]
-        self._device = resolve_device(self.config.device)
+        self._device = resolve_device(self.config.device, self.name)
         self._q_loss = QLoss(self.agent)
         self._incarnation = 0
         self._part: Part | None = None
@@ -101,7 +103,7 @@ class Stage(Tasked):
         self._work: StageWork | None = None
         """From a `Resume` to the next `Halt`."""
 
-    # Micro-batches.
+    # Micro-batches, and acting.
 
     @handles(concurrent=1024)
     async def flow(self, request: Flow) -> Returned:
@@ -114,6 +116,10 @@ class Stage(Tasked):
     @handles(concurrent=1024)
     async def return_columns(self, request: ReturnColumns) -> Partial:
         return await self._work_of(request.version).return_columns(request)
+
+    @handles(concurrent=4096)
+    async def evaluate(self, request: Evaluate) -> Evaluated:
+        return await self._work_of(request.version).evaluate(request)
 
     def _work_of(self, version: Version) -> StageWork:
         if self._work is None or version.incarnation != self._work.incarnation:

@@ -74,6 +74,27 @@ class ReturnColumns(Request[Partial], frozen=True):
     gradients: Tensors
 
 
+# Acting.
+
+
+class Evaluated(Message, frozen=True):
+    outputs: Tensors
+    """Of each task, [rows, actions]; from columns, theirs."""
+
+
+class Evaluate(Request[Evaluated], frozen=True):
+    """Take observations forward, through this stage and on to the next, or through its columns alone.
+
+    Refused, as PASSED, for a version that the stage has left behind.
+    """
+
+    version: Version
+    inputs: Tensors
+    rows: tuple[int, ...]
+    """Of each task."""
+    columns_only: bool = False
+
+
 # An update.
 
 

@@ -7,13 +7,22 @@ from functools import partial
 from typing import TYPE_CHECKING, Generic, TypeVar, TypeVarTuple, Unpack, cast
 
 from actorq.actors import Actor, ActorDied, Group, Refused
-from actorq.dqn.activations import Activations, Tensors, add_up, join_columns, split_columns
+from actorq.dqn.activations import Activations, Tensors, add_up, join_columns, join_outputs, split_columns
 from actorq.dqn.cuts import Part
 from actorq.dqn.sharding import shard_slices
 
 from .computing import Computing
 from .messages import Version
-from .stage_messages import Columns, ComputeColumns, Flow, Partial, ReturnColumns, Returned
+from .stage_messages import (
+    Columns,
+    ComputeColumns,
+    Evaluate,
+    Evaluated,
+    Flow,
+    Partial,
+    ReturnColumns,
+    Returned,
+)
 from .turns import Turns
 
 if TYPE_CHECKING:
@@ -22,6 +31,8 @@ if TYPE_CHECKING:
 
 RESTORING = "the pipeline is being restored"
 """Why a stage refuses what belongs to an incarnation that is over."""
+
+PASSED = "the stage is past this version"
 
 V = TypeVar("V")
 Args = TypeVarTuple("Args")
@@ -43,7 +54,7 @@ class StageWork:
         q_loss: QLoss,
         parts: Sequence[Part],
         stage: int,
-        stages: Group[Flow | ComputeColumns | ReturnColumns],
+        stages: Group[Flow | ComputeColumns | ReturnColumns | Evaluate],
         incarnation: int,
     ) -> None:
         self.segment, self.incarnation = segment, incarnation
@@ -62,6 +73,7 @@ class StageWork:
         self._computer = Turns(1, actor.event)
         self._forwards, self._judgements = Computing(actor), Computing(actor)
         self._backwards, self._steps = Computing(actor), Computing(actor)
+        self._evaluations = Computing(actor)
         self._updates = segment.updates
         self._stepped = actor.event()
         self._over: Refused | None = None
@@ -150,6 +162,21 @@ class StageWork:
             finally:
                 self.busy_seconds += self._actor.now() - began
 
+    # Acting.
+
+    async def evaluate(self, request: Evaluate) -> Evaluated:
+        """Forward, and what comes after this stage. Raises Refused as `flow` does."""
+        await self._reached(request.version)
+        ask = Evaluate(request.version, request.inputs, request.rows, columns_only=True)
+        helpers = () if request.columns_only else self._helpers
+        helped = [_Pending[Evaluated](self._actor, partial(helper.ask, ask)) for helper in helpers]
+        segment = self.segment
+        own = await self._compute(self._evaluations, segment.evaluate, request.inputs, request.rows)
+        outputs = join_outputs([own, *[(await help.result()).outputs for help in helped]])
+        if self._next is None or request.columns_only:
+            return Evaluated(outputs)
+        return await _answer(partial(self._next.ask, Evaluate(request.version, outputs, request.rows)))
+
     # Updates.
 
     async def _reached(self, version: Version) -> None:
@@ -159,6 +186,8 @@ class StageWork:
                 raise self._over
             if version.updates == self._updates:
                 return
+            if version.updates < self._updates:
+                raise Refused(PASSED)
             await self._stepped.wait()
 
     async def step(self, factor: float) -> None:

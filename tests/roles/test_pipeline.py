@@ -10,14 +10,16 @@ import pytest
 from msgspec import convert
 from numpy.typing import NDArray
 
-from actorq.actors import State, System, handles
+from actorq.actors import Actor, Ref, Refused, State, System, handles
 from actorq.actors.spec import derive_seed
+from actorq.dqn.acting import make_policy
 from actorq.dqn.agent import Agent
 from actorq.dqn.cuts import Part, layer_shapes, part_size
 from actorq.dqn.making import make_parameters
 from actorq.envs.make import describe
 from actorq.replay.experience import Batch
 from actorq.roles.computing import Computing
+from actorq.roles.inference_messages import Act, Acted
 from actorq.roles.learner import Learner
 from actorq.roles.messages import Weights
 from actorq.roles.pipeline_learner import PipelineLearner
@@ -245,3 +247,50 @@ async def test_a_run_goes_on_from_a_checkpoint() -> None:
     recut = PipelineLearner.Config(cut=("output",))
     [fault] = PipelineLearner.state_faults(recut, {"agent": SMALL, "task": TASK}, states["learner"])
     assert fault[0] == "config.cut"
+
+
+# Acting.
+
+
+class Asker(Actor):
+    """Asks what acting is worth, as soon as it can and while the pipeline learns; keeps what it hears."""
+
+    heard: ClassVar[Record[Acted]]
+    observations: ClassVar[NDArray[Any]]
+    learner: Ref[Act]
+
+    async def run(self) -> None:
+        while True:
+            try:
+                self.heard.add(await self.learner.ask(Act(self.observations.copy())))
+            except Refused:
+                return
+
+
+@pytest.mark.parametrize("transport", ["inproc", "nng-ipc"])
+async def test_stages_act_as_weights_of_the_same_version_do(transport: str) -> None:
+    observations = np.random.default_rng(0).normal(size=(5, 4)).astype(np.float32)
+    heard, record, died, watch = Record[Acted](), Record[Weights](), Record[int](), Watch()
+    asker = spec("asker", fresh(Asker, heard=heard, observations=observations), {"learner": "learner"})
+    follower = spec("follower", fresh(Follower, record=record), {"weights": "learner"})
+    specs = pipeline(
+        4,
+        12,
+        SMALL,
+        stage=fresh(Doomed, dies_at=6, died=died),
+        stage_config=Stage.Config(torch_threads=1, restore_within_updates=8),
+        columns={"hidden.0": 2},
+        publish_every_updates=1,
+    )
+    async with World(TRANSPORTS[transport], 3).system(*specs, follower, asker, reports=watch) as system:
+        await watch.progress.has(("updates", 12))
+        await heard.reaches(len(heard.entries) + 1)
+    policy = make_policy(SMALL, (4,), np.float32, 2)
+    published = {weights.version: weights.parameters for weights in record.entries}
+    compared = [acted for acted in heard.entries if acted.version in published]
+    assert compared
+    for acted in compared:
+        policy.load(published[acted.version])
+        np.testing.assert_allclose(acted.q_values, policy.q_values(observations), atol=1e-5)
+    assert heard.entries[-1].version.updates >= 10
+    assert not system.statistics().dead_letters or died.entries
