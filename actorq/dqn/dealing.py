@@ -5,15 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-WEIGHT = 0.2
-"""Of a new measurement in a worker's mean speed."""
+WEIGHT = 0.05
+"""Of a new measurement in a worker's running means."""
 
 
 class Dealing:
     """Deals the workers' rows by their speed: as many as all of them have at `batch_size` each.
 
-    A worker's *speed* is its rows per second from being handed a version until its gradient of it came: a
-    running mean, over everything that took it time. Who has none yet counts as the mean of those who have.
+    A worker's *speed* is its rows by the seconds from being handed a version until its gradient of it came,
+    all that took it time, both as running means. Who has none yet counts as the mean of those who have.
     Everybody living has `least` rows at least: nobody would learn otherwise that it has become faster, and
     below some number a gradient's message takes longer than its rows, so that fewer would help nobody.
     """
@@ -22,7 +22,8 @@ class Dealing:
         """Of workers numbered from 0, all of whom are dealt to until they leave."""
         self._batch_size, self._least = batch_size, least
         self._members = set(range(workers))
-        self._speeds: dict[int, float] = {}
+        self._means: dict[int, tuple[float, float]] = {}
+        """Of those who were measured: rows, seconds."""
         self._handed: dict[int, float] = {}
         """When those who compute began, in seconds."""
         self._rows: dict[int, int] = {}
@@ -45,9 +46,11 @@ class Dealing:
         seconds = now - self._handed.pop(worker, now)
         if seconds <= 0.0:  # of nothing handed, or by a clock that stands still while one computes
             return
-        speed = rows / seconds
-        before = self._speeds.get(worker, speed)
-        self._speeds[worker] = before + WEIGHT * (speed - before)
+        mean_rows, mean_seconds = self._means.get(worker, (rows, seconds))
+        self._means[worker] = (
+            mean_rows + WEIGHT * (rows - mean_rows),
+            mean_seconds + WEIGHT * (seconds - mean_seconds),
+        )
 
     def begin_round(self) -> None:
         """What is handed from here on is dealt by the speeds as they are now."""
@@ -56,14 +59,14 @@ class Dealing:
     def left(self, worker: int) -> None:
         """The worker died: the others have its rows, and its next life is measured anew."""
         self._members.discard(worker)
-        self._speeds.pop(worker, None)
+        self._means.pop(worker, None)
         self._handed.pop(worker, None)
         self._rows = {}
 
     def _speeds_of(self, members: Sequence[int]) -> list[float]:
-        known = [self._speeds[worker] for worker in members if worker in self._speeds]
-        mean = sum(known) / len(known) if known else 1.0
-        return [self._speeds.get(worker, mean) for worker in members]
+        speeds = {worker: rows / seconds for worker, (rows, seconds) in self._means.items()}
+        mean = sum(speeds.values()) / len(speeds) if speeds else 1.0
+        return [speeds.get(worker, mean) for worker in members]
 
 
 def apportioned(total: int, weights: Sequence[float], least: int = 1) -> list[int]:
