@@ -10,6 +10,7 @@ load it:
 - `layout`: the shapes behind a flat vector, and which observations a network takes
 - `task_layout`: where each task's network lies in the vector that several share
 - `custom`: finding the user's own network class
+- `cuts`, `activations`: a network cut into parts, and what travels between them
 - `encoded`, `sharding`: a vector as it travels, and dealt to shards
 - `update_rules`, `update_rule_settings`: when pushed gradients become an update
 - `device`: names of devices (imports torch when asked to resolve one)
@@ -24,4 +25,6 @@ With torch:
 - `optimizers`, `target`: what happens after a gradient
 - `codecs`, `deltas`: gradients and differences of weights, compressed
 - `shard`: a parameter server's slice
+- `layers`, `segment_passes`, `segment`: a network made layer by layer, and a part of it that learns; `layer_costs`
+  measures its layers
 """

@@ -39,9 +39,8 @@ Args = TypeVarTuple("Args")
 
 
 class StageWork:
-    """Takes micro-batches through a segment: one forward, one backward (PipeDream's 1F1B schedule, Narayanan
-    et al. 2019, doi 10.1145/3341301.3359646, with a flush after every batch as in GPipe, Huang et al. 2019,
-    arXiv 1811.06965).
+    """Takes micro-batches through a segment: one forward, one backward, and all of a batch before the next
+    (PipeDream-Flush, Narayanan et al. 2021, arXiv 2006.09503).
 
     Stage i of k has at most k - i micro-batches in flight, and computes backward rather than forward. Where
     a layer is split by columns, the first of its stages leads: it hands inputs and gradients to the others.
