@@ -13,9 +13,17 @@ from actorq.run.run import run
 RECIPES = {  # name -> what keeps it short
     "hierarchical": ["stop.updates=500"],
     "gridworld": ["stop.updates=500", "actors.decider.config.every_updates=100"],
+    "multitask": [
+        "stop.updates=150",
+        "stop.solved.episodes=2",
+        "tasks.1.reward_scale=adaptive",
+        "tasks.1.max_episode_steps=50",
+        "actors.decider.config.every_updates=100",
+        "actors.limiter.config.min_size=600",
+    ],
 }
 
-LEARNERS = {"hierarchical": "edge.2.learner", "gridworld": "learner"}
+LEARNERS = {"hierarchical": "edge.2.learner", "gridworld": "learner", "multitask": "learner"}
 
 
 def leave(recipe: str, backend: Any, out: Path, *overrides: str) -> Path:
