@@ -1,7 +1,8 @@
 """Two groups below a root, on two cores, against one group on one core: updates a second.
 
-`python -m tests.bench.tiers` prints the ratio of the table in docs/performance.md. Each group is a process of its
-own, over nng, with a replay, an explorer and a learner; the root is with this process. The runs alternate.
+`python -m tests.bench.tiers` prints the ratio of the table in docs/performance.md. Each group is a process
+of its own, over nng, with a replay, an explorer and a learner; the root is with this process. The runs
+alternate.
 """
 
 from __future__ import annotations
