@@ -84,6 +84,7 @@ _KNOWN = {  # in this order; whatever else the actors report comes after
     ),
     "waiting_share": _Panel("Learner's waiting share", "of its time, in which it waited for a batch"),
     "gradient_norm": _Panel("Gradient norm", "before clipping", logarithmic=True),
+    "target_scale": _Panel("Scale of targets", "what adaptive tasks' targets are divided by for learning"),
 }
 _NO_CURVE = {"solved", "wall_seconds", *(name for panel in _KNOWN.values() for name in panel.lines)}
 _QUANTILES = {"p50": "median", "p99": "99 %", "max": "largest"}

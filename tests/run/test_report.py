@@ -181,6 +181,7 @@ def test_each_task_has_charts_of_its_own() -> None:
     row: Row = {"wall_seconds": 1.0, "loss": 2.0, "episode_return": 50.0, "evaluation_return_mean": 200.0}
     for task, value in (("cartpole", 475.0), ("acrobot", -100.0)):
         row |= {f"evaluation_return_mean/{task}": value, f"evaluation_return_std/{task}": 5.0}
+        row |= {f"target_scale/{task}": 7.0}
         row |= {f"episode_return/{task}": value - 10, f"episode_return/{task}/e.0": value - 20}
     topology = {
         "tasks": [{"name": "cartpole"}, {"name": "acrobot"}],
@@ -191,7 +192,10 @@ def test_each_task_has_charts_of_its_own() -> None:
     assert (acrobot.title, acrobot.level) == ("Evaluation return of acrobot", (-100.0, "solved at -100"))
     assert list(acrobot.lines[0].band) == [(-105.0, -95.0)]
     charts = {chart.title: chart for chart in other_charts([row], tasks=task_names(topology))}
-    assert list(charts) == ["Episode return of cartpole", "Episode return of acrobot", "Loss"]
+    assert list(charts) == [
+        *("Episode return of cartpole", "Episode return of acrobot", "Loss"),
+        *("Scale of targets of cartpole", "Scale of targets of acrobot"),
+    ]
     found = charts["Episode return of acrobot"]
     assert isinstance(found, Chart)
     assert [(line.label, list(line.points)) for line in found.lines] == [("e.0", [(1.0, -120.0)])]
