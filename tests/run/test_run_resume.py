@@ -77,6 +77,23 @@ async def test_a_resumed_run_goes_on(tmp_path: Path, inside: Any) -> None:
 
 
 @pytest.mark.anyio
+async def test_a_run_goes_on_as_another_topology_says(tmp_path: Path, inside: Any) -> None:
+    """What the old one had solved is not solved for the new one."""
+    solved = {"worker": role(Worker, rounds=20, solved_at=8)}
+    stop = {"solved": {"return": 475.0}}
+    async with open_run(topology(actors=solved, stop=stop), backend=inside, out=tmp_path) as run:
+        assert (await run.wait()).solved
+    wider = {"worker": role(Worker, rounds=12), "another": role(Counter)}
+    source = topology(actors=wider, stop={"updates": 12})
+    async with open_run(source, resume=tmp_path, backend=inside) as resumed:
+        await resumed["another"].tell(Add(5))
+        assert await resumed["another"].ask(GetTotal()) == Total(5)
+        after = await resumed.wait()
+    assert (after.stopped_by, after.updates, after.solved) == ("updates", 12, False)
+    assert "another" in (tmp_path / "topology.toml").read_text()
+
+
+@pytest.mark.anyio
 async def test_rows_after_the_checkpoint_are_dropped(tmp_path: Path, inside: Any) -> None:
     """As if the power had failed some time after a checkpoint."""
     async with open_run(topology(run=ROUND), backend=inside, out=tmp_path) as run:
