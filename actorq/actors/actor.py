@@ -55,9 +55,6 @@ class Actor:
     one_state: ClassVar[bool] = False
     """Whether a group's members have one state between them: a checkpoint of another count is refused."""
 
-    real_time: ClassVar[bool] = False
-    """Whether it can't take part in a deterministic run: `check` says so."""
-
     config = _ConfigOf()
     definition: ClassVar[Definition]
     _cell: Cell
@@ -105,6 +102,11 @@ class Actor:
         A table that has faults of its own already is not among `tables`.
         """
         return ()
+
+    @classmethod
+    def real_time(cls, config: Any) -> str:
+        """Why it can't take part in a deterministic run; "" if it can. `check` says so."""
+        return ""
 
     @classmethod
     def wiring_faults(cls, spec: ActorSpec, specs: Mapping[str, ActorSpec]) -> Iterable[tuple[str, str]]:

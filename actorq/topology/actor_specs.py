@@ -38,8 +38,8 @@ def settle(
     actor = topology.actors[name]
     config = convert(actor.config, cls.Config, f"{where}.config", faults)
     own_tables = tables_of(cls, topology, tables, faults)
-    if topology.deterministic and cls.real_time:
-        faults.add("deterministic", f"true, but {name} can't take part: {actor.role} is bound to real time")
+    if topology.deterministic and len(faults) == before and (why := cls.real_time(config)):
+        faults.add("deterministic", f"true, but {name} can't take part: {why}")
     if actor.snapshot_every is not None:
         _check_snapshots(f"{where}.snapshot_every", actor.snapshot_every, faults)
     if len(faults) == before:

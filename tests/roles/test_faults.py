@@ -173,3 +173,13 @@ def test_nothing_to_learn() -> None:
     source = several(CART, GRID)
     del source["tasks"]
     assert "[[tasks]]" in told(source)["task.env"]
+
+
+def test_a_cut_by_time_is_refused_where_time_is_virtual() -> None:
+    overrides = ["deterministic=true", 'actors.learner.config.cut="time"']
+    with pytest.raises(TopologyError) as caught:
+        check("model_parallel", overrides, transport="inproc")
+    ((fault,)) = caught.value.faults
+    assert fault.where == "deterministic"
+    assert "learner can't take part" in fault.problem
+    assert check("model_parallel", overrides[:1], transport="inproc")
