@@ -101,6 +101,10 @@ class Agent(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         every = self.target_every_updates or DEFAULT_TARGET_EVERY_UPDATES
         return updates - updates % every
 
+    def copies_target(self, updates: int) -> bool:
+        """Whether the target network is a copy of what this update has led to."""
+        return self.polyak is None and self.target_updates(updates) == updates
+
     def faults(self) -> Iterator[tuple[str, str]]:
         """Yield (field, sentence) for each setting that another one contradicts."""
         if self.custom and not _CUSTOM_NETWORK.fullmatch(self.network):

@@ -20,7 +20,7 @@ from .computing import Computing, TorchThreads, set_torch_threads
 from .faults import device_faults
 from .gate import STOPPING
 from .gathering import Gathering, Question
-from .inference_messages import Act, Acted
+from .inference_messages import Act, Acted, check_question
 from .messages import Weights
 from .task_choice import take_part
 from .tasked import Tasked
@@ -83,14 +83,7 @@ class Inference(Tasked):
     async def act(self, request: Act) -> Acted:
         if self._stopping:
             raise Refused(STOPPING)
-        if not 0 <= request.task < len(self._spaces):
-            raise Refused(f"there is no task {request.task}; there are {len(self._spaces)}")
-        asked, known = request.observations, self._spaces[request.task]
-        if asked.shape[1:] != known.observation_shape or asked.dtype != known.dtype:
-            raise Refused(
-                f"observations are [B, *{known.observation_shape}] of {known.dtype}, "
-                f"not {asked.shape} of {asked.dtype}"
-            )
+        check_question(request, self._spaces)
         return await self._gathering.ask(request)
 
     async def run(self) -> None:

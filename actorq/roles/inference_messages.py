@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from numpy.typing import NDArray
 
-from actorq.actors import Message, Request
+from actorq.actors import Message, Refused, Request
+from actorq.dqn.task_layout import Spaces
 
 from .messages import Version
 
@@ -27,3 +29,15 @@ class Act(Request[Acted], frozen=True):
     """[B, *observation_shape], stacked, in the environment's own dtype."""
     task: int = 0
     """Which of the tasks they are of, by its place in the file."""
+
+
+def check_question(request: Act, tasks: Sequence[Spaces]) -> None:
+    """Raises Refused for observations that are none of a task's, one of these."""
+    if not 0 <= request.task < len(tasks):
+        raise Refused(f"there is no task {request.task}; there are {len(tasks)}")
+    asked, known = request.observations, tasks[request.task]
+    if asked.shape[1:] != known.observation_shape or asked.dtype != known.dtype:
+        raise Refused(
+            f"observations are [B, *{known.observation_shape}] of {known.dtype}, "
+            f"not {asked.shape} of {asked.dtype}"
+        )

@@ -162,7 +162,7 @@ class Learner(Tasked):
     async def _meet(self) -> None:
         met = await self._averaging.meet(self._popart.read(self._online))
         self._popart.write(self._online, met)
-        if self.agent.polyak is None and self.agent.target_updates(self._updates) == self._updates:
+        if self.agent.copies_target(self._updates):
             self._target.copy()  # what this update has led to, as far as the target is concerned, too
 
     def _update(self, batches: Sequence[TransitionBatch | StagedBatch]) -> Update:
