@@ -94,8 +94,8 @@ class ParameterFront(Tasked):
         self._rule = make_update_rule(self.config, len(self.workers))
         self._dealing: Dealing | None = None
         if self.config.deal == "speed":
-            size, tasks = self.agent.batch_size, len(self.all_tasks)
-            self._dealing = Dealing(len(self.workers), size, least=max(tasks, size // MOST_TIMES_LESS))
+            least = max(len(self.all_tasks), self.agent.batch_size // MOST_TIMES_LESS)
+            self._dealing = Dealing(len(self.workers), self.agent.batch_size, least)
         self._patience = Patience(self, self.config.wait_at_most_seconds, self._wait_no_longer)
         self._publisher = Publisher(self, self.servers, self.weights, partial(self._read, NOBODY, 0, False))
 
@@ -254,6 +254,8 @@ class ParameterFront(Tasked):
     async def _restore(self) -> None:
         self._settled = self._lost = False  # a shard that dies from here on may have to be restored again
         self._waiting.refuse_held(RESTORED)
+        self._waiting.let_go()
+        self._patience.begin_round()
         version = await restore(
             self.servers,
             self._initial,
@@ -394,4 +396,5 @@ class ParameterFront(Tasked):
 
     def on_drain(self) -> None:
         self._stopping = True
-        self._waiting.refuse_all(STOPPING)
+        self._waiting.refuse_held(STOPPING)
+        self._waiting.refuse_readers(STOPPING)

@@ -78,13 +78,15 @@ class Waiting:
                 reader.refuse(reason)
 
     def refuse_held(self, reason: str) -> None:
-        """None of them waits any longer."""
+        """They are held on: the update rule may still give their offers a turn."""
         for waiting in self._held.values():
             for held in waiting:
                 held.refuse(reason)
+
+    def let_go(self) -> None:
+        """Nobody is held: the update rule has forgotten all offers."""
         self._held.clear()
 
-    def refuse_all(self, reason: str) -> None:
-        self.refuse_held(reason)
+    def refuse_readers(self, reason: str) -> None:
         for reader in self.readers:
             reader.refuse(reason)
