@@ -25,6 +25,6 @@ With torch:
 - `optimizers`, `target`: what happens after a gradient
 - `codecs`, `deltas`: gradients and differences of weights, compressed
 - `shard`: a parameter server's slice
-- `layers`, `segment_passes`, `segment`: a network made layer by layer, and a part of it that learns; `layer_costs`
-  measures its layers
+- `layers`, `layer_costs`: a network made, or measured, layer by layer
+- `segment`, `segment_passes`: a part of it that learns
 """

@@ -17,10 +17,7 @@ from .stage_messages import Flow
 def micro_batches(batches: Sequence[Batch], count: int, version: Version, *, double: bool) -> list[Flow]:
     """`count` requests to the first stage, as even as can be; of each task a share of its batch."""
     size = sum(len(batch) for batch in batches)
-    return [
-        _flow([_rows(len(batch), number, count) for batch in batches], batches, number, size, version, double)
-        for number in range(count)
-    ]
+    return [_flow(number, count, batches, size, version, double) for number in range(count)]
 
 
 def _rows(size: int, number: int, count: int) -> slice:
@@ -28,21 +25,21 @@ def _rows(size: int, number: int, count: int) -> slice:
 
 
 def _flow(
-    parts: Sequence[slice],
-    batches: Sequence[Batch],
     number: int,
+    count: int,
+    batches: Sequence[Batch],
     size: int,
     version: Version,
     double: bool,
 ) -> Flow:
-    pairs = list(zip(batches, parts, strict=True))
+    pairs = [(batch, _rows(len(batch), number, count)) for batch in batches]
     now = tuple(batch.observations[rows] for batch, rows in pairs)
     later = tuple(batch.next_observations[rows] for batch, rows in pairs)
     outcomes = tuple(
         Outcomes(batch.actions[rows], batch.returns[rows], batch.discounts[rows], batch.weights[rows])
         for batch, rows in pairs
     )
-    return Flow(version, number, size, Activations(now, later if double else (), later), outcomes)
+    return Flow(version, number, count, size, Activations(now, later if double else (), later), outcomes)
 
 
 def join_errors(flows: Sequence[Flow], errors: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:

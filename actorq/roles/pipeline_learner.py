@@ -23,13 +23,13 @@ from .averaging import Averaging, MeetEveryUpdates
 from .averaging_messages import Join, Meet
 from .batch_feed import BatchesPerAsk, BatchFeed, Draw, DrawsAhead
 from .gate import STOPPING
-from .inference_messages import Act, Acted
+from .inference_messages import Act, Acted, check_question
 from .lives import Presence, pause_after
 from .messages import Sample, UpdatePriorities, Version, Weights
 from .micro_batches import join_errors, micro_batches
 from .restoring import newest_common
 from .server_messages import Attend, Left, Standing
-from .stage_messages import Evaluate, Flow, Halt, Halted, Measure, Read, Resume, Step, Write
+from .stage_messages import Evaluate, Flow, Halt, Halted, Read, Resume, Step, Write
 from .stage_work import PASSED, RESTORING
 from .task_wiring import shard_faults
 from .tasked import Tasked
@@ -74,7 +74,7 @@ class PipelineLearner(Tasked):
         meet_every_updates: MeetEveryUpdates = 50
 
     replay: Group[Sample | UpdatePriorities]
-    stages: Group[Flow | Evaluate | Measure | Step | Read | Write | Halt | Resume]
+    stages: Group[Flow | Evaluate | Step | Read | Write | Halt | Resume]
     root: Ref[Join | Meet] | None
     weights: Topic[Weights]
 
@@ -86,10 +86,14 @@ class PipelineLearner(Tasked):
             yield "config.micro_batches", f"is more than agent.batch_size = {agent.batch_size}"
 
     @classmethod
+    def real_time(cls, config: Any) -> str:
+        return 'it is cut by "time", which is never the same twice' if config.cut == "time" else ""
+
+    @classmethod
     def wiring_faults(cls, spec: ActorSpec, specs: Mapping[str, ActorSpec]) -> Iterable[tuple[str, str]]:
         from actorq.envs.make import describe
 
-        yield from shard_faults(spec)
+        yield from shard_faults(spec, specs)
         stages, config = spec.ports["stages"], cast(PipelineLearner.Config, spec.config)
         if any(specs[stage].ports["stages"] != stages for stage in stages):
             yield (
@@ -183,7 +187,7 @@ class PipelineLearner(Tasked):
         returned = await first.all().ask_each(flows)
         seconds = self.now() - began
         loss = sum(each.loss for each in returned)
-        factor = await self._clip(loss)
+        factor = self._clip(loss, math.sqrt(sum(each.square_norm for each in returned)))
         step = Step(flows[0].version, factor, seconds)
         with anyio.CancelScope(shield=True):  # all stages, or none
             await self.stages.all().tell(step)
@@ -193,19 +197,18 @@ class PipelineLearner(Tasked):
         self.report("loss", loss)
         return join_errors(flows, [each.td_errors for each in returned])
 
-    async def _clip(self, loss: float) -> float:
-        """What to multiply the gradient by."""
-        maximum, norm = self.agent.max_gradient_norm, 0.0
-        if maximum is not None:
-            measured = await self.stages.all().ask(Measure(self.version))
-            norm = math.sqrt(sum(each.square_norm for each in measured))
-            self.report("gradient_norm", norm)
+    def _clip(self, loss: float, norm: float) -> float:
+        """What to multiply the gradient by. Raises FloatingPointError if learning has diverged."""
         if not (math.isfinite(loss) and math.isfinite(norm)):
             raise FloatingPointError(
                 f"learning has diverged: after {self._updates} updates the loss is {loss}; a lower"
                 " agent.learning_rate, a lower agent.max_gradient_norm or task.reward_clip may help"
             )
-        return 1.0 if maximum is None or norm <= maximum else maximum / norm
+        maximum = self.agent.max_gradient_norm
+        if maximum is None:
+            return 1.0
+        self.report("gradient_norm", norm)
+        return 1.0 if norm <= maximum else maximum / norm
 
     # Whole vectors, for those who want them.
 
@@ -223,13 +226,8 @@ class PipelineLearner(Tasked):
     async def _meet(self) -> None:
         """Meet the other learners at the root. If a stage dies over it, this one begins there anew."""
         try:
-            whole = await self._read()
-        except (ActorDied, Refused):
-            self._settled = False
-            return
-        met = await self._averaging.meet(whole)
-        try:
-            await self._write(met, anew=False)
+            met = await self._averaging.meet(await self._read())
+            await self._write(met, anew=self.agent.copies_target(self._updates))
         except (ActorDied, Refused):
             self._settled = False
 
@@ -248,8 +246,7 @@ class PipelineLearner(Tasked):
     @handles(concurrent=4096)
     async def act(self, request: Act) -> Acted:
         spaces = self._spaces
-        if not 0 <= request.task < len(spaces):
-            raise Refused(f"there is no task {request.task}; there are {len(spaces)}")
+        check_question(request, spaces)
         inputs = [np.zeros((0, *task.observation_shape), task.dtype) for task in spaces]
         inputs[request.task] = request.observations
         rows = tuple(map(len, inputs))
@@ -317,8 +314,6 @@ class PipelineLearner(Tasked):
         return made
 
     async def _measure_layers(self) -> list[float]:
-        if self.deterministic:
-            raise ValueError(f'actors.{self.name}.config.cut: a deterministic run can\'t be cut by "time"')
         await self.in_thread(import_module, "torch")
 
         from actorq.dqn.layer_costs import layer_seconds

@@ -27,8 +27,6 @@ from .stage_messages import (
     Flow,
     Halt,
     Halted,
-    Measure,
-    Measured,
     Partial,
     Read,
     Resume,
@@ -127,10 +125,6 @@ class Stage(Tasked):
         return self._work
 
     # Updates, in the learner's order.
-
-    @handles
-    async def measure(self, request: Measure) -> Measured:
-        return Measured(self._at(request.version).segment.square_norm())
 
     @handles
     async def step(self, step: Step) -> None:

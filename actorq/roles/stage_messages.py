@@ -25,6 +25,8 @@ class Returned(Message, frozen=True):
     """[rows], one task's after another's."""
     loss: float
     """Its share of the batch's mean."""
+    square_norm: float
+    """Of the gradients that are complete with it, of this stage and those after it; 0 for all others."""
 
 
 class Flow(Request[Returned], frozen=True):
@@ -36,7 +38,9 @@ class Flow(Request[Returned], frozen=True):
     version: Version
     """Of the parameters to compute with."""
     number: int
-    """Of the update's micro-batches."""
+    """Of the update's micro-batches, …"""
+    count: int
+    """… which are so many."""
     size: int
     """Transitions of the whole batch."""
     inputs: Activations
@@ -64,6 +68,8 @@ class Partial(Message, frozen=True):
     """What some columns add to the gradient of their layer's inputs."""
 
     gradients: Tensors
+    square_norm: float
+    """As in `Returned`, of the columns' parameters."""
 
 
 class ReturnColumns(Request[Partial], frozen=True):
@@ -71,6 +77,7 @@ class ReturnColumns(Request[Partial], frozen=True):
 
     version: Version
     number: int
+    count: int
     gradients: Tensors
 
 
@@ -96,17 +103,6 @@ class Evaluate(Request[Evaluated], frozen=True):
 
 
 # An update.
-
-
-class Measured(Message, frozen=True):
-    square_norm: float
-    """Of the slice of the gradient."""
-
-
-class Measure(Request[Measured], frozen=True):
-    """Say how long the gradient is; asked when all micro-batches have come back."""
-
-    version: Version
 
 
 class Step(Message, frozen=True):

@@ -6,6 +6,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Generic, TypeVar, TypeVarTuple, Unpack, cast
 
+from msgspec.structs import replace
+
 from actorq.actors import Actor, ActorDied, Group, Refused
 from actorq.dqn.activations import Activations, Tensors, add_up, join_columns, join_outputs, split_columns
 from actorq.dqn.cuts import Part
@@ -74,14 +76,15 @@ class StageWork:
         self._backwards, self._steps = Computing(actor), Computing(actor)
         self._evaluations = Computing(actor)
         self._updates = segment.updates
+        self._returned = 0
         self._stepped = actor.event()
         self._over: Refused | None = None
 
     def close(self, reason: str) -> None:
-        """Whatever waits here, and comes here from now on, is refused."""
+        """Whatever waits here, and comes here from now on, is refused. Computations end by themselves, and a
+        step that is due is made."""
         self._over = Refused(reason)
         self._in_flight.close(self._over)
-        self._computer.close(self._over)
         self._stepped.set()
 
     # Micro-batches.
@@ -93,9 +96,10 @@ class StageWork:
         async with self._in_flight.turn():
             outputs = await self._forward(flow, rows)
             returned = await self._follow(flow, outputs)
-            gradients = await self._backward(flow, returned.gradients)
-            self.bytes_sent += _bytes(gradients)
-            return Returned(gradients, returned.td_errors, returned.loss)
+            own = await self._backward(flow, returned.gradients)
+            self.bytes_sent += _bytes(own.gradients)
+            square_norm = returned.square_norm + own.square_norm
+            return Returned(own.gradients, returned.td_errors, returned.loss, square_norm)
 
     async def _follow(self, flow: Flow, outputs: Activations) -> Returned:
         if self._next is None:
@@ -105,9 +109,9 @@ class StageWork:
             judged = await self._compute(
                 self._judgements, judge, self._q_loss, outputs, flow.outcomes, flow.size, like
             )
-            return Returned(judged.gradients, judged.td_errors, judged.loss)
+            return Returned(judged.gradients, judged.td_errors, judged.loss, square_norm=0.0)
         self.bytes_sent += outputs.nbytes
-        onward = Flow(flow.version, flow.number, flow.size, outputs, flow.outcomes)
+        onward = replace(flow, inputs=outputs)
         return await _answer(partial(self._next.ask, onward))
 
     async def _forward(self, flow: Flow, rows: tuple[int, ...]) -> Activations:
@@ -117,19 +121,21 @@ class StageWork:
         own = await self._own_forward(flow.number, flow.inputs, rows)
         return join_columns([own, *[(await help.result()).outputs for help in helped]])
 
-    async def _backward(self, flow: Flow, gradients: Tensors) -> Tensors:
+    async def _backward(self, flow: Flow, gradients: Tensors) -> Partial:
         if self._columns == 1:
-            return await self._own_backward(flow.number, gradients)
+            return await self._own_backward(flow.number, gradients, flow.count)
         own, *others = split_columns(gradients, shard_slices(gradients[0].shape[1], self._columns))
         self.bytes_sent += sum(map(_bytes, others))
         helped = [
             _Pending[Partial](
-                self._actor, partial(helper.ask, ReturnColumns(flow.version, flow.number, theirs))
+                self._actor, partial(helper.ask, ReturnColumns(flow.version, flow.number, flow.count, theirs))
             )
             for helper, theirs in zip(self._helpers, others, strict=True)
         ]
-        mine = await self._own_backward(flow.number, own)
-        return add_up([mine, *[(await help.result()).gradients for help in helped]])
+        mine = await self._own_backward(flow.number, own, flow.count)
+        all = [mine, *[await help.result() for help in helped]]
+        gradients = add_up([each.gradients for each in all])
+        return Partial(gradients, sum(each.square_norm for each in all))
 
     async def compute_columns(self, request: ComputeColumns) -> Columns:
         """A helper's way forward."""
@@ -140,17 +146,19 @@ class StageWork:
 
     async def return_columns(self, request: ReturnColumns) -> Partial:
         """A helper's way back."""
-        gradients = await self._own_backward(request.number, request.gradients)
-        self.bytes_sent += _bytes(gradients)
-        return Partial(gradients)
+        own = await self._own_backward(request.number, request.gradients, request.count)
+        self.bytes_sent += _bytes(own.gradients)
+        return own
 
     async def _own_forward(self, number: int, inputs: Activations, rows: tuple[int, ...]) -> Activations:
         outputs = await self._compute(self._forwards, self.segment.forward, number, inputs, rows)
         self.most_in_flight_bytes = max(self.most_in_flight_bytes, self.segment.in_flight_bytes)
         return outputs
 
-    async def _own_backward(self, number: int, gradients: Tensors) -> Tensors:
-        return await self._compute(self._backwards, self.segment.backward, number, gradients)
+    async def _own_backward(self, number: int, gradients: Tensors, count: int) -> Partial:
+        found = await self._compute(self._backwards, self.segment.backward, number, gradients)
+        self._returned += 1
+        return Partial(found, self.segment.square_norm() if self._returned == count else 0.0)
 
     async def _compute(self, computing: Computing, function: Callable[[Unpack[Args]], V], *args: *Args) -> V:
         # What ends a micro-batch goes first: it frees memory, and others wait for it.
@@ -169,8 +177,9 @@ class StageWork:
         ask = Evaluate(request.version, request.inputs, request.rows, columns_only=True)
         helpers = () if request.columns_only else self._helpers
         helped = [_Pending[Evaluated](self._actor, partial(helper.ask, ask)) for helper in helpers]
-        segment = self.segment
-        own = await self._compute(self._evaluations, segment.evaluate, request.inputs, request.rows)
+        async with self._computer.turn():
+            await self._reached(request.version)  # an update may have been made meanwhile
+            own = await self._evaluations(self.segment.evaluate, request.inputs, request.rows)
         outputs = join_outputs([own, *[(await help.result()).outputs for help in helped]])
         if self._next is None or request.columns_only:
             return Evaluated(outputs)
@@ -191,9 +200,11 @@ class StageWork:
 
     async def step(self, factor: float) -> None:
         """Make an update."""
-        await self._steps(self.segment.step, factor)
-        self._updates = self.segment.updates  # not before all of the update is made, perhaps in a thread
+        async with self._computer.turn():
+            await self._steps(self.segment.step, factor)
+            self._updates = self.segment.updates  # not before all of the update is made, perhaps in a thread
         self.busy_seconds, self.bytes_sent, self.most_in_flight_bytes = 0.0, 0, 0
+        self._returned = 0
         self._stepped.set()
         if self._over is None:
             self._stepped = self._actor.event()
