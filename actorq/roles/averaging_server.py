@@ -177,6 +177,7 @@ class AveragingServer(Tasked):
     def on_drain(self) -> None:
         self._stopping = True
         for learner in list(self._waiting):
+            self._rule.left(learner)
             self._turn_away(learner, STOPPING)
 
     # Meetings, one after the other.

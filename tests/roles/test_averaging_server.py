@@ -249,3 +249,24 @@ async def test_the_root_dies_and_all_go_on() -> None:
         await said._until(lambda: said.entries[-1:] != [] and said.entries[-1][2] >= 400)
     values = [value for name, _, value in said.entries if name == "learner.0"]
     assert values == sorted(values), "nothing is lost"
+
+
+async def test_no_meeting_is_held_without_those_who_were_sent_away_at_the_end() -> None:
+    """The loop may go on for a moment after it was cancelled, with all there that it waits for."""
+    held: list[tuple[int, ...]] = []
+
+    class Ending(Zero):
+        def on_drain(self) -> None:
+            self._rule.left(1)
+            super().on_drain()
+            held.append(self._rule.next())
+
+    async with System(tree(bystanders(2), root=Ending), AT_ONCE) as system:
+        one, other = Voice(system, 0), Voice(system, 1)
+        await one.join(learning=True)
+        await other.join(learning=True)
+        async with anyio.create_task_group() as group:
+            group.start_soon(one.meet, 1.0)
+            await anyio.wait_all_tasks_blocked()
+            group.cancel_scope.cancel()
+    assert held == [()]
