@@ -154,6 +154,11 @@ class Actor:
         return self._cell.spec.count
 
     @property
+    def instances(self) -> int:
+        """How many times its group is there: so many equal parts of `count`, one after the other."""
+        return self._cell.spec.instances
+
+    @property
     def seed(self) -> int:
         """Derived from the run's seed and this actor's name: adding an actor changes no other's."""
         return self._cell.spec.seed

@@ -47,6 +47,8 @@ class ActorSpec:
     node: str = "main"
     index: int = 0
     count: int = 1
+    instances: int = 1
+    """How many times its group is there; index and count go over all of them, those of the first first."""
     config: Config = field(default_factory=Config)
     tables: Mapping[str, Any] = field(default_factory=dict)
     ports: Mapping[str, tuple[str, ...]] = field(default_factory=dict)

@@ -23,6 +23,7 @@ from .messages import Insert, Version, Weights
 from .task_choice import choice_faults, idle_faults
 from .task_wiring import shard_faults
 from .tasked import Tasked
+from .weights_wiring import weights_faults
 
 
 class Environment(Tasked):
@@ -55,7 +56,8 @@ class Environment(Tasked):
             )
         elif wired == ["inference"] and spec.config.device != "auto":  # type: ignore[attr-defined]
             yield "config.device", "is for weights of its own; this explorer asks inference"
-        if faults := list(shard_faults(spec)):
+        yield from weights_faults(spec)
+        if faults := list(shard_faults(spec, specs)):
             yield from faults
         else:
             yield from idle_faults(spec, specs)

@@ -11,7 +11,7 @@ from msgspec import Meta
 from numpy.typing import NDArray
 
 import actorq.actors as actors
-from actorq.actors import Feed, State, Table, handles
+from actorq.actors import ActorSpec, Feed, State, Table, handles
 from actorq.dqn.device import Device
 from actorq.envs.task import task_names, tasks_in
 
@@ -21,6 +21,7 @@ from .marks import Marks, Returns, Stop, mark_faults
 from .messages import Weights
 from .playing import GreedyPlay
 from .tasked import Tasked
+from .weights_wiring import weights_faults
 
 log = logging.getLogger("actorq.roles")
 
@@ -49,6 +50,10 @@ class Evaluator(Tasked):
     def faults(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
         yield from super().faults(config, tables)
         yield from mark_faults(tables)
+
+    @classmethod
+    def wiring_faults(cls, spec: ActorSpec, specs: Mapping[str, ActorSpec]) -> Iterable[tuple[str, str]]:
+        return weights_faults(spec)
 
     @classmethod
     def machine_faults(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[tuple[str, str]]:

@@ -64,7 +64,7 @@ class Rollout:
 
         seed = actor.seed + actor.restarts  # a life from no snapshot is not to live through the same again
         self._actor = actor
-        self.choice = choose_task(config.task, tasks, actor.index, actor.count)
+        self.choice = choose_task(config.task, tasks, actor.index, actor.count, actor.instances)
         task = tasks[self.choice.task]
         self._task_name = task.name if isinstance(task, NamedTask) else None
         self._environments = make_environments(task, config.envs, seed)

@@ -27,7 +27,7 @@ def environment_faults(tables: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             yield "agent.network", str(error)
     if tables.get("tasks") is not None:
         yield from _sharing_faults(tables, agent)
-    elif "task" in tables and tables["task"] is None:
+    elif {"task", "tasks"} <= tables.keys() and tables["task"] is None:  # neither is there, nor wrong
         yield "task.env", "missing: name what is to be learned here, or several of them in [[tasks]]"
     for where, task in _places(tables):
         if not any(task.faults()):

@@ -22,7 +22,7 @@ from .gradient_pusher import (
     OutlierDeviations,
     ReadEveryGradients,
     TopKShare,
-    graph_faults,
+    front_faults,
 )
 from .lives import Presence
 from .messages import Sample, UpdatePriorities, Version
@@ -60,15 +60,8 @@ class GradientLearner(Tasked):
 
     @classmethod
     def wiring_faults(cls, spec: ActorSpec, specs: Mapping[str, ActorSpec]) -> Iterable[tuple[str, str]]:
-        yield from shard_faults(spec)
-        yield from graph_faults(spec, specs)
-        (front,) = spec.ports["front"]
-        workers = specs[front].ports.get("workers", ())
-        if workers[:1] != (spec.name,) or len(workers) != spec.count:
-            yield (
-                "ports.front",
-                f"{front} knows who pushes by their index: wire its port workers to this actor alone",
-            )
+        yield from shard_faults(spec, specs)
+        yield from front_faults(spec, specs)
 
     @classmethod
     def machine_faults(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[tuple[str, str]]:

@@ -57,9 +57,15 @@ OutlierDeviations = Annotated[
 ]
 
 
-def graph_faults(spec: ActorSpec, specs: Mapping[str, ActorSpec]) -> Iterator[tuple[str, str]]:
-    """Whether the front's settings go with the `config.compile` of a role that pushes gradients."""
+def front_faults(spec: ActorSpec, specs: Mapping[str, ActorSpec]) -> Iterator[tuple[str, str]]:
+    """Whether a role that pushes gradients and its front go together."""
     (front,) = spec.ports["front"]
+    workers = specs[front].ports.get("workers", ())
+    if workers[:1] != (spec.name,) or len(workers) != spec.count:
+        yield (
+            "ports.front",
+            f"{front} knows who pushes by their index: wire its port workers to this actor alone",
+        )
     if getattr(spec.config, "compile", "off") != "reduce-overhead":
         return
     if getattr(specs[front].config, "deal", "equal") == "speed":

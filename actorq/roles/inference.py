@@ -12,7 +12,7 @@ from msgspec import Meta
 from numpy.typing import NDArray
 
 import actorq.actors as actors
-from actorq.actors import Feed, Refused, handles
+from actorq.actors import ActorSpec, Feed, Refused, handles
 from actorq.dqn.acting import make_policy, needs_torch
 from actorq.dqn.device import Device
 
@@ -24,6 +24,7 @@ from .inference_messages import Act, Acted, check_question
 from .messages import Weights
 from .task_choice import take_part
 from .tasked import Tasked
+from .weights_wiring import weights_faults
 
 
 class Inference(Tasked):
@@ -45,6 +46,10 @@ class Inference(Tasked):
         torch_threads: TorchThreads = None
 
     weights: Feed[Weights]
+
+    @classmethod
+    def wiring_faults(cls, spec: ActorSpec, specs: Mapping[str, ActorSpec]) -> Iterable[tuple[str, str]]:
+        return weights_faults(spec)
 
     @classmethod
     def machine_faults(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[tuple[str, str]]:

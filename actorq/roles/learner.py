@@ -66,7 +66,7 @@ class Learner(Tasked):
 
     @classmethod
     def wiring_faults(cls, spec: ActorSpec, specs: Mapping[str, ActorSpec]) -> Iterable[tuple[str, str]]:
-        return shard_faults(spec)
+        return shard_faults(spec, specs)
 
     @classmethod
     def machine_faults(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[tuple[str, str]]:

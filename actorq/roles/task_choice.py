@@ -29,13 +29,20 @@ class Choice:
     """How many they are."""
 
 
-def choose_task(named: str | None, tasks: Sequence[Task], index: int, count: int) -> Choice:
-    """The named task, for all `count` members alike; or else the members take the tasks in turn."""
+def choose_task(
+    named: str | None, tasks: Sequence[Task], index: int, count: int, instances: int = 1
+) -> Choice:
+    """The named task, for all `count` members alike; or else the members take the tasks in turn.
+
+    Of a repeated group the members of each instance do, and so explore the same tasks.
+    """
     if named is not None:
         return Choice(task_names(tasks).index(named), index, count)
-    turns = len(tasks)
-    task = index % turns
-    return Choice(task, index // turns, -(-(count - task) // turns))
+    turns, each = len(tasks), count // instances
+    instance, place = divmod(index, each)
+    task = place % turns
+    alike = -(-(each - task) // turns)
+    return Choice(task, instance * alike + place // turns, instances * alike)
 
 
 def choice_faults(named: str | None, tables: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -58,7 +65,9 @@ def idle_tasks(spec: ActorSpec, specs: Mapping[str, ActorSpec], port: str) -> It
     """The tasks that nobody explores of those like this one whose port is wired alike."""
     tasks = tasks_in(spec.tables)
     explored = {
-        choose_task(getattr(other.config, "task", None), tasks, other.index, other.count).task
+        choose_task(
+            getattr(other.config, "task", None), tasks, other.index, other.count, other.instances
+        ).task
         for other in specs.values()
         if other.ports.get(port) == spec.ports[port] and isinstance(other.config, type(spec.config))
     }

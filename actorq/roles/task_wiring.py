@@ -2,18 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from actorq.actors import ActorSpec
-from actorq.envs.task import tasks_in
+from actorq.envs.task import task_names, tasks_in
 
 
-def shard_faults(spec: ActorSpec) -> Iterator[tuple[str, str]]:
-    """Whether the shards on the port `replay` can be dealt to the tasks in blocks of one size."""
-    tasks, shards = len(tasks_in(spec.tables)), len(spec.ports["replay"])
-    if tasks and shards % tasks:
+def shard_faults(spec: ActorSpec, specs: Mapping[str, ActorSpec]) -> Iterator[tuple[str, str]]:
+    """Whether the shards on the port `replay` can be dealt to the tasks, and all deal them alike."""
+    tasks, shards = len(tasks_in(spec.tables)), spec.ports["replay"]
+    if tasks and len(shards) % tasks:
         yield (
             "ports.replay",
-            f"{shards} in all, but each of the {tasks} tasks has shards of its own, equally many: a count of"
-            f" {tasks}, or {2 * tasks}, …",
+            f"{len(shards)} in all, but each of the {tasks} tasks has shards of its own, equally many: a"
+            f" count of {tasks}, or {2 * tasks}, …",
         )
+        return
+    names, mine = task_names(tasks_in(spec.tables)), _tasks_of(spec)
+    for other in specs.values():
+        for shard, task in _tasks_of(other).items():
+            if mine.get(shard, task) != task:
+                yield (
+                    "ports.replay",
+                    f"{shard} holds {names[mine[shard]]} by this order, and {names[task]} by that of"
+                    f" {other.name}: wire both to the same shards in the same order",
+                )
+                return
+
+
+def _tasks_of(spec: ActorSpec) -> dict[str, int]:
+    """Each shard's task, as this actor sees it; nothing if it has no business with them."""
+    tasks, shards = len(tasks_in(spec.tables)), spec.ports.get("replay", ())
+    if not tasks or len(shards) % tasks:
+        return {}
+    block = len(shards) // tasks
+    return {shard: place // block for place, shard in enumerate(shards)} if tasks > 1 else {}

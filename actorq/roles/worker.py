@@ -26,7 +26,7 @@ from .gradient_pusher import (
     OutlierDeviations,
     ReadEveryGradients,
     TopKShare,
-    graph_faults,
+    front_faults,
 )
 from .lives import Presence
 from .messages import Version
@@ -92,7 +92,7 @@ class Worker(Tasked):
 
     @classmethod
     def wiring_faults(cls, spec: ActorSpec, specs: Mapping[str, ActorSpec]) -> Iterable[tuple[str, str]]:
-        yield from graph_faults(spec, specs)
+        yield from front_faults(spec, specs)
         for name in idle_tasks(spec, specs, "front"):
             yield "ports.front", f'nobody works on the task "{name}", and it would never be learned'
 

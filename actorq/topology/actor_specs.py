@@ -76,6 +76,7 @@ def actor_specs(
             node=node_of[member.name],
             index=member.index,
             count=instances * actor.count,
+            instances=instances,
             config=given.config,
             tables=given.tables,
             ports=ports[member.instance],

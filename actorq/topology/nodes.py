@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import entry_points
 from importlib.util import find_spec
 
@@ -10,7 +10,7 @@ from actorq.actors.actor import Actor
 
 from .address import parse_address
 from .faults import Faults
-from .members import group_of, instances_of, members_of, numbered
+from .members import instances_of, members_of, numbered
 from .plan import NodeSpec, Plan
 from .schema import INPROC, MAIN, NodeTable, Topology
 from .suggest import quoted, suggestion
@@ -37,23 +37,10 @@ def check_nodes(topology: Topology, known: list[str], faults: Faults) -> None:
         if actor.node not in known and actor.node != MAIN:
             hint = suggestion(actor.node, dict.fromkeys([MAIN, *known]), "nodes")
             faults.add(f"actors.{name}.node", f'unknown node "{actor.node}"', hint)
-        _check_deal(name, topology, faults)
     processes = 1 + sum(node.count for name, node in topology.nodes.items() if is_elsewhere(node))
     if topology.deterministic and processes > 1:
         problem = f"true, but the nodes take {processes} processes; a deterministic run has one"
         faults.add("deterministic", problem, f"--transport {INPROC} puts all nodes on {INPROC}")
-
-
-def _check_deal(name: str, topology: Topology, faults: Faults) -> None:
-    """Nodes go whole to the instances of a group, or instances whole to nodes."""
-    group, node = group_of(name, topology)[0], topology.actors[name].node
-    nodes, instances = topology.nodes.get(node, NodeTable()).count, instances_of(name, topology)
-    if nodes > instances and nodes % instances:
-        problem = f'{nodes} nodes "{node}" can\'t be dealt evenly to {instances} instances of group "{group}"'
-        multiple = nodes - nodes % instances + instances
-        faults.add(
-            f"actors.{name}.node", problem, f"take at most {instances}, or a multiple such as {multiple}"
-        )
 
 
 def _check_main(topology: Topology, faults: Faults) -> None:
@@ -143,17 +130,17 @@ def network(plan: Plan) -> str | None:
 def place(topology: Topology) -> tuple[dict[str, str], tuple[NodeSpec, ...]]:
     """Each actor member's node, and the nodes.
 
-    A repeated group's instances go over a counted node's members in turn, or have as many each to themselves;
-    over those an actor's members go in turn.
+    A repeated group's instances go over a counted node's members in turn or, where these are more, have some
+    each to themselves, one more or less; over those an actor's members go in turn.
     """
     tables = {MAIN: NodeTable(), **topology.nodes}
     node_of = {}
     for name, actor in topology.actors.items():
         nodes = numbered(actor.node, tables[actor.node].count)
-        each = max(1, len(nodes) // instances_of(name, topology))
+        instances = instances_of(name, topology)
         for member in members_of(name, topology):
-            among_its_own = member.index % actor.count % each
-            node_of[member.name] = nodes[(member.instance * each + among_its_own) % len(nodes)]
+            its = _nodes_of(member.instance, instances, nodes)
+            node_of[member.name] = its[member.index % actor.count % len(its)]
     specs = tuple(
         NodeSpec(
             name=node,
@@ -165,3 +152,10 @@ def place(topology: Topology) -> tuple[dict[str, str], tuple[NodeSpec, ...]]:
         for node in numbered(name, table.count)
     )
     return node_of, specs
+
+
+def _nodes_of(instance: int, instances: int, nodes: Sequence[str]) -> Sequence[str]:
+    """Those that an instance of a group runs on."""
+    if len(nodes) <= instances:
+        return (nodes[instance % len(nodes)],)
+    return nodes[instance * len(nodes) // instances : (instance + 1) * len(nodes) // instances]

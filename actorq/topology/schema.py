@@ -45,8 +45,8 @@ class Solved(Settings, frozen=True, kw_only=True):
     mean_return: Annotated[
         float | dict[Name, float],
         Meta(
-            description="the greedy policy's mean return to reach; where there are several tasks, of each that"
-            " the run waits for, by its name"
+            description="the greedy policy's mean return to reach; where there are several tasks, of each"
+            " that the run waits for, by its name"
         ),
     ] = msgspec.field(name="return")
     episodes: Annotated[Members, Meta(description="over how many evaluation episodes, of each task")] = 20

@@ -30,6 +30,19 @@ def test_members_take_the_tasks_in_turn(tasks: int, count: int) -> None:
         assert count // tasks <= len(mine) <= -(-count // tasks)
 
 
+@given(tasks=st.integers(1, 4), each=st.integers(1, 7), instances=st.integers(1, 4))
+def test_each_instance_of_a_group_takes_the_same_tasks(tasks: int, each: int, instances: int) -> None:
+    named = [NamedTask(name=f"t{task}", env="CartPole-v1") for task in range(tasks)]
+    count = each * instances
+    chosen = [choose_task(None, named, index, count, instances) for index in range(count)]
+    alone = [choose_task(None, named, index, each) for index in range(each)]
+    assert [choice.task for choice in chosen] == [choice.task for choice in alone] * instances
+    for task in range(tasks):
+        mine = [choice for choice in chosen if choice.task == task]
+        assert [choice.index for choice in mine] == list(range(len(mine))), "places without a gap"
+        assert {choice.count for choice in mine} <= {len(mine)}
+
+
 def test_a_named_task_is_all_members() -> None:
     chosen = [choose_task("noise", BOTH, index, 3) for index in range(3)]
     assert [(it.task, it.index, it.count) for it in chosen] == [(1, 0, 3), (1, 1, 3), (1, 2, 3)]
