@@ -182,4 +182,4 @@ def test_a_cut_by_time_is_refused_where_time_is_virtual() -> None:
     ((fault,)) = caught.value.faults
     assert fault.where == "deterministic"
     assert "learner can't take part" in fault.problem
-    assert check("model_parallel", overrides[:1], transport="inproc")
+    assert check("model_parallel", overrides[:1], transport="inproc").specs
