@@ -44,8 +44,10 @@ class StageWork:
     """Takes micro-batches through a segment: one forward, one backward, and all of a batch before the next
     (PipeDream-Flush, Narayanan et al. 2021, arXiv 2006.09503).
 
-    Stage i of k has at most k - i micro-batches in flight, and computes backward rather than forward. Where
-    a layer is split by columns, the first of its stages leads: it hands inputs and gradients to the others.
+    Stage i of k has at most k - i micro-batches in flight, and, but for the last one, one more that is on its
+    way to the next stage or back: so transfers hide behind computing. It computes backward rather than
+    forward. Where a layer is split by columns, the first of its stages leads: it hands inputs and gradients
+    to the others.
     """
 
     def __init__(
@@ -70,7 +72,8 @@ class StageWork:
         self._helpers = stages[stage + 1 : stage + part.columns]
         following = stage + part.columns
         self._next = stages[following] if following < len(parts) else None
-        self._in_flight = Turns(parts[-1].position + 1 - part.position, actor.event)
+        before_last = parts[-1].position - part.position
+        self._in_flight = Turns(before_last + 2 if before_last else 1, actor.event)
         self._computer = Turns(1, actor.event)
         self._forwards, self._judgements = Computing(actor), Computing(actor)
         self._backwards, self._steps = Computing(actor), Computing(actor)
