@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from msgspec import convert
 from msgspec.structs import replace
 from numpy.typing import NDArray
 
-from actorq.actors import ActorSpec, State
+from actorq.actors import ActorSpec, State, System, handles
 from actorq.actors.spec import derive_seed
 from actorq.dqn.agent import Agent
 from actorq.dqn.cuts import Part, join_parts, layer_shapes
 from actorq.envs.make import describe
+from actorq.envs.task import tasks_in
+from actorq.roles.learner import Learner
 from actorq.roles.messages import UpdatePriorities
 from actorq.roles.pipeline_learner import PipelineLearner
 from actorq.roles.stage import Stage
+from actorq.roles.stage_messages import Flow, Returned
 from actorq.testing import Record
 from tests.actors.world import fresh, spec
-from tests.roles.learners import Pile
+from tests.roles.cast import Watch
+from tests.roles.learners import Pile, piles
 from tests.roles.server import TASK
 
 AGENT = Agent(
@@ -83,11 +87,48 @@ def pipeline(
     ]
 
 
-def held(states: Mapping[str, State], count: int, agent: Agent = AGENT) -> NDArray[Any]:
+def held(
+    states: Mapping[str, State], count: int, agent: Agent = AGENT, tables: Mapping[str, Any] | None = None
+) -> NDArray[Any]:
     """The whole vector, of the states of all stages."""
     stages = [states[name] for name in stage_names(count)]
     updates = {state["points"][-1]["updates"] for state in stages}
     assert len(updates) == 1, "all are at the same update"
     parts = [convert(state["part"], Part) for state in stages]
     vectors: Sequence[NDArray[Any]] = [state["points"][-1]["parameters"] for state in stages]
-    return join_parts(layer_shapes(agent, [describe(TASK)]), parts, vectors)
+    tasks = tasks_in(tables or {"task": TASK})
+    return join_parts(layer_shapes(agent, list(map(describe, tasks))), parts, vectors)
+
+
+async def learned_by_one(agent: Agent, updates: int, heard: Told) -> NDArray[Any]:
+    """What the role `learner` makes of the same batches."""
+    watch = Watch()
+    [pile] = piles(1, agent, updates, heard)
+    config = Learner.Config(batches_per_ask=1, draws_ahead=1, torch_threads=1)
+    learner = spec(
+        "learner",
+        Learner,
+        {"replay": pile.name},
+        config,
+        seed=derive_seed(0, "learner"),
+        tables={"agent": agent, "task": TASK},
+    )
+    async with System([pile, learner], reports=watch) as system:
+        await watch.progress.has(("updates", updates))
+    parameters: NDArray[Any] = system.final_states["learner"]["parameters"]
+    return parameters
+
+
+class Doomed(Stage):
+    """One of them dies over a micro-batch, once."""
+
+    who: ClassVar[int] = 1
+    dies_at: ClassVar[int]
+    died: ClassVar[Record[int]]
+
+    @handles(concurrent=1024)
+    async def flow(self, request: Flow) -> Returned:
+        if self.index == self.who and request.version.updates == self.dies_at and not self.died.entries:
+            self.died.add(request.number)
+            raise RuntimeError("doomed")
+        return await super().flow(request)

@@ -2,56 +2,44 @@
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Mapping
+from dataclasses import replace
+from functools import reduce
+from operator import getitem
+from pathlib import Path
 from typing import Any, ClassVar
 
+import msgspec
 import numpy as np
 import pytest
 from msgspec import convert
 from numpy.typing import NDArray
 
-from actorq.actors import Actor, Ref, Refused, State, System, handles
+from actorq.actors import Actor, Ref, Refused, System, handles
 from actorq.actors.spec import derive_seed
 from actorq.dqn.acting import make_policy
-from actorq.dqn.agent import Agent
 from actorq.dqn.cuts import Part, layer_shapes, part_size
 from actorq.dqn.making import make_parameters
 from actorq.envs.make import describe
-from actorq.replay.experience import Batch
+from actorq.envs.task import NamedTask
 from actorq.roles.computing import Computing
 from actorq.roles.inference_messages import Act, Acted
 from actorq.roles.learner import Learner
 from actorq.roles.messages import Weights
-from actorq.roles.pipeline_learner import PipelineLearner
 from actorq.roles.stage import Stage
-from actorq.roles.stage_messages import Flow, Returned, Step
+from actorq.roles.stage_messages import Step
 from actorq.testing import Record
-from tests.actors.world import AT_ONCE, TRANSPORTS, World, fresh, spec
+from actorq.topology import TopologyError, check
+from tests.actors.world import TRANSPORTS, World, fresh, spec
 from tests.roles.cast import Follower, Watch
-from tests.roles.learners import Pile, piles
-from tests.roles.pipelines import AGENT, SMALL, Told, held, pipeline, stage_names
+from tests.roles.learners import Pile
+from tests.roles.pipelines import AGENT, SMALL, Doomed, Told, held, learned_by_one, pipeline, stage_names
 from tests.roles.server import TASK
 
 pytestmark = pytest.mark.anyio
 
-
-async def learned_by_one(agent: Agent, updates: int, heard: Told) -> NDArray[Any]:
-    """What the role `learner` makes of the same batches."""
-    watch = Watch()
-    [pile] = piles(1, agent, updates, heard)
-    config = Learner.Config(batches_per_ask=1, draws_ahead=1, torch_threads=1)
-    learner = spec(
-        "learner",
-        Learner,
-        {"replay": pile.name},
-        config,
-        seed=derive_seed(0, "learner"),
-        tables={"agent": agent, "task": TASK},
-    )
-    async with System([pile, learner], reports=watch) as system:
-        await watch.progress.has(("updates", updates))
-    parameters: NDArray[Any] = system.final_states["learner"]["parameters"]
-    return parameters
+RECIPE = Path(__file__).parents[2] / "recipes" / "model_parallel.toml"
 
 
 @pytest.mark.parametrize(
@@ -135,77 +123,7 @@ async def test_stages_are_idle_as_long_as_the_pipeline_fills_and_empties(
     np.testing.assert_allclose(shares, expected, atol=1e-9)
 
 
-# Deaths.
-
-
-class Doomed(Stage):
-    """One of them dies over a micro-batch, once."""
-
-    who: ClassVar[int] = 1
-    dies_at: ClassVar[int]
-    died: ClassVar[Record[int]]
-
-    @handles(concurrent=1024)
-    async def flow(self, request: Flow) -> Returned:
-        if self.index == self.who and request.version.updates == self.dies_at and not self.died.entries:
-            self.died.add(request.number)
-            raise RuntimeError("doomed")
-        return await super().flow(request)
-
-
-async def test_after_a_stages_death_all_go_on_from_a_common_version() -> None:
-    watch, died = Watch(), Record[int]()
-    stage = fresh(Doomed, dies_at=12, died=died)
-    config = Stage.Config(torch_threads=1, restore_within_updates=10)
-    specs = pipeline(3, 20, SMALL, stage=stage, stage_config=config)
-    async with World(TRANSPORTS["inproc"], 1).system(*specs, reports=watch) as system:
-        await watch.progress.has(("updates", 20))
-    assert died.entries
-    states = system.final_states
-    held(states, 3, SMALL)  # all at the same update
-    point = states["stage.1"]["points"][-1]
-    assert point["updates"] == 18, "12 updates, back to 10, then 8 that the first 20 batches are left for"
-    assert watch.counts["updates_lost"] == 2
-    assert {states[name]["incarnation"] for name in stage_names(3)} == {point["incarnation"]} != {1}
-
-
-async def test_where_every_version_is_kept_a_death_costs_nothing() -> None:
-    whole = await learned_by_one(SMALL, 12, Told())
-    watch, died = Watch(), Record[int]()
-    config = Stage.Config(torch_threads=1, restore_within_updates=2)
-    specs = pipeline(
-        4,
-        12,
-        SMALL,
-        stage=fresh(Doomed, who=2, dies_at=5, died=died),
-        stage_config=config,
-        columns={"hidden.0": 2},
-    )
-    async with System(specs, AT_ONCE, deterministic=True, reports=watch) as system:
-        await watch.progress.has(("updates", 12))
-    assert died.entries
-    np.testing.assert_allclose(held(system.final_states, 4, SMALL), whole, rtol=0, atol=1e-5)
-
-
-async def test_a_learners_next_life_finds_the_stages_as_they_are() -> None:
-    died = Record[int]()
-
-    class Mortal(PipelineLearner):
-        async def _update(self, batches: Any) -> Any:
-            if self._updates == 6 and not died.entries:
-                died.add(self._updates)
-                raise RuntimeError("mortal")
-            return await super()._update(batches)
-
-    watch = Watch()
-    specs = pipeline(2, 12, SMALL, learner=Mortal)
-    async with World(TRANSPORTS["inproc"], 1).system(*specs, reports=watch) as system:
-        await watch.progress.has(("updates", 10))
-    assert "updates_lost" not in watch.counts
-    assert system.final_states["stage.0"]["points"][-1]["updates"] >= 10
-
-
-# Weights, and going on.
+# Whole weights.
 
 
 async def test_whole_weights_are_gathered_for_who_subscribes() -> None:
@@ -219,34 +137,6 @@ async def test_whole_weights_are_gathered_for_who_subscribes() -> None:
     initial = make_parameters(SMALL, (4,), np.float32, 2, derive_seed(0, "learner"))
     np.testing.assert_array_equal(first.parameters, initial.read())
     np.testing.assert_array_equal(last.parameters, held(system.final_states, 4, SMALL))
-
-
-class Continued(Pile):
-    """Begins with the batch after the first five."""
-
-    def batch(self, number: int) -> Batch:
-        return super().batch(number + 5)
-
-
-async def test_a_run_goes_on_from_a_checkpoint() -> None:
-    whole = await learned_by_one(SMALL, 12, Told())
-    states: dict[str, State] = {}
-    for pile, updates in ((Pile, 5), (Continued, 7)):
-        watch = Watch()
-        specs = pipeline(3, updates, SMALL, pile=pile)
-        async with System(specs, reports=watch, states=states) as system:
-            await watch.progress.has(("updates", updates))
-        states = dict(system.final_states)
-    np.testing.assert_allclose(held(states, 3, SMALL), whole, rtol=0, atol=1e-5)
-    for name, cls in (("learner", PipelineLearner), ("stage.1", Stage)):
-        config = cls.Config()
-        tables = {"agent": SMALL, "task": TASK}
-        assert not list(cls.state_faults(config, tables, states[name]))
-    [fault] = Stage.state_faults(Stage.Config(), {"agent": AGENT, "task": TASK}, states["stage.1"])
-    assert fault[0] == "agent"
-    recut = PipelineLearner.Config(cut=("output",))
-    [fault] = PipelineLearner.state_faults(recut, {"agent": SMALL, "task": TASK}, states["learner"])
-    assert fault[0] == "config.cut"
 
 
 # Acting.
@@ -294,3 +184,75 @@ async def test_stages_act_as_weights_of_the_same_version_do(transport: str) -> N
         np.testing.assert_allclose(acted.q_values, policy.q_values(observations), atol=1e-5)
     assert heard.entries[-1].version.updates >= 10
     assert not system.statistics().dead_letters or died.entries
+
+
+# Several tasks.
+
+
+async def test_stages_learn_several_tasks_as_one_learner_does() -> None:
+    """A batch has of each task its share; encoders are the first layer, heads the last."""
+    tasks = (
+        NamedTask(name="often", env="CartPole-v1", share=2.0),
+        NamedTask(name="seldom", env="CartPole-v1"),
+    )
+    tables, updates, found = {"agent": AGENT, "tasks": tasks}, 20, []
+    for roles in ("one", "stages"):
+        watch = Watch()
+        shares = [
+            fresh(Pile, agent=msgspec.structs.replace(AGENT, batch_size=rows), batches=updates, heard=Told())
+            for rows in (8, 4)
+        ]
+        stores = [spec(f"pile.{index}", made) for index, made in enumerate(shares)]
+        *stages, learner = pipeline(3, updates, micro_batches=5)[1:]
+        if roles == "one":
+            stages, config = [], Learner.Config(batches_per_ask=1, draws_ahead=1, torch_threads=1)
+            learner = replace(learner, cls=Learner, config=config)
+        ports = {**learner.ports, "replay": ("pile.0", "pile.1")}
+        taught = [replace(each, tables=tables) for each in stages]
+        specs = [*stores, *taught, replace(learner, ports=ports, tables=tables)]
+        async with System(specs, reports=watch) as system:
+            await watch.progress.has(("updates", updates))
+        states = system.final_states
+        found.append(held(states, 3, tables=tables) if taught else states["learner"]["parameters"])
+    np.testing.assert_allclose(found[1], found[0], rtol=0, atol=1e-5)
+
+
+# What `actorq check` refuses.
+
+
+def faults_of(**changes: Any) -> str:
+    tables = tomllib.loads(RECIPE.read_text())
+    for place, value in changes.items():
+        *path, last = place.split("__")
+        table = reduce(getitem, path, tables)
+        if value is None:
+            del table[last]
+        else:
+            table[last] = value
+    try:
+        check(tables)
+    except TopologyError as error:
+        return str(error)
+    return ""
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        (
+            {"actors__learner__config__cut": ["hidden.7"]},
+            "actors.learner.config.cut: the network has no layer 'hidden.7'",
+        ),
+        ({"actors__stage__count": 4}, "actors.learner.config.cut: makes 2 stages, and there are 4"),
+        ({"actors__learner__config__columns": {"hidden.1": 2}}, "actors.learner.config.cut: makes 4 stages"),
+        ({"actors__learner__config__micro_batches": 129}, "is more than agent.batch_size = 128"),
+        ({"actors__stage__ports__stages": "stage2"}, 'unknown actor "stage2"'),
+        ({"agent__network": "tests.dqn.custom:Tanh", "agent__hidden": None}, "has to be an nn.Sequential"),
+        ({"task__reward_scale": "adaptive"}, "the whole network to itself"),
+        ({}, ""),
+    ],
+)
+def test_what_is_refused(changes: Mapping[str, Any], says: str) -> None:
+    found = faults_of(**changes)
+    assert says in found
+    assert bool(found) == bool(says)
