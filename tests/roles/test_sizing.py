@@ -39,7 +39,7 @@ def test_what_lies_in_redis_is_told_apart() -> None:
 
 
 def test_tasks_take_what_their_observations_take() -> None:
-    """CartPole's 4 numbers, Acrobot's 6 and GridWorld's 24 in 5 frames for 4 steps."""
-    each = 24 + 4 * (4 + 6 + 24) / 3 * 5 / 4 + 64 / 7
+    """CartPole's 4 numbers, Acrobot's 6 and GridWorld's 24 in 6 frames for 4 steps."""
+    each = 24 + 4 * (4 + 6 + 24) / 3 * 6 / 4 + 64 / 7
     what = f"50,000 transitions of {each:.0f} bytes, tasks on average"
     assert needs("multitask") == [("replay", 3, what, round(50_000 * each))]
