@@ -8,9 +8,12 @@ from collections.abc import Sequence
 WEIGHT = 0.05
 """Of a new measurement in a worker's running means."""
 
+MOST_TIMES_LESS = 16
+"""What the slowest worker is dealt, of `agent.batch_size`."""
+
 
 class Dealing:
-    """Deals the workers' rows by their speed: as many as all of them have at `batch_size` each.
+    """Deals the workers' rows by their speed: as many as those who live have at `batch_size` each.
 
     A worker's *speed* is its rows by the seconds from being handed a version until its gradient of it came,
     all that took it time, both as running means. Who has none yet counts as the mean of those who have.
@@ -57,7 +60,7 @@ class Dealing:
         self._rows = {}
 
     def left(self, worker: int) -> None:
-        """The worker died: the others have its rows, and its next life is measured anew."""
+        """The worker died, and its `batch_size` leaves the sum with it; its next life is measured anew."""
         self._members.discard(worker)
         self._means.pop(worker, None)
         self._handed.pop(worker, None)
@@ -67,6 +70,16 @@ class Dealing:
         speeds = {worker: rows / seconds for worker, (rows, seconds) in self._means.items()}
         mean = sum(speeds.values()) / len(speeds) if speeds else 1.0
         return [speeds.get(worker, mean) for worker in members]
+
+
+def least_rows(batch_size: int, tasks: int) -> int:
+    """What everybody is dealt at least."""
+    return max(tasks, batch_size // MOST_TIMES_LESS)
+
+
+def most_rows(batch_size: int, tasks: int, workers: int) -> int:
+    """What one of so many workers may be dealt: all but the others' least."""
+    return workers * batch_size - (workers - 1) * least_rows(batch_size, tasks)
 
 
 def apportioned(total: int, weights: Sequence[float], least: int = 1) -> list[int]:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from importlib import import_module
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 from msgspec import Meta
 
 import actorq.actors as actors
 from actorq.actors import ActorSpec, Group, Ref, State, handles
+from actorq.dqn.agent import Agent
 from actorq.dqn.compiling import Compile
+from actorq.dqn.dealing import most_rows
 from actorq.dqn.device import Device
+from actorq.envs.task import batch_rows, tasks_in
 
 from .batch_feed import BatchesPerAsk, BatchFeed, Draw, DrawsAhead
 from .computing import TorchThreads
@@ -62,6 +65,7 @@ class GradientLearner(Tasked):
     def wiring_faults(cls, spec: ActorSpec, specs: Mapping[str, ActorSpec]) -> Iterable[tuple[str, str]]:
         yield from shard_faults(spec, specs)
         yield from front_faults(spec, specs)
+        yield from draw_faults(spec, specs)
 
     @classmethod
     def machine_faults(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
@@ -117,3 +121,27 @@ class GradientLearner(Tasked):
 
     def load_state(self, state: State) -> None:
         self._pusher.load_state(state)
+
+
+def draw_faults(spec: ActorSpec, specs: Mapping[str, ActorSpec]) -> Iterator[tuple[str, str]]:
+    """Whether the largest draw fits `error_buffer_samples`; where that is not set the bound widens to it."""
+    tasks, shards, (front,) = tasks_in(spec.tables), spec.ports["replay"], spec.ports["front"]
+    agent, batches = spec.tables.get("agent"), cast(GradientLearner.Config, spec.config).batches_per_ask
+    if not isinstance(agent, Agent) or not 0 < len(tasks) <= agent.batch_size or len(shards) % len(tasks):
+        return  # others say so
+    rows, why = agent.batch_size, ""
+    if getattr(specs[front].config, "deal", "equal") == "speed":
+        rows = most_rows(rows, len(tasks), len(specs[front].ports.get("workers", ())))
+        why = f"{front} may deal {rows} rows to one learner: "
+    block = len(shards) // len(tasks)
+    for shard, part in zip(shards[::block], batch_rows(tasks, rows), strict=True):
+        keeper = specs[shard].ports.get("limiter", (shard,))[0]  # a task's first shard admits its whole draw
+        buffer = getattr(specs[keeper].config, "error_buffer_samples", None)
+        samples = part * batches
+        if buffer is not None and samples > buffer:
+            yield (
+                "config.batches_per_ask",
+                f"{why}a draw takes up to {part} · {batches} = {samples} samples, more than"
+                f" error_buffer_samples = {buffer:g} of {keeper}: make that {samples}, or draw fewer batches",
+            )
+            return

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 import actorq.actors as actors
 from actorq.actors import ActorDied, Group, Refused, Topic, handles
-from actorq.dqn.dealing import Dealing
+from actorq.dqn.dealing import Dealing, least_rows
 from actorq.dqn.update_rule_settings import UpdateRuleSettings
 from actorq.dqn.update_rules import Offer, Round, make_update_rule
 
@@ -46,9 +46,6 @@ from .tasked import Tasked
 from .waiting import NOBODY, Fate, Held, Reader, Waiting
 
 RESTORED = "the parameter server was restored: the gradient is of an earlier incarnation; pull again"
-
-MOST_TIMES_LESS = 16
-"""What the slowest worker is dealt, of `agent.batch_size`."""
 
 Order = Apply | Keep | Discard | Forget
 
@@ -94,8 +91,9 @@ class ParameterFront(Tasked):
         self._rule = make_update_rule(self.config, len(self.workers))
         self._dealing: Dealing | None = None
         if self.config.deal == "speed":
-            least = max(len(self.all_tasks), self.agent.batch_size // MOST_TIMES_LESS)
-            self._dealing = Dealing(len(self.workers), self.agent.batch_size, least)
+            batch_size = self.agent.batch_size
+            least = least_rows(batch_size, len(self.all_tasks))
+            self._dealing = Dealing(len(self.workers), batch_size, least)
         self._patience = Patience(self, self.config.wait_at_most_seconds, self._wait_no_longer)
         self._publisher = Publisher(self, self.servers, self.weights, partial(self._read, NOBODY, 0, False))
 
@@ -142,7 +140,6 @@ class ParameterFront(Tasked):
         offer = Offer(ticket.worker, request.version.updates, request.rows)
         self._waiting.hold(offer, held)
         self._rule.offered(offer)
-        self._patience.came()
         if self.config.rule == "softsync":  # nobody waits for the others of a round
             self._answered(held)
         await self._answer(held)
@@ -255,7 +252,7 @@ class ParameterFront(Tasked):
         self._settled = self._lost = False  # a shard that dies from here on may have to be restored again
         self._waiting.refuse_held(RESTORED)
         self._waiting.let_go()
-        self._patience.begin_round()
+        self._patience.follow(False)
         version = await restore(
             self.servers,
             self._initial,
@@ -284,9 +281,9 @@ class ParameterFront(Tasked):
         while True:
             round = self._rule.next(self._updates)
             self._settle_dropped()
+            self._patience.follow(round is None and self._waiting.holds)  # the late ones are gone
             if round is not None:
                 await self._apply(round)
-                self._patience.begin_round()
                 if self._dealing is not None:
                     self._dealing.begin_round()
             while self._orders:

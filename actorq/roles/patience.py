@@ -8,25 +8,21 @@ from actorq.actors import Actor
 
 
 class Patience:
-    """Calls `over` once a round's first gradient has waited for so long, unless the round is over by then.
-
-    A round begins with its first gradient; without a limit it is never over.
-    """
+    """Calls `over` once gradients of a round have waited for so long. Without a limit it never does."""
 
     def __init__(self, actor: Actor, seconds: float | None, over: Callable[[], None]) -> None:
         self._actor, self._seconds, self._over = actor, seconds, over
         self._since: float | None = None
         self._begun = actor.event()
 
-    def came(self) -> None:
-        """A gradient has come."""
-        if self._since is None:
+    def follow(self, waiting: bool) -> None:
+        """Whether gradients of the round wait for others. From the first of them on it is counted, until
+        there are none any more: the update was made, or who had pushed them died."""
+        if not waiting:
+            self._since = None
+        elif self._since is None:
             self._since = self._actor.now()
             self._begun.set()
-
-    def begin_round(self) -> None:
-        """The update is made: what comes from here on is of the next round."""
-        self._since = None
 
     async def run(self) -> None:
         if self._seconds is None:
@@ -38,5 +34,5 @@ class Patience:
             elif (left := self._since + self._seconds - self._actor.now()) > 0.0:
                 await self._actor.sleep(left)  # rounds may come and go meanwhile: the newest counts
             else:
-                self.begin_round()
+                self._since = None
                 self._over()

@@ -52,6 +52,11 @@ class Waiting:
         self.readers: list[Reader] = []
         self._held: defaultdict[Offer, deque[Held]] = defaultdict(deque)
 
+    @property
+    def holds(self) -> bool:
+        """Whether any gradient waits for its turn."""
+        return bool(self._held)
+
     def hold(self, offer: Offer, held: Held) -> None:
         self._held[offer].append(held)
 

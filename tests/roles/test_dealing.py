@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import replace
+from itertools import count
 from typing import Any, ClassVar, NamedTuple
 
 import msgspec
 import numpy as np
 import pytest
 
-from actorq.actors import Group, Ref, Refused, System
-from actorq.actors.spec import derive_seed
+from actorq.actors import ActorSpec, Group, Ref, Refused, System
+from actorq.actors.spec import GroupSpec, RestartLimits, derive_seed
 from actorq.dqn.agent import Agent
 from actorq.dqn.encoded import Encoded
 from actorq.dqn.making import make_parameters
@@ -20,12 +21,15 @@ from actorq.dqn.rule import LearningRule
 from actorq.dqn.target import TargetNetwork
 from actorq.replay.experience import Batch
 from actorq.roles.messages import Version
+from actorq.roles.rate_limiter import RateLimiter
+from actorq.roles.replay import Replay
 from actorq.roles.server_messages import Gradient, Pull, Pulled, Push, Pushed, Ticket
 from actorq.roles.worker import Worker
 from actorq.testing import Record
-from tests.actors.world import AT_ONCE, fresh
+from tests.actors.world import AT_ONCE, fresh, spec
 from tests.roles.crew import Diligent, Level, batch_of, names_of
 from tests.roles.crew import crew as working
+from tests.roles.learners import learners
 from tests.roles.server import AGENT, SIZE, Bystander, Workers, server
 from tests.roles.test_parallel_equals_serial import RMSPROP, UPDATES, WITHIN, Vector, joined
 
@@ -46,20 +50,22 @@ class Timed(Bystander):
 
     rows_per_second: ClassVar[tuple[float, ...]]
     answers: ClassVar[Record[Told]]
-    dies_after: ClassVar[dict[int, int]] = {}
-    """Gradients of a worker's first life."""
+    dies_at: ClassVar[dict[int, float]] = {}
+    """When a worker's first life ends, in seconds."""
 
     servers: Group[Gradient]
     front: Ref[Pull | Push]
 
     async def run(self) -> None:
+        if self.restarts == 0 and self.index in self.dies_at:
+            self.start_soon(self._die, self.dies_at[self.index])
         pulled: Pulled = await self.front.ask(Pull(self.index, True, self.restarts))
-        number = 0
-        while True:
-            number += 1
-            if self.restarts == 0 and number > self.dies_after.get(self.index, number):
-                raise RuntimeError("it has had enough")
+        for number in count(1):
             pulled = await self._push(number, pulled)
+
+    async def _die(self, seconds: float) -> None:
+        await self.sleep(seconds)
+        raise RuntimeError("it has had enough")
 
     async def _push(self, number: int, pulled: Pulled) -> Pulled:
         rows = pulled.rows or AGENT.batch_size
@@ -75,8 +81,8 @@ class Timed(Bystander):
 
 
 def crew(rows_per_second: tuple[float, ...], answers: Record[Told], **given: Any) -> list[Any]:
-    dies_after = given.pop("dies_after", {})
-    timed = fresh(Timed, rows_per_second=rows_per_second, answers=answers, dies_after=dies_after)
+    dies_at = given.pop("dies_at", {})
+    timed = fresh(Timed, rows_per_second=rows_per_second, answers=answers, dies_at=dies_at)
     batch = AGENT.batch_size
     assert batch == 4
     specs = server(1, len(rows_per_second), front=Level, rule="synchronous", **given)
@@ -84,12 +90,15 @@ def crew(rows_per_second: tuple[float, ...], answers: Record[Told], **given: Any
     return [replace(spec, cls=timed, ports=ports) if spec.cls is Bystander else spec for spec in specs]
 
 
-async def answers_of(rows_per_second: tuple[float, ...], count: int, **given: Any) -> list[Told]:
+async def answers_of(
+    rows_per_second: tuple[float, ...], number: int, backoff_seconds: float = 0.0, **given: Any
+) -> list[Told]:
     answers = Record[Told]()
     specs = crew(rows_per_second, answers, **given)
-    async with System(specs, AT_ONCE, deterministic=True):
-        await answers.reaches(count)
-    return answers.entries[:count]
+    groups = (GroupSpec(limits=RestartLimits(backoff_seconds=backoff_seconds)),)
+    async with System(specs, groups, deterministic=True):
+        await answers.reaches(number)
+    return answers.entries[:number]
 
 
 def by_version(answers: list[Told]) -> dict[int, dict[int, Told]]:
@@ -117,7 +126,7 @@ async def test_all_have_the_batch_size_unless_it_is_by_speed() -> None:
 
 
 async def test_who_is_slow_is_waited_for_no_longer_than_declared() -> None:
-    """A gradient of worker 2 takes 4 s, the others' 0.01 s: it comes too late, and others have its rows."""
+    """A gradient of worker 2 takes 4 s, the others' 0.01 s: it comes too late, and is dealt less."""
     rates = (400.0, 400.0, 1.0)
     answers = await answers_of(rates, 300, wait_at_most_seconds=0.5, deal="speed")
     rounds = by_version(answers)
@@ -138,13 +147,32 @@ async def test_no_round_is_cut_off_that_is_done_in_time() -> None:
     assert all(len(each) == 2 for each in by_version(answers).values())
 
 
-async def test_a_death_leaves_the_rows_to_the_others_until_it_comes_back() -> None:
-    answers = await answers_of((100.0, 100.0, 100.0), 120, deal="speed", dies_after={1: 10})
-    rounds = list(by_version(answers).values())
-    sums = [sum(told.rows for told in each.values()) for each in rounds]
-    assert set(sums) <= {12, 8}
-    assert sums[:9] == [12] * 9
-    assert sums[-1] == 12
+async def test_a_late_gradient_does_not_hurry_the_next_round() -> None:
+    """A gradient takes 0.4, 0.95 and 0.85 s: each round lasts 0.9 s, and worker 1 comes in the next one."""
+    answers = await answers_of((4 / 0.4, 4 / 0.95, 4 / 0.85), 60, wait_at_most_seconds=0.5)
+    fates = {worker: {told.fate for told in answers if told.worker == worker} for worker in range(3)}
+    assert fates == {0: {"accepted"}, 1: {"late"}, 2: {"accepted"}}
+    ends = [told.seconds for told in answers if told.worker == 0]
+    np.testing.assert_allclose(np.diff(ends), 0.9)
+
+
+async def test_a_round_begins_anew_when_who_had_come_first_dies() -> None:
+    """Worker 0 is there after 0.1 s, dies at 0.2 s and is there again at 0.3 s; worker 1 takes 0.75 s."""
+    told = await answers_of((4 / 0.1, 4 / 0.75), 2, wait_at_most_seconds=0.5, dies_at={0: 0.2})
+    assert {(each.worker, each.version.updates, each.fate) for each in told} == {
+        (0, 0, "accepted"),
+        (1, 0, "accepted"),
+    }
+    assert told[0].seconds == pytest.approx(0.75)
+
+
+async def test_an_update_is_of_as_many_rows_as_the_living_have_at_the_batch_size() -> None:
+    answers = await answers_of((100.0,) * 3, 120, backoff_seconds=0.2, deal="speed", dies_at={1: 0.41})
+    sums = [sum(told.rows for told in each.values()) for each in by_version(answers).values()]
+    assert sums[:10] == [12] * 10
+    assert sums[10:12] == [8, 8], "the round that it died in, and one of the two who live"
+    assert set(sums[:-1]) == {12, 8}
+    assert sums[-2] == 12, "it has come back"
     assert {told.fate for told in answers} == {"accepted"}
 
 
@@ -241,6 +269,32 @@ def one_learner(agent: Agent, batches: list[Batch]) -> Vector:
 def test_cuda_graphs_want_batches_of_one_size(deal: Any, compile: Any, fault: bool) -> None:
     config = Worker.Config(compile=compile)
     specs = working(Worker, 2, 1, AGENT_OF_EACH, worker_config=config, rule="synchronous", deal=deal)
-    named = {spec.name: spec for spec in specs}
-    faults = list(Worker.wiring_faults(named["worker.0"], named))
+    faults = wiring_faults_of("worker.0", specs)
     assert [where for where, _ in faults] == ["config.compile"] * fault
+
+
+@pytest.mark.parametrize(
+    ("deal", "buffer", "fault"),
+    [("speed", 248.0, False), ("speed", 247.0, True), ("equal", 128.0, False), ("equal", 127.0, True)],
+)
+@pytest.mark.parametrize("keeper", ["replay", "limiter"])
+def test_the_largest_draw_passes_the_rate_limiter(deal: Any, buffer: float, fault: bool, keeper: str) -> None:
+    """Of two learners at 32 rows one is dealt 2 · 32 - 2 = 62 at most; each draws four batches at once."""
+    agent = msgspec.structs.replace(AGENT, batch_size=32)
+    specs = learners([("replay",)] * 2, 1, agent, rule="synchronous", deal=deal)
+    pace: Any = {"samples_per_insert": 2.0, "error_buffer_samples": buffer}
+    if keeper == "limiter":
+        limiter = spec("limiter", RateLimiter, config=RateLimiter.Config(**pace))
+        specs += [limiter, spec("replay", Replay, {"limiter": "limiter"})]
+    else:
+        specs += [spec("replay", Replay, config=Replay.Config(**pace))]
+    faults = wiring_faults_of("learner.0", specs)
+    assert [where for where, _ in faults] == ["config.batches_per_ask"] * fault
+    if fault:
+        most = 248 if deal == "speed" else 128
+        assert f"= {most} samples, more than error_buffer_samples = {buffer:g} of {keeper}" in faults[0][1]
+
+
+def wiring_faults_of(name: str, specs: list[ActorSpec]) -> list[tuple[str, str]]:
+    named = {spec.name: spec for spec in specs}
+    return list(named[name].cls.wiring_faults(named[name], named))

@@ -241,7 +241,8 @@ async def test_the_death_of_one_leaves_the_others_training(
 
 def test_the_front_is_to_know_it_by_its_index() -> None:
     def faults(workers: tuple[str, ...]) -> list[tuple[str, str]]:
-        specs = {each.name: each for each in learners([("replay",)] * 2, 1, AGENT)}
+        actors = [spec("replay", Replay), *learners([("replay",)] * 2, 1, AGENT)]
+        specs = {each.name: each for each in actors}
         specs["front"] = replace(specs["front"], ports={**specs["front"].ports, "workers": workers})
         return list(GradientLearner.wiring_faults(specs["learner.0"], specs))
 
