@@ -2,12 +2,14 @@
 
 import math
 import random
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actorq.dqn.dealing import Dealing, apportioned
+from actorq.dqn.dealing import Dealing, apportioned, least_rows, most_rows
+from tests.dqn.dealing_table import rows
 
 SPEEDS = st.lists(st.floats(1e-3, 1e6), min_size=1, max_size=12)
 
@@ -29,6 +31,15 @@ def test_parts_are_whole_and_proportional_beyond_the_least(
 def test_less_than_the_least_is_no_deal() -> None:
     with pytest.raises(ValueError, match="5 can't be dealt to 3: each is to have at least 2"):
         apportioned(5, [1.0, 1.0, 1.0], 2)
+
+
+@given(st.integers(1, 8), st.data())
+def test_nobody_is_dealt_more_than_the_most(workers: int, data: st.DataObject) -> None:
+    tasks = data.draw(st.integers(1, 4))
+    batch_size = data.draw(st.integers(tasks, 512))
+    least = least_rows(batch_size, tasks)
+    alone = [1e9] + [1.0] * (workers - 1)
+    assert max(apportioned(workers * batch_size, alone, least)) == most_rows(batch_size, tasks, workers)
 
 
 def test_before_anything_is_measured_all_have_the_batch_size() -> None:
@@ -110,3 +121,8 @@ def test_who_becomes_slow_is_dealt_less_and_more_once_it_is_fast_again() -> None
     assert dealing.handed(1, 1e6) < 12
     round_seconds(dealing, [0.0, 0.0], [1e4, 1e4], 300)
     assert 220 < dealing.handed(1, 1e6) < 290
+
+
+def test_the_page_shows_what_the_simulation_gives() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "heterogeneous.md").read_text().splitlines()
+    assert [row for row in rows() if row not in page] == []
