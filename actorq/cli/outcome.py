@@ -50,7 +50,7 @@ def _what_next(summary: Summary, folder: RunFolder) -> Iterator[str]:
     where = shlex.quote(str(folder.path))
     if summary.stopped_by in ("interrupt", "request", "failure"):
         yield f"  go on with it:  actorq run --resume {where}"
-    if summary.updates:
+    if summary.evaluation_episodes:  # then whoever evaluated has kept what did best
         yield f"  see it play:    actorq eval {where}"
 
 

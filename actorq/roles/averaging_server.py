@@ -80,7 +80,7 @@ class AveragingServer(Tasked):
 
     @classmethod
     def state_faults(cls, config: Any, tables: Mapping[str, Any], state: State) -> Iterable[tuple[str, str]]:
-        return network_faults(tables, state["centre"])
+        return network_faults(tables, state["parameters"])
 
     async def on_start(self) -> None:
         await self.in_thread(import_module, "torch")  # takes seconds
@@ -222,13 +222,13 @@ class AveragingServer(Tasked):
 
     def state(self) -> State:
         return {
-            "centre": self._centre,
+            "parameters": self._centre,
             "updates": self._updates,
             "learning": [self._names[learner] for learner in self._rule.learning],
         }
 
     def load_state(self, state: State) -> None:
-        self._centre, self._updates = np.array(state["centre"]), state["updates"]
+        self._centre, self._updates = np.array(state["parameters"]), state["updates"]
         for name in state["learning"]:
             if name in self._names:
                 self._rule.learns(self._names.index(name))

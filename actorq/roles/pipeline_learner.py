@@ -100,6 +100,11 @@ class PipelineLearner(Tasked):
                 "ports.stages",
                 f"{stages[0]} and the others send to each other: wire their port stages alike",
             )
+        for other in specs.values():
+            another = other.name != spec.name and issubclass(other.cls, cls)
+            if another and not set(stages).isdisjoint(other.ports["stages"]):
+                yield "ports.stages", f"{other.name} has them learn as well: give each learner its own stages"
+                return
         try:
             layers = layer_shapes(spec.tables["agent"], list(map(describe, tasks_in(spec.tables))))
         except ValueError as error:

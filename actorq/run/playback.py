@@ -23,6 +23,7 @@ from actorq.envs.frames import FrameStack
 from actorq.envs.grid import Grid
 from actorq.envs.make import describe, make_environments
 from actorq.envs.task import Task, TaskError, task_names, tasks_in
+from actorq.roles.averaging_server import AveragingServer
 from actorq.roles.evaluator import Evaluator
 from actorq.roles.playing import play
 from actorq.topology import check
@@ -69,7 +70,7 @@ class Learned:
 
 def load_learned(run: Path) -> dict[str, Learned]:
     """What the last checkpoint of a run's folder has learned, by the task's name: an evaluator's, which keeps
-    the best, or else the newest.
+    the best, or else the centre of a tree of learners, or a learner's newest.
 
     Raises RunFolderError, TopologyError or CheckpointError as reading these does, PlaybackError if the run
     has none.
@@ -80,10 +81,16 @@ def load_learned(run: Path) -> dict[str, Learned]:
     if path is None:
         raise checkpoint.CheckpointError(f"{run}: there is no whole checkpoint to play")
     states, _ = checkpoint.load(path)
-    for spec in sorted(plan.specs, key=lambda spec: not issubclass(spec.cls, Evaluator)):
+    for spec in sorted(plan.specs, key=_rank):
         if learned := _learned(spec, states.get(spec.name) or {}):
             return learned
     raise PlaybackError(f"{path}: no actor in it keeps the parameters of a Q-network")
+
+
+def _rank(spec: ActorSpec) -> int:
+    """Who is asked first."""
+    order = (Evaluator, AveragingServer)
+    return next((rank for rank, cls in enumerate(order) if issubclass(spec.cls, cls)), len(order))
 
 
 def _learned(spec: ActorSpec, state: State) -> dict[str, Learned]:

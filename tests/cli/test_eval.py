@@ -124,6 +124,27 @@ def test_the_evaluator_s_parameters_come_first(run: Path, capsys: pytest.Capture
 
 
 @pytest.mark.skipif(find_spec("pygame") is None, reason="CartPole is drawn with pygame")
+def test_of_a_tree_the_centre_is_played(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "tree"
+    file = tmp_path / "tree.toml"
+    file.write_text(
+        'task = { env = "CartPole-v1" }\nagent = { hidden = [8], batch_size = 8, n_step = 1 }\n'
+        "stop = { updates = 40 }\n"
+        '[groups.edge]\ncount = 2\nactors = ["replay", "learner", "explorer"]\n'
+        '[actors.root]\nrole = "averaging_server"\nports = { learners = "learner" }\n'
+        '[actors.replay]\nrole = "replay"\nconfig = { capacity = 1000, min_size = 64 }\n'
+        '[actors.learner]\nrole = "learner"\nports = { replay = "replay", root = "root" }\n'
+        "config = { meet_every_updates = 10 }\n"
+        '[actors.explorer]\nrole = "environment"\n'
+        'ports = { replay = "replay", weights = "learner" }\nconfig = { envs = 4, chunk_steps = 8 }\n'
+    )
+    assert main(["run", str(file), "--out", str(folder)]) == 0
+    said = capsys.readouterr()
+    assert "see it play" not in said.err + said.out, "nobody has evaluated"
+    assert main(["eval", str(folder), "--episodes", "1"]) == 0
+    assert "(root)" in capsys.readouterr().out
+
+
 def test_it_is_filmed(run: Path) -> None:
     films = ["--gif", "play.gif", "--video", "play.mp4"]
     ended = actorq("eval", run, "--episodes", "2", *films, cwd=run.parent)

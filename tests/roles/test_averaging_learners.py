@@ -74,7 +74,7 @@ async def by_actors(**config: Any) -> dict[str, State]:
 async def test_the_mean_every_so_many_updates() -> None:
     states = await by_actors()
     centre, _ = in_a_loop(None)
-    np.testing.assert_allclose(states["root"]["centre"], centre, rtol=1e-9)
+    np.testing.assert_allclose(states["root"]["parameters"], centre, rtol=1e-9)
     for learner in range(COUNT):
         np.testing.assert_allclose(states[f"learner.{learner}"]["parameters"], centre, rtol=1e-9)
         assert states[f"learner.{learner}"]["updates"] == UPDATES
@@ -85,17 +85,16 @@ async def test_elastic_averaging() -> None:
     """One learner's turn after another's, in this run's order: the loop's is another, so it is near."""
     states = await by_actors(rule="elastic", elasticity=0.2)
     centre, members = in_a_loop(0.2)
-    apart = np.linalg.norm(states["root"]["centre"] - centre) / np.linalg.norm(centre)
+    apart = np.linalg.norm(states["root"]["parameters"] - centre) / np.linalg.norm(centre)
     assert apart < 0.01
     for learner, member in enumerate(members):
         mine = states[f"learner.{learner}"]["parameters"]
         assert np.linalg.norm(mine - member) / np.linalg.norm(member) < 0.01
-        assert not np.array_equal(mine, states["root"]["centre"])
+        assert not np.array_equal(mine, states["root"]["parameters"])
 
 
 async def test_runs_are_equal_bit_for_bit() -> None:
     for config in ({}, {"rule": "elastic"}):
         one, other = await by_actors(**config), await by_actors(**config)
         for name in ("root", "learner.0", "learner.1"):
-            key = "centre" if name == "root" else "parameters"
-            assert one[name][key].tobytes() == other[name][key].tobytes()
+            assert one[name]["parameters"].tobytes() == other[name]["parameters"].tobytes()

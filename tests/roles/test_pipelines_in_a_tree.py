@@ -74,7 +74,7 @@ async def test_the_mean_every_so_many_updates(world: World) -> None:
     async with world.system(*specs) as system:
         await resting.reaches(COUNT)
     centre, _ = in_a_loop(None)
-    np.testing.assert_allclose(system.final_states["root"]["centre"], centre, rtol=1e-9)
+    np.testing.assert_allclose(system.final_states["root"]["parameters"], centre, rtol=1e-9)
 
 
 async def test_a_stage_that_dies_costs_its_learner_what_it_learned_since_the_last_meeting() -> None:
@@ -87,4 +87,4 @@ async def test_a_stage_that_dies_costs_its_learner_what_it_learned_since_the_las
         while (0, 1) not in meetings.entries[met + 2 :]:  # both meet again
             await meetings.reaches(len(meetings.entries) + 1)
     states = system.final_states
-    assert all(np.isfinite(states["root"]["centre"]))
+    assert all(np.isfinite(states["root"]["parameters"]))
