@@ -1,4 +1,4 @@
-"""Learners whose parameters lie in stages meet at a root as whole ones do, and begin there anew after a death."""
+"""Learners whose parameters lie in stages meet at a root as whole ones do; a death costs them little."""
 
 from __future__ import annotations
 
