@@ -131,6 +131,11 @@ def task_names(tasks: Sequence[Task]) -> tuple[str, ...]:
     return tuple(task.name if isinstance(task, NamedTask) else task.env for task in tasks)
 
 
+def share_of(task: Task) -> float:
+    """Of a batch, relative to other tasks."""
+    return task.share if isinstance(task, NamedTask) else 1.0
+
+
 def batch_rows(tasks: Sequence[Task], rows: int) -> list[int]:
     """How many of a batch's rows are each task's: in proportion to the shares, and at least one.
 
@@ -138,7 +143,7 @@ def batch_rows(tasks: Sequence[Task], rows: int) -> list[int]:
     """
     if rows < len(tasks):
         raise ValueError(f"a batch of {rows} can't hold something of each of {len(tasks)} tasks")
-    shares = [task.share if isinstance(task, NamedTask) else 1.0 for task in tasks]
+    shares = list(map(share_of, tasks))
     spare = rows - len(tasks)
     exact = [max(0.0, share / sum(shares) * rows - 1) for share in shares]
     exact = [spare * part / (sum(exact) or 1.0) for part in exact]

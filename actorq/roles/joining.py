@@ -20,7 +20,7 @@ class Joining:
     """Between these tasks' network and the one that a state was saved of. Tasks are told apart by name."""
 
     def __init__(self, agent: Agent, tasks: Sequence[Task], spaces: Sequence[Spaces]) -> None:
-        self._names = list(task_names(tasks))
+        self._tasks, self._names = tasks, list(task_names(tasks))
         shared = not agent.custom and len(agent.hidden_widths) > 1
         self._layout = TaskLayout(agent, spaces) if shared else None
 
@@ -33,12 +33,13 @@ class Joining:
 
         Raises ValueError where that can't be.
         """
-        if same_tasks(self._names, saved["names"]):
+        names = called_now(self._tasks, saved["names"])
+        if same_tasks(self._names, names):
             return theirs
         if self._layout is None or "trunk" not in saved:
             raise ValueError("tasks can join only where a built-in network has two or more hidden layers")
         before = TaskLayout.of_sizes(saved["encoders"], saved["trunk"], saved["heads"])
-        known = {name: number for number, name in enumerate(saved["names"])}
+        known = {name: number for number, name in enumerate(names)}
         places = {here: known[name] for here, name in enumerate(self._names) if name in known}
         return self._layout.adopt(mine, theirs, before, places)
 
@@ -54,6 +55,12 @@ class Joining:
         }
 
 
+def called_now(tasks: Sequence[Task], then: Sequence[str]) -> list[str]:
+    """What the tasks of a checkpoint are called: a lone one went by its environment, and now has a name."""
+    alone = len(then) == 1 and tasks[0].env == then[0]
+    return [task_names(tasks)[0]] if alone else list(then)
+
+
 def same_tasks(now: Sequence[str], then: Sequence[str]) -> bool:
     """Whether nothing joins or leaves. A lone task may be another environment of the same spaces."""
     return list(now) == list(then) or len(now) == len(then) == 1
@@ -61,20 +68,22 @@ def same_tasks(now: Sequence[str], then: Sequence[str]) -> bool:
 
 def joining_faults(tables: Mapping[str, Any], state: State) -> Iterator[tuple[str, str]]:
     """Whether a network of the tables' tasks can go on from a learner's `state`."""
-    names, saved = list(task_names(tasks_in(tables))), state["tasks"]
-    if same_tasks(names, saved["names"]):
+    from actorq.envs.make import describe
+
+    tasks, saved = tasks_in(tables), state["tasks"]
+    names, before = list(task_names(tasks)), called_now(tasks, saved["names"])
+    joining = Joining(tables["agent"], tasks, [describe(task) for task in tasks])
+    if same_tasks(names, before):
         yield from network_faults(tables, state["parameters"])
+        if len(names) > 1 and (now := joining.state()) != {key: saved.get(key) for key in now}:
+            yield "tasks", "their environments have other spaces than those that the run has learned"
         return
-    both = min(len(names), len(saved["names"]))
-    if names[:both] != saved["names"][:both]:
+    both = min(len(names), len(before))
+    if names[:both] != before[:both]:
         was = ", ".join(saved["names"])
         yield "tasks", f"the run has learned {was}: those come first, in this order, as their replays do"
         return
-    from actorq.envs.make import describe
-
-    tasks = tasks_in(tables)
     try:
-        joining = Joining(tables["agent"], tasks, [describe(task) for task in tasks])
         joining.try_out(state["parameters"], saved)
     except ValueError as error:
         yield "agent", f"its network can't take over what the run has learned: {error}"

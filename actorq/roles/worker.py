@@ -14,6 +14,7 @@ from msgspec import Meta
 from actorq.actors import ActorSpec, Group, Ref, State, handles
 from actorq.dqn.compiling import Compile
 from actorq.dqn.device import Device
+from actorq.envs.task import share_of, tasks_in
 from actorq.replay.config import ReplayConfig
 from actorq.replay.experience import Batch
 
@@ -74,6 +75,12 @@ class Worker(Tasked):
     def faults(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
         yield from super().faults(config, tables)
         yield from choice_faults(config.task, tables)
+        if len({share_of(task) for task in tasks_in(tables)}) > 1:
+            yield (
+                "tasks",
+                "a worker learns one task in batches of its own: a task's share is how many workers explore"
+                " it, so leave share out",
+            )
         replay: LocalReplayConfig = config.replay
         if replay.error_buffer_samples is not None:
             yield (

@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
 from actorq.dqn.agent import Agent
 from actorq.dqn.task_layout import TaskLayout
 from actorq.envs.make import describe
-from actorq.envs.task import NamedTask
+from actorq.envs.task import NamedTask, Task
 from actorq.roles.joining import Joining, joining_faults
 from actorq.run import checkpoint
 from actorq.run.checkpoint import CheckpointError
@@ -107,7 +108,7 @@ def test_what_is_taken_over() -> None:
     np.testing.assert_array_equal(moments["mean"], joining.adopt(np.zeros(new.size), theirs, saved))
 
 
-def spaces(tasks: tuple[NamedTask, ...]) -> list[Any]:
+def spaces(tasks: tuple[Task, ...]) -> list[Any]:
     return [describe(task) for task in tasks]
 
 
@@ -149,3 +150,32 @@ async def test_a_topology_that_cannot_go_on_is_refused(tmp_path: Path) -> None:
         twice["actors"]["replay"]["count"] *= 2
         with pytest.raises(CheckpointError, match=r"actors\.replay\.count: is [46], but .* in 2 parts"):
             prepare(twice, resume=tmp_path)
+
+
+def test_a_lone_task_grows_by_whatever_name() -> None:
+    agent = Agent(hidden=(6, 5))
+    alone = Task(env="actorq/GridWorld-v0", options={"map": MAPS["short"]})
+    saved = Joining(agent, (alone,), spaces((alone,))).state()
+    assert saved["names"] == ["actorq/GridWorld-v0"]
+    grown = tasks("short", "bent")
+    theirs = np.arange(layout("short").size) + 1.0
+    adopted = Joining(agent, grown, spaces(grown)).adopt(
+        np.zeros(layout("short", "bent").size), theirs, saved
+    )
+    np.testing.assert_array_equal(layout("short", "bent").part(adopted, 0), theirs)
+    state = {"parameters": theirs, "tasks": saved}
+    assert not list(joining_faults({"agent": agent, "tasks": grown}, state))
+
+
+def test_environments_that_changed_places_under_their_names() -> None:
+    agent, before = Agent(hidden=(6, 5)), tasks("short", "bent")
+    saved = Joining(agent, before, spaces(before)).state()
+    swapped = tuple(
+        msgspec.structs.replace(task, options=other.options)
+        for task, other in zip(before, before[::-1], strict=True)
+    )
+    state = {"parameters": np.zeros(layout("short", "bent").size), "tasks": saved}
+    assert not list(joining_faults({"agent": agent, "tasks": before}, state))
+    ((where, problem),) = joining_faults({"agent": agent, "tasks": swapped}, state)
+    assert where == "tasks"
+    assert "other spaces" in problem
