@@ -74,8 +74,9 @@ def joining_faults(tables: Mapping[str, Any], state: State) -> Iterator[tuple[st
     names, before = list(task_names(tasks)), called_now(tasks, saved["names"])
     joining = Joining(tables["agent"], tasks, [describe(task) for task in tasks])
     if same_tasks(names, before):
-        yield from network_faults(tables, state["parameters"])
-        if len(names) > 1 and (now := joining.state()) != {key: saved.get(key) for key in now}:
+        faults = list(network_faults(tables, state["parameters"]))
+        yield from faults
+        if not faults and len(names) > 1 and (now := joining.state()) != {key: saved.get(key) for key in now}:
             yield "tasks", "their environments have other spaces than those that the run has learned"
         return
     both = min(len(names), len(before))
