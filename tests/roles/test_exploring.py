@@ -24,6 +24,7 @@ def exploration(tally: Tally | None = None, config: ExplorationConfig = CONFIG, 
     itself = {
         "index": 0,
         "count": 1,
+        "instances": 1,
         "seed": 5,
         "restarts": 0,
         "report": lambda name, value: tally.gauge("explorer", name, value),
