@@ -47,6 +47,8 @@ class Segment:
         self._first = part.begin == 0
         self._scales = [observation_scale(task.dtype) for task in tasks]
         self._in_flight: dict[int, list[Tensor]] = {}
+        self._kept: dict[int, int] = {}
+        """Bytes of each."""
         self._begun = False
         """Whether `gradient` holds anything of the next update."""
 
@@ -61,6 +63,7 @@ class Segment:
         now, later = self._tensors(inputs.now), self._tensors(inputs.later)
         passed = self._pass.forward(now, later, rows)
         self._in_flight[number] = passed.held
+        self._kept[number] = _memory(passed.kept, without=self.online.vector)
         target = self._target_layers(self._tensors(inputs.target), rows)
         return Activations(_arrays(passed.now), _arrays(passed.later), _arrays(target))
 
@@ -71,6 +74,7 @@ class Segment:
         Raises KeyError for a number that has not passed forward, or already has passed backward.
         """
         held = self._in_flight.pop(number)
+        del self._kept[number]
         if not self._begun:
             self.online.gradient.zero_()
             self._begun = True
@@ -93,7 +97,7 @@ class Segment:
     @property
     def in_flight_bytes(self) -> int:
         """Of what micro-batches keep between their way forward and their way back."""
-        return sum(tensor.nbytes for held in self._in_flight.values() for tensor in held)
+        return sum(self._kept.values())
 
     def _tensors(self, arrays: Tensors) -> list[Tensor]:
         tensors = _tensors(arrays, self.online.vector)
@@ -158,3 +162,10 @@ def _arrays(tensors: Sequence[Tensor]) -> Tensors:
 
 def _array(tensor: Tensor) -> NDArray[Any]:
     return tensor.numpy(force=True)
+
+
+def _memory(tensors: Sequence[Tensor], *, without: Tensor) -> int:
+    """Bytes of the memory that tensors lie in, views with all that they keep alive."""
+    storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in tensors}
+    storages.pop(without.untyped_storage().data_ptr(), None)
+    return sum(storages.values())

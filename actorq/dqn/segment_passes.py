@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import NamedTuple, Protocol
 
 import torch
@@ -20,6 +21,8 @@ class Passed(NamedTuple):
     """Those for the others; empty without any."""
     held: list[Tensor]
     """What the way back needs."""
+    kept: list[Tensor]
+    """All that is kept in memory for it, parameters among it."""
 
 
 class SegmentPass(Protocol):
@@ -54,9 +57,11 @@ class AutogradPass:
     def forward(self, now: list[Tensor], later: list[Tensor], rows: Sequence[int]) -> Passed:
         after = self._layers(later, rows) if later else []
         inputs = [tensor.detach().requires_grad_(self._inputs) for tensor in now]
-        with torch.enable_grad():
+        saved: list[Tensor] = []
+        with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(partial(_note, saved), _itself):
             outputs = self._layers(inputs, rows)
-        return Passed([output.detach() for output in outputs], after, [*inputs, *outputs])
+        held = [*inputs, *outputs]
+        return Passed([output.detach() for output in outputs], after, held, [*held, *saved])
 
     def backward(self, held: list[Tensor], gradients: list[Tensor]) -> list[Tensor]:
         count = len(gradients)
@@ -89,7 +94,7 @@ class DensePass:
             if rectified:
                 x.relu_()
             held.append(x[:learned])
-        return Passed([x[:learned]], [x[learned:]] if later else [], held)
+        return Passed([x[:learned]], [x[learned:]] if later else [], held, held)
 
     def backward(self, held: list[Tensor], gradients: list[Tensor]) -> list[Tensor]:
         (gradient,) = gradients
@@ -104,3 +109,12 @@ class DensePass:
             if number or self._inputs:
                 gradient = gradient.mm(layer.weight)
         return [gradient.view(-1, *self._shape)] if self._inputs else []
+
+
+def _note(saved: list[Tensor], tensor: Tensor) -> Tensor:
+    saved.append(tensor)
+    return tensor
+
+
+def _itself(tensor: Tensor) -> Tensor:
+    return tensor

@@ -95,7 +95,7 @@ async def test_a_stage_holds_its_part_and_what_is_in_flight(stages: int) -> None
         assert state["size"] == part_size(layers, part)
         widths = [layer.shapes[0][1] for layer in layers[part.begin : part.end]]
         widths.append(layers[part.end - 1].shapes[0][0])
-        each = 4 * rows * sum(widths)
+        each = 2 * 4 * rows * sum(widths)  # with double, s_t and s_{t+n} go through in one product
         most = max(found for stage, found in held_bytes.entries if stage == index)
         assert most <= (stages - index + (index < stages - 1)) * each
 
