@@ -7,7 +7,8 @@ from typing import Any, ClassVar, cast
 import numpy as np
 import pytest
 
-from actorq.actors import Actor, Config, Group, State
+import actorq.actors as actors
+from actorq.actors import Actor, Group, State
 from actorq.envs.task import NamedTask
 from actorq.replay.experience import Batch
 from actorq.roles.batch_feed import BatchFeed
@@ -25,7 +26,7 @@ UPDATES, ROUNDS = 4, 5
 class Pupil(Actor):
     """Fills four shards, two of each task, then learns of so many draws that a TD error is its action."""
 
-    class Config(Config):
+    class Config(actors.Config):
         batches_per_ask: int = UPDATES
         draws_ahead: int = 2
 
