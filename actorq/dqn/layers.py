@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from actorq.dqn.agent import Agent
 from actorq.dqn.cuts import LayerShape, Part, layer_shapes, task_layer_shapes
 from actorq.dqn.making import make_network
+from actorq.dqn.networks import join_streams
 from actorq.dqn.sharding import shard_slices
 from actorq.dqn.task_layout import Spaces
 
@@ -27,10 +28,7 @@ class Dueling(nn.Module):
         self.advantage = nn.Linear(stream, actions)
 
     def forward(self, features: Tensor) -> Tensor:
-        value_stream, advantage_stream = features.chunk(2, dim=1)
-        advantages: Tensor = self.advantage(advantage_stream)
-        q_values: Tensor = self.value(value_stream) + advantages - advantages.mean(dim=1, keepdim=True)
-        return q_values
+        return join_streams(self.value, self.advantage, features)
 
 
 class Layers(nn.Module):

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from actorq.dqn.agent import Agent
-from actorq.dqn.networks import MLP, MinAtarCNN, NatureCNN
+from actorq.dqn.networks import MLP, MinAtarCNN, NatureCNN, join_streams
 
 
 class Head(nn.Module):
@@ -25,10 +25,7 @@ class Head(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         if not self.dueling:
             return self.output(features)  # type: ignore[no-any-return]
-        value_stream, advantage_stream = features.chunk(2, dim=1)
-        advantages: Tensor = self.advantage(advantage_stream)
-        q_values: Tensor = self.value(value_stream) + advantages - advantages.mean(dim=1, keepdim=True)
-        return q_values
+        return join_streams(self.value, self.advantage, features)
 
 
 class MultiTaskNetwork(nn.Module):

@@ -46,10 +46,15 @@ class MLP(nn.Module):
             x = functional.relu(layer(x))
         if not self.dueling:
             return self.output(x)  # type: ignore[no-any-return]
-        value_stream, advantage_stream = x.chunk(2, dim=1)
-        advantages: Tensor = self.advantage(advantage_stream)
-        q_values: Tensor = self.value(value_stream) + advantages - advantages.mean(dim=1, keepdim=True)
-        return q_values
+        return join_streams(self.value, self.advantage, x)
+
+
+def join_streams(value: nn.Module, advantage: nn.Module, features: Tensor) -> Tensor:
+    """Q = V + A - mean(A), each of one half of the features [N, 2 * width]; see `MLP`."""
+    value_stream, advantage_stream = features.chunk(2, dim=1)
+    advantages: Tensor = advantage(advantage_stream)
+    q_values: Tensor = value(value_stream) + advantages - advantages.mean(dim=1, keepdim=True)
+    return q_values
 
 
 class NatureCNN(nn.Module):
