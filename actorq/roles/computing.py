@@ -71,6 +71,15 @@ def _do_nothing(_: bool) -> None:
     pass
 
 
+def refuse_divergence(updates: int, loss: float, norm: float) -> None:
+    """Raises FloatingPointError for a loss or a gradient's norm that is infinite or NaN."""
+    if not (math.isfinite(loss) and math.isfinite(norm)):
+        raise FloatingPointError(
+            f"learning has diverged: after {updates} updates the loss is {loss}; a lower"
+            " agent.learning_rate, a lower agent.max_gradient_norm or task.reward_clip may help"
+        )
+
+
 def set_torch_threads(threads: int | None, parameters: int) -> None:
     """Have torch use so many threads, or by default what suits a network of so many parameters."""
     import torch

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import import_module
@@ -20,7 +19,7 @@ from actorq.dqn.device import Device
 from .averaging import Averaging, MeetEveryUpdates
 from .averaging_messages import Join, Meet
 from .batch_feed import BatchesPerAsk, BatchFeed, Draw, DrawsAhead
-from .computing import Computing, TorchThreads, set_torch_threads
+from .computing import Computing, TorchThreads, refuse_divergence, set_torch_threads
 from .faults import compile_faults, device_faults
 from .joining import Joining, joining_faults
 from .lives import Presence
@@ -173,11 +172,7 @@ class Learner(Tasked):
         norm = None
         if self.agent.max_gradient_norm is not None:
             norm = clip_gradient_norm(self._online.gradient, self.agent.max_gradient_norm)
-        if not (math.isfinite(learned.loss) and math.isfinite(norm or 0.0)):
-            raise FloatingPointError(
-                f"learning has diverged: after {self._updates} updates the loss is {learned.loss}; a lower"
-                " agent.learning_rate, a lower agent.max_gradient_norm or task.reward_clip may help"
-            )
+        refuse_divergence(self._updates, learned.loss, norm or 0.0)
         with self._stepping:
             self._optimizer.step()
             self._updates += 1

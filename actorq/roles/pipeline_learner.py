@@ -22,6 +22,7 @@ from actorq.replay.experience import Batch
 from .averaging import Averaging, MeetEveryUpdates
 from .averaging_messages import Join, Meet
 from .batch_feed import BatchesPerAsk, BatchFeed, Draw, DrawsAhead
+from .computing import refuse_divergence
 from .gate import STOPPING
 from .inference_messages import Act, Acted, check_question
 from .lives import Presence, pause_after
@@ -204,11 +205,7 @@ class PipelineLearner(Tasked):
 
     def _clip(self, loss: float, norm: float) -> float:
         """What to multiply the gradient by. Raises FloatingPointError if learning has diverged."""
-        if not (math.isfinite(loss) and math.isfinite(norm)):
-            raise FloatingPointError(
-                f"learning has diverged: after {self._updates} updates the loss is {loss}; a lower"
-                " agent.learning_rate, a lower agent.max_gradient_norm or task.reward_clip may help"
-            )
+        refuse_divergence(self._updates, loss, norm)
         maximum = self.agent.max_gradient_norm
         if maximum is None:
             return 1.0
