@@ -20,7 +20,19 @@ from actorq.run.distributions import read_distributions
 from actorq.run.metrics import read_rows
 from actorq.run.run import Run, RunFailed, open_run, run
 from actorq.run.summary import read_summary
-from tests.run.toy import Add, Counter, Crash, CrashOver, Forever, GetTotal, Refuse, Total, Worker, topology
+from tests.run.toy import (
+    Add,
+    Counter,
+    Crash,
+    CrashOver,
+    Forever,
+    GetTotal,
+    GoOn,
+    Refuse,
+    Total,
+    Worker,
+    topology,
+)
 
 NODES = {"far": {"place": "process", "transport": "nng"}}
 ROUND = {"metrics_every_seconds": 0.05}
@@ -118,9 +130,9 @@ async def test_a_checkpoint_holds_far_states_and_a_resumed_run_goes_on(
     last = checkpoint.latest(tmp_path / "checkpoints")
     assert last is not None
     assert checkpoint.load(last)[0] == states
-    more = ["actors.worker.config.rounds=30", "stop.updates=30"]
-    async with open_run(resume=tmp_path, overrides=more, backend=anyio_backend) as resumed:
+    async with open_run(resume=tmp_path, overrides=["stop.updates=30"], backend=anyio_backend) as resumed:
         assert await resumed["counter"].ask(GetTotal()) == Total(7)
+        await resumed["worker"].tell(GoOn(30))
         summary = await resumed.wait()
     assert (summary.updates, summary.stopped_by) == (30, "updates")
 

@@ -24,6 +24,7 @@ from tests.run.toy import (
     Crash,
     Gated,
     GetTotal,
+    GoOn,
     Total,
     WaitAt,
     Worker,
@@ -54,9 +55,10 @@ async def test_a_resumed_run_goes_on(tmp_path: Path, inside: Any) -> None:
                 break
     before, kept = run.summary, checkpoint.latest(tmp_path / "checkpoints")
     assert before is not None
-    more = ["actors.worker.config.rounds=30", "stop.updates=30"]
+    more = ["actors.worker.config.rest_seconds=0.002", "stop.updates=30"]
     async with open_run(resume=tmp_path, overrides=more, backend=inside) as resumed:
         assert await resumed["counter"].ask(GetTotal()) == Total(3)
+        await resumed["worker"].tell(GoOn(30))
         after = await resumed.wait()
     assert (after.stopped_by, after.updates, after.env_steps) == ("updates", 30, 3 + 30 * 3)
     assert after.episodes == 6
@@ -73,21 +75,22 @@ async def test_a_resumed_run_goes_on(tmp_path: Path, inside: Any) -> None:
     assert newest is not None
     states, _ = checkpoint.load(newest)
     assert states == {"counter": {"total": 3}, "worker": {"rounds": 30}}
-    assert "rounds = 30" in (tmp_path / "topology.toml").read_text(), "as it runs now"
+    assert "rest_seconds = 0.002" in (tmp_path / "topology.toml").read_text(), "as it runs now"
 
 
 @pytest.mark.anyio
 async def test_a_run_goes_on_as_another_topology_says(tmp_path: Path, inside: Any) -> None:
     """What the old one had solved is not solved for the new one."""
-    solved = {"worker": role(Worker, rounds=20, solved_at=8)}
+    solved = {"worker": role(Worker, rounds=8, solved_at=8)}
     stop = {"solved": {"return": 475.0}}
     async with open_run(topology(actors=solved, stop=stop), backend=inside, out=tmp_path) as run:
         assert (await run.wait()).solved
-    wider = {"worker": role(Worker, rounds=12), "another": role(Counter)}
+    wider = {"worker": role(Worker, rounds=8), "another": role(Counter)}
     source = topology(actors=wider, stop={"updates": 12})
     async with open_run(source, resume=tmp_path, backend=inside) as resumed:
         await resumed["another"].tell(Add(5))
         assert await resumed["another"].ask(GetTotal()) == Total(5)
+        await resumed["worker"].tell(GoOn(12))
         after = await resumed.wait()
     assert (after.stopped_by, after.updates, after.solved) == ("updates", 12, False)
     assert "another" in (tmp_path / "topology.toml").read_text()

@@ -31,6 +31,12 @@ class Crash(Message):
     """Makes the counter crash."""
 
 
+class GoOn(Message):
+    """Lets a worker that has done its rounds go on to this many."""
+
+    rounds: int
+
+
 class CrashOver(Request[Total]):
     """Makes the counter crash over a question."""
 
@@ -126,14 +132,19 @@ class Worker(Actor):
         solved_at: int = 0
         rest_seconds: float = 0.001
         rounds: int = 0
-        """After so many it reports no more; 0: for ever."""
+        """After so many it reports no more until it is told to go on; 0: for ever."""
 
     async def on_start(self) -> None:
         self.rounds = 0
+        self.last_round = self.config.rounds
+        self.told = anyio.Event()
         self.random = random.Random(self.seed)
 
     async def run(self) -> None:
-        while self.rounds != self.config.rounds or self.rounds == 0:
+        while True:
+            while self.rounds == self.last_round != 0:
+                await self.told.wait()
+                self.told = anyio.Event()
             self.rounds += 1
             self.progress("updates")
             self.progress("env_steps", 3)
@@ -152,6 +163,11 @@ class Worker(Actor):
 
     def load_state(self, state: State) -> None:
         self.rounds = state["rounds"]
+
+    @handles
+    async def go_on(self, message: GoOn) -> None:
+        self.last_round = message.rounds
+        self.told.set()
 
     @handles
     async def get_total(self, request: GetTotal) -> Total:
