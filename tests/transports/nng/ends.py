@@ -82,7 +82,7 @@ class End:
         letters, answers = self.endpoint.meet(other.peer, contract)
         return Outbox(letters), Outbox(answers)
 
-    async def until(self, condition: Callable[[], bool], seconds: float = 20) -> None:
+    async def until(self, condition: Callable[[], bool], seconds: float = 50) -> None:
         """Until it holds; looked at whenever a frame arrives or something is counted."""
         with anyio.fail_after(seconds):
             while not condition():

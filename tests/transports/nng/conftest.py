@@ -1,0 +1,12 @@
+"""All ends are in this process, which on a busy machine may stand still for a while."""
+
+import pytest
+
+from actorq_nng import gate, line
+
+
+@pytest.fixture(autouse=True)
+def _no_haste(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody is late with a hello or a welcome, but in the tests of just that."""
+    monkeypatch.setattr(gate, "SILENT_SECONDS", 60.0)
+    monkeypatch.setattr(line, "PATIENCE_SECONDS", 60.0)
