@@ -18,7 +18,7 @@ from tests.actors.world import AT_ONCE, spec
 
 from .cast import Board, Gate, Worker
 
-PATIENCE_SECONDS = 30
+PATIENCE_SECONDS = 50
 """Until a test fails that waits in vain; the processes end in order then."""
 
 

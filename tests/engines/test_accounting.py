@@ -14,6 +14,7 @@ import anyio
 import pytest
 
 from actorq.actors import DeadLetter, MailboxBounds, RestartLimits, System, supervision
+from actorq.actors import system as system_module
 from tests.actors.world import spec
 
 from .accounts import Accountant, Books, Cut, cut_connections, entry
@@ -111,6 +112,7 @@ async def test_accounting_under_fire(
 ) -> None:
     often = partial(RestartLimits, max_restarts=kills, backoff_seconds=0.0)
     monkeypatch.setattr(supervision, "RestartLimits", often)
+    monkeypatch.setattr(system_module, "DRAIN_SECONDS", 20.0)  # the books are balanced once all is drained
     ledger, folder, reports = tmp_path / "ledger", tmp_path / "books", Heard()
     folder.mkdir()
     config = Accountant.Config(board=board.path, ledger=str(ledger), books=str(folder))

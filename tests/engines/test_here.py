@@ -121,7 +121,7 @@ async def test_a_loop_that_an_actor_never_gives_back_is_left_behind_and_named(
     left = next(thread for thread in threading.enumerate() if thread.name == "actorq")
     assert left.daemon, "it keeps no process from ending"
     gates[key].set()
-    left.join(timeout=20)
+    left.join(timeout=50)
     assert not left.is_alive(), "free again, it finds its way to the end"
 
 

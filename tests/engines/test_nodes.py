@@ -25,6 +25,7 @@ from actorq.actors import (
     new_incarnation,
     remote,
 )
+from actorq.actors import system as system_module
 from actorq.actors.remote import RemoteCell, RemoteNode
 from actorq.engines import local
 from actorq.engines.local import LocalNode, LocalProcesses
@@ -641,8 +642,13 @@ async def test_what_waits_for_a_node_that_is_down_when_the_run_stops(
 
 @pytest.mark.anyio
 async def test_a_node_that_does_not_answer_keeps_no_run_from_stopping(
-    anyio_backend: Any, board: Board, gate: Gate, caplog: pytest.LogCaptureFixture
+    anyio_backend: Any,
+    board: Board,
+    gate: Gate,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(system_module, "STOP_SECONDS", 6.0)  # half of it for `a` to answer
     specs = [actor("a", "one", board), actor("b", "two", board, snapshot_every_updates=1)]
     async with running(anyio_backend, specs, reports=Heard()) as system:
         await told(system, "a", 1)

@@ -46,7 +46,7 @@ def gone(pid: int) -> bool:
     except ProcessLookupError:
         return True
     try:
-        return bool(select.select([pidfd], [], [], 10)[0])
+        return bool(select.select([pidfd], [], [], 50)[0])
     finally:
         os.close(pidfd)
 

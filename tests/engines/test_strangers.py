@@ -14,7 +14,7 @@ from typing import Any
 import anyio
 import pytest
 
-from actorq.actors import MailboxBounds, Membership, NodeHandle, Peer, System, TransportStatistics
+from actorq.actors import MailboxBounds, Membership, NodeHandle, Peer, System, TransportStatistics, system
 from actorq.actors.border import Border
 from actorq.engines.certificates import Certificates, make_certificates
 from actorq.engines.folder import PrivateFolder
@@ -37,7 +37,7 @@ pytestmark = pytest.mark.anyio
 FLAT_BYTES = 40 << 20
 """By which a process may have grown after thousands of strangers: what caches and the allocator keep."""
 FEW_FILES = 8
-"""That may be open more than before: connections that the kernel hasn't taken back yet."""
+"""That may be open more than before in the end: nng's threads close connections when they come to it."""
 
 
 class OnTheNetwork(NngTransport):
@@ -105,7 +105,11 @@ class Size:
     def of(cls, pid: int) -> Size:
         gc.collect()
         pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-        return cls(pages * os.sysconf("SC_PAGESIZE"), len(list(Path(f"/proc/{pid}/fd").iterdir())))
+        return cls(pages * os.sysconf("SC_PAGESIZE"), open_files(pid))
+
+
+def open_files(pid: int) -> int:
+    return len(list(Path(f"/proc/{pid}/fd").iterdir()))
 
 
 class _Launcher:
@@ -118,6 +122,12 @@ class _Launcher:
             return await self._processes.launch(node, incarnation)
         self._traitor.launched(incarnation)
         return self._traitor
+
+
+@pytest.fixture(autouse=True)
+def _time_to_drain(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All that was sent is handled, however busy the machine is."""
+    monkeypatch.setattr(system, "DRAIN_SECONDS", 20.0)
 
 
 @pytest.fixture
@@ -188,7 +198,8 @@ async def flat(town: Town) -> AsyncIterator[None]:
     for node in town.nodes:
         after = Size.of(node.pid)
         assert after.bytes < before[node.name].bytes + FLAT_BYTES
-        assert after.files <= before[node.name].files + FEW_FILES
+        few = before[node.name].files + FEW_FILES
+        await town.until(lambda pid=node.pid, few=few: open_files(pid) <= few)  # type: ignore[misc]
 
 
 def cases(few: int, few_over_tls: int, many: int, many_over_tls: int) -> pytest.MarkDecorator:
@@ -245,8 +256,10 @@ async def test_a_hello_said_again(anyio_backend: Any, board: Board, overheard: l
             await here.besiege("replay", 10, hello=hello)
         expected = 10 * len(overheard)
         for node in here.nodes:
-            await here.until(lambda node=node: here.counted(node).strangers >= expected)  # type: ignore[misc]
+            # One whose hello came too late, on a busy machine, is refused for that.
+            await here.until(lambda node=node: refused(here.counted(node)) >= expected)  # type: ignore[misc]
             assert refused(here.counted(node)) == expected
+            assert here.counted(node).strangers > 0
 
 
 async def test_another_runs_certificate(anyio_backend: Any, board: Board, overheard: list[bytes]) -> None:

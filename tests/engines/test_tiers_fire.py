@@ -8,9 +8,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+import anyio
 import pytest
 
 from actorq.actors import ActorSpec
+from actorq.engines.local import LocalNode, LocalProcesses
 from actorq.roles.averaging_server import AveragingServer
 from actorq.roles.messages import Weights
 from actorq.testing import Record
@@ -39,14 +41,19 @@ async def test_a_group_is_killed(anyio_backend: Any, board: Board, monkeypatch: 
     specs = spread({"spring.1": "edge1", "learner.1": "edge1"}, board, Noting)
     async with running(anyio_backend, specs, patience=100):
         await meetings.has((0, 1))
-        os.kill(int(await board.reads("on-edge1 starting")), signal.SIGKILL)
         before = len(meetings.entries)
+        real, alone = LocalProcesses.launch, anyio.Event()
 
-        def alone_and_together_again() -> bool:
-            since = meetings.entries[before:]
-            return (0,) in since and (0, 1) in since[since.index((0,)) :]
+        async def launch_once_alone(processes: LocalProcesses, node: str, incarnation: int) -> LocalNode:
+            await alone.wait()
+            return await real(processes, node, incarnation)
 
-        await meetings._until(alone_and_together_again)
+        monkeypatch.setattr(LocalProcesses, "launch", launch_once_alone)
+        os.kill(int(await board.reads("on-edge1 starting")), signal.SIGKILL)
+        await meetings._until(lambda: (0,) in meetings.entries[before:])
+        before = len(meetings.entries)
+        alone.set()
+        await meetings._until(lambda: (0, 1) in meetings.entries[before:])
 
 
 @pytest.mark.slow

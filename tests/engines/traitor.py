@@ -135,7 +135,7 @@ class Traitor:
         self._news = anyio.Event()
 
     async def _until(self, condition: Callable[[], bool]) -> None:
-        with anyio.fail_after(20):
+        with anyio.fail_after(50):
             while not condition():
                 await self._news.wait()
 
