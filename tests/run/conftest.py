@@ -2,9 +2,17 @@
 
 import pytest
 
+from actorq.actors import system
+
 
 @pytest.fixture(params=["asyncio", "trio"])
 def inside(request: pytest.FixtureRequest) -> str:
     """The actors' event loop; `anyio_backend` is the application's."""
     backend: str = request.param
     return backend
+
+
+@pytest.fixture(autouse=True)
+def _time_to_stop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A node that gets no processor for a second is not given up, and its last states are there."""
+    monkeypatch.setattr(system, "STOP_SECONDS", 20.0)

