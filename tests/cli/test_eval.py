@@ -211,7 +211,7 @@ def test_a_damaged_checkpoint(run: Path, capsys: pytest.CaptureFixture[str]) -> 
 
 
 def test_a_grid_world_shows_its_map(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    small = setting('task.env="actorq/GridWorld-v0"', "agent.gamma=0.9", "actors.decider.config.episodes=1")
+    small = setting('task.env="actorq/GridWorld-v0"', "agent.gamma=0.9", "stop.updates=60")
     ended = actorq("run", LEARNING, *small, "--out", "grid", cwd=tmp_path)
     assert ended.returncode == 0, ended.stderr
     assert main(["eval", str(tmp_path / "grid"), "--episodes", "2"]) == 0

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from .command import command
 
-HANG_SECONDS = 20.0
+HANG_SECONDS = 50.0
 """Long after all should be over, on however busy a machine."""
 
 SHARED_MEMORY = Path("/dev/shm")
