@@ -52,8 +52,7 @@ async def followed(cls: type[Actor], *given: orders.Orders, until: type[orders.T
         ledger=None,
         post=post,
     )
-    with anyio.fail_after(5):
-        await follower.follow(giver())
+    await follower.follow(giver())
     return [tiding for tiding in told if isinstance(tiding, orders.Up | orders.Ended | orders.Observed)]
 
 

@@ -4,12 +4,14 @@ from typing import ClassVar
 
 import anyio
 import pytest
+from anyio.lowlevel import checkpoint
 
 from actorq.actors import Actor, Ref, handles
+from actorq.actors.watchdog import Watchdog
 from actorq.testing import Record
 
 from .messages import Add
-from .world import World, fresh, spec
+from .world import World, all_blocked, fresh, spec
 
 pytestmark = pytest.mark.anyio
 
@@ -39,3 +41,15 @@ async def test_still_waits_for_all_that_is_on_its_way_and_for_no_handler_that_wa
         assert sum(actor.mailbox.at_hand for actor in system.statistics().actors) == 1
         await world.still(system)
         player.gate.set()
+
+
+async def test_a_watchdog_that_ticks_at_each_of_anyios_looks_is_no_hindrance() -> None:
+    async def watch() -> None:
+        await checkpoint()  # is found at work at the first look, and from then on at every one
+        await checkpoint()
+        await Watchdog(patience_seconds=1000.0).watch()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(watch)
+        await all_blocked()
+        tasks.cancel_scope.cancel()

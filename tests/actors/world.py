@@ -52,6 +52,18 @@ def fresh(cls: type[A], **values: Any) -> type[A]:
     return made
 
 
+async def all_blocked() -> None:
+    """`anyio.wait_all_tasks_blocked`, beside an actors' system.
+
+    On asyncio that looks ten times a second, and as often the watchdog ticks. Where the two fall into step,
+    every look finds the watchdog just woken: so looking begins anew now and then, out of step.
+    """
+    while True:
+        with anyio.move_on_after(0.25):
+            await anyio.wait_all_tasks_blocked()
+            return
+
+
 @dataclass(frozen=True)
 class World:
     """Where actors run: over which transport, on how many nodes."""
@@ -74,7 +86,7 @@ class World:
         """Return when nothing more happens by itself: all that was sent has arrived, and every task waits."""
         transport = system._local.transport
         if not isinstance(transport, NngTransport):
-            await anyio.wait_all_tasks_blocked()
+            await all_blocked()
             return
         # Tasks that wait say nothing of frames in sockets, nor the other way round. Both are still when all
         # frames have arrived, then all tasks wait, and no frame was sent in between.
@@ -85,7 +97,7 @@ class World:
                 for peer in station.neighbours:
                     for kind in Kind:
                         await station.endpoint.stream(peer, kind).drained()
-            await anyio.wait_all_tasks_blocked()
+            await all_blocked()
 
 
 def _frames_sent(transport: NngTransport) -> int:

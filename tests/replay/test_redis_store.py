@@ -369,7 +369,7 @@ def test_what_was_evicted_goes_at_once_if_redis_is_full(server: LittleRedis, sha
 
 def test_a_full_redis_takes_nothing_and_loses_nothing(server: LittleRedis, shard: RedisReplay) -> None:
     (ids,) = insert(shard, make_chunk(20))
-    server.client.config_set("maxmemory", server.client.info("memory")["used_memory"])
+    server.client.config_set("maxmemory", server.client.info("memory")["used_memory"] // 2)
     write = shard.plan([make_chunk(20, frame_shape=(1000,))])
     with pytest.raises(RedisFullError, match="maxmemory"):
         shard.store.write(write)

@@ -12,7 +12,7 @@ from actorq.actors import Message, Refused, System, handles
 from actorq.roles.averaging_messages import Met
 from actorq.roles.messages import Version, Weights
 from actorq.testing import Record
-from tests.actors.world import AT_ONCE, fresh
+from tests.actors.world import AT_ONCE, all_blocked, fresh
 from tests.roles.cast import Watch
 from tests.roles.server import Bystander
 from tests.roles.tree import SIZE, Counting, Voice, Zero, bystanders, tree
@@ -130,7 +130,7 @@ async def test_the_parameters_of_who_dies_at_the_meeting_count_for_nothing() -> 
 
         async with anyio.create_task_group() as group:
             group.start_soon(die_waiting)
-            await anyio.wait_all_tasks_blocked()
+            await all_blocked()
             await system.ref("learner.1").tell(Die())
         assert ((await one.meet(5.0)).parameters == 5.0).all()
 
@@ -267,6 +267,6 @@ async def test_no_meeting_is_held_without_those_who_were_sent_away_at_the_end() 
         await other.join(learning=True)
         async with anyio.create_task_group() as group:
             group.start_soon(one.meet, 1.0)
-            await anyio.wait_all_tasks_blocked()
+            await all_blocked()
             group.cancel_scope.cancel()
     assert held == [()]

@@ -22,7 +22,7 @@ from actorq.roles.inference_messages import Act, Acted
 from actorq.roles.messages import Insert, Version
 from actorq.testing import Record
 from actorq.topology import TopologyError, check
-from tests.actors.world import AT_ONCE, fresh
+from tests.actors.world import AT_ONCE, all_blocked, fresh
 from tests.roles.asked import (
     BOTH,
     CARTPOLE,
@@ -99,7 +99,7 @@ async def test_waits_for_weights_and_tells_their_version() -> None:
     record: Record[Insert] = Record()
     watch = Tally()
     async with System(topology(record, CARTPOLE, MLP), AT_ONCE, reports=watch) as system:
-        await anyio.wait_all_tasks_blocked()
+        await all_blocked()
         assert record.entries == [], "nothing to act with yet"
         await system.ref("learner").tell(Publish([initial(CARTPOLE, MLP, 3)]))
         assert (await record.reaches(1))[0].version == Version(0, 3)
@@ -181,9 +181,9 @@ async def test_what_a_dead_explorer_asked_is_answered_to_nobody() -> None:
     record: Record[Insert] = Record()
     specs = topology(record, CARTPOLE, MLP, explorers=2, explorer=Stumbling, batch_size=6)
     async with System(specs, AT_ONCE) as system:
-        await anyio.wait_all_tasks_blocked()  # both have asked
+        await all_blocked()  # both have asked
         await system.ref("explorer.0").tell(Stumble())
-        await anyio.wait_all_tasks_blocked()  # its next life has asked, too
+        await all_blocked()  # its next life has asked, too
         await system.ref("learner").tell(Publish([initial(CARTPOLE, MLP)]))
         await record.reaches(6)
         restarts = {actor.name: actor.restarts for actor in system.statistics().actors}
@@ -199,11 +199,11 @@ def said(caplog: pytest.LogCaptureFixture) -> list[str]:
 async def test_stops_at_once_whoever_waits(published: bool, caplog: pytest.LogCaptureFixture) -> None:
     record: Record[Insert] = Record()
     specs = topology(record, CARTPOLE, MLP, explorers=2, batch_size=1000, deadline_seconds=1000.0)
-    with caplog.at_level(logging.WARNING), anyio.fail_after(20):
+    with caplog.at_level(logging.WARNING):
         async with System(specs, AT_ONCE) as system:
             if published:
                 await system.ref("learner").tell(Publish([initial(CARTPOLE, MLP)]))
-            await anyio.wait_all_tasks_blocked()
+            await all_blocked()
     assert said(caplog) == []
 
 
@@ -215,7 +215,7 @@ class Busy(Inference):
 
     def _answer(self, *given: Any) -> Any:
         self.computing.set()
-        assert self.release.wait(10)
+        assert self.release.wait(50)
         return super()._answer(*given)
 
     def on_drain(self) -> None:
@@ -228,7 +228,7 @@ async def test_what_is_being_computed_is_answered_when_the_run_stops(
 ) -> None:
     busy = fresh(Busy, computing=threading.Event(), release=threading.Event())
     specs = topology(Record(), CARTPOLE, MLP, inference=busy)
-    with caplog.at_level(logging.WARNING), anyio.fail_after(20):
+    with caplog.at_level(logging.WARNING):
         async with System(specs, AT_ONCE) as system:
             await system.ref("learner").tell(Publish([initial(CARTPOLE, MLP)]))
             await anyio.to_thread.run_sync(busy.computing.wait)

@@ -12,7 +12,7 @@ import torch
 from actorq.actors import Refused, System
 from actorq.dqn.optimizers import make_optimizer
 from actorq.roles.server_messages import Push, Pushed
-from tests.actors.world import AT_ONCE
+from tests.actors.world import AT_ONCE, all_blocked
 from tests.roles.server import AGENT, Workers, server
 from tests.roles.test_parameter_server import gradients
 
@@ -64,9 +64,9 @@ async def test_who_pushes_again_while_it_waits_takes_back_the_first() -> None:
 
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(push, first, 0)
-            await anyio.wait_all_tasks_blocked()
+            await all_blocked()
             tasks.start_soon(push, second, 0)
-            await anyio.wait_all_tasks_blocked()
+            await all_blocked()
             assert answers == ["the worker has pushed another one"]
             tasks.start_soon(push, other, 1)
         assert answers[1:] == ["accepted", "accepted"]

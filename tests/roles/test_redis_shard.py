@@ -23,7 +23,7 @@ from actorq.replay.redis.store import RedisStore
 from actorq.roles import redis_reading
 from actorq.roles.messages import Insert, Sample, UpdatePriorities
 from actorq.topology import TopologyError, check
-from tests.actors.world import AT_ONCE
+from tests.actors.world import AT_ONCE, all_blocked
 from tests.replay.chunks import changed, make_chunk
 from tests.replay.redis_contents import numbers
 from tests.replay.redis_servers import LittleRedis
@@ -56,8 +56,7 @@ async def kill_redis(system: System) -> str:
 
 
 async def draws(system: System, count: int = 64) -> Any:
-    with anyio.fail_after(20):
-        return (await system.ref("reader").ask(DrawBatch(count))).batch
+    return (await system.ref("reader").ask(DrawBatch(count))).batch
 
 
 async def test_what_is_drawn_is_what_was_inserted() -> None:
@@ -94,10 +93,9 @@ async def test_a_killed_redis_loses_nothing_acknowledged(tmp_path: Path) -> None
                 first = (await system.ref("replay.0").ask(insert(10, start))).first_id
                 acknowledged.update({first + i: start + i for i in range(10)})
 
-        with anyio.fail_after(50):
-            async with anyio.create_task_group() as tasks:
-                for explorer in range(4):
-                    tasks.start_soon(explore, explorer)
+        async with anyio.create_task_group() as tasks:
+            for explorer in range(4):
+                tasks.start_soon(explore, explorer)
         found = numbers(await url_of(system), SHARD)
         assert dict(enumerate(found)) == acknowledged
         assert len(found) == 4 * 12 * 10
@@ -117,8 +115,7 @@ async def test_a_servers_next_life_listens_elsewhere_and_is_found(tmp_path: Path
         await crash(system.ref("redis"))
         batch = await draws(system)
         assert (batch.actions == 100 * (batch.ids % 2) + batch.ids // 2).all()
-        with anyio.fail_after(20):
-            inserted = await system.ref("replay.0").ask(insert(10, 10))
+        inserted = await system.ref("replay.0").ask(insert(10, 10))
         url = await url_of(system)
         assert url != before
         assert inserted.first_id == 10
@@ -163,9 +160,8 @@ async def test_a_redis_that_forgets_makes_the_replay_smaller_and_the_run_goes_on
         await draws(system)
         url = await kill_redis(system)  # it keeps nothing
         async with anyio.create_task_group() as tasks:
-            with anyio.fail_after(20):
-                tasks.start_soon(draws, system)  # waits until there is something
-                inserted = await system.ref("replay.0").ask(insert(10, 700))
+            tasks.start_soon(draws, system)  # waits until there is something
+            inserted = await system.ref("replay.0").ask(insert(10, 700))
         assert inserted.first_id == 50
         assert numbers(url, SHARD) == list(range(700, 710))
         assert set((await draws(system)).actions.tolist()) <= set(range(700, 710))
@@ -224,7 +220,7 @@ async def test_what_is_being_written_at_the_end_is_deleted_too(
     def write_slowly(self: Connection, commands: Sequence[Any]) -> list[Any]:
         if commands[0][0] == "SET":
             writes.set()
-            assert stopping.wait(10)
+            assert stopping.wait(50)
         return pipeline(self, commands)
 
     def delete_meanwhile(self: RedisStore) -> None:
@@ -247,7 +243,7 @@ async def test_one_doubt_is_enough(little: LittleRedis, monkeypatch: pytest.Monk
     def open_slowly(self: RedisStore, capacity: int, *, afresh: bool) -> Any:
         nonlocal opened
         opened += 1
-        assert opened == 1 or slow.wait(10)
+        assert opened == 1 or slow.wait(50)
         return opens(self, capacity, afresh=afresh)
 
     monkeypatch.setattr(RedisStore, "open", open_slowly)
@@ -281,7 +277,7 @@ async def test_who_reads_waits_ever_longer_until_a_doubt_is_settled(
         little.client.delete(*Keys(SHARD).values(name))
 
         def open_slowly(self: RedisStore, capacity: int, *, afresh: bool) -> Any:
-            assert enough.wait(10)
+            assert enough.wait(50)
             return opens(self, capacity, afresh=afresh)
 
         monkeypatch.setattr(RedisStore, "open", open_slowly)
@@ -333,8 +329,7 @@ async def test_who_inserts_waits_while_redis_is_down(little: LittleRedis) -> Non
         async with anyio.create_task_group() as tasks:
             for explorer in range(3):
                 tasks.start_soon(explore, 100 * explorer)
-            with anyio.fail_after(20):
-                await watch.readings.has(("redis_down", 1.0))
+            await watch.readings.has(("redis_down", 1.0))
             located = await system.ref("replay.0").ask(Sample(4, AT_FIRST))
             assert len(located.ids) == 4, "the index is at hand"
             assert not answers
@@ -351,7 +346,7 @@ async def test_a_learner_waits_while_redis_is_down(little: LittleRedis) -> None:
         little.kill()
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(draws, system)
-            await anyio.wait_all_tasks_blocked()
+            await all_blocked()
             little.start()
 
 
@@ -391,7 +386,7 @@ async def test_a_redis_that_can_never_hold_the_capacity_ends_the_run() -> None:
                 with suppress(ActorDied):
                     await system.ref("replay.0").ask(Insert(chunk, AT_FIRST))
 
-    with anyio.fail_after(20), pytest.raises(ActorFailed, match="make maxmemory larger or the capacity"):
+    with pytest.raises(ActorFailed, match="make maxmemory larger or the capacity"):
         await fill()
     assert system.statistics().restarts == 0
 
@@ -401,11 +396,10 @@ async def test_a_redis_that_is_full_of_other_things_is_waited_for(little: Little
     little.client.set("other things", b"x" * 1_000_000)
     async with started(in_redis(url=little.url, capacity=100), watch) as system:
         await system.ref("replay.0").ask(insert(10, 0))
-        little.client.config_set("maxmemory", little.client.info("memory")["used_memory"])
+        little.client.config_set("maxmemory", 1_000_000)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(system.ref("replay.0").ask, insert(10, 10))
-            with anyio.fail_after(20):
-                await watch.readings.has(("redis_down", 1.0))
+            await watch.readings.has(("redis_down", 1.0))
             assert little.client.llen(Keys(SHARD).list) == 1
             little.client.config_set("maxmemory", "100mb")
         assert numbers(little.url, SHARD) == list(range(20))
@@ -436,8 +430,7 @@ async def test_chunks_that_wait_for_redis_are_alike(little: LittleRedis) -> None
         async with anyio.create_task_group() as tasks:
             chunk = make_chunk(10, frame_shape=(7,))
             tasks.start_soon(system.ref("replay.0").ask, Insert(chunk, AT_FIRST))
-            with anyio.fail_after(20):
-                await watch.readings.has(("redis_down", 1.0))
+            await watch.readings.has(("redis_down", 1.0))
             with pytest.raises(Refused, match=r"those before it have frames of \w+ \(7,\)"):
                 await system.ref("replay.0").ask(insert(10, 10))
             little.start()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-import anyio
 import numpy as np
 import pytest
 
@@ -13,7 +12,7 @@ from actorq.envs.task import Task
 from actorq.roles.environment import Environment
 from actorq.roles.messages import Insert, Version
 from actorq.testing import Record
-from tests.actors.world import AT_ONCE, fresh
+from tests.actors.world import AT_ONCE, all_blocked, fresh
 from tests.roles.cast import AGENT, Inbox, Publish, Publisher, Watch, spec, weights
 
 pytestmark = pytest.mark.anyio
@@ -48,7 +47,7 @@ def of_cartpole(updates: int, incarnation: int = 0) -> Any:
 async def test_waits_for_weights_and_then_acts_with_the_newest() -> None:
     record: Record[Insert] = Record()
     async with System(actors(record)) as system:
-        await anyio.wait_all_tasks_blocked()
+        await all_blocked()
         assert record.entries == [], "nothing to act with yet"
         await system.ref("learner").tell(Publish([of_cartpole(updates) for updates in range(100)]))
         await record.reaches(3)

@@ -13,7 +13,7 @@ from actorq.roles.messages import Weights
 from actorq.roles.parameter_server import ParameterServer
 from actorq.roles.server_messages import Combine, Keep, Weighed
 from actorq.testing import Record
-from tests.actors.world import AT_ONCE, fresh, spec
+from tests.actors.world import AT_ONCE, all_blocked, fresh, spec
 from tests.roles.cast import Follower
 from tests.roles.server import Workers, server
 from tests.roles.test_parameter_server import gradients
@@ -41,7 +41,7 @@ async def test_while_weights_are_published() -> None:
             pulled = (await workers.push(pushed, version)).pulled
             assert pulled is not None
             version = pulled.version
-        await anyio.wait_all_tasks_blocked()  # the front fetches what it is to publish
+        await all_blocked()  # the front fetches what it is to publish
     assert [each.version.updates for each in record.entries] == [0]
     assert system.statistics().dead_letters == 0
 
