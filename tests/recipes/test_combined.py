@@ -19,7 +19,7 @@ def test_everybody_takes_part(backend: Any, tmp_path: Path) -> None:
     summary = run(
         "combined",
         transport="inproc",
-        overrides=["stop.updates=100", "stop.solved={return={cartpole=500.0, gridworld=1.0}, episodes=1}"],
+        overrides=["stop.updates=100", "stop.solved={return={cartpole=501.0, gridworld=1.0}, episodes=1}"],
         backend=backend,
         out=tmp_path / "run",
     )

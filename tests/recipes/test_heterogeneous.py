@@ -19,7 +19,7 @@ def test_everybody_takes_part(backend: Any, tmp_path: Path) -> None:
     summary = run(
         "heterogeneous",
         transport="inproc",
-        overrides=["stop.updates=60", "stop.solved={return=500.0, episodes=1}"],
+        overrides=["stop.updates=60", "stop.solved={return=501.0, episodes=1}"],
         backend=backend,
         out=tmp_path / "run",
     )

@@ -15,7 +15,7 @@ BACKENDS: list[Any] = ["asyncio", "trio"]
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_explorers_act_through_the_stages(backend: Any, tmp_path: Path) -> None:
-    overrides = ["stop.updates=40", "stop.solved={return=500.0, episodes=1}"]
+    overrides = ["stop.updates=40", "stop.solved={return=501.0, episodes=1}"]
     summary = run(
         "model_parallel", transport="inproc", overrides=overrides, backend=backend, out=tmp_path / "run"
     )

@@ -20,7 +20,7 @@ def test_explorers_shards_and_learner_work_together(backend: Any, tmp_path: Path
     """Over nng, with draws from both shards; and the report shows what is replayed."""
     summary = run(
         "prioritized_replay",
-        overrides=["stop.updates=60", "stop.solved={return=500.0, episodes=1}"],
+        overrides=["stop.updates=60", "stop.solved={return=501.0, episodes=1}"],
         backend=backend,
         out=tmp_path / "run",
     )

@@ -17,7 +17,7 @@ BACKENDS: list[Any] = ["asyncio", "trio"]
 def test_both_learners_take_part(backend: Any, tmp_path: Path) -> None:
     summary = run(
         "prioritized_replay_learners",
-        overrides=["stop.updates=40", "stop.solved={return=500.0, episodes=1}"],
+        overrides=["stop.updates=40", "stop.solved={return=501.0, episodes=1}"],
         backend=backend,
         out=tmp_path / "run",
     )

@@ -104,15 +104,18 @@ def test_catch_is_solved_with_each_seed(
 
 @pytest.mark.anyio
 async def test_the_mirror_doubles_what_is_lived_through(tmp_path: Path, own_import_path: None) -> None:
-    async with open_run(
-        RECIPES / "custom.toml", overrides=["stop.updates=50"], out=tmp_path / "run"
-    ) as opened:
+    endless = ["stop.solved={return=2.0, episodes=1}", "stop.env_steps=1_000_000_000"]
+    async with open_run(RECIPES / "custom.toml", overrides=endless, out=tmp_path / "run") as opened:
         from custom_parts import GetTally  # type: ignore[import-not-found]
 
         mirror = opened["mirror"]
         assert isinstance(mirror, OutsideRef)
         tally = await mirror.ask(GetTally())
         assert 0 <= tally.added <= tally.seen
+        async for progress in opened.progress(every_seconds=0.1):
+            if progress.counts.get("updates", 0) >= 50:
+                break
+        opened.stop()
         summary = await opened.wait()
     path = checkpoint.latest(tmp_path / "run" / "checkpoints")
     assert path is not None
