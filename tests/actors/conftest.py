@@ -2,6 +2,8 @@
 
 import pytest
 
+from actorq.actors import system
+
 from .world import TRANSPORTS, World
 
 
@@ -12,5 +14,8 @@ def nodes(request: pytest.FixtureRequest) -> int:
 
 
 @pytest.fixture(params=TRANSPORTS)
-def world(request: pytest.FixtureRequest, nodes: int) -> World:
+def world(request: pytest.FixtureRequest, nodes: int, monkeypatch: pytest.MonkeyPatch) -> World:
+    """Its clock is the machine's, which may be starved: stopping takes as long as it takes."""
+    monkeypatch.setattr(system, "DRAIN_SECONDS", 40.0)
+    monkeypatch.setattr(system, "STOP_SECONDS", 50.0)
     return World(TRANSPORTS[request.param], nodes)

@@ -1,0 +1,12 @@
+"""What all tests of roles have in common: a starved machine may take its time to stop."""
+
+import pytest
+
+from actorq.actors import system
+
+
+@pytest.fixture(autouse=True)
+def _time_to_stop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is on its way is handled, and last states are there, however long an actor gets no processor."""
+    monkeypatch.setattr(system, "DRAIN_SECONDS", 40.0)
+    monkeypatch.setattr(system, "STOP_SECONDS", 50.0)
