@@ -14,6 +14,7 @@ SEEDS = range(3)
 BACKENDS: list[Any] = ["asyncio", "trio"]
 
 
+@pytest.mark.timeout(180)
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_everybody_takes_part(backend: Any, tmp_path: Path) -> None:
     summary = run(

@@ -13,6 +13,7 @@ SEEDS = range(3)
 BACKENDS: list[Any] = ["asyncio", "trio"]
 
 
+@pytest.mark.timeout(180)
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_both_learners_take_part(backend: Any, tmp_path: Path) -> None:
     summary = run(

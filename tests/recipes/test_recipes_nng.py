@@ -33,6 +33,7 @@ def command(pid: str) -> bytes:
     return b""
 
 
+@pytest.mark.timeout(180)
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_it_learns_across_processes(backend: Any, tmp_path: Path) -> None:
     summary = run(

@@ -229,6 +229,7 @@ async def test_what_is_being_written_at_the_end_is_deleted_too(
 
     monkeypatch.setattr(Connection, "pipeline", write_slowly)
     monkeypatch.setattr(RedisStore, "delete", delete_meanwhile)
+    monkeypatch.setattr("actorq.actors.system.DRAIN_SECONDS", 0.01)  # it writes beyond
     async with started(in_redis(url=little.url)) as system, anyio.create_task_group() as tasks:
         tasks.start_soon(system.ref("replay.0").ask, insert(10, 0))
         await anyio.to_thread.run_sync(writes.wait)
