@@ -1,6 +1,11 @@
 """Fixtures of the whole suite."""
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# A busy machine is no reason to fail.
+settings.register_profile("actorq", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("actorq")
 
 
 @pytest.fixture(params=["asyncio", "trio"])

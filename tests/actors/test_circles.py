@@ -364,7 +364,7 @@ def closes(path: Sequence[str]) -> bool:
 
 
 @pytest.mark.parametrize("deterministic", [False, True])
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(path=PATHS)
 def test_random_chains_raise_just_when_they_return(deterministic: bool, path: list[str]) -> None:
     async def walk() -> None:
@@ -405,7 +405,7 @@ def reaches_a_circle(edges: set[tuple[int, int]], node: int, waiting: tuple[int,
 
 
 @pytest.mark.parametrize("deterministic", [False, True])
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(edges=EDGES)
 def test_random_graphs_raise_just_when_they_have_a_circle(
     deterministic: bool, edges: set[tuple[int, int]]

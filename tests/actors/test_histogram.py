@@ -5,7 +5,7 @@ import math
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -44,7 +44,6 @@ def naive_quantile(values: list[float], share: float) -> float:
     return next(value for value in sorted(values) if sum(x <= value for x in values) >= share * len(values))
 
 
-@settings(deadline=None)
 @given(st.lists(finite, min_size=1), st.floats(0.001, 1))
 def test_quantiles_are_within_a_bins_width(values: list[float], share: float) -> None:
     found, exact = counted(values).quantile(share), naive_quantile(values, share)
@@ -55,7 +54,6 @@ def test_quantiles_are_within_a_bins_width(values: list[float], share: float) ->
     assert min(values) - SMALLEST <= found <= max(values) + SMALLEST
 
 
-@settings(deadline=None)
 @given(st.lists(st.lists(anything)))
 def test_merged_parts_are_the_whole(parts: list[list[float]]) -> None:
     merged = Histogram()
@@ -66,7 +64,6 @@ def test_merged_parts_are_the_whole(parts: list[list[float]]) -> None:
     assert found.total == pytest.approx(expected.total, rel=1e-9, abs=1e-9 * LARGEST)
 
 
-@settings(deadline=None)
 @given(st.lists(anything, max_size=3000), st.integers(1, 1500))
 def test_one_by_one_and_in_arrays_of_any_size_are_the_same(values: list[float], size: int) -> None:
     single, many = Histogram(), Histogram()
@@ -77,7 +74,6 @@ def test_one_by_one_and_in_arrays_of_any_size_are_the_same(values: list[float], 
     assert single.distribution().cells == many.distribution().cells == counted(values).cells
 
 
-@settings(deadline=None)
 @given(st.lists(anything))
 def test_every_value_is_somewhere(values: list[float]) -> None:
     found = counted(values)
@@ -137,7 +133,6 @@ def test_its_size_is_bounded() -> None:
     assert len(counted([float(value) for value in range(0, 2**20, 7)]).cells) <= 1024 + 10 * 512
 
 
-@settings(deadline=None)
 @given(st.lists(anything))
 def test_it_is_kept_and_sent_as_it_is(values: list[float]) -> None:
     found = counted(values)

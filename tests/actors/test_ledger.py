@@ -4,7 +4,7 @@ from collections import defaultdict, deque
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from actorq.actors import Actor, ActorSpec, handles
@@ -149,7 +149,6 @@ steps = st.one_of(
 )
 
 
-@settings(deadline=None)
 @given(st.lists(steps, max_size=60))
 def test_the_page_tells_what_became_of_each_letter(taken: list[Any]) -> None:
     twin = Twin()

@@ -211,7 +211,7 @@ steps = st.one_of(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(steps, min_size=10, max_size=50))
 def test_each_letter_ends_once_as_the_twin_says(taken: list[Any]) -> None:
     lives = Lives()

@@ -131,7 +131,7 @@ def unpacked(frame: memoryview) -> list[Letter]:
     return found
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(letters, max_size=4))
 def test_letters_come_back_equal_and_in_order(sent: Sequence[Letter]) -> None:
     found = unpacked(frame_of(sent))
@@ -143,7 +143,6 @@ def test_letters_come_back_equal_and_in_order(sent: Sequence[Letter]) -> None:
             assert back.size == letter.size
 
 
-@settings(deadline=None)
 @given(messages | st.none() | st.builds(Total, value=st.floats(allow_nan=False)))
 def test_a_reply_comes_back_equal(reply: Message | None) -> None:
     assert same(reply_and_back(reply), reply)
@@ -188,7 +187,7 @@ def test_as_many_letters_as_a_frame_may_have() -> None:
 OUTCOMES = [outcome for outcome in Outcome if outcome is not Outcome.HANDLED]
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     st.builds(
         Answers,

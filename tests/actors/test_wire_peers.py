@@ -344,7 +344,7 @@ def test_damage_of_all_kinds(frame: bytes, attempt: Any) -> None:
         attempt(bytes(damaged))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.binary(max_size=200), st.booleans())
 def test_random_bytes(data: bytes, with_prefix: bool) -> None:
     attempt_letters(prefixed(data) if with_prefix else data)

@@ -27,7 +27,7 @@ def draw(
     return generator.integers(2 if dtype == "bool" else 256, size=(batch, *shape)).astype(dtype)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     hidden=st.lists(st.integers(1, 40), max_size=3),
     dueling=st.booleans(),

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -111,7 +111,6 @@ EVENTS = st.lists(st.tuples(st.sampled_from(["step", "die", "back"]), st.integer
 
 
 @pytest.mark.parametrize("rule", ["mean", "elastic"])
-@settings(deadline=None)
 @given(events=EVENTS)
 def test_whatever_happens_those_who_are_left_meet(rule: Any, events: list[tuple[str, int]]) -> None:
     """Learners step, die and come back in any order; then all who live step, and nobody is left waiting."""

@@ -80,7 +80,7 @@ def int8_bound(vector: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 @given(vectors)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_the_error_is_within_its_bound(vector: Tensor) -> None:
     exact = vector.double().numpy()
     for codec, bound in (
@@ -95,7 +95,7 @@ def test_the_error_is_within_its_bound(vector: Tensor) -> None:
 
 
 @given(seeds, sizes, st.sampled_from(DTYPES), st.sampled_from([0.001, 0.01, 0.3, 1.0]), st.integers(1, 6))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_top_k_loses_nothing(seed: int, size: int, dtype: torch.dtype, share: float, steps: int) -> None:
     encoder = Encoder("top_k", size, dtype=dtype, top_k_share=share)
     given_, applied = (torch.zeros(size, dtype=torch.float64) for _ in range(2))
@@ -113,7 +113,7 @@ def test_top_k_loses_nothing(seed: int, size: int, dtype: torch.dtype, share: fl
 
 
 @given(vectors, st.floats(0.0, 1.0))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_the_largest_are_chosen_as_a_full_sort_does(vector: Tensor, share: float) -> None:
     numbers = vector.numpy()
     count = top_k_count(len(numbers), share)
@@ -296,7 +296,7 @@ arrays = st.builds(
     st.none() | arrays,
     st.sampled_from(DTYPES),
 )
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_what_a_peer_may_send_is_decoded_or_refused(
     codec: str, size: int, values: NDArray[Any], extra: NDArray[Any] | None, dtype: torch.dtype
 ) -> None:

@@ -8,7 +8,7 @@ from itertools import combinations, pairwise
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn.utils import parameters_to_vector
 
@@ -29,7 +29,6 @@ def plain(costs: Sequence[int]) -> list[LayerShape]:
     return [LayerShape(f"layer.{index}", ((cost, 1),), splits=True) for index, cost in enumerate(costs)]
 
 
-@settings(deadline=None)
 @given(st.data())
 def test_the_dearest_part_is_as_cheap_as_it_can_be(data: st.DataObject) -> None:
     costs = data.draw(st.lists(st.integers(1, 20), min_size=1, max_size=7))
@@ -46,7 +45,6 @@ def test_the_dearest_part_is_as_cheap_as_it_can_be(data: st.DataObject) -> None:
     assert max(sum(costs[part.begin : part.end]) for part in parts) == best
 
 
-@settings(deadline=None)
 @given(st.data())
 def test_a_layer_that_is_split_stands_alone(data: st.DataObject) -> None:
     costs = data.draw(st.lists(st.integers(4, 20), min_size=2, max_size=6))

@@ -5,7 +5,7 @@ import random
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from actorq.dqn.dealing import Dealing, apportioned, least_rows, most_rows
@@ -14,7 +14,6 @@ from tests.dqn.dealing_table import rows
 SPEEDS = st.lists(st.floats(1e-3, 1e6), min_size=1, max_size=12)
 
 
-@settings(deadline=None)
 @given(SPEEDS, st.integers(1, 4096), st.data())
 def test_parts_are_whole_and_proportional_beyond_the_least(
     weights: list[float], each: int, data: st.DataObject
@@ -34,7 +33,6 @@ def test_less_than_the_least_is_no_deal() -> None:
         apportioned(5, [1.0, 1.0, 1.0], 2)
 
 
-@settings(deadline=None)
 @given(st.integers(1, 8), st.data())
 def test_nobody_is_dealt_more_than_the_most(workers: int, data: st.DataObject) -> None:
     tasks = data.draw(st.integers(1, 4))

@@ -35,7 +35,7 @@ def bound(codec: str, difference: Tensor, dtype: torch.dtype) -> float:
     st.sampled_from([torch.float32, torch.float64]),
     st.lists(st.booleans(), min_size=1, max_size=12),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_receivers_hold_the_senders_bits(
     seed: int, size: int, codec: DeltaCodec, dtype: torch.dtype, asks: list[bool]
 ) -> None:

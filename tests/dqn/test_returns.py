@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -33,7 +33,6 @@ def naive(rewards: np.ndarray, discounts: np.ndarray, ends: np.ndarray, n: int) 
     return answer
 
 
-@settings(deadline=None)
 @given(st.data(), st.integers(0, 12), st.integers(1, 3), st.integers(1, 6), st.floats(0.0, 1.0))
 def test_agrees_with_one_window_at_a_time(
     data: st.DataObject, steps: int, environments: int, n: int, gamma: float

@@ -8,7 +8,7 @@ import heapq
 import random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from actorq.dqn.update_rule_settings import UpdateRuleSettings
@@ -48,7 +48,6 @@ def after(settings: UpdateRuleSettings, events: bytes) -> Front:
     return front
 
 
-@settings(deadline=None)
 @given(RULES, EVENTS)
 def test_each_round_is_the_naive_twins_and_each_offer_ends_once(
     settings: UpdateRuleSettings, events: bytes
@@ -60,7 +59,6 @@ def test_each_round_is_the_naive_twins_and_each_offer_ends_once(
     assert front.open == []
 
 
-@settings(deadline=None)
 @given(RULES, EVENTS)
 def test_updates_go_on_while_one_worker_lives(settings: UpdateRuleSettings, events: bytes) -> None:
     front = after(settings, events)
@@ -73,7 +71,6 @@ def test_updates_go_on_while_one_worker_lives(settings: UpdateRuleSettings, even
     assert front.version > before or not active
 
 
-@settings(deadline=None)
 @given(st.integers(0, 6), EVENTS)
 def test_bounded_never_applies_a_gradient_staler_than_its_bound(bound: int, events: bytes) -> None:
     front = after(UpdateRuleSettings(rule="bounded", max_staleness=bound), events)
@@ -81,7 +78,6 @@ def test_bounded_never_applies_a_gradient_staler_than_its_bound(bound: int, even
     assert front.dropped == [] or bound == 0  # then by the synchronous rule, from a worker that restarted
 
 
-@settings(deadline=None)
 @given(st.integers(0, WORKERS - 1), EVENTS)
 def test_a_synchronous_round_has_one_fresh_gradient_of_a_worker(backup: int, events: bytes) -> None:
     front = after(UpdateRuleSettings(rule="synchronous", backup=backup), events)
@@ -92,7 +88,6 @@ def test_a_synchronous_round_has_one_fresh_gradient_of_a_worker(backup: int, eve
     assert {reason for _, reason in front.dropped} <= {"late"}
 
 
-@settings(deadline=None)
 @given(RULES, EVENTS)
 def test_the_factors_of_a_round_are_an_average_over_rows_of_treated_gradients(
     settings: UpdateRuleSettings, events: bytes
@@ -236,7 +231,6 @@ def simulated(
     return front
 
 
-@settings(deadline=None)
 @given(
     st.integers(0, 12),
     st.lists(st.sampled_from([0.1, 0.5, 1.0, 3.0]), min_size=1, max_size=8),

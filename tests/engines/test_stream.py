@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 import pytest
 from anyio.abc import UNIXSocketStream
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from actorq.engines.frames import PREFIX_BYTES, Decoder, FrameError, encode, lengths, memory
@@ -171,7 +171,7 @@ def damaged(draw: st.DrawFn) -> bytes:
     return bytes(frame)
 
 
-@settings(max_examples=500, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=500)
 @given(damaged() | st.binary(max_size=200))
 def test_damaged_frames_are_told_and_nothing_else_happens(frame: bytes) -> None:
     with suppress(FrameError):

@@ -1,13 +1,12 @@
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from actorq.envs.frames import FrameStack
 
 
-@settings(deadline=None)
 @given(
     starts=st.lists(st.lists(st.booleans(), min_size=3, max_size=3), max_size=15),
     stack=st.integers(1, 5),

@@ -44,7 +44,7 @@ def maps(draw: st.DrawFn) -> str:
     return "\n".join("".join(row) for row in cells)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(map=maps(), slip=st.sampled_from([0.0, 0.2, 1.0]), gamma=st.sampled_from([0.0, 0.5, 0.97]))
 def test_value_iteration_finds_what_policy_iteration_finds(map: str, slip: float, gamma: float) -> None:
     grid = Grid(map, slip=slip, step_reward=-0.1)
@@ -67,7 +67,7 @@ def test_a_slip_beside_a_pit_worked_out_by_hand() -> None:
     assert q[1] == pytest.approx([0.25 * value, value, 0.25 * value, -0.5 + 0.25 * value])
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(map=maps(), slip=st.sampled_from([0.0, 0.3]))
 def test_the_model_is_one(map: str, slip: float) -> None:
     grid = Grid(map, slip=slip)

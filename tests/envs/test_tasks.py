@@ -1,7 +1,7 @@
 """Several tasks: whose are how many rows of a batch."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from actorq.envs.task import NamedTask, Task, batch_rows, task_names, tasks_in
@@ -14,7 +14,6 @@ def tasks(*shares: float) -> list[NamedTask]:
 SHARES = st.lists(st.floats(1e-3, 1e3), min_size=1, max_size=8)
 
 
-@settings(deadline=None)
 @given(SHARES, st.integers(0, 500))
 def test_all_rows_are_given_and_everyone_has_one(shares: list[float], more: int) -> None:
     rows = len(shares) + more
@@ -23,7 +22,6 @@ def test_all_rows_are_given_and_everyone_has_one(shares: list[float], more: int)
     assert min(given) >= 1
 
 
-@settings(deadline=None)
 @given(SHARES)
 def test_rows_are_in_proportion(shares: list[float]) -> None:
     given = batch_rows(tasks(*shares), 1_000_000_000)

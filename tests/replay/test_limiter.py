@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from actorq.replay import RateLimiter
 
 
-@settings(deadline=None)
 @given(
     samples_per_insert=st.floats(0.05, 50.0),
     min_size=st.integers(1, 300),

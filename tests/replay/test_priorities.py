@@ -89,7 +89,7 @@ class IndexAgainstNaiveTwin(RuleBasedStateMachine):
 
 
 TestIndexAgainstNaiveTwin = IndexAgainstNaiveTwin.TestCase
-TestIndexAgainstNaiveTwin.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+TestIndexAgainstNaiveTwin.settings = settings(max_examples=60, stateful_step_count=30)
 
 
 def counts_of(index: PrioritizedIndex | UniformIndex, size: int, *, batch: int, draws: int) -> np.ndarray:

@@ -143,5 +143,5 @@ class RedisAgainstNaiveTwin(RuleBasedStateMachine):
 def test_redis_against_naive_twin(server: LittleRedis) -> None:
     RedisAgainstNaiveTwin.server = server
     case = RedisAgainstNaiveTwin.TestCase
-    case.settings = settings(max_examples=12, stateful_step_count=20, deadline=None)
+    case.settings = settings(max_examples=12, stateful_step_count=20)
     case("runTest").runTest()

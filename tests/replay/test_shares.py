@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chi2  # type: ignore[import-untyped]
 
@@ -13,7 +13,6 @@ from actorq.replay.shares import split_draws
 TOTALS = st.lists(st.floats(0.0, 1e6), min_size=1, max_size=8).filter(lambda totals: sum(totals) > 1e-3)
 
 
-@settings(deadline=None)
 @given(totals=TOTALS, count=st.integers(1, 300), seed=st.integers(0, 2**32))
 def test_each_shard_gets_its_share_within_one_draw_at_each_end(
     totals: list[float], count: int, seed: int

@@ -76,7 +76,7 @@ class StoreAgainstNaiveTwin(RuleBasedStateMachine):
 
 
 TestStoreAgainstNaiveTwin = StoreAgainstNaiveTwin.TestCase
-TestStoreAgainstNaiveTwin.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestStoreAgainstNaiveTwin.settings = settings(max_examples=60, stateful_step_count=40)
 
 
 def test_shapes_and_dtypes_are_the_environments_own() -> None:

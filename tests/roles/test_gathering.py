@@ -87,7 +87,7 @@ def simulated(arrivals: list[tuple[int, int]], batch_size: int, deadline: float,
     return batches
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     gaps=st.lists(st.tuples(st.integers(1, 4), st.integers(1, 9)), min_size=1, max_size=20),
     batch_size=st.integers(1, 12),

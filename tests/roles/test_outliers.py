@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from actorq.roles.outliers import WARM_UP, OutlierFilter
@@ -38,7 +38,6 @@ def test_a_single_one_moves_the_bound_little() -> None:
     assert outliers.is_outlier(4.0)
 
 
-@settings(deadline=None)
 @given(deviations=st.floats(2.0, 6.0), level=st.floats(2.0, 100.0))
 def test_losses_that_stay_high_are_soon_none(deviations: float, level: float) -> None:
     outliers = warmed_up(deviations)
@@ -52,7 +51,6 @@ def test_losses_that_never_varied_have_no_bound() -> None:
     assert not outliers.is_outlier(1.0)
 
 
-@settings(deadline=None)
 @given(losses=st.lists(st.floats(0.0, 1e6), min_size=1, max_size=WARM_UP))
 def test_the_first_mean_and_deviation_are_exact(losses: list[float]) -> None:
     outliers = OutlierFilter(2.0)

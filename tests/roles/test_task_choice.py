@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from actorq.actors import System, handles
@@ -19,7 +19,6 @@ from tests.roles.asked import BOTH, MLP, initial, topology
 from tests.roles.cast import Inbox, Publish, Watch
 
 
-@settings(deadline=None)
 @given(tasks=st.integers(1, 5), count=st.integers(1, 20))
 def test_members_take_the_tasks_in_turn(tasks: int, count: int) -> None:
     named = [NamedTask(name=f"t{task}", env="CartPole-v1") for task in range(tasks)]
@@ -31,7 +30,6 @@ def test_members_take_the_tasks_in_turn(tasks: int, count: int) -> None:
         assert count // tasks <= len(mine) <= -(-count // tasks)
 
 
-@settings(deadline=None)
 @given(tasks=st.integers(1, 4), each=st.integers(1, 7), instances=st.integers(1, 4))
 def test_each_instance_of_a_group_takes_the_same_tasks(tasks: int, each: int, instances: int) -> None:
     named = [NamedTask(name=f"t{task}", env="CartPole-v1") for task in range(tasks)]

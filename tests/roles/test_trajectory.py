@@ -150,7 +150,7 @@ def scripts(draw: st.DrawFn) -> tuple[list[list[int]], int]:
     return draw(st.lists(row, min_size=12, max_size=30)), draw(st.integers(0, 1000))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     script=scripts(),
     same_step=st.booleans(),
@@ -272,7 +272,7 @@ def test_a_chunk_of_one_step_is_refused() -> None:
         Trajectory(1, (), np.dtype(np.int64), ACTIONS, stack=1, n_step=2, gamma=GAMMA, length=1)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(script=scripts(), same_step=st.booleans(), stack=st.sampled_from([1, 2, 4]))
 def test_acting_stacks_frames_as_chunks_do(
     script: tuple[list[list[int]], int], same_step: bool, stack: int

@@ -22,6 +22,7 @@ from actorq.actors import (
     handles,
 )
 from actorq.testing import EncodedTransport
+from tests.actors.world import all_blocked
 
 pytestmark = pytest.mark.anyio
 
@@ -172,7 +173,7 @@ async def test_only_the_newest_stays_unread() -> None:
     async with adder() as system:
         ref = system.ref("adder")
         await ref.tell(Wait())
-        await anyio.wait_all_tasks_blocked()
+        await all_blocked()
         for number in range(5):
             await ref.tell(Newest(number=number))
         actor = actor_of(system, "adder")
@@ -217,7 +218,7 @@ async def test_what_cannot_travel_is_a_dead_letter() -> None:
     ]
     async with System(specs, transport=EncodedTransport()) as system:
         await system.ref("teller").tell(Note(text="now"))
-        await anyio.wait_all_tasks_blocked()
+        await all_blocked()
         teller = actor_of(system, "teller")
         (dead,) = teller.dead
         assert dead.outcome is Outcome.UNDELIVERED

@@ -110,7 +110,7 @@ def test_instances_go_whole_to_nodes_or_nodes_whole_to_instances(nodes: int, exp
     assert [node_of[spec.name] for spec in plan.specs] == [spec.node for spec in plan.specs]
 
 
-@settings(max_examples=50, deadline=None, derandomize=True)
+@settings(max_examples=50, derandomize=True)
 @given(st.integers(1, 5), st.integers(1, 12))
 def test_no_node_is_shared_that_need_not_be(instances: int, nodes: int) -> None:
     file = edges(instances, explorers=nodes)
