@@ -42,17 +42,23 @@ class Computing:
     seconds: float
     """What one call takes: a running mean."""
 
-    def __init__(self, actor: Actor) -> None:
+    def __init__(self, actor: Actor, long_seconds: float = LONG_SECONDS) -> None:
         self._actor = actor
+        self._long_seconds = long_seconds
         self.seconds = math.inf  # the first call prepares much, whatever the next ones take
 
     async def __call__(self, function: Callable[[Unpack[Args]], V], *args: *Args) -> V:
         """`function(*args)`. Cancelled, a call in a thread is left to end by itself."""
-        if self.seconds > LONG_SECONDS:
-            return await self._actor.in_thread(self._timed, function, args)
-        return self._timed(function, args)
+        if self.is_short:
+            return self.timed(function, *args)
+        return await self._actor.in_thread(self.timed, function, *args)
 
-    def _timed(self, function: Callable[[Unpack[Args]], V], args: tuple[*Args]) -> V:
+    @property
+    def is_short(self) -> bool:
+        return self.seconds <= self._long_seconds
+
+    def timed(self, function: Callable[[Unpack[Args]], V], *args: *Args) -> V:
+        """Run it here; what it took is taken into account."""
         # What computes without torch has no need to load it.
         set_flush_denormal = getattr(sys.modules.get("torch"), "set_flush_denormal", _do_nothing)
         began = time.perf_counter()

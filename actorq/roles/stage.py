@@ -131,7 +131,7 @@ class Stage(Tasked):
         if self._work is None or step.version != self._version:
             return
         if step.seconds > 0.0:
-            self.report("stage_idle_share", 1.0 - self._work.busy_seconds / step.seconds)
+            self.report("stage_idle_share", 1.0 - self._work.take_busy_seconds() / step.seconds)
         self.report("stage_bytes_sent", self._work.bytes_sent)
         self.report("stage_in_flight_bytes", self._work.most_in_flight_bytes)
         await self._work.step(step.factor)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Generic, TypeVar, TypeVarTuple, Unpack, cast
+from typing import TYPE_CHECKING, Generic, TypeVar, cast
 
 from msgspec.structs import replace
 
@@ -13,6 +13,7 @@ from actorq.dqn.activations import Activations, Tensors, add_up, join_columns, j
 from actorq.dqn.cuts import Part
 from actorq.dqn.sharding import shard_slices
 
+from .computer import Computer
 from .computing import Computing
 from .messages import Version
 from .stage_messages import (
@@ -36,8 +37,10 @@ RESTORING = "the pipeline is being restored"
 
 PASSED = "the stage is past this version"
 
+LONG_SECONDS = 0.001
+"""From here on a stage computes in a thread: its neighbours wait for what its loop has to send."""
+
 V = TypeVar("V")
-Args = TypeVarTuple("Args")
 
 
 class StageWork:
@@ -61,8 +64,6 @@ class StageWork:
         incarnation: int,
     ) -> None:
         self.segment, self.incarnation = segment, incarnation
-        self.busy_seconds = 0.0
-        """Spent computing since the last update."""
         self.bytes_sent = 0
         """Activations and gradients since then."""
         self.most_in_flight_bytes = 0
@@ -74,14 +75,18 @@ class StageWork:
         self._next = stages[following] if following < len(parts) else None
         before_last = parts[-1].position - part.position
         self._in_flight = Turns(before_last + 2 if before_last else 1, actor.event)
-        self._computer = Turns(1, actor.event)
-        self._forwards, self._judgements = Computing(actor), Computing(actor)
-        self._backwards, self._steps = Computing(actor), Computing(actor)
-        self._evaluations = Computing(actor)
+        self._computer = Computer(actor)
+        self._forwards, self._backwards, self._judgements, self._steps, self._evaluations = (
+            Computing(actor, LONG_SECONDS) for _ in range(5)
+        )
         self._updates = segment.updates
         self._returned = 0
         self._stepped = actor.event()
         self._over: Refused | None = None
+
+    def take_busy_seconds(self) -> float:
+        """Spent computing since the last update."""
+        return self._computer.take_busy_seconds()
 
     def close(self, reason: str) -> None:
         """Whatever waits here, and comes here from now on, is refused. Computations end by themselves, and a
@@ -109,7 +114,7 @@ class StageWork:
             from actorq.dqn.segment import judge
 
             like = self.segment.online.vector
-            judged = await self._compute(
+            judged = await self._computer(
                 self._judgements, judge, self._q_loss, outputs, flow.outcomes, flow.size, like
             )
             return Returned(judged.gradients, judged.td_errors, judged.loss, square_norm=0.0)
@@ -154,23 +159,21 @@ class StageWork:
         return own
 
     async def _own_forward(self, number: int, inputs: Activations, rows: tuple[int, ...]) -> Activations:
-        outputs = await self._compute(self._forwards, self.segment.forward, number, inputs, rows)
+        # What ends a micro-batch goes first: it frees memory, and others wait for it.
+        return await self._computer(self._forwards, self._compute_forward, number, inputs, rows, rank=1)
+
+    def _compute_forward(self, number: int, inputs: Activations, rows: tuple[int, ...]) -> Activations:
+        outputs = self.segment.forward(number, inputs, rows)
         self.most_in_flight_bytes = max(self.most_in_flight_bytes, self.segment.in_flight_bytes)
         return outputs
 
     async def _own_backward(self, number: int, gradients: Tensors, count: int) -> Partial:
-        found = await self._compute(self._backwards, self.segment.backward, number, gradients)
+        return await self._computer(self._backwards, self._compute_backward, number, gradients, count)
+
+    def _compute_backward(self, number: int, gradients: Tensors, count: int) -> Partial:
+        found = self.segment.backward(number, gradients)
         self._returned += 1
         return Partial(found, self.segment.square_norm() if self._returned == count else 0.0)
-
-    async def _compute(self, computing: Computing, function: Callable[[Unpack[Args]], V], *args: *Args) -> V:
-        # What ends a micro-batch goes first: it frees memory, and others wait for it.
-        async with self._computer.turn(rank=1 if computing is self._forwards else 0):
-            began = self._actor.now()
-            try:
-                return await computing(function, *args)
-            finally:
-                self.busy_seconds += self._actor.now() - began
 
     # Acting.
 
@@ -180,13 +183,16 @@ class StageWork:
         ask = Evaluate(request.version, request.inputs, request.rows, columns_only=True)
         helpers = () if request.columns_only else self._helpers
         helped = [_Pending[Evaluated](self._actor, partial(helper.ask, ask)) for helper in helpers]
-        async with self._computer.turn():
-            await self._reached(request.version)  # an update may have been made meanwhile
-            own = await self._evaluations(self.segment.evaluate, request.inputs, request.rows)
+        own = await self._computer(self._evaluations, self._compute_evaluation, request)
         outputs = join_outputs([own, *[(await help.result()).outputs for help in helped]])
         if self._next is None or request.columns_only:
             return Evaluated(outputs)
         return await _answer(partial(self._next.ask, Evaluate(request.version, outputs, request.rows)))
+
+    def _compute_evaluation(self, request: Evaluate) -> Tensors:
+        if request.version.updates != self.segment.updates:  # an update has been made since it came
+            raise Refused(PASSED)
+        return self.segment.evaluate(request.inputs, request.rows)
 
     # Updates.
 
@@ -203,10 +209,10 @@ class StageWork:
 
     async def step(self, factor: float) -> None:
         """Make an update."""
-        async with self._computer.turn():
-            await self._steps(self.segment.step, factor)
-            self._updates = self.segment.updates  # not before all of the update is made, perhaps in a thread
-        self.busy_seconds, self.bytes_sent, self.most_in_flight_bytes = 0.0, 0, 0
+        await self._computer(self._steps, self.segment.step, factor)
+        self._updates = self.segment.updates  # not before all of the update is made, perhaps in a thread
+        self._computer.take_busy_seconds()
+        self.bytes_sent = self.most_in_flight_bytes = 0
         self._returned = 0
         self._stepped.set()
         if self._over is None:

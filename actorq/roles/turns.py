@@ -1,50 +1,46 @@
-"""Places that are taken by turns, the urgent first."""
+"""Places that are taken by turns."""
 
 from __future__ import annotations
 
-import heapq
+from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from itertools import count
 
 from actorq.actors.scheduling import Event
 
 
 class Turns:
-    """So many are inside at a time; of those who wait the lowest rank goes first, and of these the oldest."""
+    """So many are inside at a time; of those who wait the oldest goes first."""
 
     def __init__(self, places: int, new_event: Callable[[], Event]) -> None:
         self._free = places
         self._new_event = new_event
-        self._waiting: list[tuple[int, int, Event]] = []
-        self._arrivals = count()
+        self._waiting: deque[Event] = deque()
         self._entered: set[Event] = set()
         self._error: Exception | None = None
 
     @asynccontextmanager
-    async def turn(self, rank: int = 0) -> AsyncIterator[None]:
-        """Inside, one of the places is taken. Raises what `close` was given."""
-        await self._enter(rank)
+    async def turn(self) -> AsyncIterator[None]:
+        """Inside, one of the places is taken. Raises what `close` was given. Cancelled, the place is left."""
+        await self._enter()
         try:
             yield
         finally:
             self._leave()
 
-    async def _enter(self, rank: int) -> None:
+    async def _enter(self) -> None:
         self._check()
         if self._free:
             self._free -= 1
             return
         event = self._new_event()
-        waiter = (rank, next(self._arrivals), event)
-        heapq.heappush(self._waiting, waiter)
+        self._waiting.append(event)
         try:
             await event.wait()
             self._check()
         except BaseException:
-            if waiter in self._waiting:
-                self._waiting.remove(waiter)
-                heapq.heapify(self._waiting)
+            if event in self._waiting:
+                self._waiting.remove(event)
             elif event in self._entered:  # its turn came while it was cancelled
                 self._leave()
             raise
@@ -55,14 +51,14 @@ class Turns:
         if not self._waiting:
             self._free += 1
             return
-        *_, event = heapq.heappop(self._waiting)
+        event = self._waiting.popleft()
         self._entered.add(event)
         event.set()
 
     def close(self, error: Exception) -> None:
         """From now on nobody enters: who waits, and who comes, gets the error."""
         self._error = error
-        for *_, event in self._waiting:
+        for event in self._waiting:
             event.set()
 
     def _check(self) -> None:

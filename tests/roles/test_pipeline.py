@@ -23,7 +23,7 @@ from actorq.dqn.cuts import Part, layer_shapes, part_size
 from actorq.dqn.making import make_parameters
 from actorq.envs.make import describe
 from actorq.envs.task import NamedTask
-from actorq.roles.computing import Computing
+from actorq.roles.computer import Computer
 from actorq.roles.inference_messages import Act, Acted
 from actorq.roles.learner import Learner
 from actorq.roles.messages import Weights
@@ -100,19 +100,26 @@ async def test_a_stage_holds_its_part_and_what_is_in_flight(stages: int) -> None
         assert most <= (stages - index + (index < stages - 1)) * each
 
 
-class Slow(Computing):
+class Slow(Computer):
     """Forward and backward take a virtual second each, and nothing else takes any time."""
 
-    async def __call__(self, function: Any, *given: Any) -> Any:  # type: ignore[override]
-        if function.__name__ in ("forward", "backward"):
-            await self._actor.sleep(1.0)
-        return await super().__call__(function, *given)
+    threads = 1
+
+    async def _compute_one(self) -> None:
+        async with self._turns.turn():
+            computation = self._take_most_urgent()
+            if computation.function.args[0].__name__ in ("_compute_forward", "_compute_backward"):
+                await self._actor.sleep(1.0)
+            computation.compute()
+        self._end()
+        computation.over.set()
 
 
 async def test_stages_are_idle_as_long_as_the_pipeline_fills_and_empties(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("actorq.roles.stage_work.Computing", Slow)
+    monkeypatch.setattr("actorq.roles.stage_work.Computer", Slow)
+    monkeypatch.setattr("actorq.roles.stage_work.LONG_SECONDS", -1.0)
     stages, micro_batches, watch = 3, 6, Watch()
     specs = pipeline(stages, 4, micro_batches=micro_batches)
     async with System(specs, deterministic=True, reports=watch):

@@ -1,4 +1,4 @@
-"""Turns: so many inside at a time, the lowest rank first, and nobody's place is lost."""
+"""Turns: so many inside at a time, the oldest first, and nobody's place is lost."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from actorq.roles.turns import Turns
 pytestmark = pytest.mark.anyio
 
 
-async def test_the_lowest_rank_goes_first_and_of_these_the_oldest() -> None:
+async def test_the_oldest_goes_first() -> None:
     turns, order = Turns(1, anyio.Event), list[str]()
 
-    async def take(name: str, rank: int) -> None:
-        async with turns.turn(rank):
+    async def take(name: str) -> None:
+        async with turns.turn():
             order.append(name)
 
     async with anyio.create_task_group() as group, turns.turn():
-        for name, rank in (("a1", 1), ("b0", 0), ("c1", 1), ("d0", 0)):
-            group.start_soon(take, name, rank)
+        for name in "abcd":
+            group.start_soon(take, name)
             await anyio.wait_all_tasks_blocked()
         assert order == []
-    assert order == ["b0", "d0", "a1", "c1"]
+    assert order == ["a", "b", "c", "d"]
 
 
 async def test_so_many_are_inside() -> None:

@@ -151,7 +151,7 @@ class LentMemory(RuleBasedStateMachine):
 
 
 TestLentMemory = LentMemory.TestCase
-TestLentMemory.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestLentMemory.settings = settings(max_examples=60, stateful_step_count=40)
 
 
 def test_weights_for_eight_readers_are_copied_once(arena: Arena) -> None:

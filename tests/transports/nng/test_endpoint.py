@@ -124,7 +124,7 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(steps=STEPS)
 async def test_any_order_of_sending_and_cutting(
     tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, bool, int]]

@@ -1,0 +1,114 @@
+"""One computation at a time, the urgent first, in threads that go on to the next by themselves."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable
+from functools import partial
+from itertools import count
+from threading import Lock
+from typing import Any, TypeVar, TypeVarTuple, Unpack, cast
+
+from actorq.actors import Actor
+
+from .computing import Computing
+from .turns import Turns
+
+V = TypeVar("V")
+Args = TypeVarTuple("Args")
+
+
+class Computer:
+    """Computes one thing at a time; of what waits the lowest rank goes first, and of these the oldest.
+
+    What takes long is computed in a thread, and while one computes another stands by: the next computation
+    begins when the last one ends, not when the loop comes to hear of it, which may be sending what was made.
+    """
+
+    threads = 2
+
+    def __init__(self, actor: Actor) -> None:
+        self._actor = actor
+        self._turns = Turns(self.threads, actor.event)
+        self._computing = Lock()
+        self._waiting: list[tuple[int, int, Computation]] = []
+        self._waiting_lock = Lock()
+        self._arrivals = count()
+        self._under_way = 0
+        self._began = 0.0
+        self._busy_seconds = 0.0
+
+    async def __call__(
+        self, kind: Computing, function: Callable[[Unpack[Args]], V], *args: *Args, rank: int = 0
+    ) -> V:
+        """`function(*args)`, and what it raises. Cancelled, it is computed all the same, and dropped."""
+        self._begin()
+        if self._under_way == 1 and kind.is_short:
+            try:
+                return kind.timed(function, *args)
+            finally:
+                self._end()
+        computation = Computation(partial(kind.timed, function, *args), self._actor)
+        with self._waiting_lock:
+            heapq.heappush(self._waiting, (rank, next(self._arrivals), computation))
+        self._actor.start_soon(self._compute_one)
+        await computation.over.wait()
+        return cast(V, computation.result())
+
+    async def _compute_one(self) -> None:
+        """As many of these are started as computations, each for the most urgent one when its turn comes."""
+        async with self._turns.turn():
+            computation = await self._actor.in_thread(self._compute_most_urgent)
+        self._end()
+        computation.over.set()
+
+    def _compute_most_urgent(self) -> Computation:
+        with self._computing:
+            computation = self._take_most_urgent()
+            computation.compute()
+        return computation
+
+    def _take_most_urgent(self) -> Computation:
+        with self._waiting_lock:
+            *_, computation = heapq.heappop(self._waiting)
+        return computation
+
+    # How much of the time is spent computing, by the run's clock.
+
+    def _begin(self) -> None:
+        if not self._under_way:
+            self._began = self._actor.now()
+        self._under_way += 1
+
+    def _end(self) -> None:
+        self._under_way -= 1
+        if not self._under_way:
+            self._busy_seconds += self._actor.now() - self._began
+
+    def take_busy_seconds(self) -> float:
+        """Since it was last asked."""
+        now = self._actor.now()
+        busy = self._busy_seconds + (now - self._began if self._under_way else 0.0)
+        self._busy_seconds, self._began = 0.0, now
+        return busy
+
+
+class Computation:
+    """Something to compute, and what came of it."""
+
+    def __init__(self, function: partial[Any], actor: Actor) -> None:
+        self.over = actor.event()
+        self.function = function
+        self._result: Any = None
+        self._error: BaseException | None = None
+
+    def compute(self) -> None:
+        try:
+            self._result = self.function()
+        except BaseException as error:  # for him who waits for it
+            self._error = error
+
+    def result(self) -> Any:
+        if self._error is not None:
+            raise self._error
+        return self._result
