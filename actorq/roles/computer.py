@@ -35,31 +35,30 @@ class Computer:
         self._waiting_lock = Lock()
         self._arrivals = count()
         self._under_way = 0
-        self._began = 0.0
-        self._busy_seconds = 0.0
 
     async def __call__(
         self, kind: Computing, function: Callable[[Unpack[Args]], V], *args: *Args, rank: int = 0
     ) -> V:
         """`function(*args)`, and what it raises. Cancelled, it is computed all the same, and dropped."""
-        self._begin()
-        if self._under_way == 1 and kind.is_short:
-            try:
-                return kind.timed(function, *args)
-            finally:
-                self._end()
+        if self._at_once(kind):
+            return kind.timed(function, *args)
         computation = Computation(partial(kind.timed, function, *args), self._actor)
         with self._waiting_lock:
             heapq.heappush(self._waiting, (rank, next(self._arrivals), computation))
+        self._under_way += 1
         self._actor.start_soon(self._compute_one)
         await computation.over.wait()
         return cast(V, computation.result())
+
+    def _at_once(self, kind: Computing) -> bool:
+        """Right here. In a deterministic run always: there, how long something takes must not matter."""
+        return not self._under_way and (kind.is_short or self._actor.deterministic)
 
     async def _compute_one(self) -> None:
         """As many of these are started as computations, each for the most urgent one when its turn comes."""
         async with self._turns.turn():
             computation = await self._actor.in_thread(self._compute_most_urgent)
-        self._end()
+        self._under_way -= 1
         computation.over.set()
 
     def _compute_most_urgent(self) -> Computation:
@@ -72,25 +71,6 @@ class Computer:
         with self._waiting_lock:
             *_, computation = heapq.heappop(self._waiting)
         return computation
-
-    # How much of the time is spent computing, by the run's clock.
-
-    def _begin(self) -> None:
-        if not self._under_way:
-            self._began = self._actor.now()
-        self._under_way += 1
-
-    def _end(self) -> None:
-        self._under_way -= 1
-        if not self._under_way:
-            self._busy_seconds += self._actor.now() - self._began
-
-    def take_busy_seconds(self) -> float:
-        """Since it was last asked."""
-        now = self._actor.now()
-        busy = self._busy_seconds + (now - self._began if self._under_way else 0.0)
-        self._busy_seconds, self._began = 0.0, now
-        return busy
 
 
 class Computation:
@@ -107,6 +87,7 @@ class Computation:
             self._result = self.function()
         except BaseException as error:  # for him who waits for it
             self._error = error
+        del self.function  # and what it was given
 
     def result(self) -> Any:
         if self._error is not None:

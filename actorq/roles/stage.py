@@ -145,10 +145,7 @@ class Stage(Tasked):
 
     @handles
     async def write(self, request: Write) -> Written:
-        segment = self._at(request.version).segment
-        segment.online.write(request.parameters)
-        if request.anew:
-            segment.target.copy()
+        await self._at(request.version).write(request.parameters, anew=request.anew)
         return Written()
 
     def _at(self, version: Version) -> StageWork:
@@ -183,11 +180,13 @@ class Stage(Tasked):
         versions = list(map(_version_of, points))
         if request.origin != BEGINNING and (request.origin not in versions or part != self._part):
             raise Refused(f"{self.name} can't go back to version {request.origin.updates}")
+        # Before a thread computes anything: it keeps what it finds then.
+        size = part_size(layer_shapes(self.agent, self._spaces), part)
+        set_torch_threads(self.config.torch_threads, size)
         self._segment = segment = await self.in_thread(
             Segment, self.agent, self._spaces, request.seed, part, self._device
         )
-        set_torch_threads(self.config.torch_threads, segment.online.size)
-        self._incarnation, self._part, self._size = request.incarnation, part, segment.online.size
+        self._incarnation, self._part, self._size = request.incarnation, part, size
         if request.origin == BEGINNING:
             self._points = [self._point()]
         else:

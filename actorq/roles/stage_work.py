@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from msgspec.structs import replace
+from numpy.typing import NDArray
 
 from actorq.actors import Actor, ActorDied, Group, Refused
 from actorq.dqn.activations import Activations, Tensors, add_up, join_columns, join_outputs, split_columns
 from actorq.dqn.cuts import Part
 from actorq.dqn.sharding import shard_slices
 
+from .busy_time import BusyTime
 from .computer import Computer
 from .computing import Computing
 from .messages import Version
@@ -75,9 +77,9 @@ class StageWork:
         self._next = stages[following] if following < len(parts) else None
         before_last = parts[-1].position - part.position
         self._in_flight = Turns(before_last + 2 if before_last else 1, actor.event)
-        self._computer = Computer(actor)
-        self._forwards, self._backwards, self._judgements, self._steps, self._evaluations = (
-            Computing(actor, LONG_SECONDS) for _ in range(5)
+        self._computer, self._busy = Computer(actor), BusyTime(actor.now)
+        self._forwards, self._backwards, self._judgements, self._steps, self._evaluations, self._writings = (
+            Computing(actor, LONG_SECONDS) for _ in range(6)
         )
         self._updates = segment.updates
         self._returned = 0
@@ -85,8 +87,8 @@ class StageWork:
         self._over: Refused | None = None
 
     def take_busy_seconds(self) -> float:
-        """Spent computing since the last update."""
-        return self._computer.take_busy_seconds()
+        """Spent on micro-batches since the last update."""
+        return self._busy.take()
 
     def close(self, reason: str) -> None:
         """Whatever waits here, and comes here from now on, is refused. Computations end by themselves, and a
@@ -114,9 +116,10 @@ class StageWork:
             from actorq.dqn.segment import judge
 
             like = self.segment.online.vector
-            judged = await self._computer(
-                self._judgements, judge, self._q_loss, outputs, flow.outcomes, flow.size, like
-            )
+            with self._busy:
+                judged = await self._computer(
+                    self._judgements, judge, self._q_loss, outputs, flow.outcomes, flow.size, like
+                )
             return Returned(judged.gradients, judged.td_errors, judged.loss, square_norm=0.0)
         self.bytes_sent += outputs.nbytes
         onward = replace(flow, inputs=outputs)
@@ -160,7 +163,8 @@ class StageWork:
 
     async def _own_forward(self, number: int, inputs: Activations, rows: tuple[int, ...]) -> Activations:
         # What ends a micro-batch goes first: it frees memory, and others wait for it.
-        return await self._computer(self._forwards, self._compute_forward, number, inputs, rows, rank=1)
+        with self._busy:
+            return await self._computer(self._forwards, self._compute_forward, number, inputs, rows, rank=1)
 
     def _compute_forward(self, number: int, inputs: Activations, rows: tuple[int, ...]) -> Activations:
         outputs = self.segment.forward(number, inputs, rows)
@@ -168,7 +172,8 @@ class StageWork:
         return outputs
 
     async def _own_backward(self, number: int, gradients: Tensors, count: int) -> Partial:
-        return await self._computer(self._backwards, self._compute_backward, number, gradients, count)
+        with self._busy:
+            return await self._computer(self._backwards, self._compute_backward, number, gradients, count)
 
     def _compute_backward(self, number: int, gradients: Tensors, count: int) -> Partial:
         found = self.segment.backward(number, gradients)
@@ -190,6 +195,8 @@ class StageWork:
         return await _answer(partial(self._next.ask, Evaluate(request.version, outputs, request.rows)))
 
     def _compute_evaluation(self, request: Evaluate) -> Tensors:
+        if self._over is not None:
+            raise Refused(self._over.reason)
         if request.version.updates != self.segment.updates:  # an update has been made since it came
             raise Refused(PASSED)
         return self.segment.evaluate(request.inputs, request.rows)
@@ -211,12 +218,20 @@ class StageWork:
         """Make an update."""
         await self._computer(self._steps, self.segment.step, factor)
         self._updates = self.segment.updates  # not before all of the update is made, perhaps in a thread
-        self._computer.take_busy_seconds()
         self.bytes_sent = self.most_in_flight_bytes = 0
         self._returned = 0
         self._stepped.set()
         if self._over is None:
             self._stepped = self._actor.event()
+
+    async def write(self, parameters: NDArray[Any], *, anew: bool) -> None:
+        """Go on with other parameters; `anew`: the target network too."""
+        await self._computer(self._writings, self._write, parameters, anew)
+
+    def _write(self, parameters: NDArray[Any], anew: bool) -> None:
+        self.segment.online.write(parameters)
+        if anew:
+            self.segment.target.copy()
 
 
 class _Pending(Generic[V]):

@@ -150,15 +150,3 @@ async def test_who_is_cancelled_takes_nobodys_turn() -> None:
         assert await computer(kind, abs, -7) == 7
 
     await inside(body)
-
-
-async def test_the_time_spent_computing_is_that_of_the_runs_clock() -> None:
-    async def body(actor: Actor) -> None:
-        computer, kind = Computer(actor), Computing(actor, ALWAYS_LONG)
-        began = actor.now()
-        await computer(kind, abs, 1)
-        busy = computer.take_busy_seconds()
-        assert 0.0 < busy <= actor.now() - began
-        assert computer.take_busy_seconds() == 0.0
-
-    await inside(body)

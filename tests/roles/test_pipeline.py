@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import threading
 import tomllib
 from collections.abc import Mapping
 from dataclasses import replace
@@ -13,22 +15,27 @@ from typing import Any, ClassVar
 import msgspec
 import numpy as np
 import pytest
+import torch
 from msgspec import convert
 from numpy.typing import NDArray
 
-from actorq.actors import Actor, Ref, Refused, System, handles
+from actorq.actors import Actor, Group, Ref, Refused, System, handles
 from actorq.actors.spec import derive_seed
 from actorq.dqn.acting import make_policy
 from actorq.dqn.cuts import Part, layer_shapes, part_size
 from actorq.dqn.making import make_parameters
+from actorq.dqn.q_loss import QLoss
+from actorq.dqn.segment import Segment
 from actorq.envs.make import describe
 from actorq.envs.task import NamedTask
 from actorq.roles.computer import Computer
+from actorq.roles.computing import Computing
 from actorq.roles.inference_messages import Act, Acted
 from actorq.roles.learner import Learner
-from actorq.roles.messages import Weights
+from actorq.roles.messages import Version, Weights
 from actorq.roles.stage import Stage
-from actorq.roles.stage_messages import Step
+from actorq.roles.stage_messages import Evaluate, Step
+from actorq.roles.stage_work import StageWork
 from actorq.testing import Record
 from actorq.topology import TopologyError, check
 from tests.actors.world import TRANSPORTS, World, fresh, spec
@@ -49,8 +56,8 @@ RECIPE = Path(__file__).parents[2] / "recipes" / "model_parallel.toml"
         (2, {}, "nng-ipc", 100),
         (3, {}, "encoded", 100),
         (4, {}, "inproc", 100),
-        (4, {"hidden.1": 2}, "encoded", 20),
-        (5, {"hidden.0": 2, "output": 2}, "inproc", 20),
+        (4, {"hidden.1": 2}, "encoded", 100),
+        (5, {"hidden.0": 2, "output": 2}, "inproc", 100),
     ],
 )
 async def test_stages_learn_what_one_learner_learns(
@@ -105,13 +112,16 @@ class Slow(Computer):
 
     threads = 1
 
+    def _at_once(self, kind: Any) -> bool:
+        return False
+
     async def _compute_one(self) -> None:
         async with self._turns.turn():
             computation = self._take_most_urgent()
             if computation.function.args[0].__name__ in ("_compute_forward", "_compute_backward"):
                 await self._actor.sleep(1.0)
             computation.compute()
-        self._end()
+        self._under_way -= 1
         computation.over.set()
 
 
@@ -119,7 +129,6 @@ async def test_stages_are_idle_as_long_as_the_pipeline_fills_and_empties(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("actorq.roles.stage_work.Computer", Slow)
-    monkeypatch.setattr("actorq.roles.stage_work.LONG_SECONDS", -1.0)
     stages, micro_batches, watch = 3, 6, Watch()
     specs = pipeline(stages, 4, micro_batches=micro_batches)
     async with System(specs, deterministic=True, reports=watch):
@@ -195,6 +204,60 @@ async def test_stages_act_as_weights_of_the_same_version_do(transport: str) -> N
         policy.load(published[acted.version])
         np.testing.assert_allclose(acted.q_values, policy.q_values(observations), atol=1e-5)
     assert not system.statistics().dead_letters or died.entries
+    assert all(0.0 <= share <= 1.0 for share in watch.all_of("stage_idle_share")), "acting is not learning"
+
+
+async def test_how_long_something_takes_changes_nothing_in_a_deterministic_run(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    observations, found = np.zeros((5, 4), np.float32), []
+    for long_seconds in (-1.0, math.inf):
+        monkeypatch.setattr("actorq.roles.stage_work.LONG_SECONDS", long_seconds)
+        heard, watch = Record[Acted](), Watch()
+        asker = spec("asker", fresh(Asker, heard=heard, observations=observations), {"learner": "learner"})
+        specs = [*pipeline(3, 10, micro_batches=3), asker]
+        async with System(specs, deterministic=True, reports=watch):
+            await watch.progress.has(("updates", 10))
+        found.append([(acted.version, acted.q_values.tobytes()) for acted in heard.entries])
+    assert found[0] == found[1]
+
+
+async def test_what_waits_when_the_work_is_over_is_refused() -> None:
+    began, gate = threading.Event(), threading.Event()
+
+    class Alone(Actor):
+        answers: ClassVar[Record[str]]
+
+        async def run(self) -> None:
+            layers = layer_shapes(SMALL, [describe(TASK)])
+            part = Part(0, 0, len(layers))
+            segment = Segment(SMALL, [describe(TASK)], 0, part, torch.device("cpu"))
+            work = StageWork(self, segment, QLoss(SMALL), (part,), 0, Group([]), 1)
+
+            async def ask() -> None:
+                try:
+                    await work.evaluate(Evaluate(Version(1, 0), (np.zeros((5, 4), np.float32),), (5,)))
+                    self.answers.add("answered")
+                except Refused as refusal:
+                    self.answers.add(refusal.reason)
+
+            self.start_soon(work._computer.__call__, Computing(self), hold)
+            await self.in_thread(began.wait, 30.0)
+            for _ in range(5):
+                self.start_soon(ask)
+            for _ in range(10):  # until they wait for their turn
+                await self.sleep(0)
+            work.close("it is over")
+            gate.set()
+
+    def hold() -> None:
+        began.set()
+        assert gate.wait(30.0)
+
+    answers = Record[str]()
+    async with System([spec("alone", fresh(Alone, answers=answers))]):
+        await answers.reaches(5)
+    assert answers.entries == ["it is over"] * 5
 
 
 # Several tasks.
