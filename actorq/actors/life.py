@@ -232,7 +232,8 @@ class Life:
             return await self.clock.in_thread(call)
         except anyio.get_cancelled_exc_class():
             if begun:
-                name = getattr(function, "__qualname__", repr(function))
+                within = function.func if isinstance(function, partial) else function
+                name = getattr(within, "__qualname__", repr(within))
                 log.warning("%s leaves a thread behind, in %s", self.cell.name, name)
             raise
 

@@ -37,7 +37,14 @@ _READINGS = {
     "staleness": "staleness",
     "weights_staleness": "weights staleness",
 }
-_IN_BYTES = {"bytes_in_per_update": "in per update", "bytes_out_per_update": "out per update"}
+_IN_BYTES = {
+    "bytes_in_per_update": "in per update",
+    "bytes_out_per_update": "out per update",
+    "stage_bytes_sent": "stages sent",
+    "stage_in_flight_bytes": "stages in flight",
+}
+_COUNTS_NOT_SHOWN = {"evaluations", "shard_updates", "stage_updates"}
+"""What is counted in steps of hundreds, to see that it goes on, shows no rate."""
 _TOLD_ELSEWHERE = {
     "age",
     "episode_return",
@@ -122,7 +129,7 @@ def _labels(counts: Mapping[str, int]) -> dict[str, str]:
     others = [
         name
         for name in counts
-        if name not in _LIMITED and name != "evaluations" and not name.startswith("gradients_")
+        if name not in _LIMITED and name not in _COUNTS_NOT_SHOWN and not name.startswith("gradients_")
     ]
     return _LIMITED | {name: name.replace("_", " ") for name in others[:MOST_COUNTS]}
 

@@ -35,13 +35,13 @@ from .tasked import Tasked
 
 
 class GradientLearner(Tasked):
-    """Computes the gradient of the DQN loss on batches of a common replay (a learner of Gorila's, Nair et al.
-    2015, before the replay of Ape-X, Horgan et al. 2018).
+    """Computes gradients on batches of a common replay, for a parameter server.
 
-    Its parameters are the server's: it pushes each gradient, and goes on with the version that the answer
-    names; see `GradientPusher`. The batch's new priorities go back before that. What several of them do
-    together is the front's `rule`: one update of a gradient of each, or one of each gradient. When one dies,
-    the others go on without it.
+    A learner of Gorila's (Nair et al. 2015) before the replay of Ape-X (Horgan et al. 2018). Its parameters
+    are the server's: it pushes each gradient, and goes on with the version that the answer names; see
+    `GradientPusher`. The batch's new priorities go back before that. What several of them do together is the
+    front's `rule`: one update of a gradient of each, or one of each gradient. When one dies, the others go on
+    without it.
     """
 
     adapts_scale = False

@@ -287,7 +287,10 @@ class PipelineLearner(Tasked):
         origin = newest_common([Standing(stage.incarnation, stage.versions) for stage in halted])
         known = [version.updates for stage in halted for version in stage.versions]
         if lost := max(self._updates, *known, 0) - origin.updates:
-            log.warning("the pipeline goes on from version %d: %d updates are lost", origin.updates, lost)
+            whose = ", with the parameters of the root's centre" if self.root is not None else ""
+            log.warning(
+                "the pipeline goes on from version %d%s: %d updates are lost", origin.updates, whose, lost
+            )
             self.progress("updates_lost", lost)
         self._parts = await self._cut(halted)
         # Skipping incarnations whose snapshots were lost together with this actor's.

@@ -1,6 +1,7 @@
 """Serial, concurrent and thread handlers, own loops and tasks: what runs beside what, what ends when."""
 
 import threading
+from functools import partial
 from typing import Any, ClassVar
 
 import anyio
@@ -131,6 +132,30 @@ async def test_a_thread_that_does_not_end_is_left_behind_and_named(
         release.set()
     assert "stuck leaves a thread behind, in " in caplog.text
     assert "Stuck.add" in caplog.text
+
+
+async def test_a_thread_left_behind_is_named_without_what_it_was_given(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    begun, release = anyio.Event(), threading.Event()
+
+    def make(secret: str) -> None:
+        anyio.from_thread.run_sync(begun.set)
+        release.wait()
+
+    class Making(Actor):
+        async def run(self) -> None:
+            await self.in_thread(partial(make, "a long text"))
+
+    try:
+        async with world.system(spec("making", Making)) as system:
+            await begun.wait()
+            system.cells["making"].kill()
+            await system.cells["making"].ended()
+    finally:
+        release.set()
+    assert "making leaves a thread behind, in " in caplog.text
+    assert "a long text" not in caplog.text
 
 
 async def test_the_loop_of_its_own_runs_beside_handlers_once_all_have_started(world: World) -> None:

@@ -98,12 +98,16 @@ def test_what_it_shows(hierarchical: Topology) -> None:
 
 def test_gradients_are_one_reading(hierarchical: Topology) -> None:
     counts = {"updates": 40, "gradients_accepted": 1234, "gradients_stale": 12, "gradients_late": 0}
-    gauges = {"bytes_in_per_update": 1.7e6, "bytes_out_per_update": 6.8e6}
+    counts |= {"shard_updates": 1500, "stage_updates": 2500}
+    gauges = {"bytes_in_per_update": 1.7e6, "bytes_out_per_update": 6.8e6, "stage_bytes_sent": 163840.0}
     progress = msgspec.structs.replace(PROGRESS, counts=counts, gauges=gauges)
     text = drawn(picture(hierarchical, progress=progress), 100)
     assert "gradients 1,234 accepted, 12 stale" in text
     assert "in per update 1.7 MB" in text
     assert "out per update 6.8 MB" in text
+    assert "stages sent 164 kB" in text
+    assert "shard updates" not in text
+    assert "stage updates" not in text
     assert "gradients accepted" not in text
     assert "bytes" not in text
     assert "gradients 1,234 accepted, 12 stale" in in_words(progress)
