@@ -5,6 +5,9 @@ Plain numpy; `actorq.envs.gridworld` makes environments of it.
 
 from __future__ import annotations
 
+import sys
+from typing import Never
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -45,9 +48,16 @@ class Grid:
         step_reward: float = 0.0,
         goal_reward: float = 1.0,
         pit_reward: float = -1.0,
+        **unknown: Never,
     ) -> None:
-        if not 0.0 <= slip <= 1.0:
-            raise ValueError(f"slip is a probability from 0 to 1; got {slip}")
+        if unknown:
+            raise ValueError(f"there is no option {next(iter(unknown))!r}; there are {', '.join(_OPTIONS)}")
+        if not (_is_number(slip) and 0.0 <= slip <= 1.0):
+            raise ValueError(f"slip is a probability from 0 to 1; got {slip!r}")
+        rewards = {"step_reward": step_reward, "goal_reward": goal_reward, "pit_reward": pit_reward}
+        for option, reward in rewards.items():
+            if not _is_number(reward):
+                raise ValueError(f"{option} is a finite number, for example 0.5; got {reward!r}")
         self.cells = _read(map)
         self.slip = slip
         rows, columns = np.nonzero(self.cells != WALL)
@@ -82,7 +92,10 @@ class Grid:
 
     def render_values(self, q: NDArray[np.floating]) -> str:
         """The map with max_a q [S, 4] of each cell, and an arrow for each greedy action (ties: 1e-6)."""
-        width = 9
+        values = q.max(axis=1)
+        texts = [f"{value:5.2f}" for value in values]
+        digits = max([5, *(len(texts[state]) for state in np.flatnonzero(~self.terminal))])
+        width = len(ARROWS) + digits
         drawn = {WALL: "#" * width, GOAL: "goal".center(width), PIT: "pit".center(width)}
         state = self._state_at()
         lines = []
@@ -92,9 +105,10 @@ class Grid:
                 if kind in drawn:
                     line.append(drawn[kind])
                     continue
-                values = q[state[row, column]]
-                greedy = [a for a, value in zip(ARROWS, values, strict=True) if value >= values.max() - 1e-6]
-                line.append(f"{''.join(greedy):4}{values.max():5.2f}")
+                here = state[row, column]
+                least = values[here] - 1e-6
+                greedy = [a for a, value in zip(ARROWS, q[here], strict=True) if value >= least]
+                line.append(f"{''.join(greedy):{len(ARROWS)}}{texts[here]:>{digits}}")
             lines.append("|" + "|".join(line) + "|")
         border = "+" + "+".join(["-" * width] * self.cells.shape[1]) + "+"
         return "\n".join([border, *(text for line in lines for text in (line, border))])
@@ -135,7 +149,19 @@ class Grid:
             reached = more
 
 
+_OPTIONS = ("map", *(Grid.__init__.__kwdefaults__ or ()))
+
+
+def _is_number(value: object) -> bool:
+    """Whether it is finite and, what Python lets pass, no bool."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    return abs(value) <= sys.float_info.max  # false for NaN, too
+
+
 def _read(text: str) -> NDArray[np.str_]:
+    if not isinstance(text, str):
+        raise ValueError(f"map is a text, a row of cells per line, for example 'S..G'; got {text!r}")
     lines = [line.strip() for line in text.strip().splitlines()]
     if not lines or not lines[0]:
         raise ValueError("the map is empty; draw a row of cells per line, for example 'S..G'")

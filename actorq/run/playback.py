@@ -202,11 +202,16 @@ def pictures_per_second(task: Task) -> float:
 
 
 def value_map(learned: Learned) -> str | None:
-    """The map of a GridWorld with the learned values and greedy arrows; None for any other environment."""
-    if learned.task.env != GRID_WORLD:
+    """The map of a GridWorld with greedy arrows and the learned values, in the units of its rewards; None for
+    any other environment, and where frames are stacked: a cell has no one value then.
+    """
+    task = learned.task
+    if task.env != GRID_WORLD or task.frame_stack != 1:
         return None
-    grid = Grid(**learned.task.options)
-    return grid.render_values(learned.policy().q_values(np.eye(grid.count, dtype=np.float32)))
+    grid = Grid(**task.options)
+    # "adaptive" needs no undoing: PopArt hands out the parameters of a network in units of reward.
+    scale = 1.0 if task.reward_scale == "adaptive" else task.reward_scale
+    return grid.render_values(learned.policy().q_values(np.eye(grid.count, dtype=np.float32)) / scale)
 
 
 def _environments(task: Task, count: int, seed: int, *, render: bool) -> Environments:

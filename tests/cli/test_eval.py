@@ -8,18 +8,20 @@ import re
 import shutil
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import imageio.v3
 import numpy as np
 import pytest
 
 from actorq.cli import main
+from actorq.dqn.acting import make_policy
 from actorq.dqn.agent import Agent
 from actorq.dqn.task_layout import TaskLayout
 from actorq.envs.make import describe
 from actorq.envs.task import Task
 from actorq.run import checkpoint
+from actorq.run.playback import Learned, value_map
 
 from .command import HERE, LEARNING, actorq, setting
 
@@ -218,3 +220,22 @@ def test_a_grid_world_shows_its_map(tmp_path: Path, capsys: pytest.CaptureFixtur
     output = capsys.readouterr().out
     assert "goal" in output
     assert set(output) & set("↑→↓←")
+
+
+@pytest.mark.parametrize(("reward_scale", "learned"), [(1.0, 0.5), (10.0, 5.0), ("adaptive", 0.5)])
+def test_the_map_is_in_units_of_reward(reward_scale: float | Literal["adaptive"], learned: float) -> None:
+    """What is scaled for learning isn't for showing; PopArt's learner gives true Q-values away."""
+    task = Task(env="actorq/GridWorld-v0", options={"map": "S.G"}, reward_scale=reward_scale)
+    agent = Agent(hidden=(2,))
+    parameters = np.zeros(make_policy(agent, (3,), np.float32, 4).size, np.float32)
+    parameters[-4:] = learned  # the bias of the Q-values
+    drawn = value_map(Learned("learner", task, agent, parameters, updates=7))
+    assert drawn is not None
+    assert "|↑→↓← 0.50|↑→↓← 0.50|   goal  |" in drawn
+
+
+def test_stacked_cells_have_no_map() -> None:
+    task = Task(env="actorq/GridWorld-v0", options={"map": "S.G"}, frame_stack=2)
+    agent = Agent(hidden=(2,))
+    parameters = np.zeros(make_policy(agent, (2, 3), np.float32, 4).size, np.float32)
+    assert value_map(Learned("learner", task, agent, parameters, updates=7)) is None

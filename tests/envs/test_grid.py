@@ -95,6 +95,14 @@ def test_reachable_states_are_those_one_can_act_in() -> None:
         ({"start": "here"}, "got 'here'"),
         ({"slip": 1.5}, "from 0 to 1; got 1.5"),
         ({"slip": float("nan")}, "from 0 to 1; got nan"),
+        ({"slip": "often"}, "slip is a probability from 0 to 1; got 'often'"),
+        ({"slip": True}, "slip is a probability from 0 to 1; got True"),
+        ({"map": 3}, "map is a text, a row of cells per line, for example 'S..G'; got 3"),
+        ({"step_reward": "abc"}, "step_reward is a finite number, for example 0.5; got 'abc'"),
+        ({"goal_reward": True}, "goal_reward is a finite number, for example 0.5; got True"),
+        ({"pit_reward": float("nan")}, "pit_reward is a finite number, for example 0.5; got nan"),
+        ({"pit_reward": 10**400}, "pit_reward is a finite number"),
+        ({"step_rewrd": 1.0}, "no option 'step_rewrd'; there are map, slip, start, step_reward"),
     ],
 )
 def test_maps_and_settings_that_cannot_be(settings: dict[str, object], says: str) -> None:
@@ -120,3 +128,16 @@ def test_the_map_is_drawn_with_values_and_greedy_arrows() -> None:
         ]
     )
     assert "↑→↓← 0.00" in grid.render_values(np.zeros((grid.count, 4)))
+
+
+def test_the_widest_value_makes_the_columns() -> None:
+    grid = Grid("S.P", pit_reward=-10.58, step_reward=-10.58)
+    values = np.full((grid.count, 4), -10.58)
+    values[0, 1], values[2] = 9.5, -12345.0  # what is said of the pit isn't drawn
+    assert grid.render_values(values) == "\n".join(
+        [
+            "+----------+----------+----------+",
+            "|→     9.50|↑→↓←-10.58|   pit    |",
+            "+----------+----------+----------+",
+        ]
+    )
