@@ -30,6 +30,8 @@ class Stop(msgspec.Struct, frozen=True):
 
 def mark_faults(tables: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Whether `[stop] solved` says of which task it speaks, and speaks of none that isn't there."""
+    if "tasks" not in tables:  # left out: what is wrong with them has been told
+        return
     names, stop = task_names(tasks_in(tables)), tables.get("stop")
     if not isinstance(stop, Stop) or stop.solved is None or not names:
         return

@@ -47,9 +47,9 @@ def choose_task(
 
 def choice_faults(named: str | None, tables: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Whether there is a task of that name."""
-    if named is None:
+    if named is None or "tasks" not in tables:  # left out: what is wrong with them has been told
         return
-    if tables.get("tasks") is None:
+    if tables["tasks"] is None:
         yield "config.task", "there are no [[tasks]] to choose from: leave it out"
     elif named not in (names := task_names(tasks_in(tables))):
         yield "config.task", f'"{named}" is none of the tasks: {", ".join(names)}'

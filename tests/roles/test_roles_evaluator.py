@@ -167,11 +167,17 @@ def test_marks_that_speak_of_no_task(wanted: Any, where: str, words: str) -> Non
 
 def test_right_marks_are_no_faults() -> None:
     for wanted, tables in (
-        (1.0, {"task": moody()}),
-        ({MOODY: 1.0}, {"task": moody()}),
+        (1.0, {"task": moody(), "tasks": None}),
+        ({MOODY: 1.0}, {"task": moody(), "tasks": None}),
         ({"a": 1.0}, {"tasks": (named("a"), named("b"))}),
     ):
         assert list(mark_faults({**tables, "stop": Stop(solved=Solved(mean_return=wanted))})) == []
+
+
+def test_marks_are_not_held_against_tasks_that_have_faults_themselves() -> None:
+    with pytest.raises(TopologyError) as caught:
+        check("multitask", ["tasks.0.share=-1", "task.env=CartPole-v1"])
+    assert [fault.where for fault in caught.value.faults] == ["tasks[0].share"]
 
 
 @pytest.mark.parametrize(

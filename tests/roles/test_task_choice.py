@@ -116,6 +116,21 @@ def test_each_task_has_an_explorer(explorers: int, config: dict[str, Any], fault
         check(crew(explorers, **config))
 
 
+@pytest.mark.parametrize("wrong", [{"share": -1}, {"env": "CartPol-v1"}])
+def test_a_fault_in_tasks_brings_no_others_about_choosing(wrong: dict[str, Any]) -> None:
+    tables = crew()
+    del tables["actors"]["explorer"]
+    for name in ("cart", "acrobot"):
+        ports = {"replay": "replay", "weights": "learner"}
+        tables["actors"][name] = {"role": "environment", "ports": ports, "config": {"task": name}}
+    check(tables)
+    tables["tasks"][0].update(wrong)
+    with pytest.raises(TopologyError) as caught:
+        check(tables)
+    [fault] = caught.value.faults
+    assert fault.where == f"tasks[0].{next(iter(wrong))}"
+
+
 def test_there_is_nothing_to_choose_with_one_task() -> None:
     one = crew(task="cart")
     del one["tasks"]
