@@ -162,20 +162,52 @@ def cut_faults(
             yield "columns", f"{name} can't be split by columns; {able or 'no other layer either'} can"
         elif count > layer.columns:
             yield "columns", f"{name} has {layer.columns} columns, too few for {count} stages"
-    if begins is not None and [names.index(name) for name in begins] != sorted(
-        {names.index(name) for name in begins} - {0}
-    ):
-        yield "cut", "the layers that stages begin with come in the network's order, and not the very first"
+    if misplaced := list(_begin_faults(names, begins or ())):
+        yield from (("cut", sentence) for sentence in misplaced)
         return
     helpers = sum(count - 1 for count in columns.values())
     forced = len(_begins(layers, begins or (), columns))
     positions = stages - helpers
     if begins is not None and positions != forced:
-        yield "cut", f"makes {forced + helpers} stages, and there are {stages}"
+        by_columns = len(_begins(layers, (), columns))
+        yield "cut", _wrong_number(forced, positions, helpers, by_columns, len(layers))
     elif positions < forced:
-        yield "columns", f"needs {forced + helpers} stages at least, and there are {stages}"
+        yield "columns", f"needs {forced + helpers} stages at least, and the port stages has {stages}"
     elif positions > len(layers):
         yield "cut", f"the network has {len(layers)} layers, too few for {stages} stages"
+
+
+def _begin_faults(names: Sequence[str], begins: Sequence[str]) -> Iterator[str]:
+    """What is wrong with where stages begin, all being names of layers."""
+    first, *others = names
+    if first in begins:
+        where = f"choose from {', '.join(others)}" if others else "the network has no other"
+        yield f"{first!r} is the very first layer, where the first stage begins anyway; {where}"
+    for name in dict.fromkeys(begins):
+        if begins.count(name) > 1:
+            yield f"{name!r} is named twice; one stage begins with it, so name it once"
+    found = [name for name in dict.fromkeys(begins) if name != first]
+    ordered = sorted(found, key=names.index)
+    if found != ordered:
+        yield f"{', '.join(found)} is not the network's order, which is {', '.join(ordered)}"
+
+
+def _wrong_number(forced: int, positions: int, helpers: int, by_columns: int, layers: int) -> str:
+    """That `cut` makes another number of stages than there are, and what could be done about it.
+
+    `forced`: positions that it makes, `by_columns` those that `columns` makes without it; `helpers`: stages
+    beside the first of their position.
+    """
+    made, stages, more = forced + helpers, positions + helpers, positions - by_columns
+    if more < 0:
+        mend = "split less by columns"
+    elif positions > layers:
+        mend = f"name more layers and let it be {layers + helpers} at most"
+    else:
+        mend = f"name {more or 'no'} layer{'' if more == 1 else 's'}"
+        mend += " besides those where columns cuts" if helpers else ""
+    together = " together with columns" if helpers else ""
+    return f"makes {made} stages{together}, and the port stages has {stages}: let it be {made}, or {mend}"
 
 
 def make_parts(

@@ -87,11 +87,12 @@ def test_making_layers_leaves_torchs_generator_alone() -> None:
     ("stages", "begins", "columns", "setting", "words"),
     [
         (2, ["hidden.9"], {}, "cut", "no layer 'hidden.9'; it has hidden.0, hidden.1, hidden.2, output"),
-        (2, ["output", "hidden.1"], {}, "cut", "in the network's order"),
-        (2, ["hidden.0"], {}, "cut", "not the very first"),
-        (3, ["hidden.1"], {}, "cut", "makes 2 stages, and there are 3"),
+        (3, ["output", "hidden.1"], {}, "cut", "not the network's order, which is hidden.1, output"),
+        (2, ["hidden.0"], {}, "cut", "'hidden.0' is the very first layer"),
+        (2, ["hidden.0"], {}, "cut", "; choose from hidden.1, hidden.2, output"),
+        (3, ["hidden.1", "hidden.1"], {}, "cut", "'hidden.1' is named twice; one stage begins with it"),
         (5, None, {}, "cut", "4 layers, too few for 5 stages"),
-        (2, None, {"hidden.1": 2}, "columns", "needs 4 stages at least, and there are 2"),
+        (2, None, {"hidden.1": 2}, "columns", "needs 4 stages at least, and the port stages has 2"),
         (9, None, {"output": 4}, "columns", "output has 3 columns, too few for 4"),
         (9, None, {"value": 2}, "columns", "no layer 'value'"),
     ],
@@ -102,6 +103,33 @@ def test_what_cant_be_cut_is_told(
     faults = list(cut_faults(layer_shapes(MLP, VECTOR), stages, begins, columns))
     assert faults[0][0] == setting
     assert words in faults[0][1]
+
+
+@pytest.mark.parametrize(
+    ("stages", "columns", "words"),
+    [
+        (4, {}, "makes 2 stages, and the port stages has 4: let it be 2, or name 3 layers"),
+        (1, {}, "makes 2 stages, and the port stages has 1: let it be 2, or name no layers"),
+        (9, {}, "let it be 2, or name more layers and let it be 4 at most"),
+        (3, {"hidden.1": 2}, "makes 4 stages together with columns, and the port stages has 3: let it be 4"),
+        (3, {"hidden.1": 2}, "or split less by columns"),
+        (5, {"hidden.1": 2}, "let it be 4, or name 1 layer besides those where columns cuts"),
+        (9, {"hidden.1": 2}, "let it be 4, or name more layers and let it be 5 at most"),
+    ],
+)
+def test_a_wrong_number_of_stages_is_told_with_what_would_be_right(
+    stages: int, columns: Mapping[str, int], words: str
+) -> None:
+    [(setting, fault)] = cut_faults(layer_shapes(MLP, VECTOR), stages, ["hidden.1"], columns)
+    assert setting == "cut"
+    assert words in fault
+
+
+def test_all_that_is_wrong_with_where_stages_begin_is_told_at_once() -> None:
+    begins = ["hidden.2", "hidden.0", "hidden.1", "hidden.1"]
+    told = [fault for _, fault in cut_faults(layer_shapes(MLP, VECTOR), 4, begins, {})]
+    about = [fault.partition(" is ")[0] for fault in told]
+    assert about == ["'hidden.0'", "'hidden.1'", "hidden.2, hidden.1"]
 
 
 def test_a_convolution_cant_be_split_and_nor_can_two_heads() -> None:

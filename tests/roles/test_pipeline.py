@@ -317,7 +317,7 @@ def faults_of(**changes: Any) -> str:
             {"actors__learner__config__cut": ["hidden.7"]},
             "actors.learner.config.cut: the network has no layer 'hidden.7'",
         ),
-        ({"actors__stage__count": 4}, "actors.learner.config.cut: makes 2 stages, and there are 4"),
+        ({"actors__stage__count": 4}, "actors.learner.config.cut: makes 2 stages, and the port stages has 4"),
         ({"actors__learner__config__columns": {"hidden.1": 2}}, "actors.learner.config.cut: makes 4 stages"),
         ({"actors__learner__config__micro_batches": 129}, "is more than agent.batch_size = 128"),
         ({"actors__stage__ports__stages": "stage2"}, 'unknown actor "stage2"'),
