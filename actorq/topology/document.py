@@ -80,9 +80,8 @@ def _parse(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         near = [other.name for other in path.parent.glob("*.toml")] if path.parent.is_dir() else []
-        fault = Fault(
-            str(path), "no such file", suggestion(path.name, sorted(near), "topology files beside it")
-        )
+        hint = suggestion(path.name, sorted(near), "topology files beside it", lambda name: Path(name).stem)
+        fault = Fault(str(path), "no such file", hint)
     except UnicodeDecodeError as error:
         fault = Fault(str(path), f"is not UTF-8 text ({error.reason} at byte {error.start})")
     except (OSError, ValueError, RecursionError) as error:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 
 _MOST_LISTED = 12
 
 
-def nearest(name: str, known: Iterable[str]) -> str | None:
-    """The known name that `name` is most likely a misspelling of, case aside; None if none is near."""
+def nearest(name: str, known: Iterable[str], part: Callable[[str], str] = str) -> str | None:
+    """The known name that `name` is most likely a misspelling of, case aside; None if none is near.
+
+    `part`: what of each name is compared, if not all.
+    """
     folded: dict[str, str] = {}
     for right in known:
-        folded.setdefault(right.casefold(), right)
-    close = get_close_matches(name.casefold(), folded, n=1, cutoff=0.6)
+        folded.setdefault(part(right).casefold(), right)
+    close = get_close_matches(part(name).casefold(), folded, n=1, cutoff=0.6)
     return folded[close[0]] if close else None
 
 
@@ -25,10 +28,10 @@ def quoted(names: Iterable[str]) -> str:
     return ", ".join(listed)
 
 
-def suggestion(name: str, known: Iterable[str], noun: str) -> str:
+def suggestion(name: str, known: Iterable[str], noun: str, part: Callable[[str], str] = str) -> str:
     """A hint for an unknown name: the nearest right one, or else all there are. `noun` is a plural."""
     right = list(known)
     if not right:
         return f"there are no {noun}"
-    guess = nearest(name, right)
+    guess = nearest(name, right, part)
     return f'did you mean "{guess}"?' if guess else f"{noun}: {quoted(right)}"

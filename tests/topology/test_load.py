@@ -38,6 +38,10 @@ def test_no_such_file(tmp_path: Path) -> None:
     assert "no such file" in told
     assert 'did you mean "hierarchical.toml"?' in told
     assert "no such file" in refusal(tmp_path / "nowhere" / "a.toml")
+    (tmp_path / "combined.toml").write_text(LONER)
+    told = refusal(tmp_path / "nope.toml")
+    assert "did you mean" not in told, "an ending alike is no likeness"
+    assert 'topology files beside it: "combined.toml", "hierarchical.toml"' in told
     assert "is a folder" in refusal(tmp_path)
 
 
