@@ -45,6 +45,9 @@ class ExactEvaluator(Evaluator):
             yield "task.env", f"{task.env} has no exact Q-values to compare with; {GRID_WORLD} has"
         if isinstance(task, Task) and task.frame_stack != 1:
             yield "task.frame_stack", f"is {task.frame_stack}, but exact Q-values are those of single cells"
+        if isinstance(task, Task) and (task.reward_scale, task.reward_clip) != (1.0, None):
+            setting = "reward_clip" if task.reward_clip is not None else "reward_scale"
+            yield f"task.{setting}", "exact Q-values are those of the grid's own rewards: leave it out"
         if isinstance(agent, Agent) and agent.gamma == 1.0:
             yield "agent.gamma", "is 1, where value iteration need not converge; it must be below 1"
 

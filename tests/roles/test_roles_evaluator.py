@@ -185,6 +185,8 @@ def test_marks_are_not_held_against_tasks_that_have_faults_themselves() -> None:
     [
         ("task.env=CartPole-v1", "no exact Q-values"),
         ("task.frame_stack=2", "task.frame_stack"),
+        ("task.reward_scale=2.0", "task.reward_scale"),
+        ("task.reward_clip=1.0", "task.reward_clip"),
         ("agent.gamma=1.0", "agent.gamma"),
         ("agent.network=nature_cnn", "takes pictures"),
         ("actors.decider.config.max_q_error=0", "max_q_error"),
