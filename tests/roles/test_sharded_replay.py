@@ -84,6 +84,8 @@ async def test_all_shards_together_keep_the_pace(world: World, shards: int) -> N
     limiter, *rest = sharded(shards, limiter={"samples_per_insert": 3.0, "min_size": 20}, beta_batches=1)
     noting = spec("limiter", fresh(Noting, errors=errors), config=limiter.config)
     async with world.system(noting, *rest) as system, anyio.create_task_group() as tasks:
+        for shard in system.group("replay"):  # a draw that finds one empty is made anew
+            await shard.ask(insert(1))
         for explorer in range(5):
             tasks.start_soon(explore, system, explorer)
         learner = Learner(system)
