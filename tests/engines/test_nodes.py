@@ -720,7 +720,7 @@ async def test_full_mailboxes_in_a_circle_of_nodes(anyio_backend: Any, board: Bo
     async def run() -> None:
         async with running(anyio_backend, specs, FATAL) as system:
             for name in ("a", "b"):
-                await system.ref(name).tell(Pass(20))
+                await system.ref(name).tell(Pass(100_000))  # so many that both pass at once
             await anyio.sleep_forever()
 
     with pytest.raises(ActorFailed, match="full mailboxes: these actors wait for each other in a circle: "):
