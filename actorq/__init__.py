@@ -37,9 +37,9 @@ _HOME: dict[str, str] = {  # public name -> the module that defines it
         "actorq.actors",
     ),
     **dict.fromkeys(("Topology", "TopologyError", "load"), "actorq.topology"),
-    **dict.fromkeys(("Progress",), "actorq.run.recorder"),
-    **dict.fromkeys(("Summary",), "actorq.run.summary"),
-    **dict.fromkeys(("Run", "RunFailed", "open_run"), "actorq.run.run"),
+    **dict.fromkeys(("Progress",), "actorq.run.records.recorder"),
+    **dict.fromkeys(("Summary",), "actorq.run.records.summary"),
+    **dict.fromkeys(("Run", "RunFailed", "open_run"), "actorq.run.open_run"),
     "run": "actorq.run",  # a package that can be called
 }
 

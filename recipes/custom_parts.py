@@ -18,8 +18,8 @@ from torch import Tensor, nn
 
 import actorq
 from actorq import Actor, Ref, Request, State, handles
-from actorq.replay.experience import Chunk
-from actorq.roles.messages import Insert, Inserted
+from actorq.replay.chunk import Chunk
+from actorq.roles.replay.messages import Insert, Inserted
 
 LEFT, STAY, RIGHT = range(3)
 

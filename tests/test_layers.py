@@ -17,25 +17,25 @@ ROOT = Path(__file__).parent.parent
 LAYERS = {  # package of actorq -> the other packages of actorq it may import
     "": {"cli"},  # __main__.py; the names in __init__.py are text
     "actors": set[str](),
-    "dqn": set[str](),
+    "learning": set[str](),
     "replay": set[str](),
     "envs": set[str](),
     "topology": {"actors"},
-    "engines": {"topology", "actors"},
-    "roles": {"dqn", "replay", "envs", "actors"},
-    "run": {"engines", "topology", "actors", "roles", "dqn", "replay", "envs"},
-    "cli": {"run", "engines", "topology", "actors"},
-    "testing": {"run", "engines", "topology", "actors", "roles", "dqn", "replay", "envs"},
+    "launchers": {"topology", "actors"},
+    "roles": {"learning", "replay", "envs", "actors"},
+    "run": {"launchers", "topology", "actors", "roles", "learning", "replay", "envs"},
+    "cli": {"run", "launchers", "topology", "actors"},
+    "testing": {"run", "launchers", "topology", "actors", "roles", "learning", "replay", "envs"},
 }
 TRANSPORT_MAY_IMPORT = {"actors"}
-FREE_OF_LEARNING = {"actors", "topology", "engines"}  # would serve a chat server as well
+FREE_OF_LEARNING = {"actors", "topology", "launchers"}  # would serve a chat server as well
 LEARNING = {"torch", "gymnasium"}
 BACK_ENDS = {"asyncio", "trio"}
 UNPICKLES = {"pickle", "_pickle", "marshal", "shelve", "dill", "cloudpickle.load", "cloudpickle.loads"}
-MAY_UNPICKLE = ROOT / "actorq/engines/handing.py"
-"""From the pipe that a node inherits; tests/engines/test_handing.py watches who calls it."""
+MAY_UNPICKLE = ROOT / "actorq/launchers/pickling.py"
+"""From the pipe that a node inherits; tests/launchers/test_pickling.py watches who calls it."""
 RUNS_TEXT = {"eval", "exec", "builtins.eval", "builtins.exec"}
-LIGHT = ("actors", "topology", "engines", "replay", "envs", "roles")  # to import; a function may want torch
+LIGHT = ("actors", "topology", "launchers", "replay", "envs", "roles")  # to import; a function may want torch
 
 
 def imported(tree: ast.Module, package: str) -> Iterator[tuple[str, str, int]]:
@@ -134,11 +134,11 @@ def test_every_package_has_a_layer() -> None:
         ("actorq.actors", "from actorq.replay import Chunk"),
         ("actorq.actors", "from ..topology import load"),
         ("actorq.actors", "def f():\n    import torch.nn"),
-        ("actorq.dqn", "if TYPE_CHECKING:\n    from actorq.actors import Ref"),
+        ("actorq.learning", "if TYPE_CHECKING:\n    from actorq.actors import Ref"),
         ("actorq.roles", "from actorq import run"),
         ("actorq.roles", "import actorq"),
         ("actorq.roles", "from actorq import Actor"),
-        ("actorq.replay.store", "from ...envs import task"),
+        ("actorq.replay.memory_store", "from ...envs import task"),
         ("actorq.run", "import trio"),
         ("actorq.run", "from asyncio import sleep"),
         ("actorq_inproc", "from actorq.topology import Topology"),
@@ -159,11 +159,11 @@ def test_a_fault_is_found(package: str, source: str) -> None:
     ("package", "source"),
     [
         ("actorq.actors", "import anyio\nfrom .mailbox import Mailbox\nfrom actorq.actors.refs import Ref"),
-        ("actorq.roles", "from actorq.dqn.agent import Agent\nimport actorq.replay.experience"),
-        ("actorq.replay.store", "from ..experience import Chunk\nfrom . import memory"),
+        ("actorq.roles", "from actorq.learning.agent import Agent\nimport actorq.replay.chunk"),
+        ("actorq.replay.memory_store", "from ..experience import Chunk\nfrom . import memory"),
         ("actorq.cli", "from actorq import __version__\nfrom ..run import start"),
-        ("actorq.dqn", "import torch\ntorch.load('x', weights_only=True)\nnetwork.eval()"),
-        ("actorq.engines", "import cloudpickle\ncloudpickle.dumps(f)"),
+        ("actorq.learning", "import torch\ntorch.load('x', weights_only=True)\nnetwork.eval()"),
+        ("actorq.launchers", "import cloudpickle\ncloudpickle.dumps(f)"),
         ("actorq_inproc", "from actorq.actors import Transport\nfrom .queue import Queue"),
         ("actorq.testing", "import trio, asyncio"),
     ],

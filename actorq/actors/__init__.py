@@ -6,7 +6,6 @@ Knows nothing of learning: it would serve a chat server as well.
 from __future__ import annotations
 
 from .actor import Actor, State
-from .border import Border
 from .definition import Definition, Handler, Port, Table, handles
 from .errors import (
     ActorDied,
@@ -20,15 +19,11 @@ from .errors import (
     NotCarried,
     Refused,
 )
-from .follower import Follower
-from .ledger import Layout, Ledger
-from .letter import DeadLetter, Enquiry, Letter, Origin, Outcome
 from .message import Config, Message, Request, reply_type
-from .neighbour import Neighbour, SharedMemory
 from .ref import Feed, Group, Ref, Topic
-from .registry import WireError
-from .remote import Death, Launcher, NodeDied, NodeHandle
-from .reports import Reports, Tally
+from .runtime.envelope import DeadLetter, Enquiry, Letter, Origin, Outcome
+from .runtime.reports import Reports, Tally
+from .runtime.system import System
 from .spec import (
     MAIN,
     OUTSIDE,
@@ -47,8 +42,13 @@ from .statistics import (
     SystemStatistics,
     TransportStatistics,
 )
-from .system import System
-from .transport import (
+from .supervision.delivery_log import Layout, Ledger
+from .supervision.node_agent import Follower
+from .supervision.remote_node import Death, Launcher, NodeDied, NodeHandle
+from .wire.link_schema import Border
+from .wire.peer_session import Neighbour, SharedMemory
+from .wire.registry import WireError
+from .wire.transport import (
     Inbox,
     Membership,
     Peer,

@@ -12,9 +12,9 @@ from .definition import Definition
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from .cell import Cell
-    from .letter import DeadLetter
-    from .scheduling import Event
+    from .runtime.actor_cell import Cell
+    from .runtime.envelope import DeadLetter
+    from .runtime.scheduler import Event
     from .spec import ActorSpec
 
 C = TypeVar("C", covariant=True)

@@ -10,7 +10,7 @@ from .errors import NotCarried
 from .message import Message
 
 if TYPE_CHECKING:
-    from .link import Link
+    from .runtime.channel import Link
 
 M = TypeVar("M", bound=Message, contravariant=True)
 M_co = TypeVar("M_co", bound=Message, covariant=True)
@@ -116,13 +116,13 @@ class Everyone(Generic[M]):
 
     async def ask(self, request: Asks[M, R], *, timeout: float | None = None) -> list[R]:
         """Ask all members at once; replies in the members' order. The first failure is raised."""
-        from .link import ask_all
+        from .runtime.channel import ask_all
 
         return await ask_all([ref._link for ref in self._refs], [request] * len(self._refs), timeout)
 
     async def ask_each(self, requests: Sequence[Asks[M, R]], *, timeout: float | None = None) -> list[R]:
         """Ask each member its own of `requests`, which are as many; otherwise as `ask`."""
-        from .link import ask_all
+        from .runtime.channel import ask_all
 
         return await ask_all([ref._link for ref in self._refs], requests, timeout)
 

@@ -107,7 +107,7 @@ def run(
     if resume is not None and out is not None:
         raise WrongUsage("--out: a run that is resumed stays in its own folder")
 
-    from .running import Order, run_topology
+    from .commands.run import Order, run_topology
 
     order = Order(
         source=file,
@@ -137,7 +137,7 @@ def node(
     ] = None,
 ) -> None:
     """Join a run on another host: take a node of its topology, until the run ends."""
-    from .joining import join_run
+    from .commands.node import join_run
 
     raise typer.Exit(join_run(join, secret, listen))
 
@@ -148,7 +148,7 @@ def check(file: File, overrides: Overrides = None, transport: Transport = None) 
     from actorq.topology import check as check_topology
     from actorq.topology import memory_needs
 
-    from .words import counted, memory_in_words
+    from .formatting import counted, memory_in_words
 
     plan = check_topology(file, overrides or (), transport=transport)
     actors, nodes = len(plan.specs), len(plan.nodes)
@@ -210,6 +210,6 @@ def evaluate(
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Play what a run has learned, greedily, from its last checkpoint."""
-    from .evaluating import evaluate_run
+    from .commands.eval import evaluate_run
 
     evaluate_run(run, task=task, episodes=episodes, seed=seed, video=video, gif=gif, json=json)

@@ -18,7 +18,7 @@ PROGRESS = "actorq.progress"
 """The logger of progress lines, which a live view makes superfluous on a terminal."""
 
 _EARLY_RECORDS = 1000
-_ANONYMOUS = ("actorq.actors", "actorq.engines", "actorq.run", "actorq.transports", PROGRESS, "py.warnings")
+_ANONYMOUS = ("actorq.actors", "actorq.launchers", "actorq.run", "actorq.transports", PROGRESS, "py.warnings")
 
 
 class Logs:

@@ -8,11 +8,11 @@ import sys
 from types import TracebackType
 from typing import Protocol, Self
 
-from actorq.run.recorder import Progress
-from actorq.run.run import Run
+from actorq.run.open_run import Run
+from actorq.run.records.recorder import Progress
 
+from .formatting import duration, figure, gradients, rate, task_returns
 from .logs import PROGRESS
-from .words import duration, figure, gradients, rate, task_returns
 
 LINE_EVERY_SECONDS = 5.0
 
@@ -45,7 +45,7 @@ def can_be_live() -> bool:
 def make_view(run: Run, live: bool) -> View:
     """A live view, or lines."""
     if live:
-        from .live import LiveView
+        from .live_view import LiveView
 
         return LiveView(run)
     return Lines(run)

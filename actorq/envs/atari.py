@@ -18,7 +18,7 @@ from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
-from actorq.envs.task import Task
+from .task import Task
 
 FRAME_SKIP = 4
 FRAMES_PER_EPISODE = 108_000  # 30 minutes of play; beyond it an episode is truncated

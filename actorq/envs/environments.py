@@ -9,8 +9,8 @@ from gymnasium.spaces import MultiDiscrete
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 from numpy.typing import NDArray
 
-from actorq.envs.spaces import frame_converter, read_spaces
-from actorq.envs.task import Task, TaskError
+from .spaces import frame_converter, read_spaces
+from .task import Task, TaskError
 
 Bools = NDArray[np.bool_]
 

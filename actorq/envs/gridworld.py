@@ -11,7 +11,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
-from actorq.envs.grid import ACTIONS, GOAL, PIT, WALL, Grid
+from .grid import ACTIONS, GOAL, PIT, WALL, Grid
 
 Rows = NDArray[np.float32]
 Info = dict[str, Any]

@@ -10,10 +10,10 @@ from gymnasium.envs.registration import EnvSpec, load_env_creator
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 from gymnasium.wrappers import TimeLimit
 
-from actorq.envs import registry
-from actorq.envs.environments import Environments
-from actorq.envs.spaces import Spaces
-from actorq.envs.task import Task, TaskError
+from . import registry
+from .environments import Environments
+from .spaces import Spaces
+from .task import Task, TaskError
 
 _ATARI = "ale_py.env:AtariEnv"
 
@@ -51,7 +51,7 @@ def _make_vector(task: Task, count: int, render: bool) -> Vector:
         if not isinstance(found, EnvSpec):
             return _own(found, task, count, render)
         if found.entry_point == _ATARI:
-            from actorq.envs import atari  # needs ale-py, an extra
+            from . import atari  # needs ale-py, an extra
 
             return atari.make(found, task, count)
         return _native(found, task, count, render) or _generic(found, task, count, render)

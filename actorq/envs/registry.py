@@ -11,7 +11,7 @@ from typing import Any
 import gymnasium
 from gymnasium.envs.registration import EnvSpec
 
-from actorq.envs.task import TaskError
+from .task import TaskError
 
 Factory = Callable[..., Any]
 

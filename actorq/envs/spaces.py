@@ -15,7 +15,7 @@ from gymnasium import Space
 from gymnasium.spaces import Box, Discrete
 from numpy.typing import NDArray
 
-from actorq.envs.task import Task, TaskError
+from .task import Task, TaskError
 
 # One-hot rows of more states than this would be a poor way to learn, and a large one.
 MAX_DISCRETE_OBSERVATIONS = 4096

@@ -3,14 +3,14 @@
 numba is loaded when the first `PrioritizedIndex` is made, not before.
 """
 
-from actorq.replay.buffer import Replay, ReplayStatistics, make_replay
-from actorq.replay.config import ReplayConfig
-from actorq.replay.experience import Batch, Chunk
-from actorq.replay.index import Index
-from actorq.replay.limiter import RateLimiter
-from actorq.replay.priorities import PrioritizedIndex, importance_weights
-from actorq.replay.store import MemoryStore
-from actorq.replay.uniform import UniformIndex
+from .buffer import Replay, ReplayStatistics, make_replay
+from .chunk import Batch, Chunk
+from .config import ReplayConfig
+from .memory_store import MemoryStore
+from .rate_limiter import RateLimiter
+from .sampling.index import Index
+from .sampling.prioritized import PrioritizedIndex, importance_weights
+from .sampling.uniform import UniformIndex
 
 __all__ = [
     "Batch",

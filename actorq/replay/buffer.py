@@ -9,12 +9,12 @@ import msgspec
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from actorq.replay.config import ReplayConfig
-from actorq.replay.experience import Batch, Chunk, Transitions
-from actorq.replay.index import Index
-from actorq.replay.priorities import PrioritizedIndex, importance_weights
-from actorq.replay.store import MemoryStore
-from actorq.replay.uniform import UniformIndex
+from .chunk import Batch, Chunk, Transitions
+from .config import ReplayConfig
+from .memory_store import MemoryStore
+from .sampling.index import Index
+from .sampling.prioritized import PrioritizedIndex, importance_weights
+from .sampling.uniform import UniformIndex
 
 
 class ReplayStatistics(msgspec.Struct, frozen=True):

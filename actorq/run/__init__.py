@@ -1,6 +1,6 @@
 """One run: start, watch, stop, checkpoint, record, report.
 
-The package can be called: `actorq.run(path)` is `actorq.run.run.run(path)`.
+The package can be called: `actorq.run(path)` is `actorq.run.open_run.run(path)`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ class _Callable(ModuleType):
     """`actorq.run` names this package, which Python binds there, and the function that users expect there."""
 
     def __call__(self, *args: Any, **options: Any) -> Any:
-        from .run import run
+        from .open_run import run
 
         return run(*args, **options)
 

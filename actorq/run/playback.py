@@ -14,22 +14,22 @@ from numpy.typing import NDArray
 
 from actorq.actors import ActorqError, State
 from actorq.actors.spec import ActorSpec
-from actorq.dqn.acting import Policy, make_policy
-from actorq.dqn.agent import Agent
-from actorq.dqn.task_layout import TaskLayout
 from actorq.envs import registry
 from actorq.envs.environments import Environments, Step
 from actorq.envs.frames import FrameStack
 from actorq.envs.grid import Grid
 from actorq.envs.make import describe, make_environments
 from actorq.envs.task import Task, TaskError, task_names, tasks_in
-from actorq.roles.averaging_server import AveragingServer
-from actorq.roles.evaluator import Evaluator
-from actorq.roles.playing import play
+from actorq.learning.agent import Agent
+from actorq.learning.networks.numpy_acting import Policy, make_policy
+from actorq.learning.networks.task_layout import TaskLayout
+from actorq.roles.averaging.server import AveragingServer
+from actorq.roles.evaluation.evaluator import Evaluator
+from actorq.roles.evaluation.rollouts import play
 from actorq.topology import check
 
-from . import checkpoint
-from .folder import RunFolder
+from .records import checkpoint
+from .records.folder import RunFolder
 
 PICTURES_AT_LEAST = 200
 """Whole episodes are filmed until there are so many pictures."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, TypeVar, cast
 
 from actorq.actors import Group, Message, Ref, Request
-from actorq.engines.here import Here
+from actorq.launchers.thread_engine import Here
 
 R = TypeVar("R")
 

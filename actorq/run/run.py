@@ -1,155 +1,307 @@
-"""Opening a run: from a script, or inside any async application."""
+"""A run that goes on: watched, stopped, and what it leaves behind."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
-from functools import partial
+import logging
+import time
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import anyio
 import anyio.to_thread
+from anyio.abc import TaskGroup
 
-from actorq.actors import ActorDied, State
-from actorq.engines.here import Backend
-from actorq.topology import Plan, Source, check
-from actorq.topology.write import to_toml
+from actorq.actors import ActorDied, ActorFailed, ActorqError, State, SystemStatistics
+from actorq.launchers.thread_engine import Backend, Here
+from actorq.topology import Plan
+from actorq.topology.check.members import called
 
-from . import checkpoint
-from .folder import RunFolder, RunFolderError, write_whole
-from .lock import FolderLock
-from .readiness import check_machine, check_states
-from .running import Run, RunFailed
-from .summary import Summary
+from .records import checkpoint
+from .records.distributions import write_distributions
+from .records.folder import RunFolder
+from .records.lock import FolderLock
+from .records.metrics import Metrics
+from .records.recorder import Progress, Recorder, Row
+from .records.summary import Summary, summarize, write_summary
+from .refs import OutsideGroup, OutsideRef
+from .report.page import write_report
 
-__all__ = ["Run", "RunFailed", "going", "open_run", "prepare", "run"]
-
-
-@asynccontextmanager
-async def open_run(
-    source: Source | None = None,
-    *,
-    overrides: Sequence[str] = (),
-    transport: str | None = None,
-    backend: Backend | None = None,
-    out: str | Path | None = None,
-    resume: str | Path | None = None,
-    started: float | None = None,
-) -> AsyncIterator[Run]:
-    """Start a run of a topology, on a thread of its own, from any trio or asyncio application.
-
-    `source` is a topology file's path, a recipe's name, a dict or a Topology; or leave it out and name the
-    folder of an earlier run to `resume` from its last checkpoint; with both, that run goes on as `source`
-    says from now on. Its folder is `out`, which must be empty or absent, or else runs/<name>-<n>.
-    `started` is the `time.monotonic()` from which `wall_seconds` is counted.
-
-    Raises TopologyError, RunFolderError or CheckpointError before anything starts; RunFailed, with the
-    actor's error as its cause, if an actor crashes past its limits. Leaving the block stops the run.
-    Cancelled, the run is stopped in order: within two seconds, beyond writing what must be written.
-    """
-    prepared = partial(
-        prepare,
-        source,
-        overrides=overrides,
-        transport=transport,
-        backend=backend,
-        out=out,
-        resume=resume,
-        started=started,
-    )
-    # In a thread: checking imports what the topology names, and a checkpoint may be large.
-    run = await anyio.to_thread.run_sync(prepared)
-    async with going(run):
-        yield run
+log = logging.getLogger("actorq.run")
 
 
-@asynccontextmanager
-async def going(run: Run) -> AsyncIterator[None]:
-    """Start what `prepare` made; leaving the block stops it. Raises, and is cancelled, as `open_run`."""
-    error: BaseException | None = None
-    async with anyio.create_task_group() as tasks:
+class RunFailed(ActorqError):
+    """An actor crashed past its restart limits and the run was stopped; the actor's error is the cause."""
+
+
+class Run:
+    """A run that has been started; `open_run` makes it. Its methods are for the application's event loop."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        folder: RunFolder,
+        lock: FolderLock,
+        *,
+        backend: Backend | None = None,
+        states: dict[str, State] | None = None,
+        recorded: dict[str, Any] | None = None,
+        started: float | None = None,
+    ) -> None:
+        """It lets the lock go when it has ended. Raises OSError if the folder can't be written."""
+        self.plan = plan
+        self.folder = folder
+        self.summary: Summary | None = None
+        """Once ended: what came of it."""
+        self._lock = lock
+        self._began = time.monotonic() if started is None else started
+        topology = plan.topology
+        self._recorder = Recorder(
+            topology.stop, topology.deterministic, self._limit_reached, self._elapsed, self._write_row
+        )
+        if recorded is not None:
+            self._recorder.load_state(recorded)
+        resumed_at = self._recorder.wall_seconds if recorded is not None else None
+        self._metrics = Metrics(folder, resumed_at)
+        self._engine = Here(
+            plan,
+            self._recorder,
+            backend=backend or topology.backend,
+            states=states,
+            invitation=folder.invitation,
+            tick=self._tick,
+            tick_seconds=topology.run.metrics_every_seconds,
+        )
+        self._refs = {spec.name: OutsideRef(spec.name, self._engine) for spec in plan.specs}
+        self._stopped_by = ""
+        self._keep_checkpoint = True
+        self._saving = anyio.Lock()
+        self._newest_row: Row = {}
+        self._failure: RunFailed | None = None
+        self._failure_seen = False
+        self._started, self._ended = anyio.Event(), anyio.Event()
+
+    # What an application uses.
+
+    def __getitem__(self, name: str) -> OutsideRef:
+        """The actor of that name: of one with a count `explorer.0`, `explorer.1`, …, of one in a repeated
+        group `edge.0.learner`, … Raises KeyError.
+        """
+        if name in self._refs:
+            return self._refs[name]
+        members = called(name, self.plan.topology)
+        if members:
+            raise KeyError(
+                f"{name!r} has {len(members)} members, {members[0]} and so on; or use group({name!r})"
+            )
+        raise KeyError(f"no actor {name!r}; there are {', '.join(self._refs)}")
+
+    def group(self, name: str) -> OutsideGroup:
+        """All members of the actor declared under that name; or of an actor in one instance of a repeated
+        group, `edge.1.explorer`. Raises KeyError.
+        """
+        members = called(name, self.plan.topology)
+        if not members:
+            raise KeyError(f"no actor {name!r}; there are {', '.join(self.plan.topology.actors)}")
+        return OutsideGroup([self._refs[member] for member in members], self._engine)
+
+    def progress(self, every_seconds: float = 1.0) -> AsyncIterator[Progress]:
+        """How the run stands, now and then, and once more when it has ended; may be left at any time."""
+        return _Readings(self, every_seconds)
+
+    def progress_now(self) -> Progress:
+        """How the run stands."""
+        return self._recorder.progress()
+
+    def statistics(self) -> SystemStatistics | None:
+        """The actors' newest readings, at most one interval of the metrics old."""
+        return self._engine.statistics
+
+    def newest_row(self) -> Row:
+        """The newest row of the metrics, empty before the first; not to be changed."""
+        return self._newest_row
+
+    @property
+    def has_ended(self) -> bool:
+        """All is written, and `wait` returns at once."""
+        return self._ended.is_set()
+
+    async def ended(self) -> None:
+        """Return when the run has ended and all is written, however it ended. Cancelled, the run goes on."""
+        await self._ended.wait()
+
+    async def wait(self) -> Summary:
+        """Return the summary when the run has ended and all is written. Raises RunFailed if it failed.
+
+        Cancelled, the run goes on.
+        """
+        await self._ended.wait()
+        if self._failure is not None:
+            self._failure_seen = True
+            raise self._failure
+        assert self.summary is not None
+        return self.summary
+
+    def stop(self, reason: str = "request", *, checkpoint: bool = True) -> None:
+        """Ask the run to stop in order; `wait` tells when it has. `checkpoint=False` skips the last one."""
+        self._stopped_by = self._stopped_by or reason
+        self._keep_checkpoint = self._keep_checkpoint and checkpoint
+        self._engine.stop()
+
+    async def checkpoint(self) -> Path:
+        """Write a checkpoint now; returns its folder.
+
+        Raises CheckpointError or OSError if none can be made, ActorDied once the run has ended. Cancelled, it
+        is finished or not begun.
+        """
+        async with self._saving:
+            states, recorded = await self._engine.call(self._states)
+            return await anyio.to_thread.run_sync(self._save, states, recorded)
+
+    # How it goes on.
+
+    async def start(self, tasks: TaskGroup) -> None:
+        """Start the actors; what goes on then is a task that lasts to the run's end, whoever is cancelled.
+
+        Raises RunFailed if an actor can't start. Cancelled, the actors go on until `stop`.
+        """
+        tasks.start_soon(self._go_on)
+        await self._started.wait()
+        if self._ended.is_set():
+            self.raise_unseen_failure()
+
+    async def _go_on(self) -> None:
         try:
-            await run.start(tasks)
-            yield
-        except anyio.get_cancelled_exc_class():
-            run.stop("interrupt")
-            raise
-        except BaseException as raised:  # kept out of the task group, which would wrap it
-            error = raised
-        finally:
-            run.stop()
             with anyio.CancelScope(shield=True):
-                await run.ended()
-    if error is None or isinstance(error, ActorDied):  # which comes of a failure, and doesn't tell why
-        run.raise_unseen_failure()
-    if error is not None:
-        raise error
+                try:
+                    await self._run_actors()
+                except Exception as error:
+                    self._note_failure(error)
+                try:
+                    async with self._saving:
+                        await anyio.to_thread.run_sync(self._write_end)
+                except Exception as error:
+                    self._note_failure(error)
+        finally:  # also when asyncio's loop is torn down, which heeds no shield
+            self._lock.release()
+            self._ended.set()
+            self._started.set()
+
+    async def _run_actors(self) -> None:
+        topology = self.plan.topology
+        error: Exception | None = None
+        async with anyio.create_task_group() as beside:
+            if topology.stop.wall_seconds is not None:
+                beside.start_soon(self._stop_after, topology.stop.wall_seconds)
+            if not topology.deterministic:  # states taken by the clock would not be the same twice
+                beside.start_soon(self._keep_checkpoints, topology.run.checkpoint_every_seconds)
+            try:
+                await self._engine.run(self._started.set)
+            except Exception as raised:  # kept out of the task group, which would wrap it
+                error = raised
+            beside.cancel_scope.cancel()
+        if error is not None:
+            raise error
+
+    def _note_failure(self, error: Exception) -> None:
+        if self._failure is not None:
+            return  # what came of it, not why
+        if isinstance(error, ActorFailed):  # its crash has been logged, with its traceback
+            self._failure = RunFailed(str(error))
+            self._failure.__cause__ = error.__cause__
+        else:
+            self._failure = RunFailed(f"the run itself failed: {type(error).__name__}: {error}")
+            self._failure.__cause__ = error
+            log.error("the run itself failed", exc_info=error)
+
+    def _write_end(self) -> None:
+        self._write_row(self._row())
+        self._metrics.close()
+        states = self._engine.final_states
+        if states and self._keep_checkpoint:
+            try:
+                self._save(states, self._recorder.state())
+            except (OSError, checkpoint.CheckpointError) as error:  # the summary is written all the same
+                self._note_failure(error)
+        topology, statistics = self.plan.topology, self._engine.statistics
+        reason = "failure" if self._failure is not None else self._stopped_by or "finished"
+        self.summary = summarize(
+            topology.name, topology.seed, reason, self._recorder, statistics or SystemStatistics((), 0, 0)
+        )
+        write_summary(self.folder.summary, self.summary)
+        if distributions := self._recorder.distributions():
+            write_distributions(self.folder.histograms, distributions)
+        write_report(self.folder)
+
+    def raise_unseen_failure(self) -> None:
+        """Leaving the run must not hide that it failed."""
+        if self._failure is not None and not self._failure_seen:
+            self._failure_seen = True
+            raise self._failure
+
+    async def _stop_after(self, seconds: float) -> None:
+        await anyio.sleep(max(0.0, seconds - self._recorder.wall_seconds))
+        self.stop("wall_seconds")
+
+    async def _keep_checkpoints(self, every_seconds: float) -> None:
+        await self._started.wait()
+        while True:
+            await anyio.sleep(every_seconds)
+            try:
+                await self.checkpoint()
+            except ActorDied:
+                return  # the run has ended meanwhile
+            except Exception as error:
+                log.error("no checkpoint could be written, the run goes on: %s", error)
+
+    def _save(self, states: dict[str, State], recorded: dict[str, Any]) -> Path:
+        meta = {"name": self.plan.topology.name, "recorder": recorded}
+        return checkpoint.save(self.folder.checkpoints, states, meta)
+
+    # Called on the actors' loop.
+
+    async def _states(self) -> tuple[dict[str, State], dict[str, Any]]:
+        """What the actors have, and what they have reported by then."""
+        states = await self._engine.system.states()
+        return states, self._recorder.state()
+
+    def _limit_reached(self, reason: str) -> None:
+        self._stopped_by = self._stopped_by or reason
+        self._engine.stop_now()
+
+    def _tick(self) -> None:
+        if not self.plan.topology.deterministic:
+            self._write_row(self._row())
+
+    def _row(self) -> Row:
+        row, statistics = self._recorder.row(), self._engine.statistics
+        if statistics is not None and statistics.transport.connections:
+            traffic = statistics.transport
+            row["wire_bytes"], row["wire_frames"] = float(traffic.bytes_out), float(traffic.frames_out)
+            row["wire_frames_resent"], row["wire_refused"] = (
+                float(traffic.frames_resent),
+                float(traffic.refused),
+            )
+        return row
+
+    def _write_row(self, row: Row) -> None:
+        self._newest_row = row
+        self._metrics.write(row, self._recorder.newest)
+
+    def _elapsed(self) -> float:
+        return time.monotonic() - self._began
 
 
-def prepare(
-    source: Source | None = None,
-    *,
-    overrides: Sequence[str] = (),
-    transport: str | None = None,
-    backend: Backend | None = None,
-    out: str | Path | None = None,
-    resume: str | Path | None = None,
-    started: float | None = None,
-) -> Run:
-    """Check all that `open_run` takes and make the run's folder, but start nothing. Blocks.
+class _Readings(AsyncIterator[Progress]):
+    """Not a generator: trio warns of those that a `break` leaves unfinished."""
 
-    What is wrong with the arguments is raised here (TopologyError, RunFolderError, CheckpointError), and what
-    goes wrong in the run only later.
-    """
-    if source is None and resume is None:
-        raise ValueError("open_run needs a topology, or a run to resume")
-    if resume is not None and out is not None:
-        raise ValueError("a resumed run has its folder already: leave `out` away")
-    if "" in (out, resume):  # Path("") would be the current folder
-        raise RunFolderError("a run's folder needs a name; this one is empty")
-    if resume is not None:
-        folder = RunFolder.open(Path(resume))
-        plan = check(source if source is not None else folder.topology, overrides, transport=transport)
-        check_machine(plan)
-    else:
-        assert source is not None
-        plan = check(source, overrides, transport=transport)
-        check_machine(plan)
-        name = plan.topology.name
-        folder = RunFolder.at(Path(out)) if out is not None else RunFolder.create(Path("runs"), name)
-    lock = FolderLock(folder)
-    try:
-        states, recorded = _last_checkpoint(folder, plan) if resume is not None else (None, None)
-        if recorded is not None and source is not None:
-            recorded["solved"] = False  # it was by the old topology
-        if source is not None or overrides:
-            write_whole(folder.topology, to_toml(plan.topology).encode())
-        return Run(plan, folder, lock, backend=backend, states=states, recorded=recorded, started=started)
-    except BaseException as error:
-        lock.release()
-        if isinstance(error, OSError):
-            raise RunFolderError(f"{folder.path}: can't be written: {error.strerror}") from error
-        raise
+    def __init__(self, run: Run, every_seconds: float) -> None:
+        self._run = run
+        self._every_seconds = every_seconds
 
-
-def _last_checkpoint(folder: RunFolder, plan: Plan) -> tuple[dict[str, State], dict[str, Any]]:
-    path = checkpoint.latest(folder.checkpoints)
-    if path is None:
-        raise checkpoint.CheckpointError(f"{folder.path}: there is no whole checkpoint to go on from")
-    states, meta = checkpoint.load(path)
-    check_states(plan, states, path)
-    return states, meta["recorder"]
-
-
-def run(source: Source | None = None, **options: Any) -> Summary:
-    """Run a topology to its declared end, and block until then; takes and raises what `open_run` does.
-
-    For scripts: it starts an event loop. An async application uses `open_run`.
-    """
-
-    async def whole_run() -> Summary:
-        async with open_run(source, **options) as opened:
-            return await opened.wait()
-
-    return anyio.run(whole_run)
+    async def __anext__(self) -> Progress:
+        if self._run.has_ended:
+            raise StopAsyncIteration
+        with anyio.move_on_after(self._every_seconds):
+            await self._run.ended()
+        return self._run.progress_now()

@@ -1,14 +1,15 @@
 """The declared topology: who takes part, where each runs, and who talks to whom. Starts nothing."""
 
-from .checking import check, load
-from .document import Source, recipes
-from .drawing import draw
-from .editors import json_schema
-from .faults import Fault, TopologyError
+from .check.check import check, load
+from .check.problems import Fault, TopologyError
+from .check.roles import Role, list_roles
+from .json_schema import json_schema
+from .load import Source, recipes
 from .memory import Need, memory_needs
-from .mermaid import to_mermaid
 from .plan import NodeSpec, Plan
-from .roles import Role, list_roles
+from .render.mermaid import to_mermaid
+from .render.terminal import draw
+from .render.toml import to_toml
 from .schema import (
     ActorTable,
     GroupTable,
@@ -20,7 +21,6 @@ from .schema import (
     Stop,
     Topology,
 )
-from .write import to_toml
 
 __all__ = [
     "ActorTable",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from .members import members_of
+from .check.members import members_of
 from .plan import Plan
 
 

@@ -7,7 +7,7 @@ import tomllib
 from collections.abc import Sequence
 from typing import Any
 
-from .faults import Fault
+from .check.problems import Fault
 from .schema import MAIN
 from .suggest import suggestion
 

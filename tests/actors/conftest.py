@@ -2,7 +2,7 @@
 
 import pytest
 
-from actorq.actors import system
+from actorq.actors.runtime import system
 
 from .world import TRANSPORTS, World
 

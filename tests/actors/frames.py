@@ -8,10 +8,10 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from actorq.actors.contract import Contract, Way
-from actorq.actors.letter import Enquiry, Letter, Outcome
 from actorq.actors.message import Message, Request
-from actorq.actors.wire import Answers, Packer, Parts, Reply, Unpacker
+from actorq.actors.runtime.envelope import Enquiry, Letter, Outcome
+from actorq.actors.wire.codec import Answers, Packer, Parts, Reply, Unpacker
+from actorq.actors.wire.route_table import Contract, Way
 
 Array = NDArray[Any]
 

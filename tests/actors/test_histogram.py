@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from actorq.actors import orders
 from actorq.actors.histogram import (
     EXACT,
     FINEST,
@@ -21,7 +20,8 @@ from actorq.actors.histogram import (
     edge,
     from_state,
 )
-from actorq.engines.frames import PREFIX_BYTES, Decoder, FrameError, encode
+from actorq.actors.supervision import control_messages as orders
+from actorq.launchers.control_frames import PREFIX_BYTES, Decoder, FrameError, encode
 
 whole = st.integers(-1023, 1023).map(float)
 finite = (

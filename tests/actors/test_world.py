@@ -7,7 +7,7 @@ import pytest
 from anyio.lowlevel import checkpoint
 
 from actorq.actors import Actor, Ref, handles
-from actorq.actors.watchdog import TICKS_A_SECOND
+from actorq.actors.runtime.watchdog import TICKS_A_SECOND
 from actorq.testing import Record
 
 from .messages import Add

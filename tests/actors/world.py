@@ -17,9 +17,9 @@ from actorq.actors import (
     Transport,
     make_transport,
 )
+from actorq.actors.wire.session.frame_header import Kind
 from actorq.testing import EncodedTransport
 from actorq_nng import NngTransport
-from actorq_nng.frames import Kind
 
 A = TypeVar("A", bound=Actor)
 

@@ -6,8 +6,8 @@ from contextlib import suppress
 
 import actorq.actors as actors
 from actorq.actors import Group, Ref, Refused, handles
-from actorq.roles.lives import Presence
-from actorq.roles.server_messages import Attend, Fetch, Gradient, Left, Pull, Push, Ticket
+from actorq.roles.common.death_watch import Presence
+from actorq.roles.parameter_server.messages import Attend, Fetch, Gradient, Left, Pull, Push, Ticket
 
 
 class Pusher(actors.Actor):
@@ -37,8 +37,8 @@ class Pusher(actors.Actor):
     async def _push_and_read(self) -> None:
         import torch
 
-        from actorq.roles.gradient_slices import GradientSlices
-        from actorq.roles.weights_reader import WeightsReader
+        from actorq.roles.parameter_server.gradient_slices import GradientSlices
+        from actorq.roles.parameter_server.weights_reader import WeightsReader
 
         torch.set_num_threads(1)
         size = self.config.size

@@ -8,9 +8,9 @@ import anyio
 
 import actorq.actors as actors
 from actorq.actors import Group
-from actorq.roles.learner import Learner
-from actorq.roles.messages import Insert, Sample, UpdatePriorities
-from actorq.roles.replay_reader import ReplayReader
+from actorq.roles.learner.learner import Learner
+from actorq.roles.replay.client import ReplayReader
+from actorq.roles.replay.messages import Insert, Sample, UpdatePriorities
 
 READERS = 2
 

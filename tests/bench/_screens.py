@@ -9,7 +9,7 @@ from gymnasium.spaces import Box, Discrete, MultiDiscrete
 from gymnasium.vector import AutoresetMode, VectorEnv
 
 from actorq.actors import Actor, handles
-from actorq.roles.messages import Insert, Inserted
+from actorq.roles.replay.messages import Insert, Inserted
 
 PICTURES = 256
 

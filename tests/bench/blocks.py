@@ -25,7 +25,7 @@ import numpy as np
 import pynng
 from numpy.typing import NDArray
 
-from actorq_nng.blocks import Arena, Window
+from actorq.actors.wire.session.shm_arena import Arena, Window
 
 MIB = 2**20
 SIZES_MIB = (1, 4, 16)

@@ -23,12 +23,12 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from actorq.dqn.acting import NumpyPolicy
-from actorq.dqn.agent import Agent
-from actorq.dqn.making import make_network, make_parameters
-from actorq.dqn.optimizers import clip_gradient_norm, make_optimizer
-from actorq.dqn.rule import LearningRule
-from actorq.dqn.target import TargetNetwork
+from actorq.learning.agent import Agent
+from actorq.learning.networks.factory import make_network, make_parameters
+from actorq.learning.networks.numpy_acting import NumpyPolicy
+from actorq.learning.optimizers import clip_gradient_norm, make_optimizer
+from actorq.learning.target import TargetNetwork
+from actorq.learning.update import LearningRule
 
 SHAPE, ACTIONS, MAX_NORM = (4,), 2, 10.0
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from actorq.envs.make import make_environments
 from actorq.envs.task import Task
-from actorq.roles.trajectory import Trajectory, answered
+from actorq.roles.explorer.adder import Trajectory, answered
 
 ENVIRONMENTS = 16
 ROUNDS = 15

@@ -18,13 +18,13 @@ import anyio
 import numpy as np
 
 from actorq.actors import ActorSpec
-from actorq.dqn.agent import Agent
 from actorq.envs.task import Task
-from actorq.replay.experience import Batch
-from actorq.roles.environment import Environment
-from actorq.roles.learner import Learner
-from actorq.roles.rate_limiter import RateLimiter
-from actorq.roles.replay import Replay
+from actorq.learning.agent import Agent
+from actorq.replay.chunk import Batch
+from actorq.roles.explorer.explorer import Environment
+from actorq.roles.learner.learner import Learner
+from actorq.roles.replay.rate_limiter import RateLimiter
+from actorq.roles.replay.shard import Replay
 
 from ._reading import Counting
 from .prioritized_replay import CAPACITY, ROUNDS, SECONDS, per_second, report
@@ -114,11 +114,11 @@ async def fed(task: Task, agent: Agent) -> float:
 
 def bare(task: Task, agent: Agent) -> float:
     """Updates a second of rule, optimizer and target network."""
-    from actorq.dqn.making import make_parameters
-    from actorq.dqn.optimizers import clip_gradient_norm, make_optimizer
-    from actorq.dqn.rule import LearningRule
-    from actorq.dqn.target import TargetNetwork
     from actorq.envs.make import describe
+    from actorq.learning.networks.factory import make_parameters
+    from actorq.learning.optimizers import clip_gradient_norm, make_optimizer
+    from actorq.learning.target import TargetNetwork
+    from actorq.learning.update import LearningRule
 
     spaces = describe(task)
     online = make_parameters(agent, spaces.observation_shape, spaces.dtype, spaces.actions, 0)

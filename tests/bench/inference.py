@@ -18,13 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from actorq.actors import Actor, ActorSpec, Topic
-from actorq.dqn.acting import Policy, make_policy
-from actorq.dqn.agent import Agent
 from actorq.envs.make import describe
 from actorq.envs.task import Task
-from actorq.roles.environment import Environment
-from actorq.roles.inference import Inference
-from actorq.roles.messages import Version, Weights
+from actorq.learning.agent import Agent
+from actorq.learning.networks.numpy_acting import Policy, make_policy
+from actorq.roles.explorer.explorer import Environment
+from actorq.roles.inference.server import Inference
+from actorq.roles.replay.messages import Version, Weights
 
 from ._screens import Sink
 from .fed_learner import apart, confined, cores
@@ -78,7 +78,7 @@ class Asked(NamedTuple):
 
 
 def initial_parameters() -> NDArray[Any]:
-    from actorq.dqn.making import make_parameters
+    from actorq.learning.networks.factory import make_parameters
 
     spaces = describe(TASK)
     made = make_parameters(AGENT, spaces.observation_shape, spaces.dtype, spaces.actions, 0)

@@ -13,10 +13,10 @@ from pathlib import Path
 import anyio
 import pynng
 
-from actorq.actors.transport import Peer
-from actorq_nng.endpoint import Endpoint
-from actorq_nng.frames import Kind
-from actorq_nng.stream import Stream
+from actorq.actors.wire.session.endpoint import Endpoint
+from actorq.actors.wire.session.frame_header import Kind
+from actorq.actors.wire.session.stream import Stream
+from actorq.actors.wire.transport import Peer
 
 SMALL, LARGE = 64, 1 << 20
 ROUNDS, SMALL_FRAMES, LARGE_FRAMES = 1000, 10_000, 150

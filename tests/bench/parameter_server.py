@@ -19,12 +19,12 @@ import anyio
 import torch
 
 from actorq.actors import ActorSpec, MailboxBounds, System
-from actorq.dqn.agent import Agent
-from actorq.dqn.optimizers import make_optimizer
 from actorq.envs.task import Task
-from actorq.roles.parameter_front import ParameterFront
-from actorq.roles.parameter_server import ParameterServer
-from actorq.roles.server_messages import Pull
+from actorq.learning.agent import Agent
+from actorq.learning.optimizers import make_optimizer
+from actorq.roles.parameter_server.coordinator import ParameterFront
+from actorq.roles.parameter_server.messages import Pull
+from actorq.roles.parameter_server.shard import ParameterServer
 
 from ._pushing import Pusher
 from .processes import processes
@@ -143,8 +143,8 @@ def all_reduce_seconds() -> float:
 
 def with_workers(count: int, updates: int = 400) -> float:
     """updates/s of a whole run: Breakout's frames, Nature's network, batches of 32."""
-    from actorq.run.metrics import read_rows
-    from actorq.run.run import run
+    from actorq.run.open_run import run
+    from actorq.run.records.metrics import read_rows
 
     worker = {
         "envs": 4,

@@ -19,16 +19,16 @@ import torch
 import actorq.actors as actors
 from actorq.actors import ActorSpec, handles
 from actorq.actors.spec import derive_seed
-from actorq.dqn.agent import Agent
-from actorq.dqn.making import make_parameters
-from actorq.dqn.optimizers import make_optimizer
-from actorq.dqn.rule import LearningRule
-from actorq.dqn.target import TargetNetwork
 from actorq.envs.task import Task
-from actorq.replay.experience import Transitions
-from actorq.roles.messages import Sample, Sampled, UpdatePriorities
-from actorq.roles.pipeline_learner import PipelineLearner
-from actorq.roles.stage import Stage
+from actorq.learning.agent import Agent
+from actorq.learning.networks.factory import make_parameters
+from actorq.learning.optimizers import make_optimizer
+from actorq.learning.target import TargetNetwork
+from actorq.learning.update import LearningRule
+from actorq.replay.chunk import Transitions
+from actorq.roles.pipeline.learner import PipelineLearner
+from actorq.roles.pipeline.stage import Stage
+from actorq.roles.replay.messages import Sample, Sampled, UpdatePriorities
 
 from .processes import processes
 

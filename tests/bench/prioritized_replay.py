@@ -16,8 +16,8 @@ import anyio
 from actorq.actors import ActorSpec
 from actorq.replay import Chunk, MemoryStore, PrioritizedIndex
 from actorq.replay import Replay as Buffer
-from actorq.roles.messages import Insert, Version
-from actorq.roles.replay import Replay
+from actorq.roles.replay.messages import Insert, Version
+from actorq.roles.replay.shard import Replay
 
 from ._reading import READERS, Reading, reading
 from .processes import processes

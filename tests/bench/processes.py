@@ -22,8 +22,8 @@ import numpy as np
 import pynng
 
 from actorq.actors import ActorSpec, MailboxBounds, Membership, System
-from actorq.engines.folder import PrivateFolder
-from actorq.engines.local import LocalProcesses
+from actorq.launchers.process.launcher import LocalProcesses
+from actorq.launchers.socket_folder import PrivateFolder
 from actorq_nng import NngTransport
 
 from ._traffic import Add, Block, Busy, Caller, Counter, CpuSeconds, GetTotal, Publisher, Weights

@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 
 from actorq.actors import ActorSpec
 from actorq.replay import Chunk
-from actorq.replay.experience import Transitions
-from actorq.roles.messages import WhereIsRedis
-from actorq.roles.redis_server import RedisServer
-from actorq.roles.replay import Replay
+from actorq.replay.chunk import Transitions
+from actorq.roles.replay.messages import WhereIsRedis
+from actorq.roles.replay.redis_server import RedisServer
+from actorq.roles.replay.shard import Replay
 
 from ._reading import reading
 from .prioritized_replay import CAPACITY, ROUNDS, WRITERS, Rates, per_second, report

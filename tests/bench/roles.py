@@ -24,16 +24,16 @@ from numpy.typing import NDArray
 
 from actorq.actors import Actor, ActorSpec, System, Topic, handles
 from actorq.actors.histogram import Distribution
-from actorq.dqn.acting import make_policy
-from actorq.dqn.agent import Agent
-from actorq.dqn.exploration import epsilon_greedy
 from actorq.envs.make import describe, make_environments
 from actorq.envs.task import Task
-from actorq.roles.environment import Environment
-from actorq.roles.learner import Learner
-from actorq.roles.messages import Insert, Inserted, Version, Weights
-from actorq.roles.replay import Replay
-from actorq.roles.trajectory import Trajectory, answered
+from actorq.learning.agent import Agent
+from actorq.learning.exploration import epsilon_greedy
+from actorq.learning.networks.numpy_acting import make_policy
+from actorq.roles.explorer.adder import Trajectory, answered
+from actorq.roles.explorer.explorer import Environment
+from actorq.roles.learner.learner import Learner
+from actorq.roles.replay.messages import Insert, Inserted, Version, Weights
+from actorq.roles.replay.shard import Replay
 
 ROUNDS = 7
 SECONDS = 2.0
@@ -78,7 +78,7 @@ class Sink(Actor):
 
 
 def initial_parameters() -> Any:
-    from actorq.dqn.making import make_parameters
+    from actorq.learning.networks.factory import make_parameters
 
     spaces = describe(TASK)
     parameters = make_parameters(AGENT, spaces.observation_shape, spaces.dtype, spaces.actions, 0)
@@ -155,13 +155,13 @@ class ByHand:
     """The same parts in one plain loop."""
 
     def __init__(self) -> None:
-        from actorq.dqn.making import make_parameters
-        from actorq.dqn.optimizers import clip_gradient_norm, make_optimizer
-        from actorq.dqn.rule import LearningRule
-        from actorq.dqn.target import TargetNetwork
+        from actorq.learning.networks.factory import make_parameters
+        from actorq.learning.optimizers import clip_gradient_norm, make_optimizer
+        from actorq.learning.target import TargetNetwork
+        from actorq.learning.update import LearningRule
         from actorq.replay.buffer import Replay as Buffer
-        from actorq.replay.priorities import PrioritizedIndex
-        from actorq.replay.store import MemoryStore
+        from actorq.replay.memory_store import MemoryStore
+        from actorq.replay.sampling.prioritized import PrioritizedIndex
 
         spaces = describe(TASK)
         shape = spaces.observation_shape

@@ -47,8 +47,8 @@ def topology(groups: int) -> dict[str, Any]:
 
 def updates_per_second(groups: int) -> float:
     """Of all groups together, each with a core; from the first row of metrics to the last."""
-    from actorq.run.metrics import read_rows
-    from actorq.run.run import run
+    from actorq.run.open_run import run
+    from actorq.run.records.metrics import read_rows
 
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:groups])
     with tempfile.TemporaryDirectory() as folder:

@@ -37,8 +37,8 @@ def topology(samples_per_insert: float, updates: int) -> dict[str, Any]:
 
 def updates_per_second(transport: str, samples_per_insert: float, updates: int) -> float:
     """Of one run in this process, by the rows of its metrics."""
-    from actorq.run.metrics import read_rows
-    from actorq.run.run import run
+    from actorq.run.open_run import run
+    from actorq.run.records.metrics import read_rows
 
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "run"

@@ -9,10 +9,10 @@ import numpy as np
 from msgspec import msgpack
 from numpy.typing import NDArray
 
-from actorq.actors.contract import Contract, Way
-from actorq.actors.letter import Letter
 from actorq.actors.message import Message
-from actorq.actors.wire import Packer, Unpacker
+from actorq.actors.runtime.envelope import Letter
+from actorq.actors.wire.codec import Packer, Unpacker
+from actorq.actors.wire.route_table import Contract, Way
 
 
 class Add(Message):

@@ -31,7 +31,7 @@ from .command import TOY
         (["graph", "hierarchical"], ["explorer × 2", "edge × 3", "──▶", "seed 0"]),
         (["graph", "hierarchical", "--set", "seed=7"], ["seed 7"]),
         (["graph", "hierarchical", "--mermaid"], ["flowchart LR", "actor_learner"]),
-        (["roles"], ["learner  (actorq.roles.learner:Learner)", "ports:", "handles:", "tables:"]),
+        (["roles"], ["learner  (actorq.roles.learner.learner:Learner)", "ports:", "handles:", "tables:"]),
     ],
 )  # fmt: skip
 def test_what_is_printed(arguments: list[str], words: list[str]) -> None:

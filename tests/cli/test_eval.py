@@ -15,13 +15,13 @@ import numpy as np
 import pytest
 
 from actorq.cli import main
-from actorq.dqn.acting import make_policy
-from actorq.dqn.agent import Agent
-from actorq.dqn.task_layout import TaskLayout
 from actorq.envs.make import describe
 from actorq.envs.task import Task
-from actorq.run import checkpoint
+from actorq.learning.agent import Agent
+from actorq.learning.networks.numpy_acting import make_policy
+from actorq.learning.networks.task_layout import TaskLayout
 from actorq.run.playback import Learned, value_map
+from actorq.run.records import checkpoint
 
 from .command import HERE, LEARNING, actorq, setting
 
@@ -183,7 +183,7 @@ def test_small_pictures_are_enlarged(env: str, package: str, side: int, run: Pat
 def test_without_imageio_the_extra_is_named(
     run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("actorq.cli.evaluating.find_spec", lambda name: None)
+    monkeypatch.setattr("actorq.cli.commands.eval.find_spec", lambda name: None)
     assert "--gif needs imageio: pip install 'actorq[video]'" in refused(capsys, run, "--gif", "play.gif")
 
 

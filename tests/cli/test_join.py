@@ -12,8 +12,8 @@ import msgspec
 import pytest
 
 from actorq.cli import main
-from actorq.engines.certificates import make_certificates
-from actorq.engines.invitation import Invitation, read_invitation, write_invitation
+from actorq.launchers.host.certificates import make_certificates
+from actorq.launchers.host.join_token import Invitation, read_invitation, write_invitation
 
 from .command import HERE, SECONDS, Going, command, setting
 

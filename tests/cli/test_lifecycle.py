@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from actorq.run.run import open_run
+from actorq.run.open_run import open_run
 
 from .command import HERE, actorq, setting
 from .traces import Marked

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from actorq.cli import main
-from actorq.run import checkpoint
-from actorq.run.readiness import check_states
+from actorq.run.preflight import check_states
+from actorq.run.records import checkpoint
 from actorq.topology import check
 
 from .command import LEARNING, actorq, setting

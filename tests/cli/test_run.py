@@ -66,7 +66,7 @@ def test_wall_seconds_count_from_the_process_s_start(tmp_path: Path) -> None:
 
 def test_the_process_s_start() -> None:
     code = (
-        "import time; now = time.monotonic(); from actorq.cli.started import process_started;"
+        "import time; now = time.monotonic(); from actorq.cli.process_start import process_started;"
         "print(process_started(), now)"
     )
     before = time.monotonic()

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from actorq.engines.invitation import read_invitation
+from actorq.launchers.host.join_token import read_invitation
 
 from .command import HERE, Going, setting
 

@@ -12,14 +12,14 @@ import pytest
 from rich.console import Console
 
 from actorq.actors.statistics import ActorStatistics, MailboxStatistics, SystemStatistics
-from actorq.cli.live import Above
-from actorq.cli.outcome import outcome
-from actorq.cli.picture import MOST_ACTORS, Picture, draw
+from actorq.cli.dashboard import MOST_ACTORS, Picture, draw
+from actorq.cli.exit_report import outcome
+from actorq.cli.formatting import clock, duration, figure, rate
+from actorq.cli.live_view import Above
 from actorq.cli.views import in_words
-from actorq.cli.words import clock, duration, figure, rate
-from actorq.run.folder import RunFolder
-from actorq.run.recorder import Evaluation, Progress
-from actorq.run.summary import Summary
+from actorq.run.records.folder import RunFolder
+from actorq.run.records.recorder import Evaluation, Progress
+from actorq.run.records.summary import Summary
 from actorq.topology import Solved, Stop, Topology, check, load
 from tests.run.toy import Counter
 

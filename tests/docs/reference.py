@@ -13,14 +13,16 @@ from typing import Any
 import msgspec
 
 from actorq.actors import Actor
-from actorq.dqn.agent import Agent
-from actorq.dqn.exploration import LinearEpsilon
 from actorq.envs.task import NamedTask, Task
+from actorq.learning.agent import Agent
+from actorq.learning.exploration import LinearEpsilon
 from actorq.replay.redis.config import RedisConfig
-from actorq.topology import roles, schema
-from actorq.topology.convert import has_default
-from actorq.topology.describe import bare, describe, options, show, split
-from tests.docs.pages import ROOT
+from actorq.topology import schema
+from actorq.topology.check import roles
+from actorq.topology.check.convert import has_default
+from actorq.topology.render.describe import bare, describe, options, show, split
+
+from .pages import ROOT
 
 PAGE = ROOT / "docs" / "topology.md"
 _MARKED = re.compile(r"(<!-- keys: ([\w.]+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)

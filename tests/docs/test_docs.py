@@ -33,10 +33,11 @@ from typer.main import get_command
 
 from actorq import cli
 from actorq.cli.app import app
-from actorq.run.summary import Summary
+from actorq.run.records.summary import Summary
 from actorq.topology import TopologyError, check
-from tests.docs import reference
-from tests.docs.pages import PAGES, ROOT, Block, anchors, blocks, links
+
+from . import reference
+from .pages import PAGES, ROOT, Block, anchors, blocks, links
 
 BASE = ROOT / "recipes" / "hierarchical.toml"
 

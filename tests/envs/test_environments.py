@@ -9,7 +9,8 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from actorq.envs.environments import Environments, Step
 from actorq.envs.make import make_environments
 from actorq.envs.task import Task
-from tests.envs.custom import Counter, Counters, Mutating
+
+from .custom import Counter, Counters, Mutating
 
 HERE = "tests.envs.custom:"
 MODES = [mode.value for mode in AutoresetMode]

@@ -9,7 +9,8 @@ import pytest
 from actorq.envs.environments import Environments
 from actorq.envs.make import describe, make_environments
 from actorq.envs.task import Task, TaskError
-from tests.envs.custom import SPACES
+
+from .custom import SPACES
 
 HERE = "tests.envs.custom:"
 

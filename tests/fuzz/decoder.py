@@ -13,9 +13,9 @@ import atheris
 import numpy as np
 
 with atheris.instrument_imports(include=["actorq.actors"]):
-    from actorq.actors.letter import Letter, Outcome
-    from actorq.actors.registry import WireError
-    from actorq.actors.wire import LARGE_BYTES, Answers, Ended, Found, Packer, Probe, Reply, Unpacker
+    from actorq.actors.runtime.envelope import Letter, Outcome
+    from actorq.actors.wire.codec import LARGE_BYTES, Answers, Ended, Found, Packer, Probe, Reply, Unpacker
+    from actorq.actors.wire.registry import WireError
 
 from tests.actors.frames import CONTRACT, REPLIES, Add, Floats, Get, asked, everything, joined, told
 

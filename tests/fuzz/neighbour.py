@@ -14,16 +14,16 @@ from msgspec import msgpack
 
 with atheris.instrument_imports(include=["actorq.actors"]):
     from actorq.actors import WireError
-    from actorq.actors.border import Border
-    from actorq.actors.cell import Cell
-    from actorq.actors.letter import Enquiry, Letter, Outcome
-    from actorq.actors.local import Node
-    from actorq.actors.neighbour import Neighbour
-    from actorq.actors.reports import Tally
-    from actorq.actors.scheduling import FreeScheduler
-    from actorq.actors.wire import Answers, Ended, Found, Packer, Probe, Reply
+    from actorq.actors.runtime.actor_cell import Cell
+    from actorq.actors.runtime.envelope import Enquiry, Letter, Outcome
+    from actorq.actors.runtime.local import Node
+    from actorq.actors.runtime.reports import Tally
+    from actorq.actors.runtime.scheduler import FreeScheduler
+    from actorq.actors.wire.codec import Answers, Ended, Found, Packer, Probe, Reply
+    from actorq.actors.wire.link_schema import Border
+    from actorq.actors.wire.peer_session import Neighbour
 
-from tests.actors.borders import MAX_FRAME_BYTES, Pipe, Sender, specs
+from tests.actors.linked_sessions import MAX_FRAME_BYTES, Pipe, Sender, specs
 from tests.actors.messages import Add, Echo, GetTotal, Text, Total, Weights
 
 LETTERS, ANSWERS, LETTERS_HEADER, ANSWERS_HEADER = range(4)

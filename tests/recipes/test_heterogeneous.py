@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from actorq.run.run import run
+from actorq.run.open_run import run
 
 SEEDS = range(3)
 BACKENDS: list[Any] = ["asyncio", "trio"]

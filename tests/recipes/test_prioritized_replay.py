@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from actorq.run.folder import RunFolder
-from actorq.run.run import run
+from actorq.run.open_run import run
+from actorq.run.records.folder import RunFolder
 
 SEEDS = range(3)
 BACKENDS: list[Any] = ["asyncio", "trio"]

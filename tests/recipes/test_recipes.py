@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 import actorq
-from actorq.dqn.acting import make_policy
 from actorq.envs.grid import Grid
-from actorq.run import checkpoint
+from actorq.learning.networks.numpy_acting import make_policy
+from actorq.run.open_run import open_run, run
+from actorq.run.records import checkpoint
 from actorq.run.refs import OutsideRef
-from actorq.run.run import open_run, run
 from actorq.topology import check
 
 RECIPES = Path(__file__).parent.parent.parent / "recipes"

@@ -12,8 +12,8 @@ from typing import Any
 import anyio
 import pytest
 
-from actorq.run.run import Run, open_run, run
-from actorq.run.summary import Summary
+from actorq.run.open_run import Run, open_run, run
+from actorq.run.records.summary import Summary
 
 SEEDS = range(5)
 BACKENDS: list[Any] = ["asyncio", "trio"]
@@ -23,7 +23,9 @@ KILLED_EVERY_SECONDS = 10.0
 def group_nodes() -> list[int]:
     """The processes of this process's nodes, of which one may be about to start again."""
     children = [task.read_text().split() for task in Path("/proc/self/task").glob("*/children")]
-    return [int(pid) for found in children for pid in found if b"actorq.engines.child" in command(pid)]
+    return [
+        int(pid) for found in children for pid in found if b"actorq.launchers.process.child" in command(pid)
+    ]
 
 
 def command(pid: str) -> bytes:

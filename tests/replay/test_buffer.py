@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from actorq.replay import Batch, Replay, ReplayConfig, make_replay
-from tests.replay.chunks import changed, make_chunk
+
+from .chunks import changed, make_chunk
 
 
 def replay_of(sampling: str, *, capacity: int = 100, seed: int = 0) -> Replay:

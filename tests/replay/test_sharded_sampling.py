@@ -16,14 +16,15 @@ from numpy.typing import NDArray
 from scipy.stats import chi2  # type: ignore[import-untyped]
 
 from actorq.actors import Actor, Group
-from actorq.replay.experience import Batch
+from actorq.replay.chunk import Batch
 from actorq.replay.redis.config import RedisConfig
-from actorq.roles.messages import Insert, Sample, UpdatePriorities
-from actorq.roles.replay_reader import ReplayReader
+from actorq.roles.replay.client import ReplayReader
+from actorq.roles.replay.messages import Insert, Sample, UpdatePriorities
 from tests.actors.world import TRANSPORTS, World, fresh, spec
-from tests.replay.redis_servers import LittleRedis
-from tests.roles.cast import Watch
-from tests.roles.shards import AT_FIRST, Settle, Twin, names_of, numbered, sharded
+from tests.roles.actors import Watch
+from tests.roles.replay.shards import AT_FIRST, Settle, Twin, names_of, numbered, sharded
+
+from .redis.redis_servers import LittleRedis
 
 pytestmark = pytest.mark.anyio
 

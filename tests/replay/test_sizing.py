@@ -10,8 +10,9 @@ from actorq.replay import Replay, ReplayConfig, make_replay
 from actorq.replay.redis.replay import RedisReplay
 from actorq.replay.redis.store import RedisStore
 from actorq.replay.sizing import ChunkShape, bytes_beside_redis, bytes_in_memory, bytes_in_redis
-from tests.replay.chunks import make_chunk
-from tests.replay.redis_servers import LittleRedis
+
+from .chunks import make_chunk
+from .redis.redis_servers import LittleRedis
 
 
 @pytest.mark.parametrize("sampling", ["prioritized", "uniform"])

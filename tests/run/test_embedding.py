@@ -12,10 +12,11 @@ import anyio
 import pytest
 import trio
 
-from actorq.run.recorder import Progress
-from actorq.run.run import Run, RunFailed, going, open_run, prepare
-from actorq.run.summary import read_summary
-from tests.run.toy import (
+from actorq.run.open_run import Run, RunFailed, going, open_run, prepare
+from actorq.run.records.recorder import Progress
+from actorq.run.records.summary import read_summary
+
+from .toy import (
     Add,
     Crash,
     Gated,

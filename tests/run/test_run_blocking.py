@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 import actorq
-from actorq.engines.here import Backend
-from actorq.run.metrics import read_rows
-from actorq.run.run import RunFailed, open_run
-from tests.run.toy import Worker, role, topology
+from actorq.launchers.thread_engine import Backend
+from actorq.run.open_run import RunFailed, open_run
+from actorq.run.records.metrics import read_rows
+
+from .toy import Worker, role, topology
 
 run: Any = actorq.run
 """A package that can be called, which type checkers don't see."""

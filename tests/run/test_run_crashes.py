@@ -12,10 +12,11 @@ import anyio
 import pytest
 
 from actorq.actors import ActorDied
-from actorq.run.run import Run, RunFailed, open_run
-from actorq.run.summary import read_summary
+from actorq.run.open_run import Run, RunFailed, open_run
+from actorq.run.records.summary import read_summary
 from actorq.testing import GetPokes, Misbehaving, Misbehaviour, Poke, PokeBeside, PokeInThread, StartTask
-from tests.run.toy import Add, Counter, GetTotal, Total, topology
+
+from .toy import Add, Counter, GetTotal, Total, topology
 
 pytestmark = pytest.mark.anyio
 

@@ -15,12 +15,13 @@ import anyio
 import pytest
 
 from actorq.actors import ActorDied, Refused
-from actorq.run import checkpoint
-from actorq.run.distributions import read_distributions
-from actorq.run.metrics import read_rows
-from actorq.run.run import Run, RunFailed, open_run, run
-from actorq.run.summary import read_summary
-from tests.run.toy import (
+from actorq.run.open_run import Run, RunFailed, open_run, run
+from actorq.run.records import checkpoint
+from actorq.run.records.distributions import read_distributions
+from actorq.run.records.metrics import read_rows
+from actorq.run.records.summary import read_summary
+
+from .toy import (
     Add,
     Counter,
     Crash,

@@ -9,8 +9,9 @@ import anyio
 import pytest
 
 from actorq.actors import ActorDied, Message, NotCarried, Refused
-from actorq.run.run import RunFailed, open_run
-from tests.run.toy import (
+from actorq.run.open_run import RunFailed, open_run
+
+from .toy import (
     Add,
     Counter,
     Crash,

@@ -12,13 +12,14 @@ import anyio
 import pytest
 
 from actorq.actors import ActorDied
-from actorq.run import checkpoint
-from actorq.run.checkpoint import CheckpointError
-from actorq.run.folder import RunFolderError
-from actorq.run.metrics import read_rows
-from actorq.run.run import RunFailed, open_run, prepare
-from actorq.run.summary import read_summary
-from tests.run.toy import (
+from actorq.run.open_run import RunFailed, open_run, prepare
+from actorq.run.records import checkpoint
+from actorq.run.records.checkpoint import CheckpointError
+from actorq.run.records.folder import RunFolderError
+from actorq.run.records.metrics import read_rows
+from actorq.run.records.summary import read_summary
+
+from .toy import (
     Add,
     Counter,
     Crash,
@@ -292,7 +293,7 @@ async def test_a_folder_takes_one_run_at_a_time(tmp_path: Path, inside: Any) -> 
 def test_a_killed_process_leaves_the_folder_free(tmp_path: Path) -> None:
     script = (
         "import anyio, os, sys\n"
-        "from actorq.run.run import open_run\n"
+        "from actorq.run.open_run import open_run\n"
         "from tests.run.toy import topology\n"
         "async def main():\n"
         "    async with open_run(topology(), out=sys.argv[1]) as run:\n"

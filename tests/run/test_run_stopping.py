@@ -9,10 +9,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from actorq.run.metrics import read_rows
-from actorq.run.run import open_run
-from actorq.run.summary import Summary, read_summary
-from tests.run.toy import Add, Counter, GetTotal, Worker, role, topology
+from actorq.run.open_run import open_run
+from actorq.run.records.metrics import read_rows
+from actorq.run.records.summary import Summary, read_summary
+
+from .toy import Add, Counter, GetTotal, Worker, role, topology
 
 pytestmark = pytest.mark.anyio
 

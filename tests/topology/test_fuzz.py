@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from actorq.topology import Plan, Topology, TopologyError, check, draw, json_schema, to_mermaid, to_toml
 from actorq.topology.schema import OWN_KEYS, ActorTable, GroupTable, NodeTable, Stop
 
-from . import cast
+from . import actors as cast
 
 WORDS = st.sampled_from(
     [*OWN_KEYS, *ActorTable.__struct_fields__, *GroupTable.__struct_fields__]

@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
-from actorq.topology import Topology, TopologyError, document, load, recipes
+from actorq.topology import Topology, TopologyError, load, recipes
+from actorq.topology import load as document
 from actorq.topology.overrides import parse_value
 
-from . import cast
+from . import actors as cast
 
 LONER = f'[actors.loner]\nrole = "{cast.role(cast.Loner)}"\n'
 

@@ -17,10 +17,10 @@ import pynng
 from pynng import ffi, lib
 
 from actorq.actors.errors import ActorqError
+from actorq.actors.wire.session.frame_header import Part
 
-from .bell import Bell
-from .frames import Part
 from .handshakes import Handshakes
+from .waker import Bell
 
 SERVER_NAME = "actorq"
 """The name in every certificate of a run: who may take part is the authority's word, not a host name's."""

@@ -24,11 +24,10 @@ from actorq.actors import (
     TransportStatistics,
     this_host,
 )
-
-from .blocks import Arena, Window
-from .endpoint import Endpoint
-from .frames import Kind
-from .memory import Lending
+from actorq.actors.wire.session.endpoint import Endpoint
+from actorq.actors.wire.session.frame_header import Kind
+from actorq.actors.wire.session.shm_arena import Arena, Window
+from actorq.actors.wire.session.shm_lending import Lending
 
 log = logging.getLogger("actorq.transports.nng")
 

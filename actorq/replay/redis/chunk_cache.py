@@ -9,9 +9,10 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from actorq.replay.experience import Chunk, Transitions
-from actorq.replay.redis.format import Rows
-from actorq.replay.store import MemoryStore
+from actorq.replay.chunk import Chunk, Transitions
+from actorq.replay.memory_store import MemoryStore
+
+from .format import Rows
 
 
 class ReadsWhole(Protocol):

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from actorq.replay.experience import Chunk
+from actorq.replay.chunk import Chunk
 
 _MAGIC = b"actorq-1"
 _MOST_AXES = 6

@@ -8,12 +8,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from actorq.replay.experience import Transitions
-from actorq.replay.redis.chunk_cache import ChunkCache
-from actorq.replay.redis.config import Place
-from actorq.replay.redis.connection import Command, Connection, RedisDownError
-from actorq.replay.redis.format import Keys, Rows, decode_rows
-from actorq.replay.redis.row_cache import RowCache
+from actorq.replay.chunk import Transitions
+
+from .chunk_cache import ChunkCache
+from .config import Place
+from .connection import Command, Connection, RedisDownError
+from .format import Keys, Rows, decode_rows
+from .row_cache import RowCache
 
 SMALL_BYTES = 64 * 1024
 """Chunks whose frames take no more are read as a whole, and kept."""

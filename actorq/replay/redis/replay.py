@@ -10,12 +10,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from actorq.replay.buffer import generator_from, generator_state, make_index
+from actorq.replay.chunk import Chunk
 from actorq.replay.config import ReplayConfig
-from actorq.replay.experience import Chunk
-from actorq.replay.index import Index
-from actorq.replay.redis.format import CHUNK_OVERHEAD_BYTES, Layout, Record, encode_rows
-from actorq.replay.redis.held import HeldChunks
-from actorq.replay.redis.store import RedisStore, Write
+from actorq.replay.sampling.index import Index
+
+from .chunk_index import HeldChunks
+from .format import CHUNK_OVERHEAD_BYTES, Layout, Record, encode_rows
+from .store import RedisStore, Write
 
 
 class LocatedDraw(NamedTuple):

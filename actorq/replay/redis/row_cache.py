@@ -9,8 +9,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from actorq.replay.experience import Transitions
-from actorq.replay.redis.format import Layout, Rows
+from actorq.replay.chunk import Transitions
+
+from .format import Layout, Rows
 
 _SLACK_FRAMES = 2
 """So many frames more are read, rather than ask twice."""

@@ -28,7 +28,7 @@ _PREFIX, _SOCKET = "actorq-redis-", "redis.sock"
 _MOST_PATH_BYTES = 107
 """Of a unix socket's path."""
 
-_NURSE = str(Path(__file__).with_name("nurse.py"))
+_NURSE = str(Path(__file__).with_name("reaper.py"))
 _PID = "pid "
 _READY = "eady to accept connections"
 _LINES_KEPT = 5

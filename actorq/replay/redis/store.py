@@ -14,10 +14,11 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from actorq.replay.experience import Chunk
-from actorq.replay.redis.config import Place
-from actorq.replay.redis.connection import Command, Connection, RedisFullError
-from actorq.replay.redis.format import (
+from actorq.replay.chunk import Chunk
+
+from .config import Place
+from .connection import Command, Connection, RedisFullError
+from .format import (
     OWNER,
     RECORD_BYTES,
     Keys,
@@ -28,7 +29,7 @@ from actorq.replay.redis.format import (
     encode_frames,
     encode_rows,
 )
-from actorq.replay.redis.scripts import AS_OWNER, CLAIM, COMMIT
+from .scripts import AS_OWNER, CLAIM, COMMIT
 
 log = logging.getLogger("actorq.replay")
 

@@ -2,7 +2,8 @@
 
 import pytest
 
-from actorq_nng import gate, line
+from actorq.actors.wire.session import acceptor as gate
+from actorq.actors.wire.session import connector as line
 
 
 @pytest.fixture(autouse=True)

@@ -11,12 +11,12 @@ from unittest.mock import patch
 
 import anyio
 
-from actorq.actors.transport import Peer
-from actorq_nng.endpoint import Endpoint
-from actorq_nng.frames import Kind, Part
+from actorq.actors.wire.session.counters import Counts
+from actorq.actors.wire.session.endpoint import Endpoint
+from actorq.actors.wire.session.frame_header import Kind, Part
+from actorq.actors.wire.session.stream import Stream
+from actorq.actors.wire.transport import Peer
 from actorq_nng.sockets import Tls
-from actorq_nng.statistics import Counts
-from actorq_nng.stream import Stream
 
 RUN = "run"
 SECRET = bytes(range(32))
@@ -66,7 +66,7 @@ class End:
         self._take = take
         self._news = anyio.Event()
         options = {"run": RUN, "secret": SECRET, "max_frame_bytes": MAX_FRAME_BYTES, **others}
-        with patch("actorq_nng.endpoint.Counts", lambda: Watched(self._tell)):
+        with patch("actorq.actors.wire.session.endpoint.Counts", lambda: Watched(self._tell)):
             self.endpoint = Endpoint(me=name, incarnation=incarnation, received=self._received, **options)
         self.addresses: tuple[str, ...] = ()
 

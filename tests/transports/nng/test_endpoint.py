@@ -14,10 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from actorq.actors import ActorqError
-from actorq.actors.registry import WireError
-from actorq.actors.transport import Peer
-from actorq_nng import line, stream
-from actorq_nng.frames import PREFIX, PREFIX_BYTES, Kind, Part
+from actorq.actors.wire.registry import WireError
+from actorq.actors.wire.session import connector as line
+from actorq.actors.wire.session import stream
+from actorq.actors.wire.session.frame_header import PREFIX, PREFIX_BYTES, Kind, Part
+from actorq.actors.wire.transport import Peer
 from actorq_nng.sockets import Dialer
 
 from .ends import CONTRACT, MAX_FRAME_BYTES, End, Outbox, descriptors, serving, two

@@ -12,11 +12,11 @@ import msgspec
 import pynng
 import pytest
 
-from actorq.actors.transport import Peer
-from actorq_nng import gate
-from actorq_nng.frames import HEADS, PREFIX, PROTOCOL, WELCOME, Kind
-from actorq_nng.proof import Hello, seal_hello
-from actorq_nng.statistics import EndpointStatistics
+from actorq.actors.wire.session import acceptor as gate
+from actorq.actors.wire.session.counters import EndpointStatistics
+from actorq.actors.wire.session.frame_header import HEADS, PREFIX, PROTOCOL, WELCOME, Kind
+from actorq.actors.wire.session.handshake import Hello, seal_hello
+from actorq.actors.wire.transport import Peer
 
 from .ends import CONTRACT, MAX_FRAME_BYTES, RUN, SECRET, End, descriptors, serving, two
 

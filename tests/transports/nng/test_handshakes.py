@@ -10,13 +10,13 @@ from pathlib import Path
 import anyio
 import pytest
 
-from actorq.engines.certificates import make_certificates
-from actorq_nng import gate
-from actorq_nng.frames import Kind
-from actorq_nng.gate import Gate
+from actorq.actors.wire.session import acceptor as gate
+from actorq.actors.wire.session.acceptor import Gate
+from actorq.actors.wire.session.frame_header import Kind
+from actorq.launchers.host.certificates import make_certificates
 from actorq_nng.handshakes import Handshakes
 from actorq_nng.sockets import Tls
-from tests.engines.strangers import Siege, besiege
+from tests.launchers.unauthenticated_peers import Siege, besiege
 
 from .ends import MAX_FRAME_BYTES, End, descriptors, serving, two
 from .test_gate import refused

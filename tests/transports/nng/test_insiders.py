@@ -9,9 +9,9 @@ import msgspec
 import pytest
 from msgspec import msgpack
 
-from actorq_nng.frames import HEADS, PREFIX, PROTOCOL, Kind
-from actorq_nng.frames import HELLO as HELLO_HEAD
-from actorq_nng.proof import Welcome, open_welcome, seal_welcome
+from actorq.actors.wire.session.frame_header import HEADS, PREFIX, PROTOCOL, Kind
+from actorq.actors.wire.session.frame_header import HELLO as HELLO_HEAD
+from actorq.actors.wire.session.handshake import Welcome, open_welcome, seal_welcome
 
 from .ends import SECRET
 from .test_gate import HELLO, hello, refused, stranger, talking

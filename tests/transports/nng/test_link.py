@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from actorq.actors.errors import ActorqError
-from actorq.actors.registry import WireError
-from actorq_nng.frames import Kind
-from actorq_nng.link import MOST_REFUSALS
+from actorq.actors.wire.registry import WireError
+from actorq.actors.wire.session.frame_header import Kind
+from actorq.actors.wire.session.session import MOST_REFUSALS
 
 from .ends import End, serving
 

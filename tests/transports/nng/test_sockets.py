@@ -18,8 +18,8 @@ from cryptography.x509.oid import NameOID
 
 from actorq.actors import ActorqError
 from actorq_nng import sockets
-from actorq_nng.bell import Bell
 from actorq_nng.sockets import COPIED_BYTES, SERVER_NAME, Dialer, Listener, Tls
+from actorq_nng.waker import Bell
 
 from .ends import End, serving, two
 

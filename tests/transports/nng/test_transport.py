@@ -10,11 +10,12 @@ import pytest
 from numpy.typing import NDArray
 
 from actorq.actors import Actor, Message, Peer, Request, System, handles
-from actorq.actors.wire import LARGE_BYTES
-from actorq_nng import blocks, transport
+from actorq.actors.wire.codec import LARGE_BYTES
+from actorq.actors.wire.session import shm_arena as blocks
+from actorq_nng import transport
 from tests.actors.world import spec
-from tests.engines import nodes
-from tests.engines.nodes import running
+from tests.launchers import nodes
+from tests.launchers.nodes import running
 
 pytestmark = pytest.mark.anyio
 

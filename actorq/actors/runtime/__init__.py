@@ -1,0 +1,1 @@
+"""What runs actors within one process: mailboxes, channels, incarnations, scheduling, deadlock detection."""

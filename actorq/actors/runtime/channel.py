@@ -1,0 +1,316 @@
+"""The sender's side of one actor's way to another: credit, sending, asking."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from actorq.actors.errors import ActorDied, CircularWait, MessageTooLarge, NotCarried, Refused
+from actorq.actors.message import VARIABLE, Message, fixed_size, seal
+from actorq.actors.statistics import LinkStatistics
+from actorq.actors.wire.transport import Inbox
+
+from .deadlock import current_handling, describe
+from .envelope import DeadLetter, Enquiry, Letter, Outcome
+from .scheduler import Event, Scheduler
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from actorq.actors.spec import MailboxBounds
+
+
+class _Waiter:
+    """A sender that waits for credit."""
+
+    __slots__ = ("circle", "event", "granted", "size")
+
+    def __init__(self, size: int, event: Event) -> None:
+        self.size = size
+        self.event = event
+        self.granted = False
+        self.circle: tuple[str, ...] | None = None
+
+    def found_circle(self, chain: tuple[str, ...]) -> None:
+        if not self.granted:
+            self.circle = chain
+            self.event.set()
+
+
+class Link:
+    """From one sender to one receiver. Its credit is its own: no other sender can use it up.
+
+    A message takes credit from sending until its handler has returned.
+    """
+
+    __slots__ = (
+        "_bounds",
+        "_credit_bytes",
+        "_credit_messages",
+        "_handled",
+        "_on_dead_letter",
+        "_passes_turn",
+        "_scheduler",
+        "_sent",
+        "_sizes",
+        "_superseded",
+        "_undelivered",
+        "_waiting",
+        "inbox",
+        "sender",
+        "target",
+    )
+
+    def __init__(
+        self,
+        sender: str,
+        target: str,
+        carries: Sequence[type[Message]],
+        inbox: Inbox,
+        bounds: MailboxBounds,
+        scheduler: Scheduler,
+        on_dead_letter: Callable[[DeadLetter, bool], None],
+    ) -> None:
+        self.sender = sender
+        self.target = target
+        self.inbox = inbox
+        self._bounds = bounds
+        self._credit_messages = bounds.messages
+        self._credit_bytes = bounds.bytes
+        self._scheduler = scheduler
+        self._passes_turn = scheduler.deterministic
+        self._on_dead_letter = on_dead_letter
+        self._sizes = {message: fixed_size(message) for message in carries}
+        self._waiting: deque[_Waiter] = deque()
+        self._sent = self._handled = self._superseded = self._undelivered = 0
+
+    @property
+    def sent(self) -> int:
+        """Messages sent, whatever became of them."""
+        return self._sent
+
+    # Sending.
+
+    def admit(self, message: Any) -> int:
+        """Check the message, give its arrays away, and return its size in bytes."""
+        size = self._sizes.get(type(message), 0)
+        if size > 0:
+            return size
+        if size == VARIABLE:
+            size = seal(message)
+            if size > self._bounds.bytes:
+                raise MessageTooLarge(
+                    f"{type(message).__name__} of {size} bytes from {self.sender} to {self.target}: "
+                    f"its mailbox takes at most {self._bounds.bytes} bytes from one sender"
+                )
+            return size
+        carried = ", ".join(known.__name__ for known in self._sizes) or "nothing"
+        raise NotCarried(
+            f"{self.sender} sends {type(message).__name__} to {self.target}, but this port carries {carried}"
+        )
+
+    def must_wait(self, size: int) -> bool:
+        return (
+            self._credit_messages <= 0
+            or size > self._credit_bytes
+            or bool(self._waiting)
+            or self._passes_turn
+        )
+
+    def send(self, message: Message, size: int) -> None:
+        """Post a message that was admitted and need not wait."""
+        letter = Letter(message, size, self.sender, self.target, self, ())
+        self._post(letter)
+
+    def _post(self, letter: Letter) -> None:
+        self._sent += 1
+        if letter.message.delivery == "latest":
+            letter.charged = False
+        else:
+            self._credit_messages -= 1
+            self._credit_bytes -= letter.size
+        self.inbox.deliver(letter)
+
+    async def wait_for_credit(self, message: type[Message], size: int, timeout: float | None = None) -> bool:
+        """Return when `size` bytes may be sent, first come first served; False if that takes too long.
+
+        Cancelled or timed out, nothing is taken.
+        """
+        if self._passes_turn:
+            await self._scheduler.pass_turn()
+        if message.delivery == "latest":
+            return True
+        if not self._waiting and self._credit_messages > 0 and size <= self._credit_bytes:
+            return True
+        waiter = _Waiter(size, self._scheduler.event())
+        self._waiting.append(waiter)
+        handling = current_handling.get()
+        wait = (self, message)
+        try:
+            if handling is not None:
+                handling.waits.append(wait)
+                self.inbox.probe(self.target, message, handling.chain(), waiter.found_circle)
+            await self._scheduler.wait(waiter.event, timeout)
+        except BaseException:
+            self._give_up(waiter)
+            raise
+        finally:
+            if handling is not None:
+                handling.waits.remove(wait)
+        if not waiter.granted:
+            self._give_up(waiter)
+            if waiter.circle is not None:
+                raise CircularWait("full mailboxes: " + describe(waiter.circle))
+            return False
+        # What was granted is put back, and `send` takes it before any other task can run.
+        self._credit_messages += 1
+        self._credit_bytes += size
+        return True
+
+    def _give_up(self, waiter: _Waiter) -> None:
+        if waiter.granted:
+            self._return_credit(waiter.size)
+        else:
+            self._waiting.remove(waiter)
+            self._grant()  # those behind may need less
+
+    def _return_credit(self, size: int) -> None:
+        self._credit_messages += 1
+        self._credit_bytes += size
+        self._grant()
+
+    def _grant(self) -> None:
+        while self._waiting and self._credit_messages > 0 and self._waiting[0].size <= self._credit_bytes:
+            waiter = self._waiting.popleft()
+            waiter.granted = True
+            self._credit_messages -= 1
+            self._credit_bytes -= waiter.size
+            waiter.event.set()
+
+    # Outcomes.
+
+    def settle(self, letter: Letter, outcome: Outcome, answer: Any = None) -> None:
+        """The letter's journey is over: take its credit back, and tell whoever waits for it."""
+        if letter.charged:
+            if self._waiting:
+                self._return_credit(letter.size)
+            else:
+                self._credit_messages += 1
+                self._credit_bytes += letter.size
+        if outcome is Outcome.HANDLED or outcome is Outcome.REFUSED:
+            self._handled += 1
+        elif outcome is Outcome.SUPERSEDED:
+            self._superseded += 1
+        elif outcome is Outcome.CIRCULAR:
+            self._sent -= 1
+        elif outcome is Outcome.UNDELIVERED or outcome is Outcome.IN_DOUBT:
+            self._undelivered += 1
+            dead = DeadLetter(self.sender, self.target, letter.message, outcome, str(answer))
+            self._on_dead_letter(dead, isinstance(letter, Enquiry))
+        if isinstance(letter, Enquiry):
+            letter.outcome = outcome
+            letter.answer = answer
+            letter.event.set()
+
+    def settle_handled(self, letters: Sequence[Letter]) -> None:
+        """Many at once: most letters are told, and handled in order."""
+        if any(letter.wants_reply for letter in letters):
+            for letter in letters:
+                self.settle(letter, Outcome.HANDLED)
+            return
+        sizes = [letter.size for letter in letters if letter.charged]
+        self._credit_messages += len(sizes)
+        self._credit_bytes += sum(sizes)
+        self._handled += len(letters)
+        self._grant()
+
+    # Asking.
+
+    async def ask(self, request: Any, timeout: float | None) -> Any:
+        """See `Ref.ask`."""
+        size = self.admit(request)
+        if self.must_wait(size):
+            began = self._scheduler.now()
+            if not await self.wait_for_credit(type(request), size, timeout):
+                raise self._too_late(request, "no room in its mailbox")
+            if timeout is not None:
+                timeout = max(0.0, timeout - (self._scheduler.now() - began))
+        enquiry = self._enquiry(request, size)
+        try:
+            self._post(enquiry)
+            return await self._answer(enquiry, timeout)
+        finally:
+            self._leave(enquiry)
+
+    async def _answer(self, enquiry: Enquiry, timeout: float | None) -> Any:
+        await self._scheduler.wait(enquiry.event, timeout)
+        if enquiry.outcome is Outcome.HANDLED:
+            return enquiry.answer
+        raise self._failure(enquiry)
+
+    def _enquiry(self, request: Any, size: int) -> Enquiry:
+        """A letter that is known to be waited for, until `_leave`."""
+        handling = current_handling.get()
+        if handling is not None:
+            handling.waits.append((self, type(request)))
+        asked_by = () if handling is None else handling
+        return Enquiry(request, size, self.sender, self.target, self, asked_by, self._scheduler.event())
+
+    def _leave(self, enquiry: Enquiry) -> None:
+        """The answer is there, or nobody waits for it any more."""
+        handling = enquiry.asked_by
+        if not isinstance(handling, tuple):
+            handling.waits.remove((self, type(enquiry.message)))
+            enquiry.asked_by = ()
+
+    def _failure(self, enquiry: Enquiry) -> Exception:
+        match enquiry.outcome:
+            case None:
+                return self._too_late(enquiry.message, "no reply")
+            case Outcome.REFUSED:
+                return Refused(enquiry.answer)
+            case Outcome.CIRCULAR:
+                return CircularWait(describe(enquiry.answer))
+            case outcome:
+                return ActorDied(f"{self._question(enquiry.message)}: {outcome.value}: {enquiry.answer}")
+
+    def _too_late(self, request: Message, why: str) -> TimeoutError:
+        return TimeoutError(f"{self._question(request)}: {why} within its timeout")
+
+    def _question(self, request: Message) -> str:
+        return f"{self.sender} asked {self.target} {type(request).__name__}"
+
+    def statistics(self) -> LinkStatistics:
+        return LinkStatistics(
+            target=self.target,
+            sent=self._sent,
+            handled=self._handled,
+            superseded=self._superseded,
+            undelivered=self._undelivered,
+            outstanding=self._bounds.messages - self._credit_messages,
+            outstanding_bytes=self._bounds.bytes - self._credit_bytes,
+            waiting=len(self._waiting),
+        )
+
+
+async def ask_all(links: Sequence[Link], requests: Sequence[Any], timeout: float | None) -> list[Any]:
+    """Ask all at once, each its own request; replies, and the failure that is raised, in the links' order."""
+    scheduler = links[0]._scheduler
+    deadline = None if timeout is None else scheduler.now() + timeout
+
+    def left() -> float | None:
+        return None if deadline is None else max(0.0, deadline - scheduler.now())
+
+    enquiries: list[Enquiry] = []
+    try:
+        for link, request in zip(links, requests, strict=True):
+            size = link.admit(request)
+            if link.must_wait(size) and not await link.wait_for_credit(type(request), size, left()):
+                raise link._too_late(request, "no room in its mailbox")
+            enquiries.append(link._enquiry(request, size))
+            link._post(enquiries[-1])
+        return [await link._answer(each, left()) for link, each in zip(links, enquiries, strict=True)]
+    finally:
+        for link, enquiry in zip(links, enquiries, strict=False):
+            link._leave(enquiry)

@@ -1,0 +1,387 @@
+"""One life of an actor: from `__init__` to the end of `on_stop`, or to a crash."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from functools import partial
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple, Unpack
+
+import anyio
+from anyio.abc import TaskGroup
+
+from actorq.actors.actor import Actor
+from actorq.actors.errors import Fatal, Refused
+from actorq.actors.message import Message, Request, seal
+
+from .deadlock import Handling, current_handling
+from .envelope import DeadLetter, Enquiry, Letter, Outcome
+from .mailbox import ConcurrentLane
+from .scheduler import current_actor
+
+if TYPE_CHECKING:
+    from .actor_cell import Cell
+
+V = TypeVar("V")
+Args = TypeVarTuple("Args")
+
+log = logging.getLogger("actorq.actors")
+
+LETTERS_IN_A_ROW = 64
+"""After so many letters, handlers that never wait look at the clock."""
+
+SECONDS_IN_A_ROW = 0.0005
+"""After so long the loop's other tasks get a turn."""
+
+
+class TakeState(Request[None]):
+    """From the cell to itself: call `state()` between two handlers."""
+
+
+class Notice(Message):
+    """From the cell to itself: one of the actor's own messages is a dead letter."""
+
+    dead: Any
+
+
+class Leave(Message):
+    """From the cell to itself: end this life in order, between two handlers."""
+
+    life: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Crash:
+    """What ended a life."""
+
+    error: BaseException
+    doing: str
+    """Where it happened: "__init__", "on_start", a handler's name, …"""
+    message: Message | None
+
+    @property
+    def fatal(self) -> bool:
+        return isinstance(self.error, Fatal)
+
+    def describe(self) -> str:
+        at_hand = f" over {type(self.message).__name__}" if self.message is not None else ""
+        return f"crashed in {self.doing}{at_hand}: {type(self.error).__name__}: {self.error}"
+
+
+class Own:
+    """The way back of a letter that a cell sends itself."""
+
+    def settle(self, letter: Letter, outcome: Outcome, answer: Any = None) -> None:
+        if isinstance(letter, Enquiry):
+            letter.outcome = outcome
+            letter.event.set()
+
+    def settle_handled(self, letters: Sequence[Letter]) -> None:
+        for letter in letters:
+            self.settle(letter, Outcome.HANDLED)
+
+
+OWN = Own()
+
+
+class Life:
+    """Led in tasks of its own, which all end with it. `halt` ends it in order, `kill` at once."""
+
+    def __init__(self, cell: Cell) -> None:
+        self.cell = cell
+        self.clock = cell.clock
+        self.actor: Actor | None = None
+        """Set when `on_start` and `load_state` have returned."""
+        self.crash: Crash | None = None
+        self.told_to_end = False
+        self.serving = False
+        """Set while messages are handled one after the other: from the start to `on_stop`."""
+        self.doing = "__init__"
+        self.up, self.down = self.clock.event(), self.clock.event()
+        self._handling = cell.handling
+        # Shielded: it ends in order also when what the run is embedded in is cancelled.
+        self._scope = anyio.CancelScope(shield=True)
+        self._serving, self._looping = anyio.CancelScope(), anyio.CancelScope()
+        self._tasks: TaskGroup | None = None
+        self.began = self.clock.now()
+        self._in_loop = False
+        self.leaving_loop = False
+        """Whether the actor's own loop has been cancelled and has not ended yet: it may still send."""
+
+    async def lead(self) -> None:
+        """From beginning to end; a crash is noted, and told to the cell."""
+        current_actor.set(self.cell.name)
+        try:
+            with self._scope:
+                async with anyio.create_task_group() as self._tasks:
+                    try:
+                        await self._main()
+                    finally:
+                        self.kill()
+                        with anyio.CancelScope(shield=True):
+                            await self.clock.join(self.cell.name)
+        finally:
+            self.actor = None
+            self.up.set()
+            self.down.set()
+            self.cell.life_ended(self)
+
+    async def _main(self) -> None:
+        try:
+            actor = self._make_actor()
+            await self._start(actor)
+            self.up.set()
+            try:
+                with self._serving:
+                    await self._serve(actor)
+            finally:
+                self.serving = False
+                self.cell.give_last_snapshot()
+            self.doing = "on_stop"
+            self._handling.letter = None
+            self.cell.serial.drop_at_hand("stopped while handling it")
+            await actor.on_stop()
+        except BaseException as error:
+            if not self._is_crash(error):
+                raise
+            at_hand = self.cell.serial.at_hand
+            self._note_crash(error, self.doing, at_hand[0].message if at_hand else None)
+
+    def _make_actor(self) -> Actor:
+        spec = self.cell.spec
+        actor = spec.cls.__new__(spec.cls)
+        actor._cell = self.cell
+        for name, value in (*self.cell.ports.items(), *spec.tables.items()):
+            setattr(actor, name, value)
+        actor.__init__()  # type: ignore[misc]
+        return actor
+
+    async def _start(self, actor: Actor) -> None:
+        self.doing = "on_start"
+        current_handling.set(self._handling)
+        self._handling.starting = True
+        try:
+            await actor.on_start()
+        finally:
+            self._handling.starting = False
+        if self.cell.snapshot is not None:
+            self.doing = "load_state"
+            actor.load_state(self.cell.snapshot)
+        self.actor, self.serving = actor, True
+        for lane in self.cell.concurrent:
+            lane.open(self._begin_concurrent)
+        self.cell.life_began(self)
+
+    # The actor's tasks.
+
+    def begin_run(self) -> None:
+        """Start the actor's own loop, if it has one."""
+        if self.actor is not None and type(self.actor).run is not Actor.run:
+            self._in_loop = True
+            self.start_soon(self._run, self.actor)
+
+    async def _run(self, actor: Actor) -> None:
+        try:
+            with self._looping:
+                await actor.run()
+                if self.cell.spec.restart == "always":
+                    self.cell.put_own(Leave(self))
+        finally:
+            self._in_loop = self.leaving_loop = False
+            self.cell.note_idle()
+
+    def stop_run(self) -> None:
+        """Cancel the actor's own loop; handlers go on, and those that wait are let go."""
+        self.leaving_loop = self._in_loop
+        self.clock.cancel(self._looping, self.cell.name)
+        if self.actor is not None:
+            try:
+                self.actor.on_drain()
+            except Exception as error:
+                self._note_crash(error, "on_drain", None)
+
+    def start_soon(self, function: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> None:
+        """Start a task of the actor's; it takes turns, and ends with this life."""
+        if self._tasks is not None:
+            self.clock.spawn(self._tasks, self.cell.name, self._guarded, function, args)
+
+    async def _guarded(
+        self, function: Callable[..., Coroutine[Any, Any, Any]], args: tuple[Any, ...]
+    ) -> None:
+        current_actor.set(self.cell.name)
+        current_handling.set(None)  # it keeps no message waiting, whatever handler started it
+        try:
+            await function(*args)
+        except BaseException as error:
+            if not self._is_crash(error):
+                raise
+            doing = "run" if function == self._run else getattr(function, "__name__", "a task")
+            self._note_crash(error, doing, None)
+
+    async def in_thread(self, function: Callable[[Unpack[Args]], V], *args: *Args) -> V:
+        """Run `function` in a thread. Cancelled, the thread is left behind, and named."""
+        begun = False
+
+        def call() -> V:
+            nonlocal begun
+            begun = True
+            return function(*args)
+
+        try:
+            return await self.clock.in_thread(call)
+        except anyio.get_cancelled_exc_class():
+            if begun:
+                within = function.func if isinstance(function, partial) else function
+                name = getattr(within, "__qualname__", repr(within))
+                log.warning("%s leaves a thread behind, in %s", self.cell.name, name)
+            raise
+
+    # Handling.
+
+    def _methods(self, actor: Actor) -> dict[type[Message], Callable[[Any], Awaitable[Any]]]:
+        methods: dict[type[Message], Callable[[Any], Awaitable[Any]]] = {
+            TakeState: self._take_state,
+            Notice: self._notice,
+            Leave: self._leave,
+        }
+        for message, handler in self.cell.definition.handlers.items():
+            method = getattr(actor, handler.method)
+            methods[message] = partial(self.in_thread, method) if handler.thread else method
+        return methods
+
+    async def _serve(self, actor: Actor) -> None:
+        """Handle the serial lane's letters one at a time, for ever."""
+        lane, methods = self.cell.serial, self._methods(actor)
+        queue, at_hand, handling, ledger = lane.queue, lane.at_hand, self._handling, lane.ledger
+        deterministic = self.clock.deterministic
+        patience = 1 if deterministic else LETTERS_IN_A_ROW
+        in_a_row, began = 0, perf_counter()
+        while True:
+            if not queue:
+                self.cell.note_idle()
+                await lane.wait()
+                in_a_row = 0
+                began = perf_counter()
+            letter = lane.take()
+            message = letter.message
+            at_hand.append(letter)
+            if ledger is not None and letter.number:
+                ledger.begin(letter)
+            handling.letter = letter
+            outcome = Outcome.HANDLED
+            try:
+                answer = await methods[type(message)](message)
+            except Refused as refusal:
+                outcome, answer = Outcome.REFUSED, refusal.reason
+            except BaseException:
+                self.doing = self._handler_name(message)
+                raise
+            if letter.wants_reply and outcome is Outcome.HANDLED and letter.origin is not OWN:
+                self._check_answer(letter, answer)
+            at_hand.clear()
+            if ledger is not None and letter.number:
+                ledger.end(letter)
+            handling.letter = None
+            self.cell.settle(letter, outcome, answer)
+            in_a_row += 1
+            if in_a_row >= patience:
+                in_a_row = 0
+                if deterministic or perf_counter() - began > SECONDS_IN_A_ROW:
+                    await self.clock.pass_turn()
+                    began = perf_counter()
+
+    def _begin_concurrent(self, lane: ConcurrentLane, letter: Letter) -> None:
+        assert self._tasks is not None
+        self.clock.spawn(self._tasks, self.cell.name, self._handle_beside, lane, letter)
+
+    async def _handle_beside(self, lane: ConcurrentLane, letter: Letter) -> None:
+        handling = Handling(lane)
+        handling.letter = letter
+        current_handling.set(handling)
+        current_actor.set(self.cell.name)
+        if lane.capacity == 1:
+            lane.handling = handling
+        name = self._handler_name(letter.message)
+        outcome = Outcome.HANDLED
+        try:
+            try:
+                answer = await getattr(self.actor, name)(letter.message)
+            except Refused as refusal:
+                outcome, answer = Outcome.REFUSED, refusal.reason
+            if letter.wants_reply and outcome is Outcome.HANDLED:
+                self._check_answer(letter, answer)
+        except BaseException as error:
+            if not self._is_crash(error):
+                raise
+            self._note_crash(error, name, letter.message)
+            return
+        lane.at_hand.remove(letter)
+        lane.note_ended(letter)
+        self.cell.settle(letter, outcome, answer)
+        lane.hand_out()
+        self.cell.note_idle()
+
+    def _check_answer(self, letter: Letter, answer: Any) -> None:
+        expected = self.cell.replies[type(letter.message)]
+        if isinstance(answer, Message) and (not isinstance(expected, type) or isinstance(answer, expected)):
+            seal(answer)
+        elif answer is not None or expected is not type(None):
+            raise TypeError(
+                f"{self._handler_name(letter.message)} answered {answer!r}; "
+                f"{type(letter.message).__name__} asks for {getattr(expected, '__name__', expected)}"
+            )
+
+    def _handler_name(self, message: Message) -> str:
+        handler = self.cell.definition.handlers.get(type(message))
+        if handler is not None:
+            return handler.method
+        return "state" if type(message) is TakeState else "on_undelivered"
+
+    async def _take_state(self, _: TakeState) -> None:
+        assert self.actor is not None
+        self.cell.snapshot = self.actor.state()
+
+    async def _notice(self, notice: Notice) -> None:
+        assert self.actor is not None
+        dead: DeadLetter = notice.dead
+        await self.actor.on_undelivered(dead)
+
+    async def _leave(self, leave: Leave) -> None:
+        if leave.life is self:
+            self._serving.cancel()
+            await self.clock.pass_turn()
+
+    # The end.
+
+    def _is_crash(self, error: BaseException) -> bool:
+        """Also asyncio's CancelledError, if nobody cancelled this life: a task that it waited for was."""
+        if isinstance(error, anyio.get_cancelled_exc_class()):
+            ended = self._scope.cancel_called or self._tasks is None or self._tasks.cancel_scope.cancel_called
+            return not ended
+        return isinstance(error, Exception)
+
+    def _note_crash(self, error: BaseException, doing: str, message: Message | None) -> None:
+        if self.crash is None:
+            self.crash = Crash(error, doing, message)
+        self.kill()
+
+    async def halt(self) -> None:
+        """End in order: the loop, the handler at hand, `on_stop`. Cancelled, it ends without."""
+        self.told_to_end = True
+        try:
+            if self.actor is None:  # not started, or at its end already
+                self.kill()
+            self.clock.cancel(self._looping, self.cell.name)
+            self.clock.cancel(self._serving, self.cell.name)
+            await self.down.wait()
+        finally:
+            self.kill()
+
+    def kill(self) -> None:
+        """End at once; what is at hand is in doubt."""
+        self._tasks = None  # nothing is started any more
+        for lane in self.cell.concurrent:
+            lane.close()
+        self.clock.cancel(self._scope, self.cell.name)

@@ -1,0 +1,109 @@
+"""Connecting ports: who may send what to whom, and what an actor finds under its port's name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from actorq.actors.definition import Port
+from actorq.actors.errors import DefinitionError
+from actorq.actors.message import Message
+from actorq.actors.ref import Feed, Group, Ref, Topic
+from actorq.actors.spec import ActorSpec
+
+from .actor_cell import Cell
+from .channel import Link
+
+MakeLink = Callable[[Cell, ActorSpec, Sequence[type[Message]]], Link]
+Specs = Mapping[str, ActorSpec]
+Target = tuple[str, tuple[type[Message], ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """One port's way to one actor, with the types that it carries."""
+
+    sender: str
+    port: str
+    target: str
+    carries: tuple[type[Message], ...]
+
+
+def connections(specs: Specs) -> Iterator[Connection]:
+    """All of them, in file order.
+
+    Raises DefinitionError where a target can't take what a port carries, or a required port leads nowhere.
+    """
+    for spec in specs.values():
+        for port in spec.cls.definition.complete().ports.values():
+            for target, carries in _targets(spec, port, specs):
+                yield Connection(spec.name, port.name, target, carries)
+
+
+def wire(cells: Mapping[str, Cell], specs: Specs, make_link: MakeLink) -> None:
+    """Fill the ports of these cells, which may lead to any of `specs`. Raises as `connections`."""
+    for cell in cells.values():
+        for port in cell.definition.ports.values():
+            cell.ports[port.name] = _end(cell, port, specs, make_link)
+
+
+def _end(cell: Cell, port: Port, specs: Specs, make_link: MakeLink) -> Any:
+    if port.kind == "feed":
+        publishers = cell.spec.ports.get(port.name, ())
+        list(_targets(cell.spec, port, specs))
+        return Feed(publishers) if publishers else None
+    found = list(_targets(cell.spec, port, specs))
+    refs: list[Ref[Any]] = [Ref(make_link(cell, specs[name], carries)) for name, carries in found]
+    if port.kind == "topic":
+        return Topic(_by_type(port, refs, [carries for _, carries in found]))
+    if not refs:
+        return None
+    if port.kind == "group":
+        return Group(refs)
+    return refs[0]
+
+
+def _targets(spec: ActorSpec, port: Port, specs: Specs) -> Iterator[Target]:
+    """Whom the port sends to. A feed only receives."""
+    if port.kind == "topic":
+        yield from _subscribers(spec, port, specs)
+        return
+    names = spec.ports.get(port.name, ())
+    if not names and port.required:
+        raise DefinitionError(f"{spec.name}: port {port.name} is wired to nobody")
+    if port.kind == "feed":
+        return
+    if port.kind == "ref" and len(names) > 1:
+        raise DefinitionError(f"{spec.name}: port {port.name} is a Ref but is wired to {len(names)} actors")
+    for name in names:
+        _check_carries(spec, port, specs[name])
+        yield name, tuple(port.messages)
+
+
+def _check_carries(spec: ActorSpec, port: Port, target: ActorSpec) -> None:
+    for message in port.messages:
+        if message not in target.cls.definition.complete().handlers:
+            raise DefinitionError(
+                f"{spec.name}: port {port.name} carries {message.__name__}, "
+                f"which {target.name} does not handle"
+            )
+
+
+def _subscribers(
+    spec: ActorSpec, port: Port, specs: Specs
+) -> Iterator[tuple[str, tuple[type[Message], ...]]]:
+    """A publisher's subscribers are those whose feeds name it and carry what the topic publishes."""
+    for subscriber in specs.values():
+        for feed in subscriber.cls.definition.complete().ports.values():
+            if feed.kind == "feed" and spec.name in subscriber.ports.get(feed.name, ()):
+                yield subscriber.name, tuple(m for m in port.messages if m in feed.messages)
+
+
+def _by_type(
+    port: Port, refs: Sequence[Ref[Any]], carried: Sequence[tuple[type[Message], ...]]
+) -> dict[type[Message], list[Ref[Any]]]:
+    return {
+        message: [ref for ref, carries in zip(refs, carried, strict=True) if message in carries]
+        for message in port.messages
+    }

@@ -1,0 +1,1 @@
+"""Restart strategies, node membership, control messages between coordinator and nodes, death watch."""

@@ -1,0 +1,228 @@
+"""A node in a process of its own: has the actors, and does with them what the leader of the run orders."""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+from actorq.actors.actor import State
+from actorq.actors.errors import ActorqError
+from actorq.actors.histogram import Distribution, Histogram
+from actorq.actors.runtime.actor_cell import Cell
+from actorq.actors.runtime.deadlock import StartOrder
+from actorq.actors.runtime.incarnation import Crash, Life
+from actorq.actors.runtime.local import LocalActors
+from actorq.actors.runtime.scheduler import FreeScheduler
+from actorq.actors.runtime.watchdog import Watchdog
+from actorq.actors.spec import ActorSpec
+from actorq.actors.wire.transport import Membership, Transport
+
+from . import control_messages as orders
+from .delivery_log import Ledger
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+log = logging.getLogger("actorq.actors")
+
+Post = Callable[[orders.Tidings], None]
+
+READINGS_SECONDS = 0.5
+
+
+class Follower:
+    """One node. `post` sends a tiding to the leader, without waiting."""
+
+    def __init__(
+        self,
+        specs: Mapping[str, ActorSpec],
+        node: str,
+        *,
+        transport: Transport,
+        membership: Membership,
+        ledger: Ledger | None,
+        post: Post,
+    ) -> None:
+        """`specs`: all actors of the run. `ledger`: readable by whoever is there when this process is not."""
+        self._node = node
+        self._post = post
+        self._leaving = False
+        self._due: set[str] = set()
+        """Those ordered to start whose lives are about to begin."""
+        self._sent: dict[str, State] = {}
+        """What the leader has of the actors' states."""
+        self._clock = FreeScheduler()
+        self._clock.begin()
+        self._reports = _Forwarded(post)
+        self._local = LocalActors(
+            specs,
+            [node],
+            transport=transport,
+            membership=membership,
+            scheduler=self._clock,
+            reports=self._reports,
+            on_end=self._ended,
+            ledger=ledger,
+        )
+        for cell in self._local.cells.values():
+            cell.on_snapshot = self._took_snapshot
+
+    async def follow(self, given: AsyncIterator[orders.Orders]) -> None:
+        """Do what is ordered until told to leave, or until nobody gives orders any more.
+
+        Cancelled, the actors end at once.
+        """
+        async with anyio.create_task_group() as self._tasks:
+            try:
+                self._tasks.start_soon(self._local.transport.serve)
+                self._tasks.start_soon(Watchdog().watch)
+                self._tasks.start_soon(self._keep_reading)
+                for peer in self._local.peers():
+                    self._post(orders.Listening(peer))
+                async for order in given:
+                    if isinstance(order, orders.Leave):
+                        break
+                    self._do(order)
+                self._read()
+            finally:
+                self._leaving = True
+                for cell in self._local.cells.values():
+                    cell.kill()
+                self._tasks.cancel_scope.cancel()
+                with anyio.CancelScope(shield=True):
+                    await self._local.transport.close()
+
+    def _do(self, order: orders.Orders) -> None:
+        cells, local = self._local.cells, self._local
+        match order:
+            case orders.Meet(peers):
+                local.meet(peers)
+            case orders.Part(node, page, reason, for_good):
+                local.part(node, page, reason, for_good)
+            case orders.Follow(actors, members):
+                for name in actors:
+                    cells[name].follow(StartOrder(members))
+            case orders.Start(actor):
+                self._prepare(cells[actor], order)
+                self._tasks.start_soon(self._start, cells[actor])
+            case orders.Begin():
+                for cell in cells.values():
+                    cell.begin()
+            case orders.StopRuns():
+                local.stop_runs()
+            case orders.Halt(actor) | orders.Kill(actor) if actor in self._due:
+                self._due.remove(actor)
+                self._post(orders.Ended(actor, told_to_end=True))
+            case orders.Halt(actor):
+                self._tasks.start_soon(cells[actor].halt)
+            case orders.Kill(actor):
+                cells[actor].kill()
+            case orders.Bury(actor, reason):
+                cells[actor].bury(reason)
+            case orders.Answer(number):
+                self._post(orders.Done(number))
+            case orders.AwaitQuiet(number):
+                self._tasks.start_soon(self._await_quiet, number)
+            case orders.TakeState(number, actor, busy):
+                self._tasks.start_soon(self._take_state, number, cells[actor], busy)
+            case orders.Repeat(actor, subscriber):
+                self._tasks.start_soon(cells[actor].repeat, subscriber)
+
+    def _prepare(self, cell: Cell, order: orders.Start) -> None:
+        """At once: the orders behind this one may be about the same life."""
+        self._due.add(cell.name)
+        cell.restarts = order.restarts
+        cell.begun = order.begun
+        if order.snapshot is not None:
+            cell.snapshot = self._sent[cell.name] = order.snapshot
+
+    async def _start(self, cell: Cell) -> None:
+        if cell.name not in self._due:
+            return
+        self._due.remove(cell.name)
+        await cell.start(self._tasks, StartOrder((cell.name,)))
+        if cell.actor is not None:
+            self._post(orders.Up(cell.name))
+
+    async def _await_quiet(self, number: int) -> None:
+        self._post(orders.Done(number, await self._local.quiet()))
+
+    async def _take_state(self, number: int, cell: Cell, busy: bool) -> None:
+        await cell.take_state(busy)
+        self._took_snapshot(cell)
+        self._post(orders.Done(number))
+
+    def _took_snapshot(self, cell: Cell) -> None:
+        """Send it. If that can't be done it is no state: the actor crashes, and has the one before it."""
+        if cell.snapshot is None:
+            return
+        try:
+            self._post(orders.Snapshot(cell.name, cell.snapshot))
+            self._sent[cell.name] = cell.snapshot
+        except ActorqError as error:
+            cell.snapshot = self._sent.get(cell.name)
+            cell.start_soon(state, error)
+
+    def _ended(self, cell: Cell, life: Life) -> None:
+        if self._leaving:
+            return  # the end of the process, and why it came, tells all
+        crash = _as_text(life.crash) if life.crash is not None else None
+        self._post(orders.Ended(cell.name, life.told_to_end, crash))
+
+    async def _keep_reading(self) -> None:
+        while True:
+            self._read()
+            await anyio.sleep(READINGS_SECONDS)
+
+    def _read(self) -> None:
+        actors = tuple(cell.statistics() for cell in self._local.cells.values())
+        local, traffic = self._local, self._local.transport.statistics()
+        self._post(orders.Readings(actors, local.undelivered, local.in_doubt, traffic))
+        self._reports.send_observed()
+
+
+class _Forwarded:
+    """Reports to the leader: at once, but for what is observed, which is summed until it is sent."""
+
+    def __init__(self, post: Post) -> None:
+        self._post = post
+        self._observed: defaultdict[tuple[str, str], Histogram] = defaultdict(Histogram)
+
+    def gauge(self, actor: str, name: str, value: float) -> None:
+        self._post(orders.Gauged(actor, name, float(value)))
+
+    def count(self, actor: str, name: str, amount: int) -> None:
+        self._post(orders.Counted(actor, name, int(amount)))
+
+    def observe(self, actor: str, name: str, values: float | NDArray[Any]) -> None:
+        self._observed[actor, name].add(values)
+
+    def merge(self, actor: str, name: str, observed: Distribution) -> None:
+        self._observed[actor, name].merge(observed)
+
+    def send_observed(self) -> None:
+        for (actor, name), histogram in self._observed.items():
+            distribution = histogram.take()
+            if distribution.cells or distribution.not_finite:
+                self._post(orders.Observed(actor, name, distribution))
+
+
+async def state(error: ActorqError) -> None:
+    """Crash there."""
+    raise error
+
+
+def _as_text(crash: Crash) -> orders.CrashText:
+    error = crash.error
+    return orders.CrashText(
+        doing=crash.doing,
+        message="" if crash.message is None else type(crash.message).__name__,
+        error=f"{type(error).__name__}: {error}",
+        traceback="".join(traceback.format_exception(error)),
+        fatal=crash.fatal,
+    )

@@ -1,0 +1,151 @@
+"""The nodes of a run that are processes of their own: launched, watched, launched again, dismissed."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+
+import anyio
+from anyio.abc import TaskGroup
+
+from actorq.actors.errors import NodeFailed
+from actorq.actors.runtime.local import LocalActors
+from actorq.actors.wire.transport import new_incarnation
+
+from . import control_messages as orders
+from .remote_node import Launcher, NodeDied, RemoteNode
+
+log = logging.getLogger("actorq.actors")
+
+LEAVE_SECONDS = 0.5
+"""What a process gets at least to end by itself, whatever the actors took to stop."""
+
+
+class Rescue:
+    """Keeps the leader, the nodes and their transports of one mind about who is there."""
+
+    def __init__(
+        self,
+        nodes: Iterable[RemoteNode],
+        local: LocalActors,
+        launcher: Launcher | None,
+        lost: Callable[[RemoteNode, str], None],
+    ) -> None:
+        self._nodes = list(nodes)
+        self._local = local
+        self._launcher = launcher
+        self._lost = lost
+        self._buried: dict[str, str] = {}
+        self._watches: dict[str, anyio.CancelScope] = {}
+        self.nursery: TaskGroup | None = None
+
+    async def launch_all(self) -> None:
+        """All at once. Raises NodeFailed if one can't be started."""
+        failure: NodeFailed | None = None
+
+        async def launch(node: RemoteNode) -> None:
+            nonlocal failure
+            try:
+                await self.launch(node)
+            except NodeDied as error:
+                failure = failure or NodeFailed(node.name, str(error))
+                tasks.cancel_scope.cancel()
+
+        async with anyio.create_task_group() as tasks:
+            for node in self._nodes:
+                tasks.start_soon(launch, node)
+        if failure is not None:
+            raise failure
+
+    async def launch(self, node: RemoteNode) -> None:
+        """Start the node's process, and have it and all others know each other. Raises NodeDied."""
+        assert self._launcher is not None
+        assert self.nursery is not None
+        handle = await self._launcher.launch(node.name, new_incarnation(node.starts))
+        node.launched(handle)
+        others = [other for other in self._nodes if other.handle is not None and other is not node]
+        known = [other.handle.peer for other in others if other.handle is not None]
+        node.post(orders.Meet((*self._local.peers(), *known)))
+        for name, reason in self._buried.items():
+            node.post(orders.Part(name, None, reason, for_good=True))
+        for cell in node.cells.values():
+            cell.launched()
+        self._local.meet([handle.peer])
+        for other in others:
+            other.post(orders.Meet((handle.peer,)))
+        self.nursery.start_soon(self._watch, node)
+
+    async def _watch(self, node: RemoteNode) -> None:
+        """Until its process has ended; cancelled, the process is ended."""
+        with anyio.CancelScope() as self._watches[node.name]:
+            await self._see_end(node)
+
+    async def _see_end(self, node: RemoteNode) -> None:
+        handle = node.handle
+        assert handle is not None
+        try:
+            death = await node.listen()
+        except BaseException:
+            node.lost("nobody listens to it any more")
+            raise
+        finally:
+            with anyio.CancelScope(shield=True):
+                await handle.aclose()
+        if node.leaving:
+            node.lost("it has left")
+            return
+        log.error("node %s %s", node.name, death.reason)
+        reason = f"node {node.name} {death.reason}"
+        node.lost(death.reason)
+        self._local.part(node.name, death.page, reason, for_good=False)
+        for other in self._nodes:
+            other.post(orders.Part(node.name, death.page, reason))
+        self._lost(node, death.reason)
+
+    def bury(self, node: RemoteNode, reason: str) -> None:
+        """It won't be started again."""
+        self._buried[node.name] = reason
+        self._local.part(node.name, None, reason, for_good=True)
+        for other in self._nodes:
+            other.post(orders.Part(node.name, None, reason, for_good=True))
+
+    def begin_all(self) -> None:
+        """All actors have started."""
+        for node in self._nodes:
+            node.post(orders.Begin())
+
+    def stop_runs(self) -> None:
+        for node in self._nodes:
+            node.post(orders.StopRuns())
+            if node.handle is None:
+                self.bury(node, f"node {node.name} was down when the run stopped")
+
+    async def quiet(self) -> list[int]:
+        return [await node.quiet() for node in self._nodes]
+
+    async def end_silent(self, seconds: float) -> None:
+        """End those that don't answer by then: they would keep the others from stopping."""
+        async with anyio.create_task_group() as tasks:
+            for node in self._nodes:
+                if node.handle is not None:
+                    tasks.start_soon(self._end_if_silent, node, seconds)
+
+    async def _end_if_silent(self, node: RemoteNode, seconds: float) -> None:
+        with anyio.move_on_after(seconds) as scope:
+            await node.request(orders.Answer)
+        if scope.cancelled_caught:
+            log.warning("stopping: node %s does not answer and is ended as it is", node.name)
+            node.leaving = True
+            self._watches[node.name].cancel()
+            self.bury(node, f"node {node.name} did not answer when the run stopped")
+
+    async def dismiss(self, deadline: float) -> None:
+        """Let all processes end; those that don't in time are killed by whoever watches them."""
+        for node in self._nodes:
+            node.leaving = True
+            node.post(orders.Leave())
+        limit = max(deadline, anyio.current_time() + LEAVE_SECONDS)
+        for node in self._nodes:
+            if node.handle is not None:
+                with anyio.CancelScope(deadline=limit):
+                    await node.handle.ended()

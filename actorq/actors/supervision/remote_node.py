@@ -1,0 +1,375 @@
+"""Nodes in other processes, as the leader of the run sees them: it orders, and hears what has come of it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from anyio.abc import TaskGroup
+
+from actorq.actors.errors import ActorqError
+from actorq.actors.runtime.actor_cell import HEALTHY_SECONDS
+from actorq.actors.runtime.deadlock import StartOrder
+from actorq.actors.runtime.reports import Reports
+from actorq.actors.runtime.scheduler import Event, Scheduler
+from actorq.actors.spec import ActorSpec
+from actorq.actors.statistics import ActorStatistics, MailboxStatistics, TransportStatistics
+from actorq.actors.wire.transport import Peer
+
+from . import control_messages as orders
+
+log = logging.getLogger("actorq.actors")
+
+
+class NodeDied(ActorqError):
+    """A node's process has ended, or doesn't answer."""
+
+
+class RemoteError(ActorqError):
+    """What an actor in another process raised, as text; its traceback is the cause."""
+
+
+class RemoteTraceback(Exception):
+    """A traceback of another process."""
+
+    def __str__(self) -> str:
+        return "\n" + str(self.args[0])
+
+
+@dataclass(frozen=True, slots=True)
+class Death:
+    """How a node's process ended."""
+
+    reason: str
+    page: bytes | None
+    """Its ledger; None if nobody could read it."""
+
+
+class NodeHandle(Protocol):
+    """A node's process, as the engine that has started it gives it."""
+
+    peer: Peer
+
+    def post(self, order: orders.Orders) -> None:
+        """Send an order, without waiting; lost if the process is."""
+        ...
+
+    def tidings(self) -> AsyncIterator[orders.Tidings]:
+        """What it tells, until it ends."""
+        ...
+
+    async def ended(self) -> Death:
+        """Return when the process is gone, and nothing of it is left."""
+        ...
+
+    async def aclose(self) -> None:
+        """End it, if it still is there, and let go of it."""
+        ...
+
+
+class Launcher(Protocol):
+    """Starts nodes."""
+
+    async def launch(self, node: str, incarnation: int) -> NodeHandle:
+        """Return when the node is ready. Raises NodeDied saying why it isn't. Cancelled, nothing is left."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteCrash:
+    """What ended a life elsewhere."""
+
+    error: BaseException
+    text: str
+    fatal: bool = False
+
+    def describe(self) -> str:
+        return self.text
+
+
+class RemoteLife:
+    """One life of an actor in another process."""
+
+    def __init__(self, clock: Scheduler) -> None:
+        self.up, self.down = clock.event(), clock.event()
+        self.crash: RemoteCrash | None = None
+        self.told_to_end = False
+        self.began = clock.now()
+
+    def end(self, crash: RemoteCrash | None, told_to_end: bool = False) -> None:
+        self.crash, self.told_to_end = crash, told_to_end
+        self.up.set()
+        self.down.set()
+
+
+class RemoteCell:
+    """The place of an actor in another process: does what Cell does for the supervisor, by orders."""
+
+    def __init__(self, spec: ActorSpec, node: RemoteNode, clock: Scheduler) -> None:
+        self.spec = spec
+        self.name = spec.name
+        self.definition = spec.cls.definition.complete()
+        self.node = node
+        self.clock = clock
+        self.life: RemoteLife | None = None
+        self.snapshot: dict[str, Any] | None = None
+        self.restarts = self.crashes = 0
+        self.progressed = False
+        self.started = self.begun = False
+        self.buried = ""
+        self.ready = clock.event()
+        self.waits_in: StartOrder | None = None
+        """Until it has started: see Cell.follow."""
+        self.knows_snapshot = False
+        """Whether the present process of the node has the last snapshot itself."""
+
+    async def start(self, nursery: TaskGroup, order: StartOrder) -> None:
+        """Begin a life, once the node is there; return when the actor has started, or that has failed."""
+        await self.node.present()
+        self.started = True  # not before: a recovery of the node would start it as well
+        self.progressed = False
+        self.life = life = RemoteLife(self.clock)
+        snapshot = None if self.knows_snapshot else self.snapshot
+        self.knows_snapshot = True
+        self.node.post(orders.Start(self.name, self.begun, self.restarts, snapshot))
+        await life.up.wait()
+
+    def follow(self, order: StartOrder) -> None:
+        self.waits_in = order
+        self.node.post(orders.Follow((self.name,), order.members))
+
+    def launched(self) -> None:
+        """A new process of its node knows nothing of it yet."""
+        if self.buried:
+            self.bury(self.buried)
+        elif self.waits_in is not None:
+            self.follow(self.waits_in)
+
+    def came_up(self) -> None:
+        self.waits_in = None
+        if self.life is not None:
+            self.life.up.set()
+        self.ready.set()
+
+    def ended_with(self, ended: orders.Ended) -> RemoteLife | None:
+        """The life that is over, if one was led."""
+        life, self.life = self.life, None
+        if life is not None:
+            crash = None
+            if ended.crash is not None:
+                self.crashes += 1
+                crash = _crash(ended.crash)
+            life.end(crash, ended.told_to_end or life.told_to_end)
+        return life
+
+    def lost(self, reason: str) -> None:
+        """The whole node is gone."""
+        life, self.life = self.life, None
+        self.knows_snapshot = False
+        if life is not None:
+            life.end(RemoteCrash(NodeDied(reason), f"was lost with node {self.node.name}: {reason}"))
+
+    def begin(self) -> None:
+        self.begun = True
+
+    @property
+    def alive(self) -> bool:
+        return self.life is not None
+
+    @property
+    def doing(self) -> str:
+        return f"node {self.node.name}"
+
+    async def take_state(self, busy: bool = True) -> dict[str, Any] | None:
+        """See Cell.take_state."""
+        if self.life is not None and self.life.up.is_set():
+            await self.node.request(lambda number: orders.TakeState(number, self.name, busy))
+        return self.snapshot
+
+    def made_progress(self) -> None:
+        if self.life is not None and self.clock.now() - self.life.began >= HEALTHY_SECONDS:
+            self.progressed = True
+
+    async def repeat(self, subscriber: str) -> None:
+        self.node.post(orders.Repeat(self.name, subscriber))
+
+    async def halt(self) -> None:
+        """End the life being led, if there is one, in order. Cancelled, it is ended without."""
+        life = self.life
+        if life is None:
+            return
+        life.told_to_end = True  # whatever of it the node reads first
+        self.node.post(orders.Halt(self.name))
+        try:
+            await life.down.wait()
+        finally:
+            if not life.down.is_set():
+                self.kill()
+
+    def kill(self) -> None:
+        if self.life is not None:
+            self.node.post(orders.Kill(self.name))
+
+    async def ended(self) -> None:
+        """Return when no life is led."""
+        if self.life is not None:
+            await self.life.down.wait()
+
+    def bury(self, reason: str) -> None:
+        self.buried = reason
+        self.ready.set()
+        self.node.post(orders.Bury(self.name, reason))
+
+    def statistics(self) -> ActorStatistics:
+        """The newest reading that its node has sent."""
+        known = self.node.readings.get(self.name)
+        if known is None:
+            nothing = MailboxStatistics(unread=0, unread_bytes=0, at_hand=0, handled=0, refused=0)
+            known = ActorStatistics(self.name, self.node.name, False, 0, 0, nothing, ())
+        return ActorStatistics(
+            name=self.name,
+            node=self.node.name,
+            alive=self.life is not None and known.alive,
+            restarts=self.restarts,
+            crashes=self.crashes,
+            mailbox=known.mailbox,
+            links=known.links,
+        )
+
+
+class RemoteNode:
+    """A node in another process: the same one for the leader, however often its process is started."""
+
+    def __init__(
+        self,
+        name: str,
+        specs: Sequence[ActorSpec],
+        clock: Scheduler,
+        reports: Reports,
+        life_ended: Callable[[RemoteCell, RemoteLife], None],
+    ) -> None:
+        self.name = name
+        self.cells = {spec.name: RemoteCell(spec, self, clock) for spec in specs}
+        self.handle: NodeHandle | None = None
+        self.starts = 0
+        self.leaving = False
+        """Told to end: its death is no failure."""
+        self.readings: dict[str, ActorStatistics] = {}
+        self._clock = clock
+        self._reports = reports
+        self._life_ended = life_ended
+        self._launched = clock.event()
+        self._requests: dict[int, tuple[Event, list[Any]]] = {}
+        self._numbers = 0
+        self._dead_letters = (0, 0)
+        self._dead_letters_before = (0, 0)
+        self._readings_before: dict[str, ActorStatistics] = {}
+        self._traffic = self._traffic_before = TransportStatistics()
+
+    def launched(self, handle: NodeHandle) -> None:
+        """Its process is there."""
+        self.handle = handle
+        self.starts += 1
+        self._launched.set()
+
+    async def present(self) -> None:
+        """Return when it has a process."""
+        while self.handle is None:
+            await self._launched.wait()
+
+    def post(self, order: orders.Orders) -> None:
+        if self.handle is not None:
+            self.handle.post(order)
+
+    async def request(self, order: Callable[[int], orders.Orders]) -> Any:
+        """What the node answers; None if it dies first."""
+        if self.handle is None:
+            return None
+        self._numbers += 1
+        number, answer = self._numbers, list[Any]()
+        event = self._clock.event()
+        self._requests[number] = event, answer
+        try:
+            self.post(order(number))
+            await event.wait()
+        finally:
+            self._requests.pop(number, None)
+        return answer[0] if answer else None
+
+    async def listen(self) -> Death:
+        """Take in what the present process tells, until it has ended."""
+        handle = self.handle
+        assert handle is not None
+        async for tiding in handle.tidings():
+            self._hear(tiding)
+        return await handle.ended()
+
+    def _hear(self, tiding: orders.Tidings) -> None:
+        match tiding:
+            case orders.Counted(actor, name, amount):
+                self.cells[actor].made_progress()
+                self._reports.count(actor, name, amount)
+            case orders.Gauged(actor, name, value):
+                self._reports.gauge(actor, name, value)
+            case orders.Observed(actor, name, distribution):
+                self._reports.merge(actor, name, distribution)
+            case orders.Up(actor):
+                self.cells[actor].came_up()
+            case orders.Ended(actor):
+                cell = self.cells[actor]
+                life = cell.ended_with(tiding)
+                if life is not None:
+                    self._life_ended(cell, life)
+            case orders.Done(number, value):
+                if number in self._requests:
+                    event, answer = self._requests[number]
+                    answer.append(value)
+                    event.set()
+            case orders.Snapshot(actor, state):
+                self.cells[actor].snapshot = state
+            case orders.Readings(actors, undelivered, in_doubt, traffic):
+                self.readings = {
+                    actor.name: actor.after(self._readings_before.get(actor.name)) for actor in actors
+                }
+                self._traffic = traffic
+                self._dead_letters = (undelivered, in_doubt)
+
+    def lost(self, reason: str) -> None:
+        """The process has ended: nobody waits for it any more."""
+        self.handle = None
+        self._launched = self._clock.event()
+        before, now = self._dead_letters_before, self._dead_letters
+        self._dead_letters_before = (before[0] + now[0], before[1] + now[1])
+        self._readings_before = self.readings
+        self._traffic_before, self._traffic = self.traffic, TransportStatistics()
+        self._dead_letters = (0, 0)
+        for event, _ in self._requests.values():
+            event.set()
+        for cell in self.cells.values():
+            cell.lost(reason)
+
+    @property
+    def traffic(self) -> TransportStatistics:
+        """Of all its processes, one after the other."""
+        return self._traffic_before + self._traffic
+
+    @property
+    def undelivered(self) -> int:
+        return self._dead_letters_before[0] + self._dead_letters[0]
+
+    @property
+    def in_doubt(self) -> int:
+        return self._dead_letters_before[1] + self._dead_letters[1]
+
+    async def quiet(self) -> int:
+        """See LocalActors.quiet."""
+        return await self.request(orders.AwaitQuiet) or 0
+
+
+def _crash(text: orders.CrashText) -> RemoteCrash:
+    error = RemoteError(text.error)
+    error.__cause__ = RemoteTraceback(text.traceback)
+    at_hand = f" over {text.message}" if text.message else ""
+    return RemoteCrash(error, f"crashed in {text.doing}{at_hand}: {text.error}", text.fatal)

@@ -1,0 +1,224 @@
+"""What happens after a crash: who is started again, how soon, and when it is enough.
+
+After Erlang/OTP: one-for-one, one-for-all and rest-for-one, at most so many restarts within a time.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections import defaultdict, deque
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+
+import anyio
+from anyio.abc import TaskGroup
+
+from actorq.actors.errors import ActorFailed, NodeFailed
+from actorq.actors.runtime.actor_cell import Cell
+from actorq.actors.runtime.deadlock import StartOrder
+from actorq.actors.runtime.incarnation import Crash, Life
+from actorq.actors.runtime.scheduler import Scheduler
+from actorq.actors.spec import GroupSpec, RestartLimits
+from actorq.actors.wire.transport import MAX_STARTS
+
+from .node_supervisor import Rescue
+from .remote_node import NodeDied, RemoteCell, RemoteCrash, RemoteLife, RemoteNode
+
+log = logging.getLogger("actorq.actors")
+
+HALT_SECONDS = 2.0
+"""How long an actor may take to stop that is started again with its group."""
+
+AnyCell = Cell | RemoteCell
+
+
+@dataclass(slots=True)
+class Recovery:
+    """Actors, and nodes before them, on their way back."""
+
+    name: str
+    cells: list[AnyCell]
+    """Who hasn't come back yet."""
+    nodes: list[RemoteNode] = field(default_factory=list)
+    scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
+
+
+class Supervisor:
+    """Decides over all cells of a run, in the order in which they start."""
+
+    def __init__(
+        self,
+        groups: Sequence[GroupSpec],
+        clock: Scheduler,
+        seed: int,
+        restarted: Callable[[AnyCell], Awaitable[None]],
+        failed: Callable[[ActorFailed], None],
+    ) -> None:
+        self._groups = {group.name: group for group in (GroupSpec(), *groups)}
+        self._clock = clock
+        self._random = random.Random(seed)
+        self._restarted = restarted
+        self._failed = failed
+        self._history: defaultdict[str, deque[float]] = defaultdict(deque)
+        self._recoveries: list[Recovery] = []
+        self.cells: Sequence[AnyCell] = ()
+        self.rescue: Rescue | None = None
+        self.nursery: TaskGroup | None = None
+        self.stopping = False
+
+    def stop(self) -> None:
+        """Start nothing again, no node either."""
+        self.stopping = True
+        for recovery in self._recoveries:
+            if recovery.nodes:
+                self._clock.cancel(recovery.scope, recovery.name)
+
+    def life_ended(self, cell: AnyCell, life: Life | RemoteLife) -> None:
+        """A cell's life is over, by a crash or not."""
+        crash = life.crash
+        if crash is not None:
+            log.error("%s %s", cell.name, crash.describe(), exc_info=crash.error)
+        if self.stopping:
+            if crash is not None:
+                self._give_up(cell, crash, f"{crash.describe()} while the run was stopping")
+        elif life.told_to_end:
+            pass  # whoever told it to starts it again
+        elif crash is not None and crash.fatal:
+            self._give_up(cell, crash, crash.describe())
+        elif cell.spec.restart == "never":
+            why = crash.describe() if crash is not None else "has ended"
+            cell.bury(f"{cell.name} {why}, and its restart policy is never")
+        else:
+            self._recover(cell, crash)
+
+    def _recover(self, cell: AnyCell, crash: Crash | RemoteCrash | None) -> None:
+        group = self._groups[cell.spec.group]
+        key = f"actor {cell.name}" if group.strategy == "one-for-one" else f"group {group.name}"
+        pause = self._pause(key, group.limits, cell.progressed)
+        if pause is None:
+            why = crash.describe() if crash is not None else "ended its run loop"
+            self._give_up(cell, crash, f"{why}; {_often(group.limits)}")
+            return
+        self._begin(Recovery(f"recovery of {key}", self._affected(cell, group)), pause)
+
+    def node_lost(self, node: RemoteNode, reason: str) -> None:
+        """A node's process has ended, and all its actors with it."""
+        assert self.rescue is not None
+        cells, limits = node.cells.values(), RestartLimits()
+        progressed = any(cell.progressed for cell in cells)
+        for cell in cells:
+            cell.progressed = False  # it resets the count once, however often the node can't be started then
+        if self.stopping:
+            self.rescue.bury(node, f"node {node.name} {reason}")
+            self._fail(NodeFailed(node.name, f"{reason} while the run was stopping"), None)
+            return
+        for cell in cells:
+            if cell.started and cell.spec.restart == "never":
+                cell.bury(f"{cell.name} was lost with node {node.name}, and its restart policy is never")
+        if all(cell.buried for cell in cells):
+            self.rescue.bury(node, f"node {node.name} {reason}, and nobody there is ever started again")
+            return
+        pause = self._pause(f"node {node.name}", limits, progressed)
+        enough = _often(limits) if pause is None else ""
+        if node.starts >= MAX_STARTS:
+            enough = f"it has been started {node.starts} times, as often as a node can be in one run"
+        if pause is None or enough:
+            self.rescue.bury(node, f"node {node.name} {reason}, and is not started again")
+            self._fail(NodeFailed(node.name, f"{reason}; {enough}"), NodeDied(reason))
+            return
+        affected: dict[str, AnyCell] = {}
+        for cell in cells:
+            if cell.started and not cell.buried:
+                affected.update({c.name: c for c in self._affected(cell, self._groups[cell.spec.group])})
+        self._begin(Recovery(f"recovery of node {node.name}", list(affected.values()), [node]), pause)
+
+    def _affected(self, cell: AnyCell, group: GroupSpec) -> list[AnyCell]:
+        """Who is started again with it; who hasn't started yet will be when its turn comes."""
+        if group.strategy == "one-for-one":
+            return [cell]
+        members = [other for other in self.cells if other.spec.group == group.name and not other.buried]
+        members = [other for other in members if other.started]
+        return members if group.strategy == "one-for-all" else members[members.index(cell) :]
+
+    def _begin(self, recovery: Recovery, pause: float) -> None:
+        """Start it; what is under way for some of the same actors becomes part of it."""
+        cells, nodes = recovery.cells, recovery.nodes
+        for other in list(self._recoveries):
+            if any(cell in cells for cell in other.cells) or any(node in nodes for node in other.nodes):
+                self._recoveries.remove(other)
+                self._clock.cancel(other.scope, other.name)
+                cells += [cell for cell in other.cells if cell not in cells]
+                nodes += [node for node in other.nodes if node not in nodes and node.handle is None]
+        cells.sort(key=list(self.cells).index)
+        self._recoveries.append(recovery)
+        assert self.nursery is not None
+        self._clock.spawn(self.nursery, recovery.name, self._restart, recovery, pause)
+
+    async def _restart(self, recovery: Recovery, pause: float) -> None:
+        with recovery.scope:
+            order = StartOrder(tuple(cell.name for cell in recovery.cells))
+            await self._halt(recovery.cells, order)
+            await self._clock.sleep(pause)
+            for node in recovery.nodes:
+                if self.stopping or (node.handle is None and not await self._relaunch(node)):
+                    return
+            for cell in recovery.cells:
+                cell.follow(order)
+            for cell in list(recovery.cells):
+                if cell.buried or self.stopping or recovery.scope.cancel_called:
+                    continue
+                cell.restarts += 1
+                assert self.nursery is not None
+                await cell.start(self.nursery, order)
+                await self._restarted(cell)
+                recovery.cells.remove(cell)
+        if recovery in self._recoveries:
+            self._recoveries.remove(recovery)
+
+    async def _halt(self, cells: Sequence[AnyCell], order: StartOrder) -> None:
+        for cell in reversed(cells):
+            cell.follow(order)
+            with anyio.move_on_after(HALT_SECONDS):
+                await cell.halt()
+            await cell.ended()
+            if cell.spec.restart == "never":
+                cell.bury(f"{cell.name} was stopped with its group, and its restart policy is never")
+
+    async def _relaunch(self, node: RemoteNode) -> bool:
+        """Start a node's process again; if that fails, it is lost once more."""
+        assert self.rescue is not None
+        try:
+            await self.rescue.launch(node)
+        except NodeDied as error:
+            log.error("node %s could not be started again: %s", node.name, error)
+            self.node_lost(node, str(error))
+            return False
+        return True
+
+    def _pause(self, key: str, limits: RestartLimits, progressed: bool) -> float | None:
+        """How long to wait before starting again; None if that has been done too often."""
+        history = self._history[key]
+        if progressed:
+            history.clear()
+        now = self._clock.now()
+        while history and history[0] < now - limits.within_seconds:
+            history.popleft()
+        if len(history) >= limits.max_restarts:
+            return None
+        history.append(now)
+        doubled = limits.backoff_seconds * 2.0 ** (len(history) - 1)
+        return min(doubled, limits.backoff_max_seconds) * self._random.uniform(0.5, 1.0)
+
+    def _give_up(self, cell: AnyCell, crash: Crash | RemoteCrash | None, reason: str) -> None:
+        cell.bury(f"{cell.name} {reason}")
+        self._fail(ActorFailed(cell.name, reason), crash.error if crash is not None else None)
+
+    def _fail(self, failure: ActorFailed, cause: BaseException | None) -> None:
+        self.stopping = True
+        failure.__cause__ = cause
+        self._failed(failure)
+
+
+def _often(limits: RestartLimits) -> str:
+    return f"restarted {limits.max_restarts} times within {limits.within_seconds:g} s already"

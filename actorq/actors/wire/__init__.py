@@ -1,0 +1,1 @@
+"""Messages between processes: codec, type registry, route tables and the session with each peer node."""

@@ -1,0 +1,138 @@
+"""Arrays in a frame: a table of dtypes and shapes, and the bytes, each array's at a multiple of 64."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from functools import cache
+from typing import Annotated, Any, TypeVar, get_args, get_origin
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from actorq.actors.definition import members
+
+from .registry import WireError
+
+ALIGNMENT = 64
+"""A cache line; also more than any dtype needs."""
+
+MAX_ARRAYS = 65_536
+MAX_DIMENSIONS = 64
+_MAX_BYTES = 2**63 - 1
+
+Borrow = Callable[[int, int], Any]
+"""Read-only memory of a block, from its offset and its length in bytes. Raises OSError or ValueError."""
+
+_KINDS = ("?", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8", "c8", "c16")
+_DTYPES = {dtype.str: dtype for kind in _KINDS for dtype in (np.dtype("<" + kind), np.dtype(">" + kind))}
+_CODES = {dtype: code for code, dtype in _DTYPES.items()}
+_PLAIN = (np.ndarray, np.memmap)
+_ALIASES: dict[Any, Any] = {np.longlong: np.int64, np.ulonglong: np.uint64}
+
+
+class Row(msgspec.Struct, frozen=True, array_like=True):
+    """One array of the table. Where it lies follows from the rows before it, so that no two can overlap; or
+    else it lies in a block of memory that both sides see.
+    """
+
+    dtype: str
+    shape: Annotated[tuple[Annotated[int, msgspec.Meta(ge=0)], ...], msgspec.Meta(max_length=MAX_DIMENSIONS)]
+    block: Annotated[int, msgspec.Meta(ge=0)] | None = None
+    """The block's offset in the sender's shared memory."""
+
+
+Table = Annotated[tuple[Row, ...], msgspec.Meta(max_length=MAX_ARRAYS)]
+
+
+def aligned(offset: int) -> int:
+    """The next multiple of ALIGNMENT."""
+    return -(-offset // ALIGNMENT) * ALIGNMENT
+
+
+def describe(array: NDArray[Any]) -> Row:
+    """The array's row. Raises WireError if such an array can't travel."""
+    code = _CODES.get(array.dtype)
+    if code is None:
+        raise WireError(
+            f"an array of dtype {array.dtype} can't travel: only booleans, integers, floating and complex "
+            "numbers of standard sizes do (view dates as int64, send the fields of records one by one)"
+        )
+    if type(array) not in _PLAIN:
+        raise WireError(f"a {type(array).__name__} can't travel: send plain arrays")
+    return Row(code, array.shape)
+
+
+def lay_out(arrays: Iterable[NDArray[Any]], start: int) -> Iterator[bytes | memoryview]:
+    """Padding and C-ordered arrays in turn, to be written from offset `start` on."""
+    for array in arrays:
+        offset = aligned(start)
+        yield bytes(offset - start)
+        yield (array if array.flags.c_contiguous else np.ascontiguousarray(array)).data
+        start = offset + array.nbytes
+
+
+def views(
+    table: tuple[Row, ...], frame: NDArray[np.uint8], start: int, borrow: Borrow | None = None
+) -> list[NDArray[Any]]:
+    """The table's arrays, read-only, as views of the frame; copied only where its memory is not aligned.
+
+    `borrow` gives the memory of those that lie in blocks. Raises WireError unless the others fill the frame
+    exactly.
+    """
+    arrays = []
+    for row in table:
+        dtype = _DTYPES.get(row.dtype)
+        if dtype is None:
+            raise WireError(f"the array table has an unknown dtype {row.dtype[:20]!r}")
+        if row.block is not None:
+            arrays.append(_borrowed(row, dtype, borrow))
+            continue
+        offset = aligned(start)
+        start = offset + dtype.itemsize * math.prod(row.shape)
+        if start > len(frame):
+            raise WireError(f"an array of {start - offset} bytes at {offset} exceeds a frame of {len(frame)}")
+        # Without any element, the other dimensions can be of any size so far.
+        if start == offset and dtype.itemsize * math.prod(n for n in row.shape if n) > _MAX_BYTES:
+            raise WireError(f"an empty array has the impossible shape {row.shape}")
+        array = np.ndarray(row.shape, dtype, frame, offset)
+        if not array.flags.aligned:
+            array = array.copy()
+            array.flags.writeable = False
+        arrays.append(array)
+    if start != len(frame):
+        raise WireError(f"the frame has {len(frame)} bytes, its header says {start}")
+    return arrays
+
+
+def _borrowed(row: Row, dtype: np.dtype[Any], borrow: Borrow | None) -> NDArray[Any]:
+    nbytes = dtype.itemsize * math.prod(row.shape)
+    if borrow is None or row.block is None or nbytes == 0:
+        raise WireError("the array table names a block of memory, but none is shared")
+    try:
+        memory = borrow(row.block, nbytes)
+    except (OSError, ValueError) as error:
+        raise WireError(f"a block of {nbytes} bytes at {row.block} can't be read: {error}") from error
+    return np.ndarray(row.shape, dtype, memory)
+
+
+def check_dtype(annotation: Any, array: Any) -> Any:
+    """The array, if it is of the dtype that its field's annotation names; else ValueError."""
+    if isinstance(array, np.ndarray) and not issubclass(array.dtype.type, _scalar_types(annotation)):
+        names = " or ".join(scalar.__name__ for scalar in _scalar_types(annotation))
+        raise ValueError(f"Expected an array of {names}, got {array.dtype}")
+    return array  # msgspec refuses whatever is not an array
+
+
+@cache
+def _scalar_types(annotation: Any) -> tuple[type[np.generic], ...]:
+    """`NDArray[np.float32]` -> (np.float32,); (np.generic,), which all are, where nothing is said."""
+    dtype = get_args(annotation)[1:] or (Any,)
+    (scalar,) = get_args(dtype[0]) or (Any,)
+    if isinstance(scalar, TypeVar):
+        scalar = scalar.__bound__
+    origins = [get_origin(member) or member for member in members(scalar)]
+    types = tuple(_ALIASES.get(origin, origin) for origin in origins)
+    known = all(isinstance(kind, type) and issubclass(kind, np.generic) for kind in types)
+    return types if known else (np.generic,)

@@ -1,0 +1,130 @@
+"""The types that a process is willing to decode, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+import msgspec.inspect as inspect
+import numpy as np
+
+from actorq.actors.definition import members
+from actorq.actors.errors import ActorqError, DefinitionError
+from actorq.actors.message import Message, Request, reply_type
+
+from .type_signatures import Fields, layout
+
+NOTHING = ""
+"""The name of None: what a message that is not a request is answered with."""
+
+_CAN_TRAVEL = (
+    "numbers, booleans, text, bytes, None, dates, enums, numpy arrays, and Structs, dataclasses, lists, "
+    "tuples, sets and dicts of these"
+)
+
+
+class WireError(ActorqError, ValueError):
+    """A value that can't be encoded, or a frame that can't be decoded or isn't allowed."""
+
+
+class Registry:
+    """Struct types under the name `module:qualname`. Nothing else is decoded."""
+
+    def __init__(self, *types: type[msgspec.Struct]) -> None:
+        self._types: dict[str, type[Any]] = {NOTHING: type(None)}
+        self._names: dict[type, str] = {type(None): NOTHING}
+        self._seen: dict[Any, Fields] = {}
+        self.register(*types)
+
+    def register(self, *types: type[msgspec.Struct]) -> None:
+        """Admit these messages, the Structs inside them, and what the requests among them ask for.
+
+        Raises DefinitionError naming the fields that can't travel, or if another type has the same name.
+        Registering a type again changes nothing.
+        """
+        for struct in types:
+            if struct not in self._names:
+                self._admit(f"{struct.__module__}:{struct.__qualname__}", struct)
+                if issubclass(struct, Request):
+                    self.register(*_replies(struct))
+
+    def _admit(self, name: str, struct: type[msgspec.Struct]) -> None:
+        if name in self._types:
+            raise DefinitionError(f"there are two message types {name}: give one of them another name")
+        seen: dict[Any, Fields] = {}
+        try:
+            faults = list(_faults(inspect.type_info(struct), name, seen))
+        except (TypeError, NameError, RecursionError) as error:
+            raise DefinitionError(f"{name} can't travel: {error}") from error
+        if faults:
+            raise DefinitionError(f"{'; '.join(faults)}. What can travel: {_CAN_TRAVEL}")
+        self._seen |= seen
+        self._types[name] = struct
+        self._names[struct] = name
+
+    def name_of(self, value: msgspec.Struct | None) -> str:
+        """The name to send a value under. Raises WireError if its type is not registered."""
+        try:
+            return self._names[type(value)]
+        except KeyError:
+            kind = type(value)
+            raise WireError(f"type {kind.__module__}:{kind.__qualname__} is not registered") from None
+
+    def name_of_type(self, kind: type[msgspec.Struct]) -> str:
+        """The name of a registered type."""
+        return self._names[kind]
+
+    def layouts(self) -> list[str]:
+        """A line on the fields of each type that is registered, or that is inside one."""
+        return sorted(map(layout, self._seen.values()))
+
+    def type_of(self, name: str) -> type[Any]:
+        """The type to decode. Raises WireError for a name that is not registered."""
+        try:
+            return self._types[name]
+        except KeyError:
+            raise WireError(f"type {name[:200]!r} is not registered") from None
+
+
+def _replies(request: type[Request[Any]]) -> list[type[msgspec.Struct]]:
+    replies = [reply for reply in members(reply_type(request)) if reply is not type(None)]
+    for reply in replies:
+        if not (isinstance(reply, type) and issubclass(reply, Message)):
+            raise DefinitionError(f"{request.__qualname__} asks for {reply!r}: a reply is a Message or None")
+    return replies
+
+
+def _faults(kind: inspect.Type, where: str, seen: dict[Any, Fields]) -> Iterator[str]:
+    """Sentences about what is in the way of sending values of this type."""
+    match kind:
+        case inspect.CustomType(cls=cls):
+            if not issubclass(cls, np.ndarray):
+                yield f"{where} is {cls.__module__}.{cls.__qualname__}, which can't travel"
+        case inspect.RawType() | inspect.ExtType() | inspect.MemoryViewType():
+            yield f"{where} is {type(kind).__name__.removesuffix('Type').lower()}, which can't travel"
+        case inspect.ListType() | inspect.SetType() | inspect.FrozenSetType() | inspect.VarTupleType():
+            yield from _faults(kind.item_type, where, seen)
+        case inspect.TupleType():
+            for item in kind.item_types:
+                yield from _faults(item, where, seen)
+        case inspect.DictType():
+            yield from _faults(kind.key_type, where, seen)
+            yield from _faults(kind.value_type, where, seen)
+        case inspect.UnionType():
+            for item in kind.types:
+                yield from _faults(item, where, seen)
+        case inspect.Metadata():
+            yield from _faults(kind.type, where, seen)
+        case (
+            inspect.StructType()
+            | inspect.DataclassType()
+            | inspect.NamedTupleType()
+            | inspect.TypedDictType()
+        ):
+            if kind.cls not in seen:
+                seen[kind.cls] = kind
+                for field in kind.fields:
+                    yield from _faults(field.type, f"{kind.cls.__qualname__}.{field.name}", seen)
+        case _:
+            pass

@@ -1,0 +1,73 @@
+"""What may cross from one node to another: both sides number it alike, and nothing else is decoded."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from actorq.actors.definition import members
+from actorq.actors.message import Message, Request, fixed_size, reply_type
+from actorq.actors.runtime.wiring import connections
+from actorq.actors.spec import MAIN, OUTSIDE, ActorSpec
+
+from .registry import Registry
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """One type of message from one actor to another."""
+
+    sender: str
+    target: str
+    message: type[Message]
+
+
+class Contract:
+    """The ways from one node to another, in an order that follows from the topology alone.
+
+    Raises DefinitionError for a type that can't travel.
+    """
+
+    def __init__(self, ways: Iterable[Way]) -> None:
+        self.ways = tuple(ways)
+        self.numbers = {(way.sender, way.target, way.message): n for n, way in enumerate(self.ways)}
+        self.latest = tuple(way.message.delivery == "latest" for way in self.ways)
+        self.sizes = tuple(fixed_size(way.message) for way in self.ways)
+        """What each way's messages are reckoned to take, or VARIABLE."""
+        types = {way.message: None for way in self.ways}
+        self._registry = Registry(*types)
+        self.replies = tuple(self._replies(way.message) for way in self.ways)
+        """What each way's requests may be answered with, by name; () for other messages."""
+        self.digest = hashlib.sha256("\n".join(self._lines()).encode()).digest()
+        """Equal on both sides if they agree on every way and on every field of what travels there."""
+
+    def _replies(self, message: type[Message]) -> tuple[Any, ...]:
+        """In an order that is the same everywhere: to Python `A | B` is `B | A`, and it keeps either."""
+        if not issubclass(message, Request):
+            return ()
+        return tuple(sorted(members(reply_type(message)), key=self._registry.name_of_type))
+
+    def _lines(self) -> Iterable[str]:
+        name = self._registry.name_of_type
+        for way, replies in zip(self.ways, self.replies, strict=True):
+            answers = " | ".join(map(name, replies))
+            yield f"{way.sender} {way.target} {name(way.message)} {way.message.delivery} -> {answers}"
+        yield from self._registry.layouts()
+
+
+def contract(specs: Mapping[str, ActorSpec], source: str, target: str) -> Contract:
+    """What the actors of node `source` may send to those of node `target`."""
+    found = {
+        Way(connection.sender, connection.target, message): None
+        for connection in connections(specs)
+        if specs[connection.sender].node == source and specs[connection.target].node == target
+        for message in connection.carries
+    }
+    if source == MAIN:
+        for spec in specs.values():
+            if spec.node == target:
+                handlers = spec.cls.definition.complete().handlers
+                found.update({Way(OUTSIDE, spec.name, message): None for message in handlers})
+    return Contract(found)

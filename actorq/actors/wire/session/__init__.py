@@ -1,0 +1,1 @@
+"""A reliable session over any wire: handshake, ordering, acknowledgements, resends, shared memory."""

@@ -1,0 +1,90 @@
+"""How the ends of a connection prove that they know the run's secret: a sealed hello, a sealed welcome.
+
+Seals are HMAC-SHA256 (RFC 2104) under a label for each direction, over everything said; a seal is checked
+before anything under it is decoded. Taking each hello once is the business of whoever opens it.
+"""
+
+from __future__ import annotations
+
+import hmac
+from typing import Annotated, TypeVar
+
+import msgspec
+from msgspec import Meta
+
+from .frame_header import HELLO, PREFIX, PREFIX_BYTES, WELCOME, Kind
+
+SECRET_BYTES = 32
+SEAL_BYTES = 32
+MOST_BYTES = 2048
+"""Of a hello or welcome; longer ones are refused unread."""
+
+
+class Hello(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=False):
+    """The first frame of a connection. Later versions only append fields, so that `protocol` can be read."""
+
+    protocol: int
+    run: str
+    sender: str
+    receiver: str
+    sender_incarnation: int
+    receiver_incarnation: int
+    kind: Kind
+    connection: int
+    """Rises with each connection that the sender makes, so that a hello can be taken once."""
+    contract: bytes
+    """Digest of what the ends may send each other."""
+    borrows: bool = False
+    """The sender can read what the receiver lends in shared memory."""
+
+
+class Welcome(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """The answer to a hello, over the connection the other way: the hello's words, and where to go on."""
+
+    hello: Hello
+    received: Annotated[int, Meta(ge=0)]
+    """Number of the last frame of this stream that arrived."""
+    ticket: Annotated[int, Meta(ge=1, lt=2**32)]
+    """Drawn by the welcomer, and carried by every frame of the connection: who wasn't told it can't speak."""
+
+
+T = TypeVar("T", Hello, Welcome)
+
+
+def seal_hello(hello: Hello, secret: bytes) -> bytes:
+    """The whole frame."""
+    return _seal(HELLO, b"actorq hello\0", hello, secret)
+
+
+def open_hello(frame: memoryview, secret: bytes) -> Hello | None:
+    """The hello in this frame, or None if it is none or its seal is wrong."""
+    return _open(HELLO, b"actorq hello\0", Hello, frame, secret)
+
+
+def seal_welcome(welcome: Welcome, secret: bytes) -> bytes:
+    """The whole frame."""
+    return _seal(WELCOME, b"actorq welcome\0", welcome, secret)
+
+
+def open_welcome(frame: memoryview, secret: bytes) -> Welcome | None:
+    """The welcome in this frame, or None if it is none or its seal is wrong."""
+    return _open(WELCOME, b"actorq welcome\0", Welcome, frame, secret)
+
+
+def _seal(head: int, label: bytes, content: Hello | Welcome, secret: bytes) -> bytes:
+    frame = PREFIX.pack(head, 0, 0, 0, 0) + msgspec.msgpack.encode(content)
+    return frame + hmac.digest(secret, label + frame, "sha256")
+
+
+def _open(head: int, label: bytes, kind: type[T], frame: memoryview, secret: bytes) -> T | None:
+    if not PREFIX_BYTES + SEAL_BYTES < len(frame) <= MOST_BYTES:
+        return None
+    sealed, seal = bytes(frame[:-SEAL_BYTES]), bytes(frame[-SEAL_BYTES:])
+    if PREFIX.unpack_from(sealed)[0] != head:
+        return None
+    if not hmac.compare_digest(hmac.digest(secret, label + sealed, "sha256"), seal):
+        return None
+    try:
+        return msgspec.msgpack.decode(sealed[PREFIX_BYTES:], type=kind)
+    except (msgspec.MsgspecError, ValueError, RecursionError):  # who knows the secret may say anything
+        return None

@@ -1,0 +1,229 @@
+"""All between this node and one incarnation of a peer: streams both ways, acknowledgements, welcomes."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+
+import anyio
+
+from actorq.actors.errors import ActorqError
+from actorq.actors.wire.registry import WireError
+from actorq.actors.wire.transport import Peer
+from actorq_nng.sockets import Tls
+from actorq_nng.waker import Bell
+
+from .acks import Incoming, Receipts
+from .connector import Line
+from .counters import Counts
+from .frame_header import PREFIX, PREFIX_BYTES, PROTOCOL, WELCOME, Kind
+from .handshake import Hello, Welcome, open_welcome, seal_hello, seal_welcome
+from .stream import Stream
+
+log = logging.getLogger("actorq.transports.nng")
+
+OWED_FRAMES = 64
+OWED_BYTES = 1 << 20
+"""Arrived and not acknowledged: then an acknowledgement leaves at once."""
+ACKNOWLEDGE_SECONDS = 0.1
+"""The longest that one waits for a frame to go along with."""
+
+MOST_REFUSALS = 6
+"""Of one and the same frame; what was broken on its way has come whole by then."""
+
+Received = Callable[[str, Kind, memoryview], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """This end of all links."""
+
+    name: str
+    incarnation: int
+    run: str
+    secret: bytes
+    max_frame_bytes: int
+    tls: Tls | None
+
+
+class Link:
+    """Made when the peer is met, over when it is parted from or comes back as another incarnation."""
+
+    def __init__(
+        self,
+        node: Node,
+        peer: Peer,
+        contract: bytes,
+        *,
+        received: Received,
+        bell: Bell,
+        counts: Counts,
+        connections: Iterator[int],
+    ) -> None:
+        self.peer = peer
+        self.contract = contract
+        self.receipts = Receipts()
+        self._node = node
+        self._received = received
+        self._counts = counts
+        self._connections = connections
+        self._scope = anyio.CancelScope()
+        self._owing = anyio.Event()
+        self._complained = False
+        self.letters, self.answers = (
+            Stream(kind, self.receipts, counts, node.max_frame_bytes) for kind in Kind
+        )
+        self._lines = {
+            kind: Line(
+                stream,
+                address=lambda: self.peer.addresses[0],
+                hello=partial(self._introduce, kind),
+                connected=self._send_welcomes if kind is Kind.ANSWERS else lambda: None,
+                bell=bell,
+                tls=node.tls,
+                counts=counts,
+            )
+            for kind, stream in zip(Kind, (self.letters, self.answers), strict=True)
+        }
+
+    async def run(self) -> None:
+        """Keep both streams connected and the peer informed, until `end` or cancelled."""
+        with self._scope:
+            async with anyio.create_task_group() as group:
+                for line in self._lines.values():
+                    group.start_soon(line.run)
+                await self._acknowledge_late()
+
+    def cut(self) -> None:
+        """Close the present connections; others follow."""
+        for line in self._lines.values():
+            line.cut()
+
+    def end(self) -> None:
+        """Close the connections for good and forget what the peer hasn't got."""
+        self._scope.cancel()
+        self.letters.end()
+        self.answers.end()
+
+    def between(self, hello: Hello) -> bool:
+        """Whether it is from this incarnation of the peer, to this one of this node."""
+        ends = (hello.sender_incarnation, hello.receiver_incarnation)
+        return ends == (self.peer.incarnation, self._node.incarnation)
+
+    def greeted(self, incoming: Incoming, pipe: int, hello: Hello) -> None:
+        """The peer proved itself over a new connection: welcome it."""
+        incoming.pipe, incoming.hello, incoming.newest = pipe, hello, hello.connection
+        incoming.ticket = secrets.randbits(31) + 1
+        self.letters.borrowed = self.answers.borrowed = hello.borrows
+        self._send_welcome(incoming)
+
+    def complain(self, sentence: str) -> None:
+        """Log what is wrong with this peer. Only the first time: it may come again and again."""
+        if not self._complained:
+            self._complained = True
+            log.error("refused %s: %s", self.peer.name, sentence)
+
+    def arrived(self, incoming: Incoming, frame: memoryview) -> bool:
+        """Take a frame of a proven connection; False if it breaks the protocol."""
+        if len(frame) < PREFIX_BYTES:
+            return False
+        head, ticket, number, letters, answers = PREFIX.unpack_from(frame)
+        if ticket != incoming.ticket or head != incoming.head:
+            return head == WELCOME and self._welcomed(frame)
+        if not (self.letters.acknowledge(letters) and self.answers.acknowledge(answers)):
+            return False
+        if number == incoming.received + 1:
+            return self._new(incoming, number, frame)
+        if number == 0:
+            return len(frame) == PREFIX_BYTES
+        if number <= incoming.received:
+            self._counts.repeats_dropped += 1
+            return True
+        return False
+
+    def _new(self, incoming: Incoming, number: int, frame: memoryview) -> bool:
+        try:
+            self._received(self.peer.name, incoming.kind, frame[PREFIX_BYTES:])
+        except WireError as error:
+            self._refuse(incoming, number, frame, error)
+            return False
+        incoming.received = number
+        size = len(frame)
+        counts, receipts = self._counts, self.receipts
+        counts.frames_in += 1
+        counts.bytes_in += size
+        receipts.owed_frames += 1
+        receipts.owed_bytes += size
+        if receipts.owed_frames >= OWED_FRAMES or receipts.owed_bytes >= OWED_BYTES:
+            self.answers.tell_receipts()
+        else:
+            self._owing.set()
+        return True
+
+    def _refuse(self, incoming: Incoming, number: int, frame: memoryview, error: WireError) -> None:
+        """Have it sent again. If that is no help, end all: nothing behind it could ever arrive."""
+        checksum = zlib.crc32(frame[PREFIX_BYTES:])
+        *known, times = incoming.refused
+        times = times + 1 if known == [number, checksum] else 1
+        incoming.refused = number, checksum, times
+        if times == MOST_REFUSALS:
+            kind = incoming.kind.name.lower()
+            raise ActorqError(
+                f"{self.peer.name} has sent frame {number} of its {kind} {times} times, "
+                f"and {self._node.name} can't take it: {error}"
+            ) from error
+        self.complain(f"a frame can't be taken, and its connection is closed: {error}")
+
+    async def _acknowledge_late(self) -> None:
+        while True:
+            await self._owing.wait()
+            await anyio.sleep(ACKNOWLEDGE_SECONDS)
+            self._owing = anyio.Event()
+            if self.receipts.owed_frames:
+                self.answers.tell_receipts()
+
+    def _introduce(self, kind: Kind) -> tuple[int, bytes]:
+        """The number of a new connection, and its first frame."""
+        connection = next(self._connections)
+        return connection, seal_hello(self._hello(kind, connection), self._node.secret)
+
+    def _hello(self, kind: Kind, connection: int) -> Hello:
+        return Hello(
+            protocol=PROTOCOL,
+            run=self._node.run,
+            sender=self._node.name,
+            receiver=self.peer.name,
+            sender_incarnation=self._node.incarnation,
+            receiver_incarnation=self.peer.incarnation,
+            kind=kind,
+            connection=connection,
+            contract=self.contract,
+            borrows=self.peer.memory is not None,
+        )
+
+    def _send_welcomes(self) -> None:
+        """Over a new connection: those sent over the last may have been lost with it."""
+        for incoming in self.receipts:
+            self._send_welcome(incoming)
+
+    def _send_welcome(self, incoming: Incoming) -> None:
+        if incoming.pipe is not None and incoming.hello is not None:
+            welcome = Welcome(hello=incoming.hello, received=incoming.received, ticket=incoming.ticket)
+            self.answers.welcome(incoming.kind, seal_welcome(welcome, self._node.secret))
+
+    def _welcomed(self, frame: memoryview) -> bool:
+        welcome = open_welcome(frame, self._node.secret)
+        if welcome is None:
+            return False
+        hello = welcome.hello
+        if hello != self._hello(hello.kind, hello.connection):
+            return False  # the answer to somebody else's
+        if not self._lines[hello.kind].welcomed(hello.connection, welcome.received, welcome.ticket):
+            return False
+        if hello.kind is Kind.ANSWERS:
+            self.answers.tell_receipts()  # those told over the last connection may have been lost with it
+        return True

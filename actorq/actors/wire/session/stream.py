@@ -1,0 +1,243 @@
+"""Frames to one peer: numbered, kept until acknowledged, sent again over the next connection."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import anyio
+
+from actorq.actors.wire.registry import WireError
+from actorq_nng.sockets import Dialer
+
+from .acks import Receipts
+from .counters import Counts
+from .frame_header import HEADS, PREFIX, PREFIX_BYTES, Kind, Part
+
+WINDOW_FRAMES = 1024
+WINDOW_BYTES = 64 << 20
+"""Not acknowledged, beyond which no frame is taken; one always may be."""
+
+BURST_FRAMES = 64
+"""Sent in one go; then others have their turn."""
+
+
+class _Frame(NamedTuple):
+    number: int
+    parts: Sequence[Part]
+    size: int
+
+
+def nothing() -> None:
+    """The source of a stream that nobody feeds."""
+
+
+class Stream:
+    """What this node sends to one incarnation of a peer, of one kind.
+
+    Frames arrive in order and each exactly once, whatever happens to connections, as long as both nodes live.
+    """
+
+    def __init__(self, kind: Kind, receipts: Receipts, counts: Counts, max_frame_bytes: int) -> None:
+        self.source: Callable[[], Sequence[Part] | None] = nothing
+        """Gives the next frame's parts, or None if nothing waits. Asked only for what can leave at once.
+
+        What the parts show must never change, since they are kept until the frame has arrived.
+        """
+        self.borrowed = False
+        """The peer can read this node's shared memory: what it says before anything is sent to it."""
+        self._head = HEADS[kind]
+        self._receipts = receipts
+        self._counts = counts
+        self._max_frame_bytes = max_frame_bytes
+        self._taken = 0
+        self._acked = 0
+        self._kept: deque[_Frame] = deque()
+        self._kept_bytes = 0
+        self._again: deque[_Frame] = deque()
+        """Kept frames that this connection hasn't carried yet."""
+        self._dialer: Dialer | None = None
+        self._ticket = 0
+        self._welcomes: dict[Kind, bytes] = {}
+        self._ack_due = False
+        self._source_empty = True
+        self._woken, self._settled, self._outstanding = anyio.Event(), anyio.Event(), anyio.Event()
+
+    def flush(self) -> None:
+        """Send now what waits, as far as the connection takes it without blocking; the rest follows later.
+
+        Raises WireError if the source gives a frame larger than the run's bound; what was sent stays sent.
+        """
+        self._source_empty = False
+        if self.send_waiting():
+            self._woken.set()
+
+    def wake(self) -> None:
+        """Have what waits sent at the next turn of the loop: all that waits by then shares a frame."""
+        self._source_empty = False
+        self._woken.set()
+
+    @property
+    def acked(self) -> int:
+        """Number of the last frame that certainly arrived."""
+        return self._acked
+
+    @property
+    def unacked(self) -> int:
+        """Bytes of the frames that may not have arrived."""
+        return self._kept_bytes
+
+    async def drained(self) -> None:
+        """Until the source is empty, all has arrived, and the peer was told how far its own did."""
+        while self._kept or (self._ack_due and self._ticket) or not self._source_empty:
+            self._settled = anyio.Event()
+            self._woken.set()
+            await self._settled.wait()
+
+    def end(self) -> None:
+        """The peer is gone: forget what it hasn't got, and send nothing more."""
+        self.lost()
+        self.source = nothing
+        self._source_empty = True
+        self._kept.clear()
+        self._kept_bytes = 0
+        self._settled.set()
+
+    # What the connection's tasks call.
+
+    def connected(self, dialer: Dialer) -> None:
+        """A connection stands and has said its hello; it may carry welcomes, and no more until its own."""
+        self._dialer = dialer
+
+    def welcomed(self, received: int, ticket: int) -> bool:
+        """The connection may carry frames from number `received` + 1; False if that can't be."""
+        if not self.acknowledge(received):
+            return False
+        self._ticket = ticket
+        self._again = deque(self._kept)
+        self._woken.set()
+        return True
+
+    def lost(self) -> None:
+        """The connection is no more."""
+        self._dialer, self._ticket = None, 0
+        self._again.clear()
+        self._welcomes.clear()
+        self._settled.set()
+
+    def welcome(self, kind: Kind, frame: bytes) -> None:
+        """Send the peer this welcome, unless the connection is lost first."""
+        if self._dialer is not None:
+            self._welcomes[kind] = frame
+            self.flush()
+
+    def acknowledge(self, number: int) -> bool:
+        """The peer has all frames up to this number; False if there is no such frame."""
+        if number <= self._acked:
+            return True
+        if number > self._taken:
+            return False
+        was_full = self._full()
+        self._acked = number
+        kept = self._kept
+        while kept and kept[0].number <= number:
+            self._kept_bytes -= kept.popleft().size
+        if was_full:
+            self._woken.set()
+        if not kept and self._source_empty:
+            self._settled.set()
+        return True
+
+    def tell_receipts(self) -> None:
+        """Tell the peer how far its frames arrived, with the next frame or, if none waits, an empty one."""
+        self._ack_due = True
+        self.flush()
+
+    async def woken(self) -> None:
+        """Until there may be something to send. One task at a time."""
+        await self._woken.wait()
+        self._woken = anyio.Event()
+
+    async def outstanding(self) -> None:
+        """Until some frame is on its way. One task at a time."""
+        if not self._kept:
+            self._outstanding = anyio.Event()
+            await self._outstanding.wait()
+
+    def send_waiting(self) -> bool:
+        """Send what waits; True if more may wait that the connection doesn't take at the moment."""
+        dialer = self._dialer
+        if dialer is None:
+            return False
+        for _ in range(BURST_FRAMES):
+            if not dialer.writable():
+                return True
+            if not self._send_next(dialer):
+                return False
+        return True
+
+    def _send_next(self, dialer: Dialer) -> bool:
+        """Send one frame; False if there is none."""
+        if self._welcomes:
+            kind = next(iter(self._welcomes))
+            frame = self._welcomes[kind]
+            if dialer.send((frame,), len(frame)):
+                self._welcomes.pop(kind, None)
+            return True
+        if not self._ticket:
+            return False
+        if self._again:
+            return self._send_again(dialer)
+        if not self._full():
+            parts = self.source()
+            if parts is not None:
+                self._send_new(dialer, parts)
+                return True
+            self._source_empty = True
+            if not self._kept:
+                self._settled.set()
+        if self._ack_due and self._send(dialer, _Frame(0, (), PREFIX_BYTES)) and not self._kept:
+            self._settled.set()
+        return False
+
+    def _full(self) -> bool:
+        return len(self._kept) >= WINDOW_FRAMES or (self._kept_bytes >= WINDOW_BYTES)
+
+    def _send_new(self, dialer: Dialer, parts: Sequence[Part]) -> None:
+        size = PREFIX_BYTES
+        for part in parts:
+            size += len(part) if type(part) is bytes else memoryview(part).nbytes
+        if size > self._max_frame_bytes + PREFIX_BYTES:
+            raise WireError(
+                f"a frame of {size - PREFIX_BYTES} bytes exceeds the run's bound of {self._max_frame_bytes}"
+            )
+        self._taken += 1
+        frame = _Frame(self._taken, parts, size)
+        if not self._kept:
+            self._outstanding.set()
+        self._kept.append(frame)
+        self._kept_bytes += size
+        if not self._send(dialer, frame):
+            self._again.append(frame)
+
+    def _send_again(self, dialer: Dialer) -> bool:
+        frame = self._again[0]
+        if frame.number <= self._acked:
+            self._again.popleft()
+        elif self._send(dialer, frame):
+            self._again.popleft()
+            self._counts.frames_resent += 1
+        return True
+
+    def _send(self, dialer: Dialer, frame: _Frame) -> bool:
+        receipts = self._receipts
+        letters, answers = receipts.letters.received, receipts.answers.received
+        prefix = PREFIX.pack(self._head, self._ticket, frame.number, letters, answers)
+        if not dialer.send((prefix, *frame.parts), frame.size):
+            return False
+        receipts.owed_frames = receipts.owed_bytes = 0
+        self._ack_due = False
+        self._counts.frames_out += 1
+        self._counts.bytes_out += frame.size
+        return True

@@ -1,0 +1,169 @@
+"""What a transport is: it moves letters between nodes, in order, and their outcomes back.
+
+A transport is a package of its own, found through the entry-point group `actorq.transports`, whose entry is
+a `Transport` class. Bounds, credit and supervision are not its business: what is posted was admitted before.
+One that crosses processes carries frames of bytes, reliably and in order; `Neighbour` makes them.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+from actorq.actors.errors import ActorqError
+from actorq.actors.message import Message
+from actorq.actors.runtime.envelope import Letter
+from actorq.actors.statistics import TransportStatistics
+
+if TYPE_CHECKING:
+    from .link_schema import Border
+
+CircleFound = Callable[[tuple[str, ...]], None]
+
+ENTRY_POINTS = "actorq.transports"
+
+ORDINAL_BITS = 12
+"""An incarnation's lowest bits count the node's starts; the others are random."""
+
+MAX_STARTS = 1 << ORDINAL_BITS
+"""Of one node in a run: letters are told apart by it."""
+
+
+def new_incarnation(ordinal: int = 0) -> int:
+    """For the start number `ordinal` of a node: 63 bits that no other start has. ValueError past the last."""
+    if not 0 <= ordinal < MAX_STARTS:
+        raise ValueError(f"start number {ordinal} of a node: there are {MAX_STARTS} at most")
+    return secrets.randbits(63 - ORDINAL_BITS) << ORDINAL_BITS | ordinal
+
+
+def this_host() -> str:
+    """How far sockets in the file system and shared memory reach: one boot of a machine, or one container."""
+    namespaces = [Path(f"/proc/self/ns/{kind}").stat().st_ino for kind in ("pid", "mnt")]
+    return "-".join([Path("/proc/sys/kernel/random/boot_id").read_text().strip(), *map(str, namespaces)])
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """A node in another process, as its peers have to know it."""
+
+    name: str
+    incarnation: int
+    addresses: tuple[str, ...]
+    """`ipc:///…`, `tcp://host:port`, `tls+tcp://host:port`."""
+    host: str
+    pid: int
+    memory: int | None = None
+    """The file descriptor of its shared memory, for those on the same host."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Membership:
+    """What a process has to know of its run to reach the others."""
+
+    run: str = field(default_factory=lambda: secrets.token_hex(8))
+    secret: bytes = field(default_factory=lambda: secrets.token_bytes(32), repr=False)
+    incarnation: int = field(default_factory=new_incarnation)
+    folder: str | None = None
+    """Private to the user, for sockets in the file system; None where the transport is to make its own."""
+    addresses: tuple[str, ...] = ()
+    """Where to listen besides, for peers on other hosts."""
+    tls: Any = field(default=None, repr=False)
+    max_frame_bytes: int = 288 * 2**20
+
+
+class Inbox(Protocol):
+    """The receiving side of a node."""
+
+    def deliver(self, letter: Letter) -> None:
+        """Put the letter into its target's mailbox. Never blocks, never fails."""
+        ...
+
+    def deliver_run(self, letters: Sequence[Letter]) -> None:
+        """The same for several letters of one type to one target."""
+        ...
+
+    def probe(self, target: str, message: type[Message], chain: tuple[str, ...], found: CircleFound) -> None:
+        """Follow the waits that begin at `target`; call `found` if they lead back into `chain`."""
+        ...
+
+
+class Stream(Protocol):
+    """Frames to one neighbour: carried in order, each exactly once, while both nodes live."""
+
+    source: Callable[[], Any]
+    """Gives the next frame's parts when one can be sent, None when there is nothing to send."""
+
+    def flush(self) -> None:
+        """Send what there is now, as far as that goes without waiting."""
+        ...
+
+    def wake(self) -> None:
+        """Send what there is when the loop's present turn is over."""
+        ...
+
+
+class Transport(Protocol):
+    """One for each run and process. Everything is called on the event loop of the run."""
+
+    name: ClassVar[str]
+    crosses_processes: ClassVar[bool]
+
+    def open(self, node: str, inbox: Inbox, membership: Membership) -> None:
+        """Begin to deliver what is sent to this node."""
+        ...
+
+    def route(self, border: Border) -> Inbox:
+        """The way from one node to another: what it is given arrives at the other's inbox, in order.
+
+        A transport that crosses processes gives a Neighbour, to which `meet` brings its streams.
+        """
+        ...
+
+    def whereabouts(self, node: str) -> Peer | None:
+        """How an opened node's peers reach it; None if this transport stays within one process."""
+        ...
+
+    def meet(self, node: str, peer: Peer) -> None:
+        """`peer` can be reached from `node` now."""
+        ...
+
+    def part(self, node: str, peer: str) -> None:
+        """`peer` has died: forget what it hasn't got. It may come back, under another incarnation."""
+        ...
+
+    def statistics(self) -> TransportStatistics:
+        """Of all nodes here."""
+        ...
+
+    async def serve(self) -> None:
+        """Carry frames until cancelled."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of all sockets and buffers. Cancelled, they are let go of all the same."""
+        ...
+
+
+def installed_transports() -> tuple[str, ...]:
+    """The names that a topology file may use, sorted."""
+    from importlib.metadata import entry_points  # here: a node's process needs none, and is to start fast
+
+    return tuple(sorted(point.name for point in entry_points(group=ENTRY_POINTS)))
+
+
+def make_transport(name: str) -> Transport:
+    """A new instance of the installed transport. Raises ActorqError naming the installed ones."""
+    return find_transport(name)()
+
+
+def find_transport(name: str) -> Callable[[], Transport]:
+    """The class of the installed transport. Raises ActorqError naming the installed ones."""
+    from importlib.metadata import entry_points
+
+    for point in entry_points(group=ENTRY_POINTS, name=name):
+        found: Callable[[], Transport] = point.load()
+        return found
+    raise ActorqError(f"no transport {name!r}; installed: {', '.join(installed_transports()) or 'none'}")

@@ -1,0 +1,1 @@
+"""The commands that start something: run, eval and node."""

@@ -1,0 +1,1 @@
+"""Nodes on other hosts, which join over TLS with a token."""

@@ -1,0 +1,306 @@
+"""A host that joins a run: starts the nodes that the leader gives it, and carries orders and tidings."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import tomllib
+from functools import partial
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+from anyio.abc import SocketAttribute, SocketStream, TaskGroup
+from anyio.streams.tls import TLSStream
+
+from actorq.actors import ActorqError, Membership, NodeDied, find_transport
+from actorq.actors.supervision.control_messages import Listening
+from actorq.launchers.control_stream import ControlStream, FrameError
+from actorq.launchers.log_forwarding import Forwarding
+from actorq.launchers.process.launcher import LocalNode, LocalProcesses
+from actorq.launchers.socket_folder import PrivateFolder
+from actorq.topology import Plan, TopologyError, check
+from actorq.topology.address import Address
+from actorq.topology.check.nodes import network
+from actorq.topology.check.problems import Faults
+from actorq.topology.check.tables import add_told
+
+from .certificates import SERVER_NAME
+from .handshake import HandshakeError, introduce
+from .host_protocol import (
+    BEAT_SECONDS,
+    GOODBYE_SECONDS,
+    LOST,
+    Beat,
+    Died,
+    Drop,
+    Enter,
+    Launch,
+    Leaving,
+    Over,
+    Ready,
+    ToHost,
+    Wire,
+    anywhere,
+    give_up_in_time,
+    tells_no_certificate,
+)
+from .join_token import Invitation
+
+log = logging.getLogger("actorq.launchers")
+
+CONNECT_SECONDS = 10.0
+RETURN_SECONDS = 60.0
+"""How long to try to come back to a run whose connection was lost, while its host can't be reached."""
+
+
+class JoinError(ActorqError):
+    """This host can't take part, or the run that it took part in has failed."""
+
+
+async def take_part(
+    invitation: Invitation, *, address: Address, leave: anyio.Event, listen: str | None = None
+) -> None:
+    """Join the run at `address` and have nodes of it, one at a time, until the run has ended.
+
+    Nodes listen at the host name or IP address `listen`, or else at the one by which this host reaches the
+    leader. A lost connection is made anew. When `leave` is set the leader is told, and the node ends. Raises
+    JoinError with a sentence if the run refuses this host, can't be reached, or fails; ActorqError if this
+    host lacks something. Cancelled, the node's process is killed. Call it in the main thread.
+    """
+    came_before = False
+    while not leave.is_set():
+        stream, wire = await _connect(invitation, address, patient=came_before)
+        try:
+            host = listen or stream.extra(SocketAttribute.local_address)[0]
+            visit = _Visit(invitation, wire, host)
+            over = await visit.attend(leave)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await anyio.aclose_forcefully(stream)
+        if over is not None and over.failure:
+            raise JoinError(f"the run failed: {over.failure}")
+        if over is not None:
+            return
+        if not visit.entered and not leave.is_set():
+            raise JoinError(f"{address} has closed the connection: is the secret's file of this run?")
+        came_before = True
+        if not leave.is_set():
+            log.warning("the connection to the run at %s is lost: joining again", address)
+
+
+async def _connect(invitation: Invitation, address: Address, patient: bool) -> tuple[SocketStream, Wire]:
+    """A connection that has proven itself, and the other end to it."""
+    until = anyio.current_time() + (RETURN_SECONDS if patient else 0)
+    pause = BEAT_SECONDS
+    while True:
+        try:
+            with anyio.fail_after(CONNECT_SECONDS):
+                stream = await anyio.connect_tcp(*address)
+                try:
+                    return stream, await _introduced(stream, invitation)
+                except BaseException:
+                    await anyio.aclose_forcefully(stream)
+                    raise
+        except HandshakeError as error:
+            raise JoinError(f"{address} refuses this host: {error}") from error
+        except LOST as error:
+            if tells_no_certificate(error):
+                reason = (
+                    f"{address} and this host have certificates of different runs: is the file of this run?"
+                )
+                raise JoinError(reason) from error
+            if anyio.current_time() >= until or _nobody_listens(error):
+                raise JoinError(f"no run can be joined at {address}: {_cause(error)}") from error
+            await anyio.sleep(pause)
+            pause = min(2 * pause, CONNECT_SECONDS)
+
+
+async def _introduced(stream: SocketStream, invitation: Invitation) -> Wire:
+    give_up_in_time(stream)
+    secured: SocketStream | TLSStream = stream
+    if invitation.tls is not None:
+        secured = await TLSStream.wrap(
+            stream,
+            hostname=SERVER_NAME,
+            ssl_context=invitation.tls.context(server=False),
+            standard_compatible=False,
+        )
+    wire = Wire(secured)
+    await introduce(wire, invitation.run, bytes.fromhex(invitation.secret))
+    return wire
+
+
+def _cause(error: BaseException) -> str:
+    cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
+    if isinstance(cause, TimeoutError):
+        return "no answer"
+    if isinstance(cause, OSError) and cause.errno and not isinstance(cause, socket.gaierror):
+        return os.strerror(cause.errno)  # asyncio has words of its own
+    return getattr(cause, "strerror", None) or str(cause) or "the connection was closed"
+
+
+def _nobody_listens(error: BaseException) -> bool:
+    """Its host is there and has no such process: the run is over, however it ended."""
+    return isinstance(error.__cause__, ConnectionRefusedError)
+
+
+class _Visit:
+    """What goes on over one connection."""
+
+    def __init__(self, invitation: Invitation, wire: Wire, host: str) -> None:
+        self._invitation = invitation
+        self._host = host
+        self._stream = ControlStream(wire, ToHost)
+        self._plan: Plan | None = None
+        self._node: LocalNode | None = None
+        self._hosting = anyio.CancelScope()
+        self._refusal = ""
+        self.entered = False
+        """The leader has let this host in."""
+
+    async def attend(self, leave: anyio.Event) -> Over | None:
+        """Do what the leader says until it says that the run is over; None if the connection is lost.
+
+        Raises JoinError if this host can't have what it is given.
+        """
+        self._over: Over | None = None
+        forwarding = Forwarding(socket.gethostname(), {})
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._stream.serve)
+                tasks.start_soon(forwarding.serve, self._stream)
+                tasks.start_soon(self._beat)
+                tasks.start_soon(self._leave_when, leave, tasks)
+                with PrivateFolder() as folder:
+                    await self._obey(folder.path)
+                tasks.cancel_scope.cancel()
+        finally:
+            forwarding.close()
+        if self._refusal:
+            raise JoinError(self._refusal)
+        return self._over
+
+    async def _beat(self) -> None:
+        while True:
+            self._stream.send_soon(Beat())
+            await anyio.sleep(BEAT_SECONDS)
+
+    async def _leave_when(self, leave: anyio.Event, tasks: TaskGroup) -> None:
+        await leave.wait()
+        await self._bid_farewell("it was interrupted")
+        tasks.cancel_scope.cancel()
+
+    async def _bid_farewell(self, reason: str) -> None:
+        self._stream.send_soon(Leaving(reason))
+        with anyio.move_on_after(GOODBYE_SECONDS):
+            try:
+                await self._stream.flush()
+            except anyio.BrokenResourceError:
+                return
+
+    async def _refuse(self, reason: str) -> None:
+        self._refusal = reason
+        await self._bid_farewell(reason)
+
+    async def _obey(self, folder: str) -> None:
+        try:
+            first = await anext(self._stream, None)
+            if not isinstance(first, Enter):
+                return
+            self.entered = True
+            try:
+                plan = await anyio.to_thread.run_sync(_check, first.topology, abandon_on_cancel=True)
+            except TopologyError as error:
+                await self._refuse(f"the topology can't run on this host: {error}")
+                return
+            async with self._processes(plan, first, folder) as processes, anyio.create_task_group() as tasks:
+                log.info("joined the run %s: waiting for a node", plan.topology.name)
+                self._stream.send_soon(Ready())
+                await self._serve(plan, processes, tasks)
+                tasks.cancel_scope.cancel()
+        except FrameError as error:
+            log.error("what the run said can't be read: %s", error)
+
+    def _processes(self, plan: Plan, enter: Enter, folder: str) -> LocalProcesses:
+        transport = network(plan)
+        assert transport is not None
+        membership = Membership(
+            run=self._invitation.run,
+            secret=bytes.fromhex(self._invitation.secret),
+            folder=folder,
+            addresses=(anywhere(self._host, self._invitation.tls),),
+            tls=self._invitation.tls,
+        )
+        return LocalProcesses(
+            plan.specs,
+            (),
+            transport=find_transport(transport),
+            membership=membership,
+            folder=folder,
+            backend=enter.backend,
+        )
+
+    async def _serve(self, plan: Plan, processes: LocalProcesses, tasks: TaskGroup) -> None:
+        async for message in self._stream:
+            match message:
+                case Over():
+                    self._over = message
+                    return
+                case Launch():
+                    self._hosting = anyio.CancelScope()
+                    lacks = await anyio.to_thread.run_sync(_lacks, plan, message.node)
+                    if lacks:
+                        await self._refuse(f"node {message.node} can't run on this host: {lacks}")
+                        return
+                    tasks.start_soon(self._have, processes, message, self._hosting)
+                case Drop():
+                    self._hosting.cancel()
+                case Enter():
+                    pass
+                case _:
+                    if self._node is not None:
+                        self._node.post(message)
+
+    async def _have(self, processes: LocalProcesses, launch: Launch, scope: anyio.CancelScope) -> None:
+        """One node, from its launch to its end."""
+        died = Died("was dropped", None)
+        with scope:
+            died = await self._have_node(processes, launch)
+        self._stream.send_soon(died)
+        self._stream.send_soon(Ready())
+
+    async def _have_node(self, processes: LocalProcesses, launch: Launch) -> Died:
+        try:
+            node = self._node = await processes.launch(launch.node, launch.incarnation)
+        except NodeDied as error:
+            return Died(str(error), None)
+        try:
+            self._stream.send_soon(Listening(node.peer))
+            async for tiding in node.tidings():
+                self._stream.send_soon(tiding)
+            death = await node.ended()
+        finally:
+            self._node = None
+            with anyio.CancelScope(shield=True):
+                await node.aclose()
+        return Died(death.reason, death.page)
+
+
+def _check(topology: str) -> Plan:
+    """What is beside the user here counts as if it were beside the file. Raises TopologyError."""
+    tables = tomllib.loads(topology)
+    tables["python_path"] = [str(Path.cwd()), *tables.get("python_path", [])]
+    return check(tables)
+
+
+def _lacks(plan: Plan, node: str) -> str:
+    """What the node's actors ask of this machine in vain."""
+    faults = Faults()
+    for spec in plan.specs:
+        if spec.node == node:
+            where = f"actors.{spec.name}"
+            tell = partial(spec.cls.machine_faults, spec.config, spec.tables)
+            add_told(tell, lambda key, where=where: f"{where}.{key}", where, faults)  # type: ignore[misc]
+    return "; ".join(map(str, faults.found()))

@@ -1,0 +1,228 @@
+"""Nodes on other hosts, as the leader has them: it listens for hosts that join, and gives them nodes."""
+
+from __future__ import annotations
+
+import logging
+import math
+import shlex
+from pathlib import Path
+from types import TracebackType
+from typing import Literal, Self
+
+import anyio
+from anyio.abc import SocketAttribute, SocketStream
+from anyio.streams.tls import TLSStream
+
+from actorq.actors import Membership, NodeFailed
+from actorq.topology.address import Address, bracketed
+
+from .certificates import Certificates
+from .handshake import HandshakeError, admit
+from .host_protocol import GOODBYE_SECONDS, LOST, Enter, Over, Wire, give_up_in_time, tells_no_certificate
+from .host_session import Guest, HostLost, HostNode
+from .join_token import Invitation, write_invitation
+
+log = logging.getLogger("actorq.launchers")
+
+PROOF_SECONDS = 5.0
+"""How long a connection may take to prove itself."""
+MOST_UNPROVEN = 64
+"""Connections that haven't, at a time; more are closed."""
+MOST_COMPLAINTS = 20
+"""Different sentences about refused connections that are logged; all are counted."""
+
+
+class Hosts:
+    """Launches nodes on the hosts that join. Use it as an async context manager.
+
+    While it is entered, `invitation` is the path of the file that a host needs to join. A host that has no
+    node, as there are more hosts than nodes, waits for one to be lost. Leaving it tells all hosts that the
+    run is over; if by an error, that it failed.
+    """
+
+    def __init__(
+        self,
+        topology: str,
+        *,
+        address: Address,
+        invitation: Path,
+        membership: Membership,
+        count: int,
+        backend: Literal["asyncio", "trio"],
+    ) -> None:
+        """`topology` is TOML; `count`: of nodes that hosts are wanted for."""
+        self._enter = Enter(topology, backend)
+        self._address = address
+        self._invitation = invitation
+        self._membership = membership
+        self._count = count
+        tls: Certificates | None = membership.tls
+        self._context = tls.context(server=True) if tls is not None else None
+        self._unproven = 0
+        self._guests: set[Guest] = set()
+        self._nobody = anyio.Event()
+        self._complaints: set[str] = set()
+        self._launched: set[str] = set()
+        self.strangers = 0
+        """Connections that didn't prove themselves."""
+
+    async def __aenter__(self) -> Self:
+        """Raises NodeFailed if it can't listen or write the invitation."""
+        host, port = self._address
+        try:
+            self._listener = await anyio.create_tcp_listener(local_host=host, local_port=port)
+        except OSError as error:
+            raise NodeFailed("main", f"can't listen at {self._address}: {error.strerror or error}") from error
+        self._address = Address(host, self._listener.extra(SocketAttribute.local_port))
+        try:
+            self._invite()
+        except OSError as error:
+            await self._listener.aclose()
+            raise NodeFailed("main", f"{self._invitation}: can't be written: {error.strerror}") from error
+        self._offered, self._free = anyio.create_memory_object_stream[Guest](math.inf)
+        self._accepting = anyio.CancelScope()
+        self._tasks = anyio.create_task_group()
+        await self._tasks.__aenter__()
+        self._tasks.start_soon(self._accept)
+        log.info("waiting for %d node%s: %s", self._count, "s" * (self._count > 1), self._command)
+        return self
+
+    def _invite(self) -> None:
+        invitation = Invitation(
+            run=self._membership.run,
+            address=str(self._address),
+            secret=self._membership.secret.hex(),
+            tls=self._membership.tls,
+        )
+        write_invitation(self._invitation, invitation)
+
+    @property
+    def _command(self) -> str:
+        return f"actorq node --join {self._address} --secret {shlex.quote(str(self._invitation))}"
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool | None:
+        self._accepting.cancel()
+        failure = str(error) or type(error).__name__ if isinstance(error, Exception) else ""
+        with anyio.move_on_after(GOODBYE_SECONDS, shield=True):
+            await self._say_goodbye(Over(failure))
+        for guest in self._guests:
+            guest.send_away()
+        self._invitation.unlink(missing_ok=True)
+        self._tasks.cancel_scope.cancel()
+        cancelled = isinstance(error, anyio.get_cancelled_exc_class())
+        given = (kind, error, traceback) if cancelled else (None, None, None)  # others stay ungrouped
+        try:
+            return await self._tasks.__aexit__(*given) and cancelled
+        finally:
+            self._offered.close()
+            self._free.close()
+
+    async def _say_goodbye(self, over: Over) -> None:
+        """Closing with something unread in between may cost the hosts the last word: they close first."""
+        for guest in self._guests:
+            guest.stream.send_soon(over)
+        while self._guests:
+            self._nobody = anyio.Event()
+            await self._nobody.wait()
+
+    # Nodes.
+
+    async def launch(self, node: str, incarnation: int) -> HostNode:
+        """See Launcher. Waits for a host to join, for ever if need be."""
+        while True:
+            guest = await self._free_guest(node)
+            try:
+                launched = await guest.launch(node, incarnation)
+            except HostLost as lost:
+                log.warning("node %s was not started: %s", node, lost)
+                continue
+            log.info("node %s is at %s", node, guest.where)
+            self._launched.add(node)
+            return launched
+
+    async def _free_guest(self, node: str) -> Guest:
+        guest: Guest | None = None
+        while guest is None or not guest.is_free:
+            try:
+                guest = self._free.receive_nowait()
+            except anyio.WouldBlock:
+                if node in self._launched:
+                    self._launched.discard(node)  # said once
+                    log.warning("waiting for node %s: %s", node, self._command)
+                guest = await self._free.receive()
+        return guest
+
+    # Hosts.
+
+    async def _accept(self) -> None:
+        with self._accepting:
+            async with self._listener:
+                await self._listener.serve(self._greet, self._tasks)
+
+    async def _greet(self, stream: SocketStream) -> None:
+        """One connection, as long as it lasts."""
+        wire: Wire | None = None
+        try:
+            if self._unproven < MOST_UNPROVEN:
+                wire = await self._prove(stream)
+            if wire is None:
+                self.strangers += 1
+            else:
+                await self._have(Guest(_name(stream), wire, self._offer))
+        finally:
+            with anyio.CancelScope(shield=True):
+                await anyio.aclose_forcefully(stream)
+
+    async def _prove(self, stream: SocketStream) -> Wire | None:
+        self._unproven += 1
+        try:
+            with anyio.move_on_after(PROOF_SECONDS):
+                give_up_in_time(stream)
+                wire = Wire(await self._secured(stream))
+                await admit(wire, self._membership.run, self._membership.secret)
+                return wire
+            self._complain("said nothing", stream)
+        except HandshakeError as error:
+            self._complain(str(error), stream)
+        except LOST as error:
+            why = "has no certificate of this run" if tells_no_certificate(error) else "broke off"
+            self._complain(why, stream)
+        finally:
+            self._unproven -= 1
+        return None
+
+    async def _secured(self, stream: SocketStream) -> SocketStream | TLSStream:
+        if self._context is None:
+            return stream
+        return await TLSStream.wrap(
+            stream, server_side=True, ssl_context=self._context, standard_compatible=False
+        )
+
+    def _complain(self, sentence: str, stream: SocketStream) -> None:
+        if sentence not in self._complaints and len(self._complaints) < MOST_COMPLAINTS:
+            self._complaints.add(sentence)
+            log.warning("refused a connection from %s: %s", _name(stream), sentence)
+
+    async def _have(self, guest: Guest) -> None:
+        self._guests.add(guest)
+        try:
+            guest.stream.send_soon(self._enter)
+            await guest.stay()
+        finally:
+            self._guests.discard(guest)
+            if not self._guests:
+                self._nobody.set()
+
+    def _offer(self, guest: Guest) -> None:
+        """It can take a node."""
+        self._offered.send_nowait(guest)
+
+
+def _name(stream: SocketStream) -> str:
+    try:
+        remote = stream.extra(SocketAttribute.remote_address)
+    except (anyio.TypedAttributeLookupError, OSError):  # it is gone already
+        return "a host that is gone"
+    return f"{bracketed(str(remote[0]))}:{remote[1]}"

@@ -1,0 +1,142 @@
+"""Log records of a node process, on their way home."""
+
+from __future__ import annotations
+
+import logging
+from functools import partial
+
+import anyio
+import msgspec
+
+from actorq.actors.runtime import scheduler as scheduling
+
+from .control_stream import ControlStream
+from .loop_waker import Crossing
+
+MAX_WAITING_BYTES = 8 * 1024 * 1024
+"""Log lines beyond that are dropped, and counted, while the control stream is slow."""
+
+_formatter = logging.Formatter()
+
+
+class Logged(msgspec.Struct, frozen=True, tag=True):
+    """One record, as text."""
+
+    logger: str
+    level: int
+    text: str
+    traceback: str
+    """Also of the stack, if that was asked for; empty for most."""
+    created: float
+    """Seconds since the epoch, by the node's clock."""
+    node: str
+    actor: str
+    """Who logged; empty if no actor did."""
+
+
+def levels_in_force() -> dict[str, int]:
+    """The levels that were set, by the logger's name; the root's is empty."""
+    named = {
+        name: logger.level
+        for name, logger in logging.Logger.manager.loggerDict.items()
+        if isinstance(logger, logging.Logger) and logger.level != logging.NOTSET
+    }
+    return {"": logging.getLogger().level, **named}
+
+
+class Forwarding(logging.Handler):
+    """Sends the records of all loggers, and Python's warnings, to the process that started this one.
+
+    From any thread; `serve` hands them to the stream, so what is logged before it runs waits.
+    """
+
+    def __init__(self, node: str, levels: dict[str, int]) -> None:
+        super().__init__()
+        self._node = node
+        self._crossing = Crossing()
+        self._stream: ControlStream | None = None
+        self._dropped = 0
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)
+        logging.getLogger().addHandler(self)
+        logging.captureWarnings(True)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            self._crossing.call_soon(partial(self._send, self._as_text(record)))
+        except Exception:
+            self.handleError(record)
+
+    def _as_text(self, record: logging.LogRecord) -> Logged:
+        trace = _formatter.formatException(record.exc_info) if record.exc_info else record.exc_text or ""
+        if record.stack_info:
+            trace = "\n".join(filter(None, [trace, _formatter.formatStack(record.stack_info)]))
+        return Logged(
+            logger=record.name,
+            level=record.levelno,
+            text=_utf8(record.getMessage()),
+            traceback=_utf8(trace),
+            created=record.created,
+            node=getattr(record, "node", self._node),  # of one that was relogged, whose it was
+            actor=getattr(record, "actor", "") or _current_actor(),
+        )
+
+    def _send(self, logged: Logged) -> None:
+        assert self._stream is not None
+        if self._stream.waiting_bytes > MAX_WAITING_BYTES:
+            self._dropped += 1
+            return
+        if self._dropped:
+            text = f"{self._dropped} log records of this node were dropped: there were too many at once"
+            self._dropped = 0
+            about = Logged(__name__, logging.WARNING, text, "", logged.created, self._node, "")
+            self._stream.send_soon(about)
+        self._stream.send_soon(logged)
+
+    async def serve(self, stream: ControlStream) -> None:
+        """Hand over what is logged, until cancelled."""
+        self._stream = stream
+        await self._crossing.serve()
+
+    async def handed_over(self) -> None:
+        """Return when all that was logged is with the stream."""
+        reached = anyio.Event()
+        self._crossing.call_soon(reached.set)
+        await reached.wait()
+
+    def close(self) -> None:
+        """From now on warnings and errors go to standard error, which the other process reads as well."""
+        logging.getLogger().removeHandler(self)
+        logging.captureWarnings(False)
+        self._crossing.close()
+        super().close()
+
+
+def relog(logged: Logged) -> None:
+    """Log a node's record here, in its own logger's name, with attributes `node` and `actor`."""
+    logger = logging.getLogger(logged.logger)
+    if not logger.isEnabledFor(logged.level):
+        return
+    # In the text: as an attribute, a traceback would be shown by some formatters only.
+    text = "\n".join(filter(None, [logged.text, logged.traceback]))
+    fields = {
+        "name": logged.logger,
+        "levelno": logged.level,
+        "levelname": logging.getLevelName(logged.level),
+        "msg": text,
+        "created": logged.created,
+        "msecs": logged.created % 1 * 1000,
+        "node": logged.node,
+        "actor": logged.actor,
+    }
+    logger.handle(logging.makeLogRecord(fields))
+
+
+def _current_actor() -> str:
+    current = getattr(scheduling, "current_actor", None)
+    return current.get("") if current is not None else ""
+
+
+def _utf8(text: str) -> str:
+    """As it can be sent: an undecodable file name, for one, has lone surrogates."""
+    return text.encode("utf-8", "backslashreplace").decode()

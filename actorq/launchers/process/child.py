@@ -1,0 +1,125 @@
+"""A node process: `python -m actorq.launchers.process.child FD PARENT`, as `NodeProcess` starts it.
+
+A fresh interpreter that reads its setup from the socket it inherited, and then lives as that node.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import io
+import os
+import signal
+import socket
+import sys
+import traceback
+import types
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Any
+
+import anyio
+from anyio.abc import UNIXSocketStream
+
+from actorq.launchers.control_stream import ControlStream
+from actorq.launchers.log_forwarding import Forwarding
+from actorq.launchers.node_setup import LENGTH, Failed, NodeSetup
+from actorq.launchers.pickling import take_over
+
+LAST_WORDS_SECONDS = 1.0
+"""How long to wait at the end for the parent to take the last tidings and log records."""
+
+_PR_SET_PDEATHSIG = 1
+
+Live = Callable[[NodeSetup, ControlStream], Awaitable[None]]
+
+
+def main() -> None:
+    """Live as a node until its task ends; the exit status is 1 if an exception ended it."""
+    control_fd, parent = (int(argument) for argument in sys.argv[1:])
+    die_with(parent)
+    leave_signals_to_the_parent()
+    control = socket.socket(fileno=control_fd)
+    setup = become_node(control)
+    from actorq.launchers.node import Order, live  # not before sys.path and __main__ are in place
+
+    status = run(live, Order, setup, control)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)  # without taking Python apart: nng's threads may still call into it (seen: a SIGSEGV)
+
+
+def die_with(parent: int) -> None:
+    """Be killed when the thread that started this process ends, whatever is going on here then.
+
+    Processes that this one has started are the parent's to kill, by their group; if it was killed, nobody's.
+    """
+    if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL) != 0:
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")
+    if os.getppid() != parent:  # it ended before it could be asked for
+        os._exit(1)
+
+
+def leave_signals_to_the_parent() -> None:
+    """Ctrl-C is the parent's, who then ends its nodes in order; SIGTERM ends this one."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def become_node(control: socket.socket) -> NodeSetup:
+    """Read the setup, with the classes of the parent's `__main__` as those of a `__main__` here."""
+    assert isinstance(sys.stdout, io.TextIOWrapper)
+    sys.stdout.reconfigure(line_buffering=True)  # the parent logs what is printed, line by line
+    sys.modules["__main__"] = types.ModuleType("__main__")
+    (length,) = LENGTH.unpack(_read(control, LENGTH.size))
+    setup: NodeSetup = take_over(_read(control, length))
+    if setup.path_of_main is not None:
+        sys.modules["__main__"].__file__ = setup.path_of_main
+    os.environ.pop("PYTHONPATH", None)
+    if setup.python_path is not None:
+        os.environ["PYTHONPATH"] = setup.python_path
+    return setup
+
+
+def _read(control: socket.socket, length: int) -> bytes:
+    buffer = bytearray(length)
+    left = memoryview(buffer)
+    while left:
+        received = control.recv_into(left)
+        if not received:
+            sys.exit("the parent ended before it had handed over the setup")
+        left = left[received:]
+    return bytes(buffer)
+
+
+def run(live: Live, orders: Any, setup: NodeSetup, control: socket.socket) -> int:
+    """Run `live` with a stream of `orders`, and with log records on their way home; give the exit status."""
+    forwarding = Forwarding(setup.node, setup.log_levels)
+    try:
+        return anyio.run(_lead, live, orders, setup, control, forwarding, backend=setup.backend)
+    finally:
+        forwarding.close()
+
+
+async def _lead(
+    live: Live, orders: Any, setup: NodeSetup, control: socket.socket, forwarding: Forwarding
+) -> int:
+    stream = ControlStream(await UNIXSocketStream.from_socket(control), orders)
+    status = 0
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(stream.serve)
+        tasks.start_soon(forwarding.serve, stream)
+        try:
+            await live(setup, stream)
+        except Exception:
+            status = 1
+            stream.send_soon(Failed(traceback.format_exc()))
+        with anyio.move_on_after(LAST_WORDS_SECONDS), suppress(anyio.BrokenResourceError):
+            await forwarding.handed_over()
+            await stream.flush()
+        tasks.cancel_scope.cancel()
+    await stream.aclose()
+    return status
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The Q-learning algorithms, one file each."""

@@ -1,0 +1,1 @@
+"""Gradient codecs, update rules, averaging rules, sharding and batch sizing."""

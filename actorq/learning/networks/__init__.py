@@ -1,0 +1,1 @@
+"""Q-networks: layers, shapes, flat parameters, and acting in numpy or torch."""

@@ -1,0 +1,257 @@
+"""Cutting a Q-network into parts: between its layers, and a wide layer by its columns.
+
+Free of torch for the built-in networks.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from actorq.learning.agent import Agent
+from actorq.learning.distributed.sharding import shard_slices
+from actorq.learning.networks.spec import network_shapes
+from actorq.learning.networks.task_layout import Spaces
+
+
+class LayerShape(NamedTuple):
+    """A layer with its activation, by what can be told without making it."""
+
+    name: str
+    shapes: tuple[tuple[int, ...], ...]
+    """Of its parameters, in the order of the flat vector."""
+    splits: bool
+    """Whether it is one product, whose columns can be computed apart."""
+
+    @property
+    def size(self) -> int:
+        """How many parameters it has."""
+        return sum(math.prod(shape) for shape in self.shapes)
+
+    @property
+    def columns(self) -> int:
+        """How many numbers it makes of each row; 0 if it can't be split."""
+        return self.shapes[0][0] if self.splits else 0
+
+
+class Part(msgspec.Struct, frozen=True):
+    """What one stage holds: consecutive layers, or some columns of one layer."""
+
+    position: int
+    """Of the pipeline, from 0; those who hold columns of the same layer share one."""
+    begin: int
+    end: int
+    """The first layer's number, and the last one's plus one."""
+    column: int = 0
+    """Which share of the columns, from 0, …"""
+    columns: int = 1
+    """… of so many."""
+
+
+def layer_shapes(agent: Agent, tasks: Sequence[Spaces]) -> list[LayerShape]:
+    """The layers in the order of computing, which is that of the flat vector.
+
+    Called `convolutions.0`, …, `hidden.0`, …, and `output` or, both streams together, `dueling`. For several
+    tasks: `encoders`, `hidden.1`, …, `heads`. A custom network is cut by the names of its children; it has to
+    be an `nn.Sequential`. Raises ValueError where it is not, and for networks that don't fit the tasks.
+    """
+    if agent.custom:
+        from actorq.learning.networks.layers import custom_layer_shapes
+
+        return custom_layer_shapes(agent, tasks[0])
+    each = [task_layer_shapes(agent, task) for task in tasks]
+    if len(tasks) == 1:
+        return each[0]
+    first = [layer.name for layer in each[0]].index("hidden.0")
+    encoders = tuple(shape for layers in each for layer in layers[: first + 1] for shape in layer.shapes)
+    heads = tuple(shape for layers in each for shape in layers[-1].shapes)
+    trunk = each[0][first + 1 : -1]
+    return [LayerShape("encoders", encoders, False), *trunk, LayerShape("heads", heads, False)]
+
+
+def task_layer_shapes(agent: Agent, task: Spaces) -> list[LayerShape]:
+    """The layers of a built-in network for this task alone."""
+    shapes = network_shapes(agent, task.observation_shape, task.actions)
+    pairs = list(zip(shapes[0::2], shapes[1::2], strict=True))
+    convolutions = sum(len(weight) == 4 for weight, _ in pairs)
+    hidden = len(agent.hidden_widths)
+    names = [f"convolutions.{index}" for index in range(convolutions)]
+    names += [f"hidden.{index}" for index in range(hidden)]
+    layers = [LayerShape(name, pair, len(pair[0]) == 2) for name, pair in zip(names, pairs, strict=False)]
+    head = tuple(shape for pair in pairs[len(names) :] for shape in pair)
+    return [*layers, LayerShape("dueling" if agent.dueling else "output", head, not agent.dueling)]
+
+
+def part_size(layers: Sequence[LayerShape], part: Part) -> int:
+    """How many parameters a part has."""
+    size: int = sum(layer.size for layer in layers[part.begin : part.end])
+    if part.columns == 1:
+        return size
+    rows = shard_slices(layers[part.begin].columns, part.columns)[part.column]
+    return size // layers[part.begin].columns * int(rows.stop - rows.start)
+
+
+def join_parts(
+    layers: Sequence[LayerShape], parts: Sequence[Part], vectors: Sequence[NDArray[Any]]
+) -> NDArray[Any]:
+    """The whole flat vector, of each part's. Raises ValueError for vectors that aren't these parts'."""
+    pieces: list[NDArray[Any]] = []
+    biases: list[NDArray[Any]] = []
+    for part, vector in zip(parts, vectors, strict=True):
+        if vector.shape != (part_size(layers, part),):
+            raise ValueError(f"{part} has {part_size(layers, part)} parameters, not {list(vector.shape)}")
+        if part.columns == 1:
+            pieces.append(vector)
+            continue
+        columns, inputs = layers[part.begin].shapes[0]
+        share = shard_slices(columns, part.columns)[part.column]
+        weights = (share.stop - share.start) * inputs
+        pieces.append(vector[:weights])
+        biases.append(vector[weights:])
+        if part.column == part.columns - 1:
+            pieces += biases
+            biases = []
+    return np.concatenate(pieces)
+
+
+def split_parts(
+    layers: Sequence[LayerShape], parts: Sequence[Part], vector: NDArray[Any]
+) -> list[NDArray[Any]]:
+    """Copies of each part's slice of the whole flat vector, of which `join_parts` would make it again.
+
+    Raises ValueError for a vector of another size.
+    """
+    ends = np.cumsum([0, *(layer.size for layer in layers)])
+    if vector.shape != (ends[-1],):
+        raise ValueError(f"the network has {ends[-1]} parameters; the vector is {list(vector.shape)}")
+    slices = []
+    for part in parts:
+        whole = vector[ends[part.begin] : ends[part.end]]
+        if part.columns > 1:
+            columns, inputs = layers[part.begin].shapes[0]
+            share = shard_slices(columns, part.columns)[part.column]
+            weights, biases = whole[: columns * inputs], whole[columns * inputs :]
+            whole = np.concatenate([weights[share.start * inputs : share.stop * inputs], biases[share]])
+        slices.append(np.array(whole))
+    return slices
+
+
+# Where to cut.
+
+
+def cut_faults(
+    layers: Sequence[LayerShape], stages: int, begins: Sequence[str] | None, columns: Mapping[str, int]
+) -> Iterator[tuple[str, str]]:
+    """Yield (setting, sentence) for all that keeps the network from being cut so; `make_parts` needs none."""
+    names = [layer.name for layer in layers]
+    for setting, given in (("cut", begins or ()), ("columns", columns)):
+        for name in given:
+            if name not in names:
+                yield setting, f"the network has no layer {name!r}; it has {', '.join(names)}"
+    if not set(names).issuperset([*(begins or ()), *columns]):
+        return
+    for name, count in columns.items():
+        layer = layers[names.index(name)]
+        if not layer.splits:
+            able = ", ".join(other.name for other in layers if other.splits)
+            yield "columns", f"{name} can't be split by columns; {able or 'no other layer either'} can"
+        elif count > layer.columns:
+            yield "columns", f"{name} has {layer.columns} columns, too few for {count} stages"
+    if misplaced := list(_begin_faults(names, begins or ())):
+        yield from (("cut", sentence) for sentence in misplaced)
+        return
+    helpers = sum(count - 1 for count in columns.values())
+    forced = len(_begins(layers, begins or (), columns))
+    positions = stages - helpers
+    if begins is not None and positions != forced:
+        by_columns = len(_begins(layers, (), columns))
+        yield "cut", _wrong_number(forced, positions, helpers, by_columns, len(layers))
+    elif positions < forced:
+        yield "columns", f"needs {forced + helpers} stages at least, and the port stages has {stages}"
+    elif positions > len(layers):
+        yield "cut", f"the network has {len(layers)} layers, too few for {stages} stages"
+
+
+def _begin_faults(names: Sequence[str], begins: Sequence[str]) -> Iterator[str]:
+    """What is wrong with where stages begin, all being names of layers."""
+    first, *others = names
+    if first in begins:
+        where = f"choose from {', '.join(others)}" if others else "the network has no other"
+        yield f"{first!r} is the very first layer, where the first stage begins anyway; {where}"
+    for name in dict.fromkeys(begins):
+        if begins.count(name) > 1:
+            yield f"{name!r} is named twice; one stage begins with it, so name it once"
+    found = [name for name in dict.fromkeys(begins) if name != first]
+    ordered = sorted(found, key=names.index)
+    if found != ordered:
+        yield f"{', '.join(found)} is not the network's order, which is {', '.join(ordered)}"
+
+
+def _wrong_number(forced: int, positions: int, helpers: int, by_columns: int, layers: int) -> str:
+    """That `cut` makes another number of stages than there are, and what could be done about it.
+
+    `forced`: positions that it makes, `by_columns` those that `columns` makes without it; `helpers`: stages
+    beside the first of their position.
+    """
+    made, stages, more = forced + helpers, positions + helpers, positions - by_columns
+    if more < 0:
+        mend = "split less by columns"
+    elif positions > layers:
+        mend = f"name more layers and let it be {layers + helpers} at most"
+    else:
+        mend = f"name {more or 'no'} layer{'' if more == 1 else 's'}"
+        mend += " besides those where columns cuts" if helpers else ""
+    together = " together with columns" if helpers else ""
+    return f"makes {made} stages{together}, and the port stages has {stages}: let it be {made}, or {mend}"
+
+
+def make_parts(
+    layers: Sequence[LayerShape],
+    stages: int,
+    begins: Sequence[str] | None,
+    columns: Mapping[str, int],
+    costs: Sequence[float],
+) -> list[Part]:
+    """Each stage's part: cut where `begins` says or, if it is None, so that the dearest part is cheapest.
+
+    A layer that is split by columns stands alone. `costs`: of each layer.
+    """
+    first = _begins(layers, begins or (), columns)
+    positions = stages - sum(count - 1 for count in columns.values())
+    if begins is None:
+        shared = [cost / columns.get(layer.name, 1) for layer, cost in zip(layers, costs, strict=True)]
+        first = _balanced(shared, positions, first)
+    parts: list[Part] = []
+    for position, (begin, end) in enumerate(zip(first, [*first[1:], len(layers)], strict=True)):
+        count = columns.get(layers[begin].name, 1)
+        parts += [Part(position, begin, end, column, count) for column in range(count)]
+    return parts
+
+
+def _begins(layers: Sequence[LayerShape], begins: Sequence[str], columns: Mapping[str, int]) -> list[int]:
+    """Where positions begin for certain: as named, and around each layer that is split."""
+    names = [layer.name for layer in layers]
+    split = [names.index(name) for name in columns if columns[name] > 1]
+    found = {0, *map(names.index, begins), *split, *(index + 1 for index in split)}
+    return sorted(found - {len(layers)})
+
+
+def _balanced(costs: Sequence[float], positions: int, forced: Sequence[int]) -> list[int]:
+    """Begins of so many consecutive runs, `forced` among them, with the least sum of the dearest run."""
+    best: dict[tuple[int, int], tuple[float, list[int]]] = {(len(costs), 0): (0.0, [])}
+    for begin in reversed(range(len(costs))):
+        last = min((index for index in forced if index > begin), default=len(costs))
+        for runs in range(1, len(costs) - begin + 1):
+            found = [
+                (max(sum(costs[begin:end]), best[end, runs - 1][0]), [begin, *best[end, runs - 1][1]])
+                for end in range(begin + 1, last + 1)
+                if (end, runs - 1) in best
+            ]
+            if found:
+                best[begin, runs] = min(found)
+    return best[0, positions][1]

@@ -1,0 +1,172 @@
+"""A part of a Q-network that is cut: its slice of both networks, and what it takes to learn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from actorq.learning.agent import Agent
+from actorq.learning.algorithms.dqn import QLoss
+from actorq.learning.distributed.codecs import read_only_tensor
+from actorq.learning.distributed.parameter_shard import square_norm
+from actorq.learning.networks.flat import FlatParameters
+from actorq.learning.networks.layers import make_layers
+from actorq.learning.networks.spec import observation_scale
+from actorq.learning.networks.task_layout import Spaces
+from actorq.learning.optimizers import State, make_optimizer
+from actorq.learning.staging import StagedBatch
+from actorq.learning.target import TargetNetwork
+
+from .activations import Activations, Outcomes, Tensors
+from .partition import Part
+from .stage_passes import make_segment_pass
+
+
+class Segment:
+    """Holds its layers' parameters, the target's, their gradient, and the optimizer's moments.
+
+    Micro-batches pass forward, each under a number of its own, and later backward, in any order; their
+    gradients add up until `step`. Called by one thread at a time.
+    """
+
+    def __init__(
+        self, agent: Agent, tasks: Sequence[Spaces], seed: int, part: Part, device: torch.device
+    ) -> None:
+        """Raises ValueError as `make_layers` does."""
+        layers = make_layers(agent, tasks, seed, part)
+        self.online = FlatParameters(layers, getattr(torch, agent.dtype), device)
+        self.target = TargetNetwork(agent, self.online)
+        self.updates = 0
+        self._optimizer = make_optimizer(agent, self.online.vector, self.online.gradient)
+        self._layers, self._target_layers = layers, self.target.parameters.module
+        self._pass = make_segment_pass(layers, inputs=part.begin > 0)
+        self._first = part.begin == 0
+        self._scales = [observation_scale(task.dtype) for task in tasks]
+        self._in_flight: dict[int, list[Tensor]] = {}
+        self._kept: dict[int, int] = {}
+        """Bytes of each."""
+        self._begun = False
+        """Whether `gradient` holds anything of the next update."""
+
+    @torch.no_grad()
+    def evaluate(self, inputs: Tensors, rows: Sequence[int]) -> Tensors:
+        """What the online network makes of them. `rows`: of each task."""
+        return _arrays(self._layers(self._tensors(inputs), rows))
+
+    @torch.no_grad()
+    def forward(self, number: int, inputs: Activations, rows: Sequence[int]) -> Activations:
+        """What comes out of all three; keeps what `backward` needs."""
+        now, later = self._tensors(inputs.now), self._tensors(inputs.later)
+        passed = self._pass.forward(now, later, rows)
+        self._in_flight[number] = passed.held
+        self._kept[number] = _memory(passed.kept, without=self.online.vector)
+        target = self._target_layers(self._tensors(inputs.target), rows)
+        return Activations(_arrays(passed.now), _arrays(passed.later), _arrays(target))
+
+    @torch.no_grad()
+    def backward(self, number: int, gradients: Tensors) -> Tensors:
+        """Add to the gradient; returns that of the inputs, empty for the network's first part.
+
+        Raises KeyError for a number that has not passed forward, or already has passed backward.
+        """
+        held = self._in_flight.pop(number)
+        del self._kept[number]
+        if not self._begun:
+            self.online.gradient.zero_()
+            self._begun = True
+        return _arrays(self._pass.backward(held, _tensors(gradients, self.online.vector)))
+
+    def square_norm(self) -> float:
+        """Of the gradient so far."""
+        return square_norm(self.online.gradient)
+
+    @torch.no_grad()
+    def step(self, factor: float) -> None:
+        """One update, with `factor` times the gradient."""
+        if factor != 1.0:
+            self.online.gradient.mul_(factor)
+        self._optimizer.step()
+        self._begun = False
+        self.updates += 1
+        self.target.follow(self.updates)
+
+    @property
+    def in_flight_bytes(self) -> int:
+        """Of what micro-batches keep between their way forward and their way back."""
+        return sum(self._kept.values())
+
+    def _tensors(self, arrays: Tensors) -> list[Tensor]:
+        tensors = _tensors(arrays, self.online.vector)
+        if not (self._first and tensors):
+            return tensors
+        pairs = zip(tensors, self._scales, strict=True)
+        return [tensor if scale == 1.0 else tensor * scale for tensor, scale in pairs]
+
+    def state(self) -> State:
+        """A copy of all that the next update needs, between two of them."""
+        return {
+            "updates": self.updates,
+            "parameters": self.online.read(),
+            "target": self.target.state(),
+            "optimizer": self._optimizer.state(),
+        }
+
+    def load_state(self, state: State) -> None:
+        """Go on from a `state`. Raises ValueError if it is of another size."""
+        self.online.write(state["parameters"])
+        self.target.load_state(state["target"])
+        self._optimizer.load_state(state["optimizer"])
+        self.updates = state["updates"]
+
+
+class Judged(NamedTuple):
+    """What the loss says of a micro-batch."""
+
+    loss: float
+    """Its share of the mean over the batch."""
+    td_errors: NDArray[np.float32]
+    """[rows of all tasks] target - Q(s_t, a_t), not weighted."""
+    gradients: Tensors
+    """Of the outputs for s_t, one for each task."""
+
+
+def judge(
+    q_loss: QLoss, outputs: Activations, outcomes: Sequence[Outcomes], size: int, like: Tensor
+) -> Judged:
+    """What the last part's outputs make of a micro-batch of a batch of `size`; computed where `like` is."""
+    now, target = _tensors(outputs.now, like), _tensors(outputs.target, like)
+    later = _tensors(outputs.later, like) if outputs.later else [None] * len(now)
+    slopes = []
+    for q_values, next_target, next_online, outcome in zip(now, target, later, outcomes, strict=True):
+        returns, discounts, weights = _tensors((outcome.returns, outcome.discounts, outcome.weights), like)
+        actions = read_only_tensor(outcome.actions).to(like.device).unsqueeze(1)
+        batch = StagedBatch(q_values, actions, returns, discounts, weights, None)
+        slopes.append(q_loss(q_values, q_loss.next_values(next_target, next_online), batch, size))
+    td_errors = np.concatenate([slope.td_errors.to(torch.float32).numpy(force=True) for slope in slopes])
+    loss = sum(float(slope.losses) for slope in slopes) / size
+    return Judged(loss, td_errors, tuple(_array(slope.output_gradient) for slope in slopes))
+
+
+def _tensors(arrays: Tensors, like: Tensor) -> list[Tensor]:
+    """On the device and of the dtype of `like`; never to be written."""
+    return [read_only_tensor(array).to(like.device).to(like.dtype) for array in arrays]
+
+
+def _arrays(tensors: Sequence[Tensor]) -> Tensors:
+    return tuple(map(_array, tensors))
+
+
+def _array(tensor: Tensor) -> NDArray[Any]:
+    return tensor.numpy(force=True)
+
+
+def _memory(tensors: Sequence[Tensor], *, without: Tensor) -> int:
+    """Bytes of the memory that tensors lie in, views with all that they keep alive."""
+    storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in tensors}
+    storages.pop(without.untyped_storage().data_ptr(), None)
+    return sum(storages.values())

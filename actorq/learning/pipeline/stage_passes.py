@@ -1,0 +1,120 @@
+"""Forward and backward through consecutive layers, several micro-batches at a time, gradients adding up."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from actorq.learning.networks.layers import Layers
+
+
+class Passed(NamedTuple):
+    """A micro-batch that has passed forward."""
+
+    now: list[Tensor]
+    """Outputs for the rows that are learned from."""
+    later: list[Tensor]
+    """Those for the others; empty without any."""
+    held: list[Tensor]
+    """What the way back needs."""
+    kept: list[Tensor]
+    """All that is kept in memory for it, parameters among it."""
+
+
+class SegmentPass(Protocol):
+    """Layers that can be run in both directions. Call its methods under `torch.no_grad`."""
+
+    def forward(self, now: list[Tensor], later: list[Tensor], rows: Sequence[int]) -> Passed:
+        """`rows`: of each task."""
+
+    def backward(self, held: list[Tensor], gradients: list[Tensor]) -> list[Tensor]:
+        """Add to the parameters' gradients; returns those of the inputs, if they are wanted."""
+
+
+def make_segment_pass(layers: Layers, *, inputs: bool) -> SegmentPass:
+    """The written-out pass for fully connected layers, autograd for all others.
+
+    `inputs`: whether the gradient of the inputs is wanted.
+    """
+    modules = list(layers.trunk)
+    dense = all(type(module) in (nn.Flatten, nn.Linear, nn.ReLU) for module in modules)
+    if dense and not layers.encoders and not layers.heads:
+        return DensePass(modules, inputs)
+    return AutogradPass(layers, inputs)
+
+
+class AutogradPass:
+    """Any layers, by autograd."""
+
+    def __init__(self, layers: Layers, inputs: bool) -> None:
+        self._layers = layers
+        self._inputs = inputs
+
+    def forward(self, now: list[Tensor], later: list[Tensor], rows: Sequence[int]) -> Passed:
+        after = self._layers(later, rows) if later else []
+        inputs = [tensor.detach().requires_grad_(self._inputs) for tensor in now]
+        saved: list[Tensor] = []
+        with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(partial(_note, saved), _itself):
+            outputs = self._layers(inputs, rows)
+        held = [*inputs, *outputs]
+        return Passed([output.detach() for output in outputs], after, held, [*held, *saved])
+
+    def backward(self, held: list[Tensor], gradients: list[Tensor]) -> list[Tensor]:
+        count = len(gradients)
+        before, outputs = held[:-count], held[-count:]
+        torch.autograd.backward(outputs, gradients)
+        return [tensor.grad for tensor in before if tensor.grad is not None]
+
+
+class DensePass:
+    """Fully connected layers, each with a ReLU or without, the gradient written out as in `MLPPass`.
+
+    Both kinds of rows go through in one product, and each weight's gradient is added to where it belongs:
+    autograd would make a matrix as large as the weights for every micro-batch.
+    """
+
+    def __init__(self, modules: Sequence[nn.Module], inputs: bool) -> None:
+        self._inputs = inputs
+        self._shape = torch.Size()
+        pairs = zip(modules, [*modules[1:], None], strict=True)
+        self._layers = [
+            (module, isinstance(after, nn.ReLU)) for module, after in pairs if isinstance(module, nn.Linear)
+        ]
+
+    def forward(self, now: list[Tensor], later: list[Tensor], rows: Sequence[int]) -> Passed:
+        learned, self._shape = now[0].shape[0], now[0].shape[1:]
+        x = torch.cat([*now, *later]).flatten(1) if later else now[0].flatten(1)
+        held = [x[:learned]]
+        for layer, rectified in self._layers:
+            x = torch.addmm(layer.bias, x, layer.weight.t())
+            if rectified:
+                x.relu_()
+            held.append(x[:learned])
+        return Passed([x[:learned]], [x[learned:]] if later else [], held, held)
+
+    def backward(self, held: list[Tensor], gradients: list[Tensor]) -> list[Tensor]:
+        (gradient,) = gradients
+        for number in reversed(range(len(self._layers))):
+            layer, rectified = self._layers[number]
+            if rectified:  # what came out of a ReLU is positive where it let its input through
+                gradient = gradient * held[number + 1].sign()
+            assert layer.weight.grad is not None
+            assert layer.bias.grad is not None
+            layer.weight.grad.addmm_(gradient.t(), held[number])
+            layer.bias.grad.add_(gradient.sum(0))
+            if number or self._inputs:
+                gradient = gradient.mm(layer.weight)
+        return [gradient.view(-1, *self._shape)] if self._inputs else []
+
+
+def _note(saved: list[Tensor], tensor: Tensor) -> Tensor:
+    saved.append(tensor)
+    return tensor
+
+
+def _itself(tensor: Tensor) -> Tensor:
+    return tensor

@@ -1,0 +1,80 @@
+"""Which chunks a shard holds in Redis, and which of them holds a transition."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from actorq.replay.sampling.index import IdWindow
+
+from .format import Record
+
+
+class HeldChunks:
+    """At most ``capacity`` transitions, first in, first out, by whole chunks: twelve bytes for each."""
+
+    def __init__(self, capacity: int, records: Sequence[Record] = (), *, first: int = 0) -> None:
+        """``records``: held at first, oldest first, their ids without a gap; or else the ``first`` id."""
+        self._window = IdWindow(capacity, first=records[0].first if records else first)
+        self._records: deque[Record] = deque()
+        self._names = np.empty(capacity, np.int64)
+        self._rows = np.empty(capacity, np.int32)
+        for record in records:
+            self._append(record)
+
+    @property
+    def ids(self) -> range:
+        """Of the transitions held, oldest first."""
+        return self._window.ids
+
+    @property
+    def nbytes(self) -> int:
+        return self._names.nbytes + self._rows.nbytes
+
+    @property
+    def records(self) -> list[Record]:
+        """Oldest first."""
+        return list(self._records)
+
+    @property
+    def newest(self) -> Record | None:
+        return self._records[-1] if self._records else None
+
+    def room_for(self, transitions: int) -> list[Record]:
+        """The oldest chunks that have to go before so many more fit."""
+        window, going = self._window, list[Record]()
+        size = len(window) + transitions
+        for record in self._records:
+            if size <= window.capacity:
+                break
+            size -= record.transitions
+            going.append(record)
+        return going
+
+    def replace(self, going: Sequence[Record], coming: Sequence[Record]) -> None:
+        """Let go of the oldest and hold new ones."""
+        for record in going:
+            assert self._records.popleft() == record
+            self._window.retract(record.ids)
+        for record in coming:
+            self._append(record)
+
+    def locate(self, ids: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+        """The chunks' names and the rows in them of ``ids`` [n], all of them held."""
+        slots = ids % self._window.capacity
+        return self._names[slots], self._rows[slots]
+
+    def holds_any(self, names: NDArray[np.int64]) -> bool:
+        """Whether one of these chunks [n] is held."""
+        wanted = set(names.tolist())
+        return any(record.name in wanted for record in self._records)
+
+    def _append(self, record: Record) -> None:
+        self._window.extend(record.ids)
+        slots = self._window.slots(record.ids)
+        self._names[slots] = record.name
+        self._rows[slots] = np.arange(record.transitions)
+        self._records.append(record)

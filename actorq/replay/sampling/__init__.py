@@ -1,0 +1,1 @@
+"""Which transitions are drawn: uniformly or in proportion to priority."""

@@ -1,0 +1,1 @@
+"""What several roles share: base class, wiring checks, executors, semaphores, retries."""

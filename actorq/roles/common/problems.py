@@ -1,0 +1,116 @@
+"""What the learning roles check together before anything starts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from numpy.typing import NDArray
+
+from actorq.envs.task import Task, TaskError, task_names, tasks_in
+from actorq.learning.agent import Agent
+from actorq.learning.compiling import Compile, missing_compiler
+from actorq.learning.networks.custom import load_network_class
+from actorq.learning.networks.numpy_acting import make_policy
+from actorq.learning.networks.spec import picture_fault
+from actorq.learning.networks.task_layout import TaskLayout
+
+
+def environment_faults(tables: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Whether the environments are there, and fit DQN and the network. The tables check themselves."""
+    found = tables.get("agent")
+    agent = found if isinstance(found, Agent) and not any(found.faults()) else None
+    if agent is not None and agent.custom:
+        try:
+            load_network_class(agent.network)
+        except ValueError as error:
+            yield "agent.network", str(error)
+    if tables.get("tasks") is not None:
+        yield from _sharing_faults(tables, agent)
+    elif {"task", "tasks"} <= tables.keys() and tables["task"] is None:  # neither is there, nor wrong
+        yield "task.env", "missing: name what is to be learned here, or several of them in [[tasks]]"
+    for where, task in _places(tables):
+        if not any(task.faults()):
+            yield from _task_faults(where, task, agent)
+
+
+def _places(tables: Mapping[str, Any]) -> Iterator[tuple[str, Task]]:
+    """Each task, and where it stands in the file."""
+    tasks = tasks_in(tables)
+    several = tables.get("tasks") is not None
+    return ((f"tasks[{index}]" if several else "task", task) for index, task in enumerate(tasks))
+
+
+def _task_faults(where: str, task: Task, agent: Agent | None) -> Iterator[tuple[str, str]]:
+    from actorq.envs.make import describe
+
+    try:
+        spaces = describe(task)
+    except TaskError as error:
+        yield f"{where}.{error.field}", str(error)
+        return
+    fault = None if agent is None else picture_fault(agent.network, spaces.observation_shape)
+    if fault is not None:
+        yield "agent.network", f"{fault}, in {task.env}; use mlp, or a network of your own"
+
+
+def _sharing_faults(tables: Mapping[str, Any], agent: Agent | None) -> Iterator[tuple[str, str]]:
+    """Whether several tasks can be learned by one network."""
+    tasks = tasks_in(tables)
+    names = task_names(tasks)
+    if tables.get("task") is not None:
+        yield "tasks", "[task] is there as well; name one task there, or all of them in [[tasks]]"
+    for index, name in enumerate(names):
+        if name in names[:index]:
+            yield f"tasks[{index}].name", f'"{name}" is the name of tasks[{names.index(name)}]'
+    if agent is None or len(tasks) == 1:
+        return
+    if agent.custom:
+        yield "agent.network", f"{agent.network} is made for one task; several share a built-in network"
+    elif len(agent.hidden_widths) < 2:
+        found = list(agent.hidden_widths)
+        yield "agent.hidden", f"is {found}; tasks share all hidden layers but the first, so give two or more"
+    if agent.batch_size < len(tasks):
+        yield (
+            "agent.batch_size",
+            f"is {agent.batch_size}; a batch holds something of each of {len(tasks)} tasks",
+        )
+
+
+def device_faults(device: str) -> Iterator[tuple[str, str]]:
+    """Whether this machine has a role's `config.device`; only one that is named costs the import of torch."""
+    if device in ("auto", "cpu"):
+        return
+    from actorq.learning.device import resolve_device
+
+    try:
+        resolve_device(device)
+    except ValueError as error:
+        yield "config.device", str(error)
+
+
+def compile_faults(compile: Compile) -> Iterator[tuple[str, str]]:
+    """Whether this machine can do what a role's `config.compile` asks for."""
+    fault = None if compile == "off" else missing_compiler()
+    if fault is not None:
+        yield "config.compile", fault
+
+
+def network_faults(tables: Mapping[str, Any], parameters: NDArray[Any]) -> Iterator[tuple[str, str]]:
+    """Whether these could be the parameters of the tables' network."""
+    from actorq.envs.make import describe
+
+    agent, spaces = tables["agent"], [describe(task) for task in tasks_in(tables)]
+    try:
+        if len(spaces) > 1:
+            TaskLayout(agent, spaces).part(parameters, 0)
+        else:
+            (only,) = spaces
+            policy = make_policy(agent, only.observation_shape, only.dtype, only.actions, "cpu")
+            policy.load(parameters)
+    except ValueError:
+        yield (
+            "agent",
+            f"its network is another than the checkpoint's, of {parameters.size} parameters; a run goes on"
+            " with the network, hidden, dueling and [task] that it began with",
+        )

@@ -1,0 +1,1 @@
+"""Evaluators: greedy episodes, exact values, and the criterion for a solved task."""

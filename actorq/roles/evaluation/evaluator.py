@@ -1,0 +1,165 @@
+"""The decider: plays the greedy policy and says when the task is solved."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any
+
+import numpy as np
+from msgspec import Meta
+from numpy.typing import NDArray
+
+import actorq.actors as actors
+from actorq.actors import ActorSpec, Feed, State, Table, handles
+from actorq.envs.task import task_names, tasks_in
+from actorq.learning.device import Device
+from actorq.roles.common.learning_actor import Tasked
+from actorq.roles.common.problems import device_faults, network_faults
+from actorq.roles.common.weights_wiring import weights_faults
+from actorq.roles.learner.task_migration import same_tasks
+from actorq.roles.replay.messages import Weights
+
+from .rollouts import GreedyPlay
+from .solve_criterion import Marks, Returns, Stop, mark_faults
+
+log = logging.getLogger("actorq.roles")
+
+
+class Evaluator(Tasked):
+    """Every so many updates plays whole episodes of every task, greedily, with the newest weights.
+
+    Where `[stop] solved` is reached, in each task that has a mark there, it plays again on fresh seeds, and
+    only if the second means reach it as well is the run solved. It keeps the parameters that did best.
+    """
+
+    class Config(actors.Config):
+        every_updates: Annotated[int, Meta(ge=1, description="updates between two evaluations")] = 500
+        episodes: Annotated[
+            Annotated[int, Meta(ge=1, le=10_000)] | None,
+            Meta(
+                description="episodes of one evaluation, of each task; absent: as [stop] solved says, or 20"
+            ),
+        ] = None
+        device: Annotated[Device, Meta(description="where the network acts: auto, cpu, cuda:0, …")] = "auto"
+
+    stop: Table[Stop]
+    weights: Feed[Weights]
+
+    @classmethod
+    def faults(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+        yield from super().faults(config, tables)
+        yield from mark_faults(tables)
+
+    @classmethod
+    def wiring_faults(cls, spec: ActorSpec, specs: Mapping[str, ActorSpec]) -> Iterable[tuple[str, str]]:
+        return weights_faults(spec)
+
+    @classmethod
+    def machine_faults(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+        return device_faults(config.device)
+
+    @classmethod
+    def state_faults(cls, config: Any, tables: Mapping[str, Any], state: State) -> Iterable[tuple[str, str]]:
+        if same_tasks(task_names(tasks_in(tables)), state["tasks"]):
+            yield from network_faults(tables, state["parameters"])
+
+    async def on_start(self) -> None:
+        solved, tasks = self.stop.solved, self.all_tasks
+        self._marks = Marks(task_names(tasks), solved)
+        episodes = self.config.episodes or (solved.episodes if solved else 20)
+        self._greedy = GreedyPlay(tasks, self.agent, episodes, self.seed, self.config.device)
+        self._newest: Weights | None = None
+        self._arrived = self.event()
+        self._next_updates = self.config.every_updates
+        self._best: NDArray[Any] | None = None
+        self._best_score = -np.inf
+        self._best_updates = 0
+
+    @handles
+    async def follow(self, weights: Weights) -> None:
+        version, before = weights.version, self._newest
+        if before is not None and version.incarnation != before.version.incarnation:
+            self._next_updates = version.updates  # another life of the learner counts for itself
+        self._newest = weights
+        if version.updates >= self._next_updates:
+            self._arrived.set()
+
+    async def run(self) -> None:
+        while True:
+            await self._arrived.wait()
+            self._arrived = self.event()
+            weights = self._newest
+            assert weights is not None
+            self._next_updates = weights.version.updates + self.config.every_updates
+            await self._evaluate(weights)
+
+    async def _evaluate(self, weights: Weights) -> None:
+        self._greedy.load(weights.parameters)
+        returns = await self._play()
+        self._keep_if_best(weights, returns)
+        good_enough = self.is_good_enough(weights)
+        if good_enough and self._marks.reached(returns):
+            again = await self._play()
+            if self._marks.reached(again):
+                self._keep(weights, again)
+                self.report("solved", 1.0)
+                await self._leave_it_at_that()
+
+    async def _play(self) -> Returns:
+        returns = await self._greedy.play(self._pause)
+        self._report(returns)
+        return returns
+
+    async def _pause(self) -> None:
+        await self.sleep(0)
+
+    async def _leave_it_at_that(self) -> None:
+        """Solved: evaluate no more, so that the figures stay those of the parameters that are kept."""
+        await self.event().wait()
+
+    def is_good_enough(self, weights: Weights) -> bool:
+        """What else must hold to be solved; for subclasses. Asked once in every evaluation."""
+        return True
+
+    def _keep_if_best(self, weights: Weights, returns: Returns) -> None:
+        if self._marks.score(returns) >= self._best_score:
+            self._keep(weights, returns)
+
+    def _keep(self, weights: Weights, returns: Returns) -> None:
+        self._best, self._best_updates = weights.parameters, weights.version.updates
+        self._best_score = self._marks.score(returns)
+
+    def _report(self, returns: Returns) -> None:
+        """In all, and where there are several, each task's own."""
+        parts = {"": np.concatenate(list(returns.values()))}
+        if len(returns) > 1:
+            parts |= {f"/{name}": its for name, its in returns.items()}
+        for suffix, its in parts.items():
+            self.report(f"evaluation_return_mean{suffix}", float(its.mean()))
+            self.report(f"evaluation_return_std{suffix}", float(its.std()))
+            self.report(f"evaluation_episodes{suffix}", len(its))
+        self.progress("evaluations")
+
+    async def on_stop(self) -> None:
+        self._greedy.close()
+
+    def state(self) -> State:
+        if self._best is None:
+            return {}
+        return {
+            "tasks": list(task_names(self.all_tasks)),
+            "parameters": np.array(self._best),
+            "updates": self._best_updates,
+            "score": self._best_score,
+            "environments": self._greedy.state(),
+            "next_updates": self._next_updates,
+        }
+
+    def load_state(self, state: State) -> None:
+        if state:
+            if same_tasks(task_names(self.all_tasks), state["tasks"]):  # else the best of another network
+                self._best = state["parameters"]
+                self._best_updates, self._best_score = state["updates"], state["score"]
+            self._greedy.load_state(state["environments"])
+            self._next_updates = state["next_updates"]

@@ -1,0 +1,1 @@
+"""Explorers: actors that step environments and add n-step transitions to replay."""

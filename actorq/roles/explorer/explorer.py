@@ -1,0 +1,138 @@
+"""The explorer: acts in its environments with its own epsilon and sends what it lived through to replay."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Mapping
+from importlib import import_module
+from typing import Annotated, Any
+
+from msgspec import Meta
+
+from actorq.actors import ActorDied, ActorSpec, Feed, Group, Ref, State, handles
+from actorq.learning.device import Device
+from actorq.learning.networks.numpy_acting import needs_torch
+from actorq.replay.chunk import Chunk
+from actorq.roles.common.adaptive_executor import set_torch_threads
+from actorq.roles.common.learning_actor import Tasked
+from actorq.roles.common.problems import device_faults
+from actorq.roles.common.task_wiring import shard_faults
+from actorq.roles.common.weights_wiring import weights_faults
+from actorq.roles.inference.messages import Act
+from actorq.roles.replay.messages import Insert, Version, Weights
+
+from .remote_rollout import AskingExploration
+from .rollout import Exploration, ExplorationConfig
+from .task_assignment import choice_faults, idle_faults
+
+
+class Environment(Tasked):
+    """Explores with the newest weights it was sent, or asks an inference actor; sends each chunk to replay.
+
+    With several tasks the shards of the replay are dealt to them in blocks, as `BatchFeed` has it.
+    One chunk is under way at most: when the replay's rate limiter holds it back, exploring waits.
+    Environment steps and episodes count once their chunk is in.
+    """
+
+    class Config(ExplorationConfig):
+        device: Annotated[Device, Meta(description="where the network acts: auto, cpu, cuda:0, …")] = "auto"
+
+    replay: Group[Insert]
+    weights: Feed[Weights] | None
+    inference: Group[Act] | None
+
+    @classmethod
+    def faults(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+        yield from super().faults(config, tables)
+        yield from choice_faults(config.task, tables)
+
+    @classmethod
+    def wiring_faults(cls, spec: ActorSpec, specs: Mapping[str, ActorSpec]) -> Iterable[tuple[str, str]]:
+        wired = [port for port in ("weights", "inference") if port in spec.ports]
+        if len(wired) != 1:
+            yield (
+                f"ports.{wired[-1]}" if wired else "ports",
+                "wire either weights, to act with a copy of them, or inference, to ask whoever has one",
+            )
+        elif wired == ["inference"] and spec.config.device != "auto":  # type: ignore[attr-defined]
+            yield "config.device", "is for weights of its own; this explorer asks inference"
+        yield from weights_faults(spec)
+        if faults := list(shard_faults(spec, specs)):
+            yield from faults
+        else:
+            yield from idle_faults(spec, specs)
+
+    @classmethod
+    def machine_faults(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+        return device_faults(config.device)
+
+    async def on_start(self) -> None:
+        self._version = Version(0, 0)
+        self._have_weights = self.event()
+        self._lost_the_last = False
+        self._chunks = 0
+        self._exploration: Exploration | AskingExploration
+        if self.inference is None:
+            self._exploration = await self._with_weights()
+        else:
+            asked = self.inference[self.index % len(self.inference)]
+            self._exploration = AskingExploration(self, self.config, self.all_tasks, self.agent, asked)
+
+    async def _with_weights(self) -> Exploration:
+        # Whoever comes first in a process sets torch up for all there.
+        first_to_use_torch = needs_torch(self.agent, self.config.device) and "torch" not in sys.modules
+        if first_to_use_torch:
+            await self.in_thread(import_module, "torch")  # takes seconds
+        exploration = Exploration(self, self.config, self.all_tasks, self.agent, self.config.device)
+        if first_to_use_torch:
+            set_torch_threads(None, exploration.parameters)
+        return exploration
+
+    @handles
+    async def follow(self, weights: Weights) -> None:
+        assert isinstance(self._exploration, Exploration)
+        self._exploration.act_with(weights.parameters)
+        self._version = weights.version
+        self._have_weights.set()
+
+    async def run(self) -> None:
+        while True:
+            await self._explore()
+
+    async def _explore(self) -> None:
+        """Fill one chunk and send it."""
+        if isinstance(self._exploration, AskingExploration):
+            chunk, version = await self._exploration.explore()
+        else:
+            await self._have_weights.wait()
+            chunk, version = self._exploration.explore(), self._version
+        await self._send(chunk, version)
+        # Not before: a life whose chunks are refused makes no progress, and so runs into its restart limit.
+        self._exploration.count()
+
+    async def _send(self, chunk: Chunk, version: Version) -> None:
+        """Have a chunk inserted. One that the replay crashed over is lost; a second in a row is a crash."""
+        try:
+            await self._next_shard().ask(Insert(chunk, version))
+        except ActorDied:
+            if self._lost_the_last:
+                raise
+            self._lost_the_last = True
+        else:
+            self._lost_the_last = False
+
+    def _next_shard(self) -> Ref[Insert]:
+        """Those of its task in turn, each explorer beginning with another: all have a part of everything."""
+        self._chunks += 1
+        choice = self._exploration.choice
+        block = len(self.replay) // len(self.all_tasks)
+        return self.replay[choice.task * block + (choice.index + self._chunks) % block]
+
+    async def on_stop(self) -> None:
+        self._exploration.close()
+
+    def state(self) -> State:
+        return self._exploration.state()
+
+    def load_state(self, state: State) -> None:
+        self._exploration.load_state(state)

@@ -1,0 +1,62 @@
+"""Exploring without weights: an inference actor is asked what acting is worth."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+from numpy.typing import NDArray
+
+from actorq.actors import Actor, Ref, Refused
+from actorq.envs.task import Task
+from actorq.learning.agent import Agent
+from actorq.replay.chunk import Chunk
+from actorq.roles.common.retry import ask_its_lives
+from actorq.roles.inference.messages import Act, Acted
+from actorq.roles.replay.messages import Version
+from actorq.roles.replay.rate_limit_gate import STOPPING
+
+from .rollout import ExplorationConfig, Rollout
+
+
+class AskingExploration(Rollout):
+    """A rollout whose questions go to an inference actor, and to its next life if it dies over one."""
+
+    def __init__(
+        self,
+        actor: Actor,
+        config: ExplorationConfig,
+        tasks: Sequence[Task],
+        agent: Agent,
+        inference: Ref[Act],
+    ) -> None:
+        super().__init__(actor, config, tasks, agent)
+        self._inference = inference
+
+    async def explore(self) -> tuple[Chunk, Version]:
+        """The next chunk, and the oldest version of the weights that had a say in it.
+
+        Cancelled, it can't go on: the chunk is lost, and so are the episodes in it.
+        """
+        questions = self.questions()
+        observations, versions = next(questions), list[Version]()
+        while True:
+            acted = await self._ask(observations)
+            versions.append(acted.version)
+            try:
+                observations = questions.send(acted.q_values)
+            except StopIteration as end:
+                chunk: Chunk = end.value
+                return chunk, min(versions, key=lambda version: (version.incarnation, version.updates))
+
+    async def _ask(self, observations: NDArray[Any]) -> Acted:
+        request = Act(
+            observations.copy(), self.choice.task
+        )  # sent arrays are given away, and these are written again
+        try:
+            return await ask_its_lives(partial(self._inference.ask, request), self._actor.sleep)
+        except Refused as refusal:
+            if refusal.reason == STOPPING:
+                await self._actor.event().wait()  # the end, which it has heard of before us
+            raise

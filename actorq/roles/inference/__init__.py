@@ -1,0 +1,1 @@
+"""Inference servers: one network acts for many explorers in dynamic batches."""

@@ -1,0 +1,42 @@
+"""What explorers without weights ask whoever has them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from numpy.typing import NDArray
+
+from actorq.actors import Message, Refused, Request
+from actorq.learning.networks.task_layout import Spaces
+from actorq.roles.replay.messages import Version
+
+
+class Acted(Message, frozen=True):
+    """What acting is worth."""
+
+    q_values: NDArray[Any]
+    """[B, actions]"""
+    version: Version
+    """Of the weights that say so."""
+
+
+class Act(Request[Acted], frozen=True):
+    """Say what each action is worth; answered when there are weights."""
+
+    observations: NDArray[Any]
+    """[B, *observation_shape], stacked, in the environment's own dtype."""
+    task: int = 0
+    """Which of the tasks they are of, by its place in the file."""
+
+
+def check_question(request: Act, tasks: Sequence[Spaces]) -> None:
+    """Raises Refused for observations that are none of a task's, one of these."""
+    if not 0 <= request.task < len(tasks):
+        raise Refused(f"there is no task {request.task}; there are {len(tasks)}")
+    asked, known = request.observations, tasks[request.task]
+    if asked.shape[1:] != known.observation_shape or asked.dtype != known.dtype:
+        raise Refused(
+            f"observations are [B, *{known.observation_shape}] of {known.dtype}, "
+            f"not {asked.shape} of {asked.dtype}"
+        )

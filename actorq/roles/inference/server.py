@@ -1,0 +1,133 @@
+"""The inference actor: has the weights and the device, and acts for all explorers that ask it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from importlib import import_module
+from typing import Annotated, Any
+
+import anyio
+import numpy as np
+from msgspec import Meta
+from numpy.typing import NDArray
+
+import actorq.actors as actors
+from actorq.actors import ActorSpec, Feed, Refused, handles
+from actorq.learning.device import Device
+from actorq.learning.networks.numpy_acting import make_policy, needs_torch
+from actorq.roles.common.adaptive_executor import Computing, TorchThreads, set_torch_threads
+from actorq.roles.common.learning_actor import Tasked
+from actorq.roles.common.problems import device_faults
+from actorq.roles.common.weights_wiring import weights_faults
+from actorq.roles.explorer.task_assignment import take_part
+from actorq.roles.replay.messages import Weights
+from actorq.roles.replay.rate_limit_gate import STOPPING
+
+from .dynamic_batcher import Gathering, Question
+from .messages import Act, Acted, check_question
+
+
+class Inference(Tasked):
+    """Answers what explorers ask in batches, one at a time, with the newest weights it was sent.
+
+    After SEED RL's central inference (Espeholt et al. 2020, arXiv 1910.06591). While a batch is computed the
+    next one gathers. All of one answer is of one version of the weights.
+    """
+
+    class Config(actors.Config):
+        device: Annotated[Device, Meta(description="where the network acts: auto, cpu, cuda:0, …")] = "auto"
+        batch_size: Annotated[
+            int, Meta(ge=1, description="observations in a batch; only a request of more exceeds it")
+        ] = 64
+        deadline_seconds: Annotated[
+            float,
+            Meta(ge=0, description="seconds that the oldest request waits for others to fill its batch"),
+        ] = 0.002
+        torch_threads: TorchThreads = None
+
+    weights: Feed[Weights]
+
+    @classmethod
+    def wiring_faults(cls, spec: ActorSpec, specs: Mapping[str, ActorSpec]) -> Iterable[tuple[str, str]]:
+        return weights_faults(spec)
+
+    @classmethod
+    def machine_faults(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+        return device_faults(config.device)
+
+    async def on_start(self) -> None:
+        from actorq.envs.make import describe
+
+        agent, config = self.agent, self.config
+        device, with_torch = config.device, needs_torch(agent, config.device)
+        if with_torch:
+            await self.in_thread(import_module, "torch")  # takes seconds
+            from actorq.learning.device import resolve_device
+
+            device = str(resolve_device(device, self.name))
+        self._spaces = [describe(task) for task in self.all_tasks]
+        self._policies = [
+            make_policy(agent, its.observation_shape, its.dtype, its.actions, device) for its in self._spaces
+        ]
+        self._take_part = take_part(agent, self._spaces)
+        if with_torch:
+            set_torch_threads(config.torch_threads, max(policy.size for policy in self._policies))
+        self._computing = Computing(self)
+        self._gathering = Gathering(self, config.batch_size, config.deadline_seconds)
+        self._newest: Weights | None = None
+        self._loaded: Weights | None = None
+        self._have_weights = self.event()
+        self._stopping = False
+
+    @handles
+    async def follow(self, weights: Weights) -> None:
+        self._newest = weights
+        self._have_weights.set()
+
+    @handles(concurrent=4096)
+    async def act(self, request: Act) -> Acted:
+        if self._stopping:
+            raise Refused(STOPPING)
+        check_question(request, self._spaces)
+        return await self._gathering.ask(request)
+
+    async def run(self) -> None:
+        await self._have_weights.wait()
+        while True:
+            questions = await self._gathering.take()
+            newest = self._newest
+            assert newest is not None
+            with anyio.CancelScope(shield=True):  # whoever was taken is answered, also when the run stops
+                answers = await self._computing(self._answer, newest, questions)
+            for question, q_values in answers:
+                question.settle(Acted(q_values, newest.version))
+            self._report(questions)
+            await self.sleep(0)  # others wait for the loop
+
+    def _answer(self, newest: Weights, questions: Sequence[Question]) -> list[tuple[Question, NDArray[Any]]]:
+        """Q-values for each question, a task's together. Nobody else touches the networks meanwhile."""
+        if newest is not self._loaded:
+            for task, policy in enumerate(self._policies):
+                policy.load(self._take_part(newest.parameters, task))
+            self._loaded = newest
+        answers = []
+        for task, policy in enumerate(self._policies):
+            mine = [question for question in questions if question.request.task == task]
+            if mine:
+                asked = [question.request.observations for question in mine]
+                q_values = policy.q_values(np.concatenate(asked) if len(asked) > 1 else asked[0])
+                ends = np.cumsum([len(observations) for observations in asked])
+                parts = np.split(q_values, ends[:-1])
+                answers += [(its, part.copy()) for its, part in zip(mine, parts, strict=True)]
+        return answers
+
+    def _report(self, questions: Sequence[Question]) -> None:
+        now, observations = self.now(), sum(map(len, questions))
+        self.progress("inferences", observations)
+        self.observe("inference_batch", observations)
+        self.observe("inference_seconds", np.array([now - question.arrived for question in questions]))
+        self.report("inference_held_share", self._gathering.held_share)
+
+    def on_drain(self) -> None:
+        self._stopping = True
+        self._gathering.turn_back(Refused(STOPPING))

@@ -1,0 +1,1 @@
+"""The learner: samples from replay, updates the network, publishes weights."""

@@ -1,0 +1,93 @@
+"""Going on from a checkpoint that knew other tasks: what is known is taken over, the rest begins anew."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from actorq.actors import State
+from actorq.envs.task import Task, task_names, tasks_in
+from actorq.learning.agent import Agent
+from actorq.learning.networks.task_layout import Spaces, TaskLayout
+from actorq.roles.common.problems import network_faults
+
+
+class Joining:
+    """Between these tasks' network and the one that a state was saved of. Tasks are told apart by name."""
+
+    def __init__(self, agent: Agent, tasks: Sequence[Task], spaces: Sequence[Spaces]) -> None:
+        self._tasks, self._names = tasks, list(task_names(tasks))
+        shared = not agent.custom and len(agent.hidden_widths) > 1
+        self._layout = TaskLayout(agent, spaces) if shared else None
+
+    def state(self) -> State:
+        """What a later run, of other tasks, must know of this one's."""
+        return {"names": self._names} | (self._layout.sizes() if self._layout is not None else {})
+
+    def adopt(self, mine: NDArray[Any], theirs: NDArray[Any], saved: State) -> NDArray[Any]:
+        """`theirs`, or of other tasks than these: `mine`, with all that both know taken from `theirs`.
+
+        Raises ValueError where that can't be.
+        """
+        names = called_now(self._tasks, saved["names"])
+        if same_tasks(self._names, names):
+            return theirs
+        if self._layout is None or "trunk" not in saved:
+            raise ValueError("tasks can join only where a built-in network has two or more hidden layers")
+        before = TaskLayout.of_sizes(saved["encoders"], saved["trunk"], saved["heads"])
+        known = {name: number for number, name in enumerate(names)}
+        places = {here: known[name] for here, name in enumerate(self._names) if name in known}
+        return self._layout.adopt(mine, theirs, before, places)
+
+    def try_out(self, theirs: NDArray[Any], saved: State) -> None:
+        """Raises ValueError where `adopt` would."""
+        self.adopt(np.zeros(self._layout.size if self._layout else 0), theirs, saved)
+
+    def adopt_moments(self, mine: State, theirs: State, size: int, saved: State) -> State:
+        """The same of an optimizer's state: all of it that is as large as theirs, `size`, is by parameter."""
+        return {
+            key: self.adopt(mine[key], value, saved) if _shape(value) == (size,) else value
+            for key, value in theirs.items()
+        }
+
+
+def called_now(tasks: Sequence[Task], then: Sequence[str]) -> list[str]:
+    """What the tasks of a checkpoint are called: a lone one went by its environment, and now has a name."""
+    alone = len(then) == 1 and tasks[0].env == then[0]
+    return [task_names(tasks)[0]] if alone else list(then)
+
+
+def same_tasks(now: Sequence[str], then: Sequence[str]) -> bool:
+    """Whether nothing joins or leaves. A lone task may be another environment of the same spaces."""
+    return list(now) == list(then) or len(now) == len(then) == 1
+
+
+def joining_faults(tables: Mapping[str, Any], state: State) -> Iterator[tuple[str, str]]:
+    """Whether a network of the tables' tasks can go on from a learner's `state`."""
+    from actorq.envs.make import describe
+
+    tasks, saved = tasks_in(tables), state["tasks"]
+    names, before = list(task_names(tasks)), called_now(tasks, saved["names"])
+    joining = Joining(tables["agent"], tasks, [describe(task) for task in tasks])
+    if same_tasks(names, before):
+        faults = list(network_faults(tables, state["parameters"]))
+        yield from faults
+        if not faults and len(names) > 1 and (now := joining.state()) != {key: saved.get(key) for key in now}:
+            yield "tasks", "their environments have other spaces than those that the run has learned"
+        return
+    both = min(len(names), len(before))
+    if names[:both] != before[:both]:
+        was = ", ".join(saved["names"])
+        yield "tasks", f"the run has learned {was}: those come first, in this order, as their replays do"
+        return
+    try:
+        joining.try_out(state["parameters"], saved)
+    except ValueError as error:
+        yield "agent", f"its network can't take over what the run has learned: {error}"
+
+
+def _shape(value: Any) -> tuple[int, ...]:
+    return getattr(value, "shape", ())

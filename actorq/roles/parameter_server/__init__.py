@@ -1,0 +1,1 @@
+"""A parameter server: shards, coordinator, and the workers that push gradients."""

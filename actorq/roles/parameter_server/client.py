@@ -1,0 +1,267 @@
+"""The end of a parameter server that workers and gradient learners hold: compute gradients and push them."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Protocol
+
+from msgspec import Meta
+
+from actorq.actors import Actor, ActorDied, ActorSpec, Group, Ref, Refused, State
+from actorq.envs.task import Task
+from actorq.learning.agent import Agent
+from actorq.learning.compiling import Compile
+from actorq.learning.distributed.encoded import Codec, Encoded
+from actorq.roles.common.adaptive_executor import Computing, set_torch_threads
+from actorq.roles.replay.messages import Version
+from actorq.roles.replay.rate_limit_gate import STOPPING
+
+from .gradient_slices import GradientSlices
+from .messages import Fetch, Gradient, Pull, Pulled, Push, Ticket
+from .outlier_filter import OutlierFilter
+from .weights_reader import WeightsReader
+
+if TYPE_CHECKING:
+    from actorq.learning.staging import StagedBatch, TransitionBatch
+    from actorq.learning.update import Learned
+
+log = logging.getLogger("actorq.roles")
+
+MOST_REFUSALS = 100
+"""Gradients refused one after the other before their maker gives up."""
+
+BACKOFF_SECONDS = (0.0, 0.01, 0.1, 1.0)
+"""Before the weights are pulled again, by how often that failed; the last of them from then on."""
+
+# Settings of the roles that push gradients. Each role lists them: a struct has no two bases with fields.
+GradientCodec = Annotated[Codec, Meta(description="how gradients travel")]
+TopKShare = Annotated[
+    float, Meta(gt=0, le=1, description="top_k: the share of a gradient's entries that is sent")
+]
+ReadEveryGradients = Annotated[
+    int,
+    Meta(
+        ge=1,
+        description="gradients pushed for each time the parameters are read; synchronous and bounded"
+        " have them read after each",
+    ),
+]
+OutlierDeviations = Annotated[
+    Annotated[float, Meta(ge=2)] | None,
+    Meta(
+        description="gradients whose loss lies more standard deviations above its running mean are "
+        "not sent; absent: all are sent"
+    ),
+]
+
+
+def front_faults(spec: ActorSpec, specs: Mapping[str, ActorSpec]) -> Iterator[tuple[str, str]]:
+    """Whether a role that pushes gradients and its front go together."""
+    (front,) = spec.ports["front"]
+    workers = specs[front].ports.get("workers", ())
+    if workers[:1] != (spec.name,) or len(workers) != spec.count:
+        yield (
+            "ports.front",
+            f"{front} knows who pushes by their index: wire its port workers to this actor alone",
+        )
+    if getattr(spec.config, "compile", "off") != "reduce-overhead":
+        return
+    if getattr(specs[front].config, "deal", "equal") == "speed":
+        yield (
+            "config.compile",
+            f"a CUDA graph is of one batch size, and {front} deals ever new ones by speed; use default",
+        )
+
+
+class Settings(Protocol):
+    """Of a role that pushes gradients, as its `Config` has them."""
+
+    @property
+    def device(self) -> str: ...
+    @property
+    def compile(self) -> Compile: ...
+    @property
+    def torch_threads(self) -> int | None: ...
+    @property
+    def gradient_codec(self) -> Codec: ...
+    @property
+    def top_k_share(self) -> float: ...
+    @property
+    def read_every_gradients(self) -> int: ...
+    @property
+    def outlier_deviations(self) -> float | None: ...
+
+
+class GradientPusher:
+    """Computes gradients with a version of the server's parameters and target, and pushes them.
+
+    A gradient's slices go to the shards and its ticket to the front, which says what became of it, and which
+    version to go on with. One that wasn't applied is made up for as far as its codec keeps an account; one
+    that was under way when an actor of the server died is lost. The front counts the updates.
+    """
+
+    def __init__(
+        self,
+        actor: Actor,
+        config: Settings,
+        tasks: Sequence[Task],
+        agent: Agent,
+        servers: Group[Gradient | Fetch],
+        front: Ref[Pull | Push],
+    ) -> None:
+        """In the name of `actor`, whose index is its worker's number at the front. Needs torch; `read` once
+        before anything else."""
+        from actorq.envs.make import describe
+        from actorq.learning.device import resolve_device
+        from actorq.learning.networks.factory import make_task_parameters
+        from actorq.learning.target import TargetNetwork
+        from actorq.learning.update import LearningRule
+
+        spaces = [describe(task) for task in tasks]
+        self.online = make_task_parameters(agent, spaces, 0, resolve_device(config.device, actor.name))
+        self.target = TargetNetwork(agent, self.online).parameters
+        set_torch_threads(config.torch_threads, self.online.size)
+        self._actor, self._config, self._servers, self._front = actor, config, servers, front
+        self._rule = LearningRule(agent, self.online, self.target, config.compile)
+        self._computing, self._encoding = Computing(actor), Computing(actor)
+        self._weights = WeightsReader(servers, actor.index, self.online.vector, self.target.vector)
+        self._outliers = OutlierFilter(config.outlier_deviations)
+        self._slices = GradientSlices(
+            self.online.gradient, len(servers), config.gradient_codec, config.top_k_share
+        )
+        self._rows = self._dealt = agent.batch_size
+        self._gradients = 0
+        self._refusals = 0
+        """One after the other."""
+        self._reasons: set[str] = set()
+        self._in_trouble = actor.restarts > 0
+
+    @property
+    def version(self) -> Version | None:
+        """Of the parameters; None before the first `read`."""
+        return self._weights.version
+
+    @property
+    def rows(self) -> int:
+        """Transitions that the next gradient is to be of: `agent.batch_size`, unless the front deals them."""
+        return self._dealt
+
+    @property
+    def in_trouble(self) -> bool:
+        """In a new life and after a refusal, until a gradient is taken.
+
+        What is done meanwhile is no progress, or the restart limit would never be reached.
+        """
+        return self._in_trouble
+
+    async def compute(self, *batches: TransitionBatch | StagedBatch | None) -> Learned | None:
+        """Compute the gradient of a batch, to be pushed next; None if its loss is infinite or NaN.
+
+        Of several tasks a batch each, as `LearningRule` takes them.
+        """
+        learned = await self._computing(self._rule, *batches)
+        if not math.isfinite(learned.loss):
+            self._actor.progress("gradients_refused")  # not sent; those that were sent, the front counts
+            await self._cope(f"the loss is {learned.loss}")
+            return None
+        self._rows = len(learned.td_errors)
+        self._actor.report("loss", learned.loss)
+        return learned
+
+    async def push(self, loss: float) -> None:
+        """Push the gradient as it stands, and take over the parameters that come of it.
+
+        One whose `loss` makes it an outlier is not sent. Raises RuntimeError if nothing but refusals has come
+        of it for long. Cancelled, the gradient may be applied nonetheless.
+        """
+        if self._outliers.is_outlier(loss):
+            self._actor.progress("gradients_outlying")
+            await self._actor.sleep(0)  # others wait for the loop
+            return
+        await self._push(await self._encoding(self._slices.encode))
+
+    async def _push(self, slices: list[Encoded]) -> None:
+        version = self.version
+        assert version is not None
+        self._gradients += 1
+        ticket = Ticket(self._actor.index, self._actor.restarts, self._gradients)
+        for server, slice in zip(self._servers, slices, strict=True):
+            await server.tell(Gradient(ticket, version, slice))
+        sent = sum(slice.nbytes for slice in slices)
+        reads = self._gradients % self._config.read_every_gradients == 0
+        try:
+            push = Push(ticket, version, sent, self._weights.take_bytes(), reads, self._rows)
+            pushed = await self._front.ask(push)
+        except Refused as refusal:
+            await self._heed(refusal)
+            self._slices.give_back(slices)
+            await self._cope(refusal.reason)
+        except ActorDied:  # it may have been applied: it isn't given back
+            await self.read(computing=True)
+        else:
+            self._refusals, self._in_trouble = 0, False
+            if pushed.fate in ("late", "stale"):
+                self._slices.give_back(slices)
+            if pushed.pulled is not None:
+                await self._read(pushed.pulled, computing=True)
+
+    async def _cope(self, reason: str) -> None:
+        """A gradient was refused: go on with the newest weights. Raises RuntimeError if that never helps."""
+        self._refusals += 1
+        self._in_trouble = True
+        if reason not in self._reasons:
+            self._reasons.add(reason)
+            log.warning("a gradient of %s was refused: %s", self._actor.name, reason)
+        if self._refusals >= MOST_REFUSALS:
+            raise RuntimeError(
+                f"{self._refusals} gradients were refused one after the other, the last since {reason}; if"
+                " learning has diverged, a lower agent.learning_rate, a lower agent.max_gradient_norm or"
+                " task.reward_clip may help"
+            )
+        await self.read(computing=True)
+
+    async def _heed(self, error: Exception) -> None:
+        """If the run stops, wait for the actor's loop to be ended: there is nothing to be made up for."""
+        if isinstance(error, Refused) and error.reason == STOPPING:
+            await self._actor.event().wait()
+
+    async def read(self, *, computing: bool) -> None:
+        """Take over the newest version, however long the server takes to recover.
+
+        `computing`: whether a gradient of it will follow, for which the update rule may wait.
+        """
+        await self._read(None, computing=computing)
+
+    async def _read(self, pulled: Pulled | None, *, computing: bool) -> None:
+        """Take over a version, or else the newest one."""
+        failures = 0
+        while True:
+            try:
+                if pulled is None:
+                    pulled = await self._front.ask(Pull(self._actor.index, computing, self._actor.restarts))
+                await self._take_over(pulled)
+                return
+            except (ActorDied, Refused) as error:
+                await self._heed(error)
+                log.info("%s pulls the weights again: %s", self._actor.name, error)
+                pulled = None
+            await self._actor.sleep(BACKOFF_SECONDS[min(failures, len(BACKOFF_SECONDS) - 1)])
+            failures += 1
+
+    async def _take_over(self, pulled: Pulled) -> None:
+        before = self._weights.version
+        await self._weights.fetch(pulled)
+        if pulled.rows is not None:
+            self._dealt = pulled.rows
+            self._actor.report("rows", pulled.rows)
+        if before is not None and before.incarnation != pulled.version.incarnation:
+            self._slices.forget()
+
+    def state(self) -> State:
+        return {"outliers": self._outliers.state(), "slices": self._slices.state()}
+
+    def load_state(self, state: State) -> None:
+        self._outliers.load_state(state["outliers"])
+        self._slices.load_state(state["slices"])

@@ -1,0 +1,69 @@
+"""Setting all shards of a parameter server to one version, after a start or a death."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from numpy.typing import NDArray
+
+from actorq.actors import Group
+from actorq.learning.distributed.sharding import shard_slices
+from actorq.roles.replay.messages import Version
+
+from .messages import Restore, Stand, Standing
+
+RESTORING = "the parameter server is being restored; pull again"
+"""Why a shard refuses whatever comes between its start, or the front's question, and the answer to it."""
+
+BEGINNING = Version(0, 0)
+"""Before any update: the same in every incarnation."""
+
+log = logging.getLogger("actorq.roles")
+
+
+async def restore(
+    servers: Group[Stand | Restore],
+    begin: Callable[[], NDArray[Any]],
+    *,
+    above: int,
+    skipping: int,
+    reached: int,
+    compensating: bool,
+) -> Version:
+    """Have all shards go on from the newest version they have in common, under a new incarnation; returns it.
+
+    Where a shard has none, that is the vector that `begin` makes. The new incarnation is above this one and
+    those that the shards know, and skips so many. `reached`: the updates known to have been made. Raises
+    ActorDied or Refused if a shard dies meanwhile: try again; and RuntimeError if shards have versions, but
+    none in common.
+    """
+    standings = await servers.all().ask(Stand())
+    origin = newest_common(standings)
+    incarnation = 1 + skipping + max(above, *(standing.incarnation for standing in standings))
+    vector = begin()
+    slices = shard_slices(vector.size, len(servers))
+    for server, part in zip(servers, slices, strict=True):
+        initial = vector[part].copy() if origin == BEGINNING else None
+        await server.ask(Restore(incarnation, origin, vector.size, compensating, initial))
+    known = [version.updates for standing in standings for version in standing.versions]
+    if lost := max(reached, *known, 0) - origin.updates:
+        log.warning("the parameter server goes on from version %d: %d updates are lost", origin.updates, lost)
+    return Version(incarnation, origin.updates)
+
+
+def newest_common(standings: Sequence[Standing]) -> Version:
+    """The beginning if a shard has nothing yet. Raises RuntimeError if there is none in common."""
+    known = [set(standing.versions) or {BEGINNING} for standing in standings]
+    common = known[0].intersection(*known[1:])
+    if not common:
+        had = "; ".join(
+            ", ".join(
+                f"{version.updates} of incarnation {version.incarnation}" for version in standing.versions
+            )
+            or "none"
+            for standing in standings
+        )
+        raise RuntimeError(f"the parameter server's shards have no version in common: {had}")
+    return max(common, key=lambda version: version.updates)

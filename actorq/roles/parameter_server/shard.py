@@ -1,0 +1,344 @@
+"""A parameter server's shard: applies slices of gradients in the front's order, and hands out slices."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from importlib import import_module
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import numpy as np
+from msgspec import Meta
+
+import actorq.actors as actors
+from actorq.actors import Refused, State, handles
+from actorq.roles.common.adaptive_executor import Computing
+from actorq.roles.common.death_watch import DIED, Presence
+from actorq.roles.common.learning_actor import Tasked
+from actorq.roles.common.problems import network_faults
+from actorq.roles.replay.messages import Version
+from actorq.roles.replay.rate_limit_gate import STOPPING
+
+from .messages import (
+    Apply,
+    Attend,
+    Combine,
+    Discard,
+    Fetch,
+    Fetched,
+    Forget,
+    Gradient,
+    Keep,
+    Left,
+    Restore,
+    Restored,
+    Stand,
+    Standing,
+    Ticket,
+    Weigh,
+    Weighed,
+)
+from .recovery import RESTORING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from actorq.learning.distributed.parameter_shard import Shard
+
+    from .version_store import KeptVersions
+
+
+class ParameterServer(Tasked):
+    """A shard of a parameter server: `count` of them hold the parameters between them.
+
+    Every shard makes the same updates in the same order, which is the front's (role `parameter_front`). It
+    copies its slice for readers exactly where the front says so: the slices of one version belong together,
+    whoever reads them and when. An update and a gradient of another incarnation are never applied.
+    """
+
+    class Config(actors.Config):
+        torch_threads: Annotated[
+            int, Meta(ge=1, description="threads torch computes with, in the whole process")
+        ] = 1
+        weights: Annotated[
+            Literal["whole", "delta_float16", "delta_int8"],
+            Meta(
+                description="what readers are sent: parameters as they are, or compressed differences to the"
+                " version they have"
+            ),
+        ] = "whole"
+        kept_versions: Annotated[
+            int, Meta(ge=1, le=1000, description="versions kept for readers; older ones are gone")
+        ] = 16
+        restore_within_updates: Annotated[
+            int, Meta(ge=2, description="updates lost at most when an actor of the server dies")
+        ] = 1000
+
+    one_state = True
+
+    @classmethod
+    def state_faults(cls, config: Any, tables: Mapping[str, Any], state: State) -> Iterable[tuple[str, str]]:
+        yield from network_faults(tables, np.zeros(state["size"], np.float32))
+        saved, mine = state["optimizer"], tables["agent"].optimizer
+        if mine != saved:
+            yield "agent.optimizer", f"is {mine}, but the run has learned with {saved}"
+
+    async def on_start(self) -> None:
+        await self.in_thread(import_module, "torch")  # takes seconds
+        import torch
+
+        torch.set_num_threads(self.config.torch_threads)
+        self._computing = Computing(self)
+        self._incarnation = 0
+        self._settled = False
+        """From a `Restore` to the next `Stand`: updates are made and slices handed out."""
+        self._shard: Shard | None = None
+        self._readers: KeptVersions | None = None
+        self._size = 0
+        self._gradients: dict[Ticket, Gradient] = {}
+        """Until they are applied, discarded or forgotten."""
+        self._discarded: set[Ticket] = set()
+        """Those that are still to come."""
+        self._weighed: dict[Ticket, Tensor] = {}
+        """Those of them that are fit to be applied, decoded."""
+        self._dead: dict[int, int] = {}
+        """Each worker's last life that has ended by its death."""
+        self._points: list[State] = []
+        """What there is to go back to, oldest first."""
+        self._changed = self.event()
+        self._stopping = False
+        self._presence = Presence(self)
+
+    # What waiting handlers wait for.
+
+    def _note_change(self) -> None:
+        self._changed.set()
+        self._changed = self.event()
+
+    # Liveness and recovery, by the front.
+
+    @handles(concurrent=8)
+    async def attend(self, _: Attend) -> Left:
+        return await self._presence.attend()
+
+    def on_drain(self) -> None:
+        self._presence.end()
+        self._stopping = True
+        self._note_change()
+
+    @handles
+    async def stand(self, _: Stand) -> Standing:
+        self._settled = False
+        self._note_change()
+        return Standing(self._incarnation, tuple(map(_version_of, self._restorable())))
+
+    def _restorable(self) -> list[State]:
+        """The points, and the slice as it is now."""
+        if self._shard is None or self._points[-1]["updates"] == self._shard.updates:
+            return self._points
+        return [*self._points, self._point(self._incarnation)]
+
+    def _point(self, incarnation: int) -> State:
+        assert self._shard is not None
+        return {**self._shard.state(), "incarnation": incarnation}
+
+    @handles
+    async def restore(self, request: Restore) -> Restored:
+        from actorq.learning.distributed.parameter_shard import Shard
+
+        from .version_store import KeptVersions
+
+        if request.initial is not None:
+            self._shard = Shard(self.agent, request.initial)
+            self._points = [self._point(request.origin.incarnation)]
+        else:
+            points = self._restorable()
+            versions = list(map(_version_of, points))
+            if request.origin not in versions:
+                raise Refused(f"{self.name} can't go back to version {request.origin.updates}")
+            # What came before stays: should another shard die now, it may have no more than that.
+            self._points = points[: versions.index(request.origin) + 1]
+            self._shard = Shard(self.agent, self._points[-1]["parameters"])
+            self._shard.load_state(self._points[-1])
+        config = self.config
+        self._incarnation, self._size = request.incarnation, request.size
+        self._readers = KeptVersions(
+            self._incarnation, config.weights, config.kept_versions, request.compensating
+        )
+        self._gradients.clear()
+        self._discarded.clear()
+        self._weighed.clear()
+        self.keep_snapshot()
+        self._settled = True
+        self._note_change()
+        return Restored()
+
+    def _make_point(self, every: int) -> None:
+        """Those of the last `every` updates stay: of shards that save at their own pace, one is common."""
+        assert self._shard is not None
+        oldest = self._shard.updates - every
+        self._points = [point for point in self._points if point["updates"] >= oldest]
+        self._points.append(self._point(self._incarnation))
+        self.keep_snapshot()
+        self.progress("shard_updates", every)
+
+    # Gradients.
+
+    @handles
+    async def gradient(self, message: Gradient) -> None:
+        if message.ticket in self._discarded:
+            self._discarded.remove(message.ticket)
+        elif not self._is_dead(message.ticket):
+            self._gradients[message.ticket] = message
+            self._note_change()
+
+    @handles(concurrent=1024)
+    async def weigh(self, request: Weigh) -> Weighed:
+        while (message := self._gradients.get(request.ticket)) is None:
+            self._check_settled()
+            if self._is_dead(request.ticket):
+                raise Refused(DIED)
+            if request.ticket in self._discarded:
+                raise Refused("the gradient was discarded")
+            await self._changed.wait()
+        return Weighed(self._take(message))
+
+    def _take(self, message: Gradient) -> float:
+        """Decode a slice, to be applied; returns its square norm. Raises Refused if it is unusable."""
+        from actorq.learning.distributed.parameter_shard import decoded, square_norm
+
+        self._check_settled()
+        assert self._shard is not None
+        if message.version.incarnation != self._incarnation:
+            raise Refused(
+                f"a gradient of incarnation {message.version.incarnation}; the server is at"
+                f" {self._incarnation}"
+            )
+        try:
+            tensor = decoded(message.slice, self._shard.vector)
+        except ValueError as error:
+            raise Refused(str(error)) from error
+        norm = square_norm(tensor)
+        if not math.isfinite(norm):
+            raise Refused("the gradient holds NaN or infinite numbers")
+        self._weighed[message.ticket] = tensor
+        return norm
+
+    def _is_dead(self, ticket: Ticket) -> bool:
+        return ticket.life <= self._dead.get(ticket.worker, -1)
+
+    def _drop(self, ticket: Ticket) -> None:
+        """A gradient is done with, and so is what the worker was handed before the version it came from."""
+        gradient = self._gradients.pop(ticket, None)
+        self._weighed.pop(ticket, None)
+        if gradient is not None and self._readers is not None:
+            self._readers.handed(ticket.worker, gradient.version.updates)
+
+    def _check_settled(self) -> None:
+        if not self._settled:
+            raise Refused(RESTORING)
+        if self._stopping:
+            raise Refused(STOPPING)
+
+    # Updates, in the front's order.
+
+    @handles
+    async def combine(self, request: Combine) -> Weighed:
+        if not (self._settled and request.incarnation == self._incarnation):
+            raise Refused(RESTORING)
+        assert self._shard is not None
+        gradients = [self._gradient_of(ticket, request.compensation) for ticket in request.tickets]
+        norm = await self._computing(self._shard.combine, gradients, request.factors)
+        for ticket in request.tickets:
+            self._drop(ticket)
+        return Weighed(norm)
+
+    def _gradient_of(self, ticket: Ticket, compensation: float) -> Tensor:
+        gradient = self._weighed[ticket]
+        if not compensation:
+            return gradient
+        from actorq.learning.distributed.codecs import read_only_tensor
+        from actorq.learning.distributed.parameter_shard import compensated
+
+        assert self._readers is not None
+        assert self._shard is not None
+        then = self._readers.handed(ticket.worker, self._gradients[ticket].version.updates)
+        if then is None:  # computed from a version that the worker never fetched here
+            return gradient
+        return compensated(gradient, self._shard.vector, read_only_tensor(then), compensation)
+
+    @handles
+    async def apply(self, update: Apply) -> None:
+        if not (self._settled and update.incarnation == self._incarnation):
+            return
+        assert self._shard is not None
+        gradient = None if update.ticket is None else self._weighed[update.ticket]
+        await self._computing(self._shard.apply, gradient, update.factor, update.step)
+        if update.ticket is not None:
+            self._drop(update.ticket)
+        every = self.config.restore_within_updates // 2
+        if self._shard.updates % every == 0:
+            self._make_point(every)
+
+    @handles
+    async def discard(self, message: Discard) -> None:
+        for ticket in message.tickets:
+            if ticket not in self._gradients:
+                self._discarded.add(ticket)
+            self._drop(ticket)
+        self._note_change()
+
+    @handles
+    async def forget(self, message: Forget) -> None:
+        self._dead[message.worker] = message.life
+        for ticket in [ticket for ticket in self._gradients if self._is_dead(ticket)]:
+            self._drop(ticket)
+        self._discarded = {ticket for ticket in self._discarded if not self._is_dead(ticket)}
+        self._note_change()
+        if self._readers is not None:
+            self._readers.forget(message.worker)
+
+    # Readers.
+
+    @handles
+    async def keep(self, message: Keep) -> None:
+        if self._settled and message.incarnation == self._incarnation:
+            assert self._readers is not None
+            assert self._shard is not None
+            self._readers.add(message.updates, self._shard.keep())
+            self._note_change()
+
+    @handles(concurrent=1024)
+    async def fetch(self, request: Fetch) -> Fetched:
+        updates = request.version.updates
+        while True:
+            self._check_settled()
+            assert self._readers is not None
+            if request.version.incarnation != self._incarnation:
+                raise Refused(RESTORING)
+            if self._readers.has(updates):
+                return self._readers.fetched(request)
+            if self._readers.is_gone(updates):
+                raise Refused(f"version {updates} is kept no longer; pull again")
+            await self._changed.wait()
+
+    # State.
+
+    def state(self) -> State:
+        if self._shard is None and not self._points:
+            return {}
+        return {
+            "incarnation": self._incarnation,
+            "size": self._size,
+            "optimizer": self.agent.optimizer,
+            "points": self._restorable(),
+        }
+
+    def load_state(self, state: State) -> None:
+        if state:
+            self._incarnation, self._size = state["incarnation"], state["size"]
+            self._points = state["points"]
+
+
+def _version_of(point: State) -> Version:
+    return Version(point["incarnation"], point["updates"])

@@ -1,0 +1,103 @@
+"""The versions that a shard keeps for its readers, whole or as compressed differences."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from actorq.learning.distributed.encoded import Encoded
+from actorq.roles.replay.messages import Version
+
+from .messages import Fetch, Fetched
+
+if TYPE_CHECKING:
+    from actorq.learning.distributed.deltas import DeltaChain
+    from actorq.learning.distributed.parameter_shard import Kept
+
+Form = Literal["whole", "delta_float16", "delta_int8"]
+
+
+class KeptVersions:
+    """The last `limit` versions of one incarnation, by their updates.
+
+    In a delta form readers follow one chain of compressed differences, whose errors don't add up: what a
+    version's readers hold is the same for all, and as near to the parameters as the last difference's codec.
+    """
+
+    def __init__(self, incarnation: int, form: Form, limit: int, compensating: bool) -> None:
+        """`compensating`: also keep what each worker was handed, until a gradient of it has come."""
+        self._incarnation = incarnation
+        self._form, self._limit, self._compensating = form, limit, compensating
+        self._kept: OrderedDict[int, Kept] = OrderedDict()
+        self._chain: DeltaChain | None = None
+        self._links: dict[int, int] = {}
+        """Updates to the chain's link that leads there."""
+        self._handed: dict[int, dict[int, NDArray[Any]]] = {}
+
+    def add(self, updates: int, kept: Kept) -> None:
+        """Keep a version; the oldest one goes."""
+        if updates in self._kept:
+            return
+        if self._form != "whole":
+            kept = kept._replace(parameters=self._follow(updates, kept.parameters))
+        self._kept[updates] = kept
+        while len(self._kept) > self._limit:
+            gone, _ = self._kept.popitem(last=False)
+            self._links.pop(gone, None)
+
+    def _follow(self, updates: int, parameters: NDArray[Any]) -> NDArray[Any]:
+        """What readers of this version hold: the chain's reconstruction."""
+        import torch
+
+        from actorq.learning.distributed.deltas import DeltaChain
+
+        vector = torch.from_numpy(parameters)
+        if self._chain is None:
+            codec: Literal["float16", "int8"] = "float16" if self._form == "delta_float16" else "int8"
+            self._chain = DeltaChain(vector, codec, self._limit)
+        else:
+            self._chain.advance(vector)
+        self._links[updates] = self._chain.number
+        return np.array(self._chain.latest.numpy())
+
+    def has(self, updates: int) -> bool:
+        return updates in self._kept
+
+    def is_gone(self, updates: int) -> bool:
+        """Whether it was kept, or passed over, before."""
+        return bool(self._kept) and updates not in self._kept and updates < next(reversed(self._kept))
+
+    def fetched(self, request: Fetch) -> Fetched:
+        """A version that is kept, as the reader needs it."""
+        updates, have = request.version.updates, request.have
+        kept = self._kept[updates]
+        if self._compensating and request.worker >= 0:
+            self._handed.setdefault(request.worker, {})[updates] = kept.parameters
+        same_life = have is not None and have.incarnation == self._incarnation
+        has_target = same_life and request.have_target == kept.target_updates
+        target = None if has_target else kept.target
+        if same_life and have == Version(self._incarnation, updates):
+            return Fetched(None, (), target)
+        deltas = self._deltas(have, updates) if same_life else None
+        if deltas is not None:
+            return Fetched(None, tuple(deltas), target)
+        return Fetched(kept.parameters, (), target)
+
+    def _deltas(self, have: Version | None, updates: int) -> list[Encoded] | None:
+        """What leads from the reader's version to this one; None if it is to be sent whole."""
+        if self._chain is None or have is None or have.updates not in self._links:
+            return None
+        return self._chain.since(self._links[have.updates], self._links[updates])
+
+    def handed(self, worker: int, updates: int) -> NDArray[Any] | None:
+        """The parameters that a worker's gradient comes from; forgets the worker's earlier ones."""
+        versions = self._handed.get(worker, {})
+        for earlier in [version for version in versions if version < updates]:
+            del versions[earlier]
+        return versions.get(updates)
+
+    def forget(self, worker: int) -> None:
+        self._handed.pop(worker, None)

@@ -1,0 +1,108 @@
+"""Reading a parameter server: one version of all its slices, or nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from actorq.actors import Group
+from actorq.learning.distributed.encoded import Encoded, check, require
+from actorq.learning.distributed.sharding import shard_slices
+from actorq.roles.replay.messages import Version
+
+from .messages import Fetch, Fetched, Pulled
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class WeightsReader:
+    """Keeps a vector, and the target's if it is given one, at a version of the server's.
+
+    All slices are of the version that was asked for, by name, and none is written before all have come: the
+    vectors never hold parts of two. What a slice has to send is what the reader doesn't have yet. One fetch
+    at a time.
+    """
+
+    version: Version | None = None
+    """What `parameters` holds; None before the first fetch, and then they hold nothing."""
+    target_updates: int | None = None
+    """After how many updates the target was refreshed."""
+
+    def __init__(
+        self, servers: Group[Fetch], worker: int, parameters: Tensor, target: Tensor | None = None
+    ) -> None:
+        """`worker`: its index; negative for readers that push no gradients."""
+        self.parameters = parameters
+        self._target = target
+        self._servers = servers
+        self._worker = worker
+        self._slices = shard_slices(parameters.numel(), len(servers))
+        self._bytes = 0
+
+    async def fetch(self, pulled: Pulled) -> bool:
+        """Take over a version that the shards keep; says whether there was anything new.
+
+        Raises Refused or ActorDied as `ask` does, and ValueError for slices that don't fit; the vectors are
+        then as they were, and so they are if it is cancelled.
+        """
+        version = pulled.version
+        if version == self.version and pulled.target_updates == self.target_updates:
+            return False
+        have = self.version
+        have_target = pulled.target_updates if self._target is None else self.target_updates
+        if have is not None and have.incarnation != version.incarnation:
+            have = have_target = None
+        fetched = await self._servers.all().ask(Fetch(self._worker, version, have, have_target))
+        self._check(fetched, fresh=have is None)
+        for part, slice in zip(self._slices, fetched, strict=True):
+            _write(self.parameters[part], slice.whole, slice.deltas)
+            if self._target is not None:
+                _write(self._target[part], slice.target, ())
+        self.version, self.target_updates = version, pulled.target_updates
+        self._bytes += sum(map(_bytes_of, fetched))
+        return True
+
+    def read(self) -> NDArray[Any]:
+        """A copy of the parameters, on the CPU."""
+        return np.array(self.parameters.numpy(force=True))
+
+    def take_bytes(self) -> int:
+        """Of what was fetched since this was asked last."""
+        taken, self._bytes = self._bytes, 0
+        return taken
+
+    def _check(self, fetched: Sequence[Fetched], *, fresh: bool) -> None:
+        """Raise ValueError unless all that came can be written."""
+        from actorq.learning.distributed.codecs import numpy_dtype
+
+        dtype = numpy_dtype(self.parameters.dtype)
+        for part, slice in zip(self._slices, fetched, strict=True):
+            size = part.stop - part.start
+            for array, what in ((slice.whole, "weights"), (slice.target, "target")):
+                if array is not None:
+                    require(array, what, dtype, size)
+            for link in slice.deltas:
+                check(link, size, dtype)
+            if fresh and slice.whole is None:
+                raise ValueError("a shard sent differences to a reader that has nothing of this incarnation")
+
+
+def _write(out: Tensor, whole: NDArray[Any] | None, deltas: Sequence[Encoded]) -> None:
+    from actorq.learning.distributed.codecs import read_only_tensor
+    from actorq.learning.distributed.deltas import follow
+
+    if whole is not None:
+        out.copy_(read_only_tensor(whole))
+    elif deltas:
+        follow(out, deltas)
+
+
+def _bytes_of(fetched: Fetched) -> int:
+    arrays = (fetched.whole, fetched.target)
+    return sum(array.nbytes for array in arrays if array is not None) + sum(
+        link.nbytes for link in fetched.deltas
+    )

@@ -1,0 +1,1 @@
+"""Replay as actors: shards, rate limiter, Redis, and the client that samples from them."""

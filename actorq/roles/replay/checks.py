@@ -1,0 +1,59 @@
+"""What may be wrong between a replay's shard and the actors it is wired to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, cast
+
+from actorq.actors import ActorSpec
+from actorq.replay.config import LimiterConfig
+
+if TYPE_CHECKING:
+    from .shard import Replay
+
+
+def pace_faults(spec: ActorSpec, specs: Mapping[str, ActorSpec]) -> Iterable[tuple[str, str]]:
+    """Whether the pace is set where it is kept: at the shard, or at the rate limiter of several."""
+    config, wired = cast("Replay.Config", spec.config), "limiter" in spec.ports
+    if spec.count > 1 and not wired and _is_shared_out(spec, specs):
+        yield "ports.limiter", 'several shards keep one pace: wire it to an actor of role "rate_limiter"'
+    if not wired:
+        yield from ((f"config.{field}", sentence) for field, sentence in config.size_faults())
+        return
+    for field in LimiterConfig.__struct_fields__:
+        if getattr(config, field) != getattr(LimiterConfig(), field):
+            yield f"config.{field}", "the pace is the rate limiter's, at ports.limiter: set it there"
+
+
+def _is_shared_out(spec: ActorSpec, specs: Mapping[str, ActorSpec]) -> bool:
+    """Whether anyone takes it and its like for shards of one replay: each group may have one to itself."""
+    return any(
+        spec.name in targets and sum(specs[target].cls is spec.cls for target in targets) > 1
+        for other in specs.values()
+        for targets in other.ports.values()
+    )
+
+
+def redis_faults(spec: ActorSpec, order: list[str]) -> Iterable[tuple[str, str]]:
+    """What is wrong with where this shard is to find Redis. `order`: of all actors' starts."""
+    config = cast("Replay.Config", spec.config)
+    wired, given = spec.ports.get("redis"), config.redis.url is not None
+    if config.store == "memory":
+        if wired:
+            yield "ports.redis", 'is for store = "redis"'
+        return
+    if not wired and not given:
+        yield (
+            "ports.redis",
+            'store = "redis" needs to know which: wire it to an actor of role "redis_server", or set'
+            " config.redis.url",
+        )
+    if not wired:
+        return
+    if given:
+        yield "config.redis.url", "Redis is the actor at ports.redis: leave one of them out"
+    for field in ("keep", "password_env"):
+        if getattr(config.redis, field):
+            yield f"config.redis.{field}", f"is for a Redis at a url; {wired[0]} has settings of its own"
+    if order.index(wired[0]) > order.index(spec.name):
+        yield "ports.redis", f"{wired[0]} has to come earlier in the file: actors start in its order"

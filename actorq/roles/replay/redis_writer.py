@@ -1,0 +1,220 @@
+"""A shard's way to Redis: chunks that wait are written together, and acknowledged when Redis has them."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from functools import partial
+from typing import TypeVar
+
+from actorq.actors import Actor, ActorDied, Fatal, Refused
+from actorq.actors.runtime.scheduler import Event
+from actorq.replay.chunk import Chunk
+from actorq.replay.redis.config import Place
+from actorq.replay.redis.connection import RedisDownError, RedisFullError, backoff
+from actorq.replay.redis.replay import RedisReplay
+from actorq.replay.redis.store import LostError, NotOursError
+
+from .rate_limit_gate import STOPPING
+
+log = logging.getLogger("actorq.roles")
+
+T = TypeVar("T")
+
+MOST_BYTES = 64 * 2**20
+"""Of frames that are written with one pipeline, if it is more than one chunk."""
+
+
+class _Waiting:
+    """A chunk on its way."""
+
+    def __init__(self, chunk: Chunk, done: Event) -> None:
+        self.chunk, self.done = chunk, done
+        self.ids = range(0)
+        self.refusal: Refused | None = None
+
+
+class RedisWriter:
+    """Owns the shard's chunks in Redis. While it is down, who inserts waits, each with one chunk."""
+
+    def __init__(
+        self,
+        actor: Actor,
+        replay: RedisReplay,
+        place: Callable[[], Awaitable[Place]],
+    ) -> None:
+        """`place` tells where Redis is now."""
+        self._actor, self._replay, self._find = actor, replay, place
+        self._waiting: deque[_Waiting] = deque()
+        self._came = actor.event()
+        self._in_doubt = self._astray = False
+        self._down = False
+        self._stopping = self._over = False
+        self._place: Place | None = None
+
+    @property
+    def place(self) -> Place:
+        """Where Redis was, last."""
+        if self._place is None:
+            raise RuntimeError("where Redis is was not found out yet")
+        return self._place
+
+    async def open(self, *, afresh: bool) -> None:
+        """Take over what Redis holds, or delete it, however long Redis takes to come up; begin to write."""
+        await self._open(afresh=afresh)
+        self._actor.start_soon(self._serve)
+
+    async def add(self, chunk: Chunk) -> range:
+        """The ids of its transitions, when Redis has them.
+
+        Raises ValueError if the chunk is wrong, and Refused if the run stops while Redis is down. Cancelled,
+        it may be written.
+        """
+        self._replay.expect_right(chunk)
+        if self._stopping and self._down:
+            raise Refused(STOPPING)
+        waiting = _Waiting(chunk, self._actor.event())
+        self._waiting.append(waiting)
+        self._came.set()
+        await waiting.done.wait()
+        if waiting.refusal is not None:
+            raise waiting.refusal
+        return waiting.ids
+
+    def doubt(self, *, of_data: bool) -> None:
+        """Redis, or `of_data` something in it, wasn't where it should be: find out where, or what, it is."""
+        self._in_doubt = self._in_doubt or of_data
+        self._astray = True
+        self._came.set()
+
+    def drain(self) -> None:
+        """The run is stopping: wait for Redis no longer."""
+        self._stopping = True
+        if self._down:
+            self._turn_back()
+
+    async def delete(self) -> None:
+        """Delete what the shard has in Redis, unless Redis is down, or it isn't ours any more.
+
+        What is being written is deleted, too, and nothing is written afterwards. Cancelled, a thread goes on.
+        """
+        self._over = True
+        if self._down:
+            return
+        with suppress(RedisDownError, NotOursError, LostError):
+            await self._actor.in_thread(self._replay.store.delete)
+
+    async def _serve(self) -> None:
+        """Until the actor ends."""
+        try:
+            while True:
+                try:
+                    if self._over:
+                        await self._actor.event().wait()
+                    elif self._in_doubt:
+                        self._astray = False
+                        await self._open(afresh=False)
+                        self._in_doubt = False  # what was doubted meanwhile is settled, too
+                    elif self._astray:
+                        self._astray = False
+                        await self._move()
+                    elif self._waiting:
+                        await self._write()
+                    else:
+                        self._came = self._actor.event()
+                        await self._came.wait()
+                except LostError:
+                    self._in_doubt = True
+        finally:
+            self._replay.store.close()
+
+    async def _open(self, *, afresh: bool) -> None:
+        await self._move()
+        contents = await self._persist(partial(self._replay.read, afresh=afresh))
+        lost = self._replay.adopt(contents)
+        if lost:
+            log.warning("%s: %d transitions are lost that Redis had acknowledged", self._actor.name, lost)
+
+    async def _write(self) -> None:
+        """Write what waits, as much as goes in one go, and acknowledge it. Raises LostError."""
+        waiting = list(self._waiting)
+        write = self._replay.plan(_first([each.chunk for each in waiting]))
+        await self._persist(partial(self._replay.store.write, write), write.chunks[0])
+        self._replay.commit(write)
+        for each, record in zip(waiting, write.records, strict=False):
+            if self._waiting:  # or else it was turned back
+                self._waiting.popleft()
+            each.ids = self._replay.ids_of(record)
+            each.done.set()
+
+    async def _persist(self, call: Callable[[], T], chunk: Chunk | None = None) -> T:
+        """What `call` gives, made in a thread until Redis answers. `chunk`: one of those to be written."""
+        failures = 0
+        while True:
+            try:
+                result = await self._actor.in_thread(call)
+                if self._down:
+                    self._down = False
+                    log.warning("%s: Redis is back", self._actor.name)
+                    self._actor.report("redis_down", 0.0)
+                return result
+            except NotOursError as error:  # a further life would take it over
+                raise Fatal(str(error)) from error
+            except RedisDownError as error:
+                self._note_down(f"Redis is down, and inserts wait for it: {error}")
+            except RedisFullError as error:
+                await self._expect_room(chunk)
+                self._note_down(f"Redis is full, and inserts wait for room: {error}")
+            await self._actor.sleep(backoff(failures))
+            failures += 1
+            await self._move()
+
+    async def _move(self) -> None:
+        """Look where Redis is now."""
+        try:
+            self._place = await self._find()
+        except ActorDied:  # its next life answers
+            return
+        self._replay.store.move(self._place)
+
+    async def _expect_room(self, chunk: Chunk | None) -> None:
+        """Raise Fatal if Redis may never take as much as the capacity needs."""
+        if chunk is None:
+            return
+        try:
+            most = await self._actor.in_thread(self._replay.store.memory)
+        except RedisDownError:
+            return
+        needed = self._replay.bytes_at_capacity(chunk) * self._actor.count
+        if 0 < most < needed:
+            raise Fatal(
+                f"Redis takes at most {most / 2**20:.0f} MB (maxmemory, noeviction), and the replay needs"
+                f" about {needed / 2**20:.0f} MB at its capacity: make maxmemory larger or the capacity"
+                " smaller"
+            )
+
+    def _note_down(self, sentence: str) -> None:
+        if not self._down:
+            self._down = True
+            log.warning("%s: %s", self._actor.name, sentence)
+        self._actor.report("redis_down", 1.0)
+        if self._stopping:
+            self._turn_back()
+
+    def _turn_back(self) -> None:
+        while self._waiting:
+            waiting = self._waiting.popleft()
+            waiting.refusal = Refused(STOPPING)
+            waiting.done.set()
+
+
+def _first(chunks: Sequence[Chunk]) -> Sequence[Chunk]:
+    """As many as make no more than MOST_BYTES, and one in any case."""
+    size = 0
+    for count, chunk in enumerate(chunks):
+        size += chunk.frames.nbytes
+        if count and size > MOST_BYTES:
+            return chunks[:count]
+    return chunks

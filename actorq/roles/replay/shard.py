@@ -1,0 +1,271 @@
+"""The memory, or one shard of it: takes chunks in and draws from them, at the pace of the rate limiter."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
+
+from msgspec import Meta
+
+import actorq.actors as actors
+from actorq.actors import ActorSpec, Ref, Refused, State, handles
+from actorq.replay import buffer
+from actorq.replay.buffer import make_replay
+from actorq.replay.config import ReplayConfig
+from actorq.replay.redis.config import RedisConfig, missing_packages
+from actorq.roles.common.retry import ask_its_lives
+
+from .admission_queue import Turnstile
+from .backend import Holding, InMemory, InRedis
+from .checks import pace_faults, redis_faults
+from .messages import (
+    AdmitInsert,
+    AdmitSample,
+    Insert,
+    Inserted,
+    Located,
+    Sample,
+    Sampled,
+    UpdatePriorities,
+    Version,
+    WhereIsRedis,
+    Withdraw,
+)
+from .rate_limit_gate import STOPPING, Gate
+from .sizing import explorers_of, replay_memory
+
+if TYPE_CHECKING:
+    from actorq.replay.redis.replay import RedisReplay
+
+
+class Replay(actors.Actor):
+    """A replay, uniform or prioritized: alone behind its own rate limiter, or a shard behind a common one.
+
+    Inserts and samples wait beside each other, each for what the limiter asks of the other; new priorities
+    come by id, and those that come too late are ignored and counted.
+    """
+
+    class Config(ReplayConfig, actors.Config, frozen=True, kw_only=True):
+        store: Annotated[
+            Literal["memory", "redis"], Meta(description="where transitions are: in the actor, or in Redis")
+        ] = "memory"
+        redis: Annotated[RedisConfig, Meta(description="where Redis is, and what becomes of the data")] = (
+            RedisConfig()
+        )
+
+    one_state = True
+
+    limiter: Ref[AdmitInsert | AdmitSample | Withdraw] | None
+    redis: Ref[WhereIsRedis] | None
+
+    @classmethod
+    def faults(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+        yield from ((f"config.{field}", sentence) for field, sentence in config.shard_faults())
+        yield from ((f"config.redis.{field}", sentence) for field, sentence in config.redis.faults())
+        if config.store == "memory" and config.redis != RedisConfig():
+            yield "config.redis", 'is for store = "redis"'
+
+    @classmethod
+    def wiring_faults(cls, spec: ActorSpec, specs: Mapping[str, ActorSpec]) -> Iterable[tuple[str, str]]:
+        yield from pace_faults(spec, specs)
+        yield from redis_faults(spec, list(specs))
+
+    @classmethod
+    def machine_faults(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+        if config.store == "redis":
+            if missing := missing_packages():
+                yield "config.store", missing
+            yield from ((f"config.redis.{key}", sentence) for key, sentence in config.redis.machine_faults())
+
+    @classmethod
+    def memory(cls, spec: ActorSpec, specs: Mapping[str, ActorSpec]) -> Iterable[tuple[str, int]]:
+        config = cast(Replay.Config, spec.config)
+        explorers = explorers_of(spec.name, specs.values())
+        return replay_memory(config, explorers, in_redis=config.store == "redis")
+
+    @classmethod
+    def state_faults(cls, config: Any, tables: Mapping[str, Any], state: State) -> Iterable[tuple[str, str]]:
+        saved = "memory" if "store" in state["replay"] else "redis"
+        if saved != config.store:
+            yield "config.store", f"is {config.store}, but the saved replay was in {saved}"
+        yield from ((f"config.{key}", sentence) for key, sentence in config.state_faults(state["replay"]))
+
+    async def on_start(self) -> None:
+        self._gate = Gate(self.config, self.event) if self.limiter is None else None
+        self._line = Turnstile(lambda _: not self._asking, self.event)
+        self._draws = Turnstile(self._may_draw, self.event)
+        self._batches = 0
+        self._newest = Version(0, 0)
+        self._asking = self._filling = self._stopping = False
+        self._held_up = 0
+        """Transitions for which the limiter is being asked; 0 if they may go in at once."""
+        self._holding = await self._hold()
+
+    async def _hold(self) -> Holding:
+        if self.config.store == "redis":
+            in_redis = InRedis(self, self.config, self.config.redis, self.redis)
+            await in_redis.open()
+            return in_redis
+        # In a thread: a prioritized index compiles its tree when it is first made on a machine.
+        replay = await self.in_thread(partial(make_replay, self.config, seed=self.seed))
+        return InMemory(replay, self.restarts << 40)  # no name is given out again
+
+    @property
+    def _replay(self) -> buffer.Replay | RedisReplay:
+        return self._holding.replay
+
+    @handles(concurrent=1024)
+    async def insert(self, request: Insert) -> Inserted:
+        count = len(request.chunk)
+        if count > self.config.capacity:
+            raise Refused(
+                f"a chunk of {count} transitions doesn't fit a replay of capacity {self.config.capacity}:"
+                " make the capacity larger or the chunks shorter"
+            )
+        await self._admit_insert(count)
+        try:
+            ids = await self._holding.add(request.chunk)
+        except (ValueError, Refused) as error:
+            await self._withdraw(count)
+            raise Refused(str(error)) from error
+        finally:
+            self._filling = False
+        self._report_insert(request.version)
+        self._draws.advance()
+        return Inserted(ids.start + self._holding.origin, count)
+
+    @handles(concurrent=64)
+    async def sample(self, request: Sample) -> Sampled | Located:
+        if self._stopping:
+            raise Refused(STOPPING)
+        if request.missing is not None:
+            self._holding.doubt(request.missing)
+        self._newest = max(self._newest, request.version, key=_in_time)  # learners may take turns
+        admit = request.count if request.admit is None else request.admit
+        if admit:
+            await self._admit_sample(admit)
+            if self._stopping:  # meanwhile
+                raise Refused(STOPPING)
+        if request.count and not len(self._replay):
+            await self._relieve()
+        if not request.wait:
+            return self._draw(request)
+        return await self._draws.pass_through(request.count, partial(self._draw, request))
+
+    @handles
+    async def update_priorities(self, message: UpdatePriorities) -> None:
+        ids, priorities = message.ids - self._holding.origin, message.priorities
+        try:
+            if ids.ndim != 1 or ids.shape != priorities.shape:
+                raise ValueError(f"priorities have shape {priorities.shape} for ids of shape {ids.shape}")
+            gone = ids < 0  # with an earlier life
+            late = self._replay.update(ids[~gone], priorities[~gone]) + int(gone.sum())
+        except ValueError as error:
+            raise Refused(str(error)) from error
+        self.observe("priority", message.priorities)
+        if late:
+            self.progress("late_priorities", late)
+
+    def _may_draw(self, count: int) -> bool:
+        return count == 0 or len(self._replay) > 0
+
+    def _draw(self, request: Sample) -> Sampled | Located:
+        beta = self.config.beta(self._batches)
+        self._batches += request.batches
+        drawn = self._holding.draw(request.count, beta)
+        self.observe("age", self._holding.origin + self._replay.next_id - 1 - drawn.ids)
+        return drawn
+
+    def _report_insert(self, version: Version) -> None:
+        self.report("replay_size", len(self._replay))
+        if self._gate is not None:
+            self._gate.report(self)
+        if version.incarnation == self._newest.incarnation and not self._stopping:
+            self.observe("weights_staleness", max(0, self._newest.updates - version.updates))
+
+    # The pace: one's own, or that of all shards.
+
+    async def _admit_insert(self, count: int) -> None:
+        """Nothing waits while the shard is empty: learners that wait for it would let nothing through.
+
+        Of several that wait for the common limiter one asks it, and the others wait here: no more than that
+        one is counted by the limiter if the shard dies.
+        """
+        if self._gate is not None:
+            await self._gate.insert(count, at_once=self._begin_filling())
+            return
+        await self._line.pass_through(count, self._begin_asking)
+        try:
+            at_once = self._begin_filling()
+            self._held_up = 0 if at_once else count
+            await self._ask_limiter(AdmitInsert(count, at_once))
+        finally:
+            self._asking, self._held_up = False, 0
+            self._line.advance()
+
+    def _begin_asking(self) -> None:
+        self._asking = True
+
+    def _begin_filling(self) -> bool:
+        """Whether this insert is the first into an empty shard."""
+        first = len(self._replay) == 0 and not self._filling
+        self._filling = self._filling or first
+        return first
+
+    async def _relieve(self) -> None:
+        """A learner waits for a shard that has become empty, as Redis has lost all: one insert may go in.
+
+        Otherwise the limiter, which holds back inserts for want of samples, would wait for the learner.
+        """
+        if self._gate is not None:
+            self._gate.relieve()
+        elif self._held_up:
+            count, self._held_up = self._held_up, 0
+            await self._withdraw(count)
+
+    async def _admit_sample(self, count: int) -> None:
+        if self._gate is not None:
+            await self._gate.sample(count)
+        else:
+            await self._ask_limiter(AdmitSample(count))
+
+    async def _ask_limiter(self, request: AdmitInsert | AdmitSample) -> None:
+        assert self.limiter is not None
+        await ask_its_lives(partial(self.limiter.ask, request), self.sleep)
+
+    async def _withdraw(self, count: int) -> None:
+        if self._gate is not None:
+            self._gate.withdraw(count)
+        elif self.limiter is not None:
+            await self.limiter.tell(Withdraw(count))
+
+    def on_drain(self) -> None:
+        self._stopping = True
+        if self._gate is not None:
+            self._gate.drain()
+        self._draws.turn_back(Refused(STOPPING))
+        self._holding.drain()
+
+    async def on_stop(self) -> None:
+        await self._holding.stop()
+
+    def state(self) -> State:
+        return {
+            "replay": self._replay.state(),
+            "gate": None if self._gate is None else self._gate.state(),
+            "batches": self._batches,
+            "origin": self._holding.origin,
+        }
+
+    def load_state(self, state: State) -> None:
+        self._replay.load_state(state["replay"])
+        if self._gate is not None and state["gate"] is not None:
+            self._gate.load_state(state["gate"])
+        self._batches = state["batches"]
+        if not self.restarts:  # a further life gives its own names also to what it goes on with
+            self._holding.origin = state["origin"]
+
+
+def _in_time(version: Version) -> tuple[int, int]:
+    return version.incarnation, version.updates

@@ -1,0 +1,86 @@
+"""What a right topology may lack all the same: a device of this machine, a checkpoint that is its own."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from pathlib import Path
+
+from actorq.actors import State
+from actorq.actors.spec import ActorSpec
+from actorq.roles.replay.shard import Replay
+from actorq.topology import Plan, TopologyError
+from actorq.topology.check.members import declared_name, group_of, without_index
+from actorq.topology.check.problems import Faults
+from actorq.topology.check.tables import add_told
+from actorq.topology.schema import INPROC
+
+from .records.checkpoint import CheckpointError
+
+
+def check_machine(plan: Plan) -> None:
+    """Raises TopologyError with all that actors ask of this machine in vain."""
+    faults = Faults()
+    elsewhere = {node.name for node in plan.nodes if node.place == "host" and node.transport != INPROC}
+    for spec in plan.specs:
+        if spec.node not in elsewhere:
+            _add(spec, partial(spec.cls.machine_faults, spec.config, spec.tables), faults)
+    if faults:
+        raise TopologyError(faults.found(), f"{plan.topology.name}, on this machine,")
+
+
+def check_states(plan: Plan, states: Mapping[str, State], path: Path) -> None:
+    """Raises CheckpointError with all for which the checkpoint at `path` can't be gone on from."""
+    faults = Faults()
+    saved, planned = (
+        Counter(map(without_index, states)),
+        Counter(without_index(spec.name) for spec in plan.specs),
+    )
+    tasks_now = len(plan.tables.get("tasks") or (None,))
+    tasks_then = _tasks_then(states) or tasks_now
+    for spec in plan.specs:
+        state = states.get(spec.name)
+        if state:
+            _add(spec, partial(spec.cls.state_faults, spec.config, spec.tables, state), faults)
+        its = without_index(spec.name)
+        expected = saved[its]
+        if issubclass(spec.cls, Replay):
+            expected = expected * tasks_now // tasks_then  # each task has shards of its own, equally many
+        if spec.cls.one_state and saved[its] and planned[its] != expected:
+            of_tasks = f"; for {tasks_now} tasks it must be {expected}" if tasks_now != tasks_then else ""
+            problem = f"is {planned[its]}, but the state was saved in {saved[its]} parts{of_tasks}"
+            faults.add(f"actors.{declared_name(its)}.count", problem)
+    _check_groups(plan, saved, planned, faults)
+    if faults:
+        lines = "".join(f"\n  {fault}" for fault in faults.found())
+        raise CheckpointError(f"{path}: the topology can't go on from it:{lines}")
+
+
+def _tasks_then(states: Mapping[str, State]) -> int | None:
+    """How many tasks were learned, if a learner tells; others can't go on with other tasks."""
+    told = (state.get("tasks") for state in states.values())
+    return next((len(tasks["names"]) for tasks in told if isinstance(tasks, Mapping)), None)
+
+
+def _check_groups(plan: Plan, saved: Iterable[str], planned: Iterable[str], faults: Faults) -> None:
+    """Whether actors find their states: where a group is repeated now, and was not, all have new names."""
+    new_names = {declared_name(name): name for name in planned}
+    old_names = {declared_name(name): name for name in saved}
+    kept = {declared_name(name) for name in set(saved) & set(planned)}
+    for actor, old_name in old_names.items():
+        if actor in new_names and actor not in kept:
+            group, _ = group_of(actor, plan.topology)
+            where = f"groups.{group}.count" if group else f"actors.{actor}"
+            if not faults.at(where):  # one tells enough of all in the group
+                problem = f"the state was saved of {old_name}, and there is only {new_names[actor]} now"
+                faults.add(where, problem)
+
+
+def _add(spec: ActorSpec, tell: Callable[[], Iterable[tuple[str, str]]], faults: Faults) -> None:
+    where = f"actors.{declared_name(spec.name)}"
+
+    def place(key: str) -> str:
+        return key if key.partition(".")[0] in spec.tables else f"{where}.{key}"
+
+    add_told(tell, place, where, faults)

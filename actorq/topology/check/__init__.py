@@ -1,0 +1,1 @@
+"""Validation of a topology: every problem in one list, before anything starts."""

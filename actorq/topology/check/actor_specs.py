@@ -1,0 +1,92 @@
+"""One actor of the topology: its settings, checked, and the specs of its members."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from actorq.actors.actor import Actor
+from actorq.actors.spec import ActorSpec, MailboxBounds, derive_seed
+from actorq.topology.schema import Snapshot, Topology
+
+from .convert import convert
+from .members import instances_of, members_of
+from .ports import wiring
+from .problems import Faults
+from .tables import add_told, tables_of
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What an actor is given: its config and the tables it reads."""
+
+    config: Any
+    tables: Mapping[str, Any]
+
+
+def settle(
+    name: str, cls: type[Actor], topology: Topology, tables: Mapping[str, Any], faults: Faults
+) -> Given:
+    """Convert and check one actor's settings; if its own are right the role is asked for further faults.
+
+    Tables that have faults already are left out of what the role is asked about.
+    """
+    where = f"actors.{name}"
+    before = len(faults)
+    actor = topology.actors[name]
+    config = convert(actor.config, cls.Config, f"{where}.config", faults)
+    own_tables = tables_of(cls, topology, tables, faults)
+    if topology.deterministic and len(faults) == before and (why := cls.real_time(config)):
+        faults.add("deterministic", f"true, but {name} can't take part: {why}")
+    if actor.snapshot_every is not None:
+        _check_snapshots(f"{where}.snapshot_every", actor.snapshot_every, faults)
+    if len(faults) == before:
+        right = {table: value for table, value in own_tables.items() if not faults.touch(table)}
+
+        def place(key: str) -> str:
+            return key if re.split(r"[.[]", key, maxsplit=1)[0] in own_tables else f"{where}.{key}"
+
+        def tell() -> Iterable[tuple[str, str]]:
+            return cls.faults(config, right)
+
+        add_told(tell, place, where, faults, whole=len(right) == len(own_tables))
+    return Given(config, own_tables)
+
+
+def _check_snapshots(where: str, every: Snapshot, faults: Faults) -> None:
+    if (every.seconds is None) == (every.updates is None) and not faults.touch(where):
+        found = "neither seconds nor updates" if every.seconds is None else "both seconds and updates"
+        faults.add(where, f"found {found}", "give one of them")
+
+
+def actor_specs(
+    name: str, cls: type[Actor], topology: Topology, given: Given, node_of: Mapping[str, str]
+) -> list[ActorSpec]:
+    """The members of one actor. `node_of`: each member's node."""
+    actor = topology.actors[name]
+    every = actor.snapshot_every or Snapshot()
+    instances = instances_of(name, topology)
+    ports = [wiring(topology, name, instance) for instance in range(instances)]
+    return [
+        ActorSpec(
+            name=member.name,
+            cls=cls,
+            node=node_of[member.name],
+            index=member.index,
+            count=instances * actor.count,
+            instances=instances,
+            config=given.config,
+            tables=given.tables,
+            ports=ports[member.instance],
+            seed=derive_seed(topology.seed, member.name),
+            run_name=topology.name,
+            mailbox=MailboxBounds(actor.mailbox.messages, actor.mailbox.bytes),
+            restart=actor.restart,
+            group=member.group,
+            snapshot_every_seconds=every.seconds,
+            snapshot_every_updates=every.updates,
+        )
+        for member in members_of(name, topology)
+    ]

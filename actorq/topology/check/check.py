@@ -1,0 +1,111 @@
+"""Checking a topology: everything that is wrong, told at once, before anything starts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+
+import msgspec
+
+from actorq.actors.actor import Actor
+from actorq.actors.spec import ActorSpec
+from actorq.topology.load import Document, Source, read
+from actorq.topology.plan import Plan
+from actorq.topology.schema import OWN_KEYS, Topology
+
+from .actor_specs import actor_specs, settle
+from .convert import UNUSABLE, convert
+from .groups import check_groups, group_specs
+from .members import members_of
+from .nodes import check_importable, check_nodes, place
+from .ports import Roles, check_ports
+from .problems import Faults, TopologyError
+from .roles import RoleError, extend_import_path, find_role
+from .tables import add_told, read_tables
+
+
+def load(source: Source, overrides: Sequence[str] = (), *, transport: str | None = None) -> Topology:
+    """The topology as declared, with overrides applied; takes and raises what `check` does."""
+    return check(source, overrides, transport=transport).topology
+
+
+def check(source: Source, overrides: Sequence[str] = (), *, transport: str | None = None) -> Plan:
+    """What the topology means, ready to be started.
+
+    `source` is a .toml file's path, a shipped recipe's name, the same content as a dict, or a Topology;
+    `overrides` are texts such as "agent.n_step=5"; `transport` puts all nodes on one transport. The file's
+    own folder goes to the front of Python's import path, so that a module beside the file can be a role.
+
+    Raises TopologyError with all faults.
+    """
+    document = read(source, overrides, transport)
+    faults = Faults()
+    topology = _read_topology(document, faults)
+    actors, nodes = _names(document, "actors"), _names(document, "nodes")
+    roles = _find_roles(topology, faults)
+    all_found = bool(actors) and len(roles) == len(actors)
+    tables = read_tables(topology, roles, all_found, faults)
+    check_nodes(topology, nodes, faults)
+    check_importable(topology, roles, faults)
+    check_ports(topology, roles, actors, faults)
+    check_groups(topology, actors, faults)
+    _check_stop(topology, roles, all_found, faults)
+    given = {name: settle(name, cls, topology, tables, faults) for name, cls in roles.items()}
+    if faults:
+        raise TopologyError(faults.found(), document.origin)
+    node_of, node_specs = place(topology)
+    specs = [
+        spec for name, cls in roles.items() for spec in actor_specs(name, cls, topology, given[name], node_of)
+    ]
+    _check_between(specs, topology, roles, faults)
+    if faults:
+        raise TopologyError(faults.found(), document.origin)
+    return Plan(
+        topology=topology, specs=tuple(specs), groups=group_specs(topology), nodes=node_specs, tables=tables
+    )
+
+
+def _read_topology(document: Document, faults: Faults) -> Topology:
+    own = {key: value for key, value in document.tables.items() if key in OWN_KEYS}
+    others = {key: value for key, value in document.tables.items() if key not in OWN_KEYS}
+    topology: Topology = convert({**own, "tables": others}, Topology, "", faults)
+    if topology.actors is UNUSABLE:
+        return msgspec.structs.replace(topology, actors={})
+    if not topology.actors and not faults.touch("actors"):
+        faults.add("actors", "there are none", "a topology needs at least one [actors.NAME]")
+    return topology
+
+
+def _names(document: Document, table: str) -> list[str]:
+    """What the file declares there, well or not."""
+    declared = document.tables.get(table)
+    return [str(name) for name in declared] if isinstance(declared, Mapping) else []
+
+
+def _find_roles(topology: Topology, faults: Faults) -> dict[str, type[Actor]]:
+    extend_import_path(topology.python_path)
+    roles = {}
+    for name, actor in topology.actors.items():
+        if actor.role is not UNUSABLE:
+            try:
+                roles[name] = find_role(actor.role, topology.python_path)
+            except RoleError as error:
+                faults.add(f"actors.{name}.role", error.problem, error.hint)
+    return roles
+
+
+def _check_stop(topology: Topology, roles: Roles, all_found: bool, faults: Faults) -> None:
+    read = any("stop" in cls.definition.tables for cls in roles.values())
+    if topology.stop.solved is not None and all_found and not read:
+        faults.add(
+            "stop.solved", "nobody would measure it", 'it takes an actor that evaluates: role "evaluator"'
+        )
+
+
+def _check_between(specs: Sequence[ActorSpec], topology: Topology, roles: Roles, faults: Faults) -> None:
+    """Have each role say what is wrong between its actor and others."""
+    by_name = {spec.name: spec for spec in specs}
+    for name, cls in roles.items():
+        first = by_name[members_of(name, topology)[0].name]
+        where = f"actors.{name}"
+        add_told(partial(cls.wiring_faults, first, by_name), partial("{}.{}".format, where), where, faults)

@@ -1,0 +1,161 @@
+"""Where actors run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib.metadata import entry_points
+from importlib.util import find_spec
+
+from actorq.actors.actor import Actor
+from actorq.topology.address import parse_address
+from actorq.topology.plan import NodeSpec, Plan
+from actorq.topology.schema import INPROC, MAIN, NodeTable, Topology
+from actorq.topology.suggest import quoted, suggestion
+
+from .members import instances_of, members_of, numbered
+from .problems import Faults
+
+ENTRY_POINTS = "actorq.transports"
+
+
+def installed_transports() -> list[str]:
+    """The names of the transports that installed packages offer."""
+    return sorted(point.name for point in entry_points(group=ENTRY_POINTS))
+
+
+def check_nodes(topology: Topology, known: list[str], faults: Faults) -> None:
+    """`known`: the declared nodes, wrong ones too."""
+    transports = installed_transports()
+    for name, node in topology.nodes.items():
+        if node.transport not in transports:
+            problem = f'transport "{node.transport}" is not installed'
+            hint = f"installed: {quoted(transports)}; --transport {INPROC} puts all nodes on {INPROC}"
+            faults.add(f"nodes.{name}.transport", problem, hint)
+    _check_main(topology, faults)
+    _check_network(topology, faults)
+    for name, actor in topology.actors.items():
+        if actor.node not in known and actor.node != MAIN:
+            hint = suggestion(actor.node, dict.fromkeys([MAIN, *known]), "nodes")
+            faults.add(f"actors.{name}.node", f'unknown node "{actor.node}"', hint)
+    processes = 1 + sum(node.count for name, node in topology.nodes.items() if is_elsewhere(node))
+    if topology.deterministic and processes > 1:
+        problem = f"true, but the nodes take {processes} processes; a deterministic run has one"
+        faults.add("deterministic", problem, f"--transport {INPROC} puts all nodes on {INPROC}")
+
+
+def _check_main(topology: Topology, faults: Faults) -> None:
+    main = topology.nodes.get(MAIN, NodeTable())
+    if main.place != "here":
+        faults.add(
+            "nodes.main.place", f'"{main.place}", but main is always the caller\'s process', 'use "here"'
+        )
+    if main.count != 1:
+        faults.add("nodes.main.count", f"{main.count}, but main is one process, the caller's")
+    if main.address is not None:
+        _check_address(main.address, faults)
+    for name, node in topology.nodes.items():
+        for key in ("address", "insecure"):
+            if name != MAIN and getattr(node, key):
+                hint = f"put it into [nodes.{MAIN}]: nodes of other hosts come to main"
+                faults.add(f"nodes.{name}.{key}", "only main has one", hint)
+
+
+def _check_address(text: str, faults: Faults) -> None:
+    try:
+        address = parse_address(text)
+    except ValueError as error:
+        faults.add("nodes.main.address", f'found "{text}"', str(error))
+        return
+    if address.is_wildcard:
+        hint = "give the one by which the other hosts reach this one"
+        faults.add("nodes.main.address", f'"{text}" means all interfaces, and nobody can be sent there', hint)
+
+
+def _check_network(topology: Topology, faults: Faults) -> None:
+    """What holds for nodes in several processes, and on several hosts."""
+    installed = installed_transports()
+    elsewhere = {
+        name: node.transport
+        for name, node in topology.nodes.items()
+        if is_elsewhere(node) and node.transport in installed
+    }
+    first = next(iter(elsewhere.values()), "")
+    for name, transport in elsewhere.items():
+        if transport != first:
+            hint = f"use one for all nodes that are not on {INPROC}"
+            faults.add(f"nodes.{name}.transport", f'"{transport}", while others are on "{first}"', hint)
+    main = topology.nodes.get(MAIN, NodeTable())
+    hosts = hosts_of(topology)
+    if hosts and main.address is None and not faults.at("nodes.main.address"):
+        hint = 'such as [nodes.main] address = "tcp://10.0.0.1:7070"'
+        faults.add("nodes.main.address", f'missing: node "{hosts[0]}" joins from another host', hint)
+    if hosts and not main.insecure and find_spec("cryptography") is None:
+        problem = "false, and TLS needs the package cryptography, which is not installed"
+        faults.add("nodes.main.insecure", problem, "pip install cryptography; true goes without TLS")
+
+
+def hosts_of(topology: Topology) -> list[str]:
+    """The declared nodes that join from other hosts."""
+    return [name for name, node in topology.nodes.items() if is_elsewhere(node) and node.place == "host"]
+
+
+def check_importable(topology: Topology, roles: Mapping[str, type[Actor]], faults: Faults) -> None:
+    """Other hosts import the actors' classes by name: nothing is handed to them that they would run."""
+    hosts = hosts_of(topology)
+    if not hosts:
+        return
+    for name, cls in roles.items():
+        where = ""
+        if cls.__module__ == "__main__":
+            where = "in __main__"
+        elif "<locals>" in cls.__qualname__:
+            where = "inside a function"
+        if where:
+            problem = (
+                f'{cls.__qualname__} is defined {where}: node "{hosts[0]}" on another host can\'t import it'
+            )
+            faults.add(f"actors.{name}.role", problem, "move it to the top of a module that both have")
+
+
+def is_elsewhere(node: NodeTable | NodeSpec) -> bool:
+    """Whether it runs outside the caller's process."""
+    return node.place != "here" and node.transport != INPROC
+
+
+def network(plan: Plan) -> str | None:
+    """The transport between the run's processes; None if there is only one process."""
+    return next((node.transport for node in plan.nodes if is_elsewhere(node)), None)
+
+
+def place(topology: Topology) -> tuple[dict[str, str], tuple[NodeSpec, ...]]:
+    """Each actor member's node, and the nodes.
+
+    A repeated group's instances go over a counted node's members in turn or, where these are more, have some
+    each to themselves, one more or less; over those an actor's members go in turn.
+    """
+    tables = {MAIN: NodeTable(), **topology.nodes}
+    node_of = {}
+    for name, actor in topology.actors.items():
+        nodes = numbered(actor.node, tables[actor.node].count)
+        instances = instances_of(name, topology)
+        for member in members_of(name, topology):
+            its = _nodes_of(member.instance, instances, nodes)
+            node_of[member.name] = its[member.index % actor.count % len(its)]
+    specs = tuple(
+        NodeSpec(
+            name=node,
+            place=table.place,
+            transport=table.transport,
+            actors=tuple(member for member, its_node in node_of.items() if its_node == node),
+        )
+        for name, table in tables.items()
+        for node in numbered(name, table.count)
+    )
+    return node_of, specs
+
+
+def _nodes_of(instance: int, instances: int, nodes: Sequence[str]) -> Sequence[str]:
+    """Those that an instance of a group runs on."""
+    if len(nodes) <= instances:
+        return (nodes[instance % len(nodes)],)
+    return nodes[instance * len(nodes) // instances : (instance + 1) * len(nodes) // instances]

@@ -1,0 +1,133 @@
+"""The tables that roles declare, such as `[agent]`, and those of topology's own that they read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from typing import Any
+
+import msgspec
+
+from actorq.topology.render.describe import bare, options
+from actorq.topology.schema import OWN_KEYS, Topology
+from actorq.topology.suggest import nearest, quoted, suggestion
+
+from .convert import UNUSABLE, below, convert, is_struct, plain
+from .ports import Roles
+from .problems import Faults
+
+LENT = ("stop", "run")
+"""Topology's own tables that a role may read."""
+
+
+def read_tables(topology: Topology, roles: Roles, all_found: bool, faults: Faults) -> dict[str, Any]:
+    """The declared tables by name, each as the struct that its roles declare.
+
+    A table may be left out of the file if all its keys have defaults; and if all its readers declare it as
+    `Table[… | None]`, it is None then. `all_found`: every actor's role is known; one that is not might have
+    declared the tables that seem to be nobody's.
+    """
+    declared: dict[str, Any] = {}
+    readers: dict[str, list[str]] = {}
+    for actor, cls in roles.items():
+        for table, kind in cls.definition.tables.items():
+            if table in OWN_KEYS:
+                if table not in LENT:
+                    problem = f'{cls.__name__} declares a table "{table}", which topology keeps for itself'
+                    faults.add(f"actors.{actor}.role", problem, f"it lends {quoted(LENT)}")
+                continue
+            readers.setdefault(table, []).append(actor)
+            known = declared.setdefault(table, kind)
+            if _needed(known) != _needed(kind):
+                problem = f"declared as {_name(known)} and as {_name(kind)}"
+                faults.add(table, problem, f"the roles of {quoted(readers[table])} must agree")
+            elif type(None) not in options(kind):
+                declared[table] = kind
+    _check_unknown(topology, declared, all_found, faults)
+    return {
+        table: _read(table, kind, topology.tables, readers[table], faults) for table, kind in declared.items()
+    }
+
+
+def lent(topology: Topology, table: str, kind: Any, faults: Faults) -> Any:
+    """One of topology's own tables, with so many of its keys as the reader's struct has."""
+    if faults.touch(table):
+        return UNUSABLE
+    return convert(_view(getattr(topology, table), kind), kind, table, faults)
+
+
+def tables_of(cls: Any, topology: Topology, tables: Mapping[str, Any], faults: Faults) -> dict[str, Any]:
+    """What one actor is given."""
+    return {
+        table: lent(topology, table, kind, faults) if table in LENT else tables.get(table)
+        for table, kind in cls.definition.tables.items()
+    }
+
+
+def add_told(
+    tell: Callable[[], Iterable[tuple[str, str]]],
+    place: Callable[[str], str],
+    teller: str,
+    faults: Faults,
+    whole: bool = True,
+) -> None:
+    """Add the faults that a role or table tells of its own settings; `place` says where a key stands.
+
+    If it was not shown the `whole` of them, that it fails is no fault of its own.
+    """
+    try:
+        for key, sentence in tell():
+            faults.add(place(key), sentence)
+    except Exception as error:  # it is anyone's code
+        if not whole:
+            return
+        faults.add(teller, f"its own check failed: {type(error).__name__}: {error}")
+
+
+def _read(table: str, kind: Any, given: Mapping[str, Any], readers: list[str], faults: Faults) -> Any:
+    if table not in given and type(None) in options(kind):
+        return None
+    before = len(faults)
+    value = convert(given.get(table, {}), kind, table, faults)
+    if len(faults) == before:
+        if isinstance(value, tuple):
+            for index, each in enumerate(value):
+                _ask(each, f"{table}[{index}]", faults)
+        else:
+            _ask(value, table, faults)
+    return value
+
+
+def _ask(value: Any, where: str, faults: Faults) -> None:
+    """Have a table say what is wrong with it."""
+    tell = getattr(value, "faults", None)
+    if isinstance(value, msgspec.Struct) and callable(tell):
+        add_told(tell, partial(below, where), where, faults)
+
+
+def _check_unknown(topology: Topology, declared: Mapping[str, Any], all_found: bool, faults: Faults) -> None:
+    known = [*OWN_KEYS, *declared]
+    for key, value in topology.tables.items():
+        if key not in declared and (all_found or nearest(str(key), known)):
+            is_table = isinstance(value, Mapping | msgspec.Struct)
+            problem = "unknown table: no actor's role reads it" if is_table else "unknown key"
+            faults.add(below("", key), problem, suggestion(str(key), known, "known"))
+
+
+def _view(value: Any, kind: Any) -> Any:
+    """So much of a table as the struct `kind` has fields for; what is None is left to its defaults."""
+    structs = [option for option in map(bare, options(bare(kind))) if is_struct(option)]
+    if len(structs) != 1 or not isinstance(value, msgspec.Struct):
+        return value
+    table = plain(value)
+    kinds = {field.encode_name: field.type for field in msgspec.structs.fields(structs[0])}
+    return {key: _view(table[key], kinds[key]) for key in kinds if table.get(key) is not None}
+
+
+def _needed(kind: Any) -> tuple[Any, ...]:
+    """The kind, less its None."""
+    return tuple(option for option in options(kind) if option is not type(None))
+
+
+def _name(kind: Any) -> str:
+    return f"{getattr(kind, '__module__', '')}.{getattr(kind, '__qualname__', kind)}"

@@ -1,0 +1,270 @@
+"""A node that knows the secret, is known to all others, and means ill: the test itself."""
+
+from __future__ import annotations
+
+import os
+import random
+import ssl
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, suppress
+from typing import Any
+
+import anyio
+from anyio.abc import ByteStream, SocketAttribute, TaskStatus
+from anyio.streams.tls import TLSStream
+
+from actorq.actors import ActorSpec, Border, Death, Membership, Peer, WireError, this_host
+from actorq.actors.message import Message
+from actorq.actors.runtime.envelope import Letter
+from actorq.actors.supervision import control_messages as orders
+from actorq.actors.wire.codec import Answers, Packer, Unpacker
+from actorq.actors.wire.session.frame_header import HEADS, HELLO, PREFIX, PROTOCOL, WELCOME, Kind
+from actorq.actors.wire.session.handshake import (
+    Hello,
+    Welcome,
+    open_hello,
+    open_welcome,
+    seal_hello,
+    seal_welcome,
+)
+from actorq.launchers.host.certificates import SERVER_NAME, Certificates
+
+from .unauthenticated_peers import GREETING, framed
+
+NAME = "traitor"
+LISTENER_GREETING = b"\0SP\0\0\x51\0\0"
+"""Of a Pull0 socket."""
+
+
+class Traitor:
+    """A NodeHandle whose node does as it is told, and a peer that says what the test says."""
+
+    peer: Peer
+
+    def __init__(self, specs: Mapping[str, ActorSpec], membership: Membership, scheme: str) -> None:
+        self._specs = specs
+        self._membership = membership
+        self._scheme = scheme
+        self._peers: dict[str, Peer] = {}
+        self._tell, self._told = anyio.create_memory_object_stream[Any](1000)
+        self._ended = anyio.Event()
+        self._news = anyio.Event()
+        self._hellos: defaultdict[str, dict[Kind, Hello]] = defaultdict(dict)
+        self._tickets: dict[tuple[str, int], int] = {}
+        self._connections = 0
+
+    def launched(self, incarnation: int) -> None:
+        self.peer = Peer(NAME, incarnation, (self._address,), this_host(), os.getpid())
+
+    # As the leader sees it.
+
+    def post(self, order: orders.Orders) -> None:
+        match order:
+            case orders.Meet(peers):
+                self._peers.update({peer.name: peer for peer in peers})
+            case orders.Start(actor):
+                self._tell.send_nowait(orders.Up(actor))
+            case orders.Halt(actor) | orders.Kill(actor):
+                self._tell.send_nowait(orders.Ended(actor, told_to_end=True))
+            case orders.Answer(number) | orders.AwaitQuiet(number):
+                self._tell.send_nowait(orders.Done(number, 0))
+            case orders.TakeState(number):
+                self._tell.send_nowait(orders.Done(number))
+            case orders.Leave():
+                self._leave()
+
+    def tidings(self) -> AsyncIterator[orders.Tidings]:
+        return self._told
+
+    async def ended(self) -> Death:
+        await self._ended.wait()
+        return Death("left", None)
+
+    async def aclose(self) -> None:
+        self._leave()
+        self._told.close()
+
+    def _leave(self) -> None:
+        self._tell.close()
+        self._ended.set()
+
+    # As a peer that others dial.
+
+    async def listen(self, *, task_status: TaskStatus[None]) -> None:
+        if self._scheme == "ipc":
+            path = f"{self._membership.folder}/{NAME}"
+            listener: Any = await anyio.create_unix_listener(path)
+            self._address = f"ipc://{path}"
+        else:
+            listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
+            port = listener.extra(SocketAttribute.local_port)
+            self._address = f"{self._scheme}://127.0.0.1:{port}"
+        async with listener:
+            task_status.started()
+            await listener.serve(self._serve)
+
+    async def _serve(self, connection: ByteStream) -> None:
+        with suppress(anyio.EndOfStream, anyio.BrokenResourceError, ssl.SSLError):
+            async with connection:
+                stream = await self._guarded(connection, server=True)
+                await stream.send(LISTENER_GREETING)
+                buffer = b""
+                while True:
+                    buffer += await stream.receive()
+                    buffer = self._take(buffer)
+
+    def _take(self, buffer: bytes) -> bytes:
+        """Hear the whole frames in there; return the rest."""
+        if buffer.startswith(b"\0SP"):
+            if len(buffer) < len(GREETING):
+                return buffer
+            buffer = buffer[len(GREETING) :]
+        start = len(framed(self._scheme, 0))
+        while len(buffer) >= start:
+            end = start + int.from_bytes(buffer[start - 8 : start], "big")
+            if len(buffer) < end:
+                break
+            self._hear(memoryview(buffer[start:end]))
+            buffer = buffer[end:]
+        return buffer
+
+    def _hear(self, frame: memoryview) -> None:
+        head = PREFIX.unpack_from(frame)[0]
+        if head == HELLO:
+            hello = open_hello(frame, self._membership.secret)
+            assert hello is not None
+            self._hellos[hello.sender][hello.kind] = hello
+        elif head == WELCOME:
+            welcome = open_welcome(frame, self._membership.secret)
+            assert welcome is not None
+            self._tickets[welcome.hello.receiver, welcome.hello.connection] = welcome.ticket
+        self._news.set()
+        self._news = anyio.Event()
+
+    async def _until(self, condition: Callable[[], bool]) -> None:
+        with anyio.fail_after(50):
+            while not condition():
+                await self._news.wait()
+
+    # As a peer that dials others.
+
+    async def befriend(self, node: str) -> None:
+        """Welcome the node's connections, so that it keeps them."""
+        async with AsyncExitStack() as stack:
+            stream, _ = await self._introduce(stack, node, Kind.ANSWERS)
+            await self._until(lambda: len(self._hellos[node]) == len(Kind))
+            for hello in self._hellos[node].values():
+                welcome = seal_welcome(Welcome(hello=hello, received=0, ticket=7), self._membership.secret)
+                await stream.send(framed(self._scheme, len(welcome)) + welcome)
+            # It answers the second with how far our frames have arrived; nothing but a bad one ends it.
+            await self._say(stream, b"done")
+
+    async def say(self, node: str, kind: Kind, make: Callable[[int], bytes]) -> None:
+        """Introduce itself, and say what is made with the ticket that it is given; the node hangs up."""
+        async with AsyncExitStack() as stack:
+            stream, connection = await self._introduce(stack, node, kind)
+            await self._until(lambda: (node, connection) in self._tickets)
+            await self._say(stream, make(self._tickets.pop((node, connection))))
+
+    async def _introduce(self, stack: AsyncExitStack, node: str, kind: Kind) -> tuple[ByteStream, int]:
+        stream = await stack.enter_async_context(await self._dial(self._peers[node].addresses))
+        self._connections += 1
+        border = Border(self._specs, NAME, node, self.peer.incarnation)
+        hello = Hello(
+            protocol=PROTOCOL,
+            run=self._membership.run,
+            sender=NAME,
+            receiver=node,
+            sender_incarnation=self.peer.incarnation,
+            receiver_incarnation=self._peers[node].incarnation,
+            kind=kind,
+            connection=self._connections,
+            contract=border.digest,
+        )
+        sealed = seal_hello(hello, self._membership.secret)
+        await stream.send(GREETING + framed(self._scheme, len(sealed)) + sealed)
+        return stream, self._connections
+
+    async def _say(self, stream: ByteStream, frame: bytes) -> None:
+        with suppress(anyio.EndOfStream, anyio.BrokenResourceError, ssl.SSLError):
+            await stream.send(framed(self._scheme, len(frame)) + frame)
+            while True:
+                await stream.receive()
+
+    async def _dial(self, addresses: tuple[str, ...]) -> ByteStream:
+        address = next(each for each in addresses if each.startswith(f"{self._scheme}://"))
+        rest = address.partition("://")[2]
+        if self._scheme == "ipc":
+            return await anyio.connect_unix(rest)
+        host, _, port = rest.rpartition(":")
+        return await self._guarded(await anyio.connect_tcp(host, int(port)), server=False)
+
+    async def _guarded(self, stream: ByteStream, *, server: bool) -> ByteStream:
+        tls = self._membership.tls
+        if self._scheme != "tls+tcp":
+            return stream
+        assert isinstance(tls, Certificates)
+        return await TLSStream.wrap(
+            stream,
+            server_side=server,
+            hostname=None if server else SERVER_NAME,
+            ssl_context=tls.context(server=server),
+            standard_compatible=False,
+        )
+
+
+class Lies:
+    """Frames that no node would send, made from those that it would."""
+
+    def __init__(self, border: Border, message: Message, chance: random.Random) -> None:
+        self._border = border
+        self._chance = chance
+        way = next(way for way in border.out.ways if way.message is type(message))
+        nobody: Any = None
+        letters = [Letter(message, 100, way.sender, way.target, nobody, ())] * 3
+        self._true = {
+            Kind.LETTERS: b"".join(Packer().letters(border.out, 1, letters)),
+            Kind.ANSWERS: b"".join(Packer().answers(Answers(handled=[1, 1], freed=[64]))),
+        }
+
+    def lie(self, kind: Kind, ticket: int) -> bytes:
+        chance = self._chance
+        prefix = [HEADS[kind], ticket, 1, 0, 0]
+        body = bytearray(self._true[kind])
+        how = chance.randrange(5)
+        if how == 0:
+            return chance.randbytes(chance.randrange(3000))
+        if how == 1:  # something in the prefix that can't be
+            at = chance.randrange(len(prefix))
+            prefix[at] ^= 1 << chance.randrange(1, 32)
+        elif how == 2:
+            body = bytearray(chance.randbytes(chance.randrange(3000)))
+        elif how == 3:
+            del body[chance.randrange(len(body)) :]
+        else:
+            body = self._flipped(kind)
+        return PREFIX.pack(*prefix) + body
+
+    def _flipped(self, kind: Kind) -> bytearray:
+        """With bits flipped, until it doesn't say anything that might be said.
+
+        Hardly ever the same twice: a node gives up over a frame that it is sent again and again.
+        """
+        body = bytearray(self._true[kind])
+        flips = 0
+        while flips < 3 or not self._refused(kind, body):
+            body[self._chance.randrange(len(body))] ^= 1 << self._chance.randrange(8)
+            flips += 1
+        return body
+
+    def _refused(self, kind: Kind, body: bytearray) -> bool:
+        try:
+            if kind is Kind.LETTERS:
+                Unpacker().letters(self._border.out, memoryview(bytes(body)))
+            else:
+                answers = Unpacker().answers(memoryview(bytes(body)), lambda number: ())
+                return any(answers.handled[1::2])  # nothing was sent there that could be handled
+        except WireError:
+            return True
+        return False

@@ -1,0 +1,64 @@
+"""Starting the little node, for tests."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+from unittest import mock
+
+import anyio
+
+from actorq.launchers.node_setup import NodeSetup
+from actorq.launchers.process import guarded_process as process
+from actorq.launchers.process.guarded_process import NodeProcess
+from actorq_inproc import InprocTransport
+
+from .small_node import Do, Done, Tiding
+
+
+def setup_of(backend: Any, **given: Any) -> NodeSetup:
+    return NodeSetup(
+        **{
+            "node": "explorers.1",
+            "incarnation": 1,
+            "run": "run",
+            "secret": b"s" * 32,
+            "folder": "/nowhere",
+            "transport": InprocTransport,
+            "backend": backend,
+            "specs": (),
+            "threads": 1,
+            **given,
+        }
+    )
+
+
+async def start(backend: str, **given: Any) -> NodeProcess:
+    with mock.patch.object(process, "_CHILD", ("-m", "tests.launchers.small_node")):
+        return await NodeProcess.start(setup_of(backend, **given), Tiding)
+
+
+@asynccontextmanager
+async def running(backend: str, **given: Any) -> AsyncIterator[NodeProcess]:
+    """A process being served; killed at the end if it still runs."""
+    node = await start(backend, **given)
+    try:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(node.serve)
+            yield node
+            tasks.cancel_scope.cancel()
+    finally:
+        await node.aclose()
+
+
+async def ask(node: NodeProcess, what: str, value: Any = None) -> Any:
+    await node.stream.send(Do(what, value))
+    return await answer(node)
+
+
+async def answer(node: NodeProcess) -> Any:
+    async for tiding in node.stream:
+        if isinstance(tiding, Done):
+            return tiding.value
+    raise AssertionError(f"the node ended: {await node.ended()}")

@@ -1,0 +1,64 @@
+"""A pipeline whose stages are killed: it goes on, and all stages are at the same update."""
+
+from __future__ import annotations
+
+import os
+import signal
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+
+from actorq.learning.networks.spec import mlp_shapes, size
+from actorq.roles.pipeline.stage import Stage
+from actorq.roles.replay.messages import Weights
+from actorq.testing import Record
+from tests.actors.world import fresh, spec
+from tests.roles.actors import Follower
+from tests.roles.pipeline.pipelines import SMALL, held, pipeline
+
+from .actors import Board
+from .nodes import Heard, actor, board, running
+
+__all__ = ["board"]
+
+RESTORE_WITHIN = 20
+
+
+@pytest.mark.anyio
+@pytest.mark.slow
+async def test_a_pipeline_outlives_its_stages(anyio_backend: Any, board: Board) -> None:
+    reports, seen = Heard(), Record[Weights]()
+    nodes = {"stage.0": "first", "stage.1": "second"}
+    specs = [
+        *pipeline(
+            2,
+            100_000,
+            SMALL,
+            stage_config=Stage.Config(torch_threads=1, restore_within_updates=RESTORE_WITHIN),
+            nodes=nodes,
+            publish_every_updates=1,
+        ),
+        spec("follower", fresh(Follower, record=seen), {"weights": "learner"}),
+        *(actor(f"on-{node}", node, board) for node in nodes.values()),
+    ]
+    lives = dict.fromkeys(nodes.values(), 1)
+    async with running(anyio_backend, specs, patience=55, reports=reports) as system:
+        await reports.reaches("updates", 30)
+        for node in ("second", "first"):
+            pid = int(await board.reads(f"on-{node} starting", lives[node]))
+            lives[node] += 1
+            os.kill(pid, signal.SIGKILL)
+            await reports.reaches("updates", reports.counts["updates"] + 30)
+    versions = [weights.version for weights in seen.entries]
+    incarnations = sorted({version.incarnation for version in versions})
+    assert len(incarnations) >= 3, "the first, and one more after each death"
+    assert reports.counts["updates_lost"] <= 2 * RESTORE_WITHIN
+    for before, after in pairwise(versions):
+        assert after.incarnation >= before.incarnation
+        if after.incarnation == before.incarnation:
+            assert after.updates > before.updates
+    assert held(system.final_states, 2, SMALL).shape == (size(mlp_shapes(SMALL, 4, 2)),)
+    assert all(np.isfinite(weights.parameters).all() for weights in seen.entries)
+    assert not any(each.crashes for each in system.statistics().actors), "nothing but nodes has ended"

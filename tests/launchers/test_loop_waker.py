@@ -1,0 +1,64 @@
+"""Threads hand functions to an event loop and never wait for it."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+import anyio
+import pytest
+
+from actorq.launchers.loop_waker import Crossing
+
+
+async def serve_until(crossing: Crossing, event: anyio.Event) -> None:
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(crossing.serve)
+        await event.wait()
+        tasks.cancel_scope.cancel()
+
+
+@pytest.mark.anyio
+async def test_functions_are_called_in_each_threads_order() -> None:
+    """More of them than a socket has room for bytes, and nobody serves yet."""
+    crossing, called, done = Crossing(), list[tuple[int, int]](), anyio.Event()
+    each, threads = 10_000, 4
+
+    def hand_over(thread: int) -> None:
+        for number in range(each):
+            crossing.call_soon(partial(called.append, (thread, number)))
+
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(hand_over, range(threads)))
+    crossing.call_soon(done.set)
+    await serve_until(crossing, done)
+    crossing.close()
+    for thread in range(threads):
+        assert [number for by, number in called if by == thread] == list(range(each))
+
+
+@pytest.mark.anyio
+async def test_a_loop_that_waits_is_woken() -> None:
+    here, there = Crossing(), Crossing()
+    done = anyio.Event()
+
+    def answer() -> None:
+        async def serve() -> None:
+            stopped = anyio.Event()
+            there.call_soon(stopped.set)
+            await serve_until(there, stopped)
+
+        anyio.run(serve)
+        here.call_soon(done.set)
+
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(answer)
+        await serve_until(here, done)
+    here.close()
+    there.close()
+
+
+def test_nothing_happens_once_it_is_closed() -> None:
+    crossing = Crossing()
+    crossing.close()
+    crossing.call_soon(pytest.fail)

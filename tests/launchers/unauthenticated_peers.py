@@ -1,0 +1,147 @@
+"""Strangers in a process of their own: they speak nng's protocol over plain sockets, as far as they mean to.
+
+`python -m tests.launchers.unauthenticated_peers`, with a `Siege` as JSON on standard input. Each connection has to be
+closed by the other end; what was done is told on standard output, as a `Toll`.
+"""
+
+from __future__ import annotations
+
+import random
+import socket
+import ssl
+import struct
+import sys
+import tempfile
+from contextlib import ExitStack, suppress
+from typing import Literal
+
+import anyio
+import msgspec
+
+GREETING = b"\0SP\0\0\x50\0\0"
+"""Of a Push0 socket."""
+
+PATIENCE_SECONDS = 30
+
+
+class Siege(msgspec.Struct, frozen=True, kw_only=True):
+    """`count` connections to `address`, so many at a time."""
+
+    address: str
+    what: Literal["dumb", "silent", "frames", "replay"]
+    """Say nothing; say who nng would be; say so and send a broken frame; send this hello again."""
+    count: int
+    at_a_time: int = 32
+    hello: bytes = b""
+    """One that was overheard."""
+    max_bytes: int = 0
+    tls: tuple[str, str, str] | None = None
+    """Certificate, key and authority to come with."""
+    seed: int = 0
+
+
+class Toll(msgspec.Struct):
+    """Connections whose frame arrived, and those without a word."""
+
+    spoke: int = 0
+    silent: int = 0
+
+
+async def besiege(siege: Siege) -> Toll:
+    """Have that done, to the end."""
+    done = await anyio.run_process(
+        [sys.executable, "-m", "tests.launchers.unauthenticated_peers"],
+        input=msgspec.json.encode(siege),
+        stderr=None,
+    )
+    return msgspec.json.decode(done.stdout, type=Toll)
+
+
+def framed(scheme: str, length: int) -> bytes:
+    """What stands before a message of this length."""
+    return (b"\1" if scheme == "ipc" else b"") + struct.pack(">Q", length)
+
+
+def connect(siege: Siege) -> socket.socket:
+    scheme, _, rest = siege.address.partition("://")
+    if scheme == "ipc":
+        connection = socket.socket(socket.AF_UNIX)
+        connection.connect(rest)  # with a time limit it wouldn't wait for room in the queue
+        connection.settimeout(PATIENCE_SECONDS)
+        return connection
+    host, _, port = rest.rpartition(":")
+    connection = socket.create_connection((host, int(port)), timeout=PATIENCE_SECONDS)
+    if siege.tls is None or siege.what == "dumb":
+        return connection
+    certificate, key, authority = siege.tls
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.load_verify_locations(cadata=authority)
+    with tempfile.NamedTemporaryFile("w") as file:
+        file.write(certificate + key)
+        file.flush()
+        context.load_cert_chain(file.name)
+    return context.wrap_socket(connection, server_hostname="actorq")
+
+
+def wait_until_closed(connection: socket.socket) -> None:
+    with suppress(ConnectionError, ssl.SSLError):
+        while connection.recv(1 << 16):
+            pass
+
+
+def broken(siege: Siege, chance: random.Random) -> tuple[bytes, bool]:
+    """What to send after the greeting, and whether it is a whole frame, if a wrong one."""
+    scheme, hello = siege.address.partition(":")[0], bytearray(siege.hello)
+    how = chance.randrange(6)
+    if how == 0:
+        said = chance.randbytes(chance.randrange(5000))
+    elif how == 1:
+        said = bytes(hello[: chance.randrange(len(hello))])
+    elif how == 2:
+        hello[chance.randrange(len(hello))] ^= 1 << chance.randrange(8)
+        said = bytes(hello)
+    elif how == 3:
+        said = bytes(hello) + chance.randbytes(chance.randrange(1, 3000))
+    else:  # more than may be, or less than was announced
+        length = chance.choice(
+            [siege.max_bytes + 1, 1 << 40, (1 << 63) - 1] if how == 4 else [100, siege.max_bytes]
+        )
+        return framed(scheme, length) + chance.randbytes(chance.randrange(90)), False
+    return framed(scheme, len(said)) + said, True
+
+
+def wave(siege: Siege, count: int, chance: random.Random, toll: Toll) -> None:
+    with ExitStack() as stack:
+        connections = []
+        for _ in range(count):
+            said, whole = b"", False
+            if siege.what == "frames":
+                said, whole = broken(siege, chance)
+            elif siege.what == "replay":
+                scheme = siege.address.partition(":")[0]
+                said, whole = framed(scheme, len(siege.hello)) + siege.hello, True
+            toll.spoke += whole
+            toll.silent += not whole
+            with suppress(OSError):  # closed by the other end already
+                connection = stack.enter_context(connect(siege))
+                connections.append(connection)
+                if siege.what != "dumb":
+                    connection.sendall(GREETING + said)
+                if said and not whole:
+                    connection.shutdown(socket.SHUT_WR)
+        for connection in connections:
+            wait_until_closed(connection)
+
+
+def main() -> None:
+    siege = msgspec.json.decode(sys.stdin.buffer.read(), type=Siege)
+    chance, toll, left = random.Random(siege.seed), Toll(), siege.count
+    while left:
+        count = min(left, siege.at_a_time)
+        wave(siege, count, chance, toll)
+        left -= count
+    sys.stdout.buffer.write(msgspec.json.encode(toll))
+
+
+if __name__ == "__main__":
+    main()

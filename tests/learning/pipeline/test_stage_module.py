@@ -1,0 +1,144 @@
+"""A network in parts learns as the whole one does."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from actorq.learning.agent import Agent
+from actorq.learning.algorithms.dqn import QLoss
+from actorq.learning.networks.factory import make_task_parameters
+from actorq.learning.optimizers import clip_gradient_norm, make_optimizer
+from actorq.learning.pipeline.activations import Activations, Outcomes, Tensors
+from actorq.learning.pipeline.partition import Part, join_parts, layer_shapes, make_parts
+from actorq.learning.pipeline.stage_module import Segment, judge
+from actorq.learning.target import TargetNetwork
+from actorq.learning.update import LearningRule
+from tests.learning.networks.test_multi_task import Task
+from tests.learning.test_update import Batch, draw
+
+CPU = torch.device("cpu")
+VECTOR = (Task((4,), 3),)
+MLP = Agent(hidden=(12, 10, 8), target_every_updates=7)
+SINGLE = Agent(hidden=(12, 10, 8), double=False, loss="squared")
+CNN = Agent(network="nature_cnn", hidden=(9, 8), dueling=True, polyak=0.1)
+PICTURE = (Task((2, 36, 36), 3, np.dtype(np.uint8)),)
+SEVERAL = (Task((4,), 3), Task((2, 3), 3))
+CUSTOM = Agent(network="tests.learning.sequences:Sequence", max_gradient_norm=0.5)
+
+
+def run(
+    layers: Sequence[Segment], parts: Sequence[Part], number: int, inputs: Activations, rows: Sequence[int]
+) -> Activations:
+    """Forward through all parts; columns side by side."""
+    made: list[Activations] = []
+    for segment, part in zip(layers, parts, strict=True):
+        if part.column == 0:
+            made = []
+        made.append(segment.forward(number, inputs, rows))
+        if part.column == part.columns - 1:
+            inputs = joined(made)
+    return inputs
+
+
+def joined(made: Sequence[Activations]) -> Activations:
+    def join(name: str) -> Tensors:
+        each = [getattr(one, name) for one in made]
+        return tuple(np.concatenate(parts, axis=1) for parts in zip(*each, strict=True))
+
+    return made[0] if len(made) == 1 else Activations(join("now"), join("later"), join("target"))
+
+
+def back(layers: Sequence[Segment], parts: Sequence[Part], number: int, gradients: Tensors) -> None:
+    incoming: list[Tensors] = []
+    for segment, part in reversed(list(zip(layers, parts, strict=True))):
+        if part.columns == 1:
+            gradients = segment.backward(number, gradients)
+            continue
+        columns = np.array_split(gradients[0], part.columns, axis=1)  # shares are equal in these tests
+        incoming.append(segment.backward(number, (columns[part.column],)))
+        if part.column == 0:
+            gradients = tuple(np.sum(each, axis=0) for each in zip(*incoming, strict=True))
+            incoming = []
+
+
+def micro_batch(batches: Sequence[Batch], rows: slice, double: bool) -> tuple[Activations, list[Outcomes]]:
+    now = tuple(batch.observations[rows] for batch in batches)
+    later = tuple(batch.next_observations[rows] for batch in batches)
+    outcomes = [
+        Outcomes(batch.actions[rows], batch.returns[rows], batch.discounts[rows], batch.weights[rows])
+        for batch in batches
+    ]
+    return Activations(now, later if double else (), later), outcomes
+
+
+def learn_in_parts(
+    agent: Agent, tasks: Sequence[Task], parts: Sequence[Part], draws: Sequence[Sequence[Batch]]
+) -> list[NDArray[Any]]:
+    segments = [Segment(agent, tasks, 3, part, CPU) for part in parts]
+    q_loss, like = QLoss(agent), segments[-1].online.vector
+    for batches in draws:
+        size = sum(len(batch.actions) for batch in batches)
+        for number, rows in enumerate((slice(0, 2), slice(2, 3), slice(3, None))):
+            inputs, outcomes = micro_batch(batches, rows, q_loss.double)
+            counts = [len(outcome.actions) for outcome in outcomes]
+            outputs = run(segments, parts, number, inputs, counts)
+            back(segments, parts, number, judge(q_loss, outputs, outcomes, size, like).gradients)
+        norm = sum(segment.square_norm() for segment in segments) ** 0.5
+        maximum = agent.max_gradient_norm or np.inf
+        for segment in segments:
+            segment.step(min(1.0, maximum / norm))
+    assert not any(segment.in_flight_bytes for segment in segments)
+    return [segment.online.read() for segment in segments]
+
+
+def learn_whole(agent: Agent, tasks: Sequence[Any], draws: Sequence[Sequence[Batch]]) -> NDArray[Any]:
+    online = make_task_parameters(agent, tasks, 3)
+    target = TargetNetwork(agent, online)
+    optimizer = make_optimizer(agent, online.vector, online.gradient)
+    rule = LearningRule(agent, online, target.parameters)
+    for updates, batches in enumerate(draws, 1):
+        rule(*batches)
+        clip_gradient_norm(online.gradient, agent.max_gradient_norm or np.inf)
+        optimizer.step()
+        target.follow(updates)
+    return online.read()
+
+
+@pytest.mark.parametrize(
+    ("agent", "tasks", "stages", "columns", "updates"),
+    [
+        *((MLP, VECTOR, stages, {}, 100) for stages in (1, 2, 3, 4)),
+        (MLP, VECTOR, 4, {"hidden.1": 2}, 100),
+        (SINGLE, VECTOR, 5, {"hidden.0": 2}, 20),
+        (CNN, PICTURE, 5, {"hidden.0": 3}, 5),
+        (MLP, SEVERAL, 2, {}, 20),
+        (SINGLE, SEVERAL, 5, {"hidden.2": 2}, 20),
+        (CUSTOM, VECTOR, 3, {}, 20),
+    ],
+)
+def test_parts_learn_what_the_whole_learns(
+    agent: Agent,
+    tasks: Sequence[Task],
+    stages: int,
+    columns: Mapping[str, int],
+    updates: int,
+) -> None:
+    layers = layer_shapes(agent, tasks)
+    parts = make_parts(layers, stages, None, columns, [layer.size for layer in layers])
+    draws = [
+        [
+            draw(6, task.observation_shape, str(task.dtype), index + 10 * number)
+            for index, task in enumerate(tasks)
+        ]
+        for number in range(updates)
+    ]
+    learned = learn_in_parts(agent, tasks, parts, draws)
+    np.testing.assert_allclose(
+        join_parts(layers, parts, learned), learn_whole(agent, tasks, draws), rtol=0, atol=1e-5
+    )

@@ -1,0 +1,197 @@
+"""What a parameter server does about deaths at bad moments, and about those who never come back."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from actorq.actors import GroupSpec, Message, Refused, RestartLimits, System, handles
+from actorq.roles.common.death_watch import PATIENCE, Lives
+from actorq.roles.parameter_server.messages import Push, Restore, Restored, Stand, Standing
+from actorq.roles.parameter_server.recovery import BEGINNING, newest_common, restore
+from actorq.roles.parameter_server.shard import ParameterServer
+from actorq.roles.replay.messages import Version
+from tests.actors.world import AT_ONCE, fresh
+
+from .server import Bystander, Workers, server
+from .test_parameter_server import gradients, kill
+
+pytestmark = pytest.mark.anyio
+
+
+def standing(*versions: tuple[int, int], incarnation: int = 1) -> Standing:
+    return Standing(incarnation, tuple(Version(*version) for version in versions))
+
+
+async def updated(workers: Workers, gradient: NDArray[Any], version: Version) -> Version:
+    """The version that comes of worker 0's gradient."""
+    pulled = (await workers.push(gradient, version, 0)).pulled
+    assert pulled is not None
+    return pulled.version
+
+
+# Which version to go back to.
+
+
+def test_the_newest_that_all_have() -> None:
+    assert newest_common([standing((1, 0), (1, 50), (1, 53)), standing((1, 50), (1, 51))]) == Version(1, 50)
+
+
+def test_updates_made_anew_lead_to_another_version() -> None:
+    """One shard's snapshot is from before a restoration, the other has gone on since."""
+    one, other = standing((1, 50), (1, 51), (1, 100)), standing((1, 50), (2, 51), (2, 100), incarnation=2)
+    assert newest_common([one, other]) == Version(1, 50)
+
+
+def test_a_shard_that_has_nothing_yet_has_the_beginning() -> None:
+    assert newest_common([standing(), standing()]) == BEGINNING
+    assert newest_common([standing((0, 0), (1, 7)), standing()]) == BEGINNING
+
+
+def test_without_a_version_in_common_it_says_who_has_which() -> None:
+    with pytest.raises(RuntimeError, match="in common: 50 of incarnation 1, 100 of incarnation 1; none"):
+        newest_common([standing((1, 50), (1, 100)), standing()])
+
+
+class Standings:
+    """Shards' stand-in, with what they were told."""
+
+    def __init__(self, *answers: Standing) -> None:
+        self.answers = list(answers)
+        self.told: list[Restore] = []
+
+    def __len__(self) -> int:
+        return len(self.answers)
+
+    def __iter__(self) -> Any:
+        return iter([self] * len(self))
+
+    def all(self) -> Any:
+        outer = self
+
+        class All:
+            async def ask(self, request: Stand) -> list[Standing]:
+                return outer.answers
+
+        return All()
+
+    async def ask(self, request: Restore) -> Restored:
+        self.told.append(request)
+        return Restored()
+
+
+async def test_an_incarnation_is_never_used_twice() -> None:
+    shards: Any = Standings(standing((0, 0), (3, 5), incarnation=3))
+    found = await restore(shards, lambda: np.zeros(4), above=7, skipping=2, reached=5, compensating=False)
+    assert found == Version(10, 5)
+    assert [(each.incarnation, each.origin) for each in shards.told] == [(10, Version(3, 5))]
+    found = await restore(shards, lambda: np.zeros(4), above=0, skipping=0, reached=5, compensating=False)
+    assert found == Version(4, 5)
+
+
+async def test_a_shard_that_dies_right_after_a_restoration_finds_one_in_common() -> None:
+    """Its snapshot is older than what the others have gone back to: they still have what it has."""
+    stale = fresh(ParameterServer, keep_snapshot=_only_at_points)
+    specs = server(2, shard_config=ParameterServer.Config(restore_within_updates=10), shard=stale)
+    async with System(specs, AT_ONCE) as system:
+        workers = Workers(system, 2)
+        version = (await workers.pull()).version
+        for pushed in gradients(9):
+            version = await updated(workers, pushed, version)
+        await kill(system, "front")
+        assert (await workers.pull()).version.updates == 9
+        await kill(system, "server.1")
+        pulled = await workers.pull()
+        assert pulled.version.updates == 5
+        assert (await workers.push(gradients(1)[0], pulled.version)).fate == "accepted"
+
+
+def _only_at_points(self: Any) -> None:
+    """A snapshot that comes too late is none."""
+    if self._shard.updates in (0, 5):
+        ParameterServer.keep_snapshot(self)
+
+
+async def test_a_shards_death_is_heard_of_however_often_the_front_has_died() -> None:
+    """What its earlier lives had asked isn't in the way of what this one asks."""
+    often = (GroupSpec(limits=RestartLimits(max_restarts=20, backoff_seconds=0.0)),)
+    async with System(server(2), often) as system:
+        workers = Workers(system, 2)
+        before = (await workers.pull()).version
+        for death in [*["front"] * 9, "server.1"]:
+            await kill(system, death)
+            pulled = await workers.pull()
+            assert pulled.version.incarnation > before.incarnation
+            before = pulled.version
+        await workers.read(pulled)
+        for pushed in gradients(3):
+            before = await updated(workers, pushed, before)
+        assert before.updates == 3
+
+
+# Workers who die.
+
+
+def test_what_was_sent_before_a_death_is_told_from_what_comes_after() -> None:
+    lives = Lives(3)
+    lives.hear(1, 0)
+    assert not lives.is_over(1, 0)
+    assert lives.end(1) == 0
+    assert list(lives.dead()) == [1]
+    with pytest.raises(Refused, match="has died"):
+        lives.hear(1, 0)
+    lives.hear(1, 1)
+    assert list(lives.dead()) == []
+    assert lives.end(2) is None
+    with pytest.raises(Refused, match="no worker 3; there are 3"):
+        lives.hear(3, 0)
+
+
+class Die(Message):
+    pass
+
+
+class Mortal(Bystander):
+    @handles
+    async def die(self, message: Die) -> None:
+        raise RuntimeError("told to die")
+
+
+async def test_nobody_waits_for_a_worker_that_never_comes_back() -> None:
+    *others, last = server(2, rule="synchronous")
+    async with System([*others, replace(last, cls=Mortal, restart="never")], AT_ONCE) as system:
+        workers = Workers(system, 2)
+        version = (await workers.pull(0)).version
+        assert (await workers.pull(1)).version == version
+        await system.ref(last.name).tell(Die())
+        for pushed in gradients(3):
+            version = await updated(workers, pushed, version)
+        with pytest.raises(Refused, match="has died"):
+            await workers.push(gradients(1)[0], version, 1)
+        with pytest.raises(Refused, match="has died"):
+            await workers.pull(1)
+        for pushed in gradients(3):
+            version = await updated(workers, pushed, version)
+        assert version.updates == 6
+    # In as many seconds as a test may take.
+    assert system.statistics().dead_letters < 4 * PATIENCE, "it is asked ever more rarely whether it lives"
+
+
+async def test_a_slice_that_comes_after_its_refusal_is_not_kept() -> None:
+    async with System(server(1), AT_ONCE) as system:
+        workers = Workers(system)
+        version = (await workers.pull()).version
+        future = Version(version.incarnation, 9)
+        ticket = workers.ticket(0)
+        with pytest.raises(Refused, match="from the future"):
+            await workers.front.ask(Push(ticket, future, 0, 0))
+        assert (await workers.push(gradients(1)[0], version)).fate == "accepted"
+        await workers.send(gradients(1)[0], future, ticket)
+        await workers.read(await workers.pull())
+        shard: Any = system._local.cells["server"].actor
+        assert not shard._gradients
+        assert not shard._discarded

@@ -1,0 +1,93 @@
+"""A parameter server stops at once, whatever it is at."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import anyio
+import pytest
+
+from actorq.actors import ActorSpec, Refused, System, handles
+from actorq.roles.parameter_server.messages import Combine, Keep, Weighed
+from actorq.roles.parameter_server.shard import ParameterServer
+from actorq.roles.replay.messages import Weights
+from actorq.roles.replay.rate_limit_gate import STOPPING
+from actorq.testing import Record
+from tests.actors.world import AT_ONCE, all_blocked, fresh, spec
+from tests.roles.actors import Follower
+
+from .server import Workers, server
+from .test_parameter_server import gradients
+
+pytestmark = pytest.mark.anyio
+
+
+class KeepsTheFirst(ParameterServer):
+    """Who fetches a later version waits, until the run stops."""
+
+    @handles
+    async def keep(self, message: Keep) -> None:
+        if message.updates == 0:
+            await super().keep(message)
+
+
+async def test_while_weights_are_published() -> None:
+    record: Record[Weights] = Record()
+    specs = server(1, shard=KeepsTheFirst, publish_every_updates=1)
+    async with System([*specs, _follower(record)], AT_ONCE) as system:
+        workers = Workers(system)
+        version = (await workers.pull()).version
+        await record.reaches(1)
+        for pushed in gradients(3):
+            pulled = (await workers.push(pushed, version)).pulled
+            assert pulled is not None
+            version = pulled.version
+        await all_blocked()  # the front fetches what it is to publish
+    assert [each.version.updates for each in record.entries] == [0]
+    assert system.statistics().dead_letters == 0
+
+
+def _follower(record: Record[Weights]) -> ActorSpec:
+    return spec("follower", fresh(Follower, record=record), {"weights": "front"})
+
+
+class Thorough(ParameterServer):
+    """Makes a mean for as long as the run goes on."""
+
+    combining: ClassVar[Record[Combine]]
+
+    async def on_start(self) -> None:
+        await super().on_start()
+        self._enough = self.event()
+
+    @handles
+    async def combine(self, request: Combine) -> Weighed:
+        self.combining.add(request)
+        await self._enough.wait()
+        return await super().combine(request)
+
+    def on_drain(self) -> None:
+        super().on_drain()
+        self._enough.set()
+
+
+async def test_while_a_mean_is_made(caplog: pytest.LogCaptureFixture) -> None:
+    record: Record[Combine] = Record()
+    refused: dict[int, str] = {}
+    specs = server(1, shard=fresh(Thorough, combining=record), rule="synchronous")
+    async with anyio.create_task_group() as tasks, System(specs, AT_ONCE) as system:
+        workers = Workers(system)
+        version = (await workers.pull(0)).version
+        assert (await workers.pull(1)).version == version
+
+        async def push(worker: int) -> None:
+            with pytest.raises(Refused) as refusal:
+                await workers.push(gradients(1)[0], version, worker)
+            refused[worker] = refusal.value.reason
+
+        tasks.start_soon(push, 0)
+        tasks.start_soon(push, 1)
+        await record.reaches(1)
+    assert refused == {0: STOPPING, 1: STOPPING}
+    assert system.statistics().dead_letters == 0
+    assert "not drained" not in caplog.text
