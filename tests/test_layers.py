@@ -56,7 +56,7 @@ def within(name: str, modules: set[str]) -> bool:
     return any(name == module or name.startswith(module + ".") for module in modules)
 
 
-def import_faults(tree: ast.Module, package: str) -> Iterator[str]:
+def import_problems(tree: ast.Module, package: str) -> Iterator[str]:
     top, _, rest = package.partition(".")
     layer = rest.partition(".")[0]  # "" in actorq/__init__.py and __main__.py
     allowed = LAYERS.get(layer, set()) | {layer} if top == "actorq" else TRANSPORT_MAY_IMPORT
@@ -81,7 +81,7 @@ def dotted(node: ast.expr, bound: dict[str, str]) -> str:
     return ""
 
 
-def use_faults(tree: ast.Module, package: str) -> Iterator[str]:
+def use_problems(tree: ast.Module, package: str) -> Iterator[str]:
     bound = {name: whole for name, whole, _ in imported(tree, package) if not whole.startswith(name + ".")}
     for node in ast.walk(tree):
         if isinstance(node, (ast.Name, ast.Attribute)) and dotted(node, bound) in UNPICKLES | RUNS_TEXT:
@@ -94,9 +94,9 @@ def use_faults(tree: ast.Module, package: str) -> Iterator[str]:
                 yield f"line {node.lineno}: torch.load without weights_only=True unpickles"
 
 
-def faults(source: str, package: str) -> list[str]:
+def problems(source: str, package: str) -> list[str]:
     tree = ast.parse(source)
-    return [*import_faults(tree, package), *use_faults(tree, package)]
+    return [*import_problems(tree, package), *use_problems(tree, package)]
 
 
 def package_of(file: Path, parent: Path) -> str:
@@ -112,10 +112,10 @@ def sources() -> Iterator[tuple[Path, str]]:
 
 def test_every_file_keeps_to_its_layer() -> None:
     found = [
-        f"{file.relative_to(ROOT)}, {fault}"
+        f"{file.relative_to(ROOT)}, {problem}"
         for file, package in sources()
-        for fault in faults(file.read_text(), package)
-        if not (file == MAY_UNPICKLE and "nothing is unpickled" in fault)
+        for problem in problems(file.read_text(), package)
+        if not (file == MAY_UNPICKLE and "nothing is unpickled" in problem)
     ]
     assert not found, "\n".join(found)
 
@@ -151,8 +151,8 @@ def test_every_package_has_a_layer() -> None:
         ("actorq.run", "np.load('x', allow_pickle=True)"),
     ],
 )
-def test_a_fault_is_found(package: str, source: str) -> None:
-    assert faults(source, package)
+def test_a_problem_is_found(package: str, source: str) -> None:
+    assert problems(source, package)
 
 
 @pytest.mark.parametrize(
@@ -169,7 +169,7 @@ def test_a_fault_is_found(package: str, source: str) -> None:
     ],
 )
 def test_what_is_allowed_passes(package: str, source: str) -> None:
-    assert faults(source, package) == []
+    assert problems(source, package) == []
 
 
 def test_imports_without_torch() -> None:

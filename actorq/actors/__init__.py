@@ -21,8 +21,8 @@ from .errors import (
 )
 from .message import Config, Message, Request, reply_type
 from .ref import Feed, Group, Ref, Topic
-from .runtime.envelope import DeadLetter, Enquiry, Letter, Origin, Outcome
-from .runtime.reports import Reports, Tally
+from .runtime.envelope import DeadLetter, Envelope, Outcome, ReplyPath, RequestEnvelope
+from .runtime.reports import Reports, ReportTotals
 from .runtime.system import System
 from .spec import (
     MAIN,
@@ -37,16 +37,16 @@ from .spec import (
 )
 from .statistics import (
     ActorStatistics,
-    LinkStatistics,
+    ChannelStatistics,
     MailboxStatistics,
     SystemStatistics,
     TransportStatistics,
 )
-from .supervision.delivery_log import Layout, Ledger
-from .supervision.node_agent import Follower
+from .supervision.delivery_log import DeliveryLog, LogLayout
+from .supervision.node_agent import NodeAgent
 from .supervision.remote_node import Death, Launcher, NodeDied, NodeHandle
-from .wire.link_schema import Border
-from .wire.peer_session import Neighbour, SharedMemory
+from .wire.link_schema import LinkSchema
+from .wire.peer_session import PeerSession, SharedMemory
 from .wire.registry import WireError
 from .wire.transport import (
     Inbox,
@@ -70,44 +70,45 @@ __all__ = [
     "ActorSpec",
     "ActorStatistics",
     "ActorqError",
-    "Border",
+    "ChannelStatistics",
     "CircularWait",
     "Config",
     "DeadLetter",
     "Death",
     "Definition",
     "DefinitionError",
-    "Enquiry",
+    "DeliveryLog",
+    "Envelope",
     "Fatal",
     "Feed",
-    "Follower",
     "Group",
     "GroupSpec",
     "Handler",
     "Inbox",
     "Launcher",
-    "Layout",
-    "Ledger",
-    "Letter",
-    "LinkStatistics",
+    "LinkSchema",
+    "LogLayout",
     "MailboxBounds",
     "MailboxStatistics",
     "Membership",
     "Message",
     "MessageTooLarge",
-    "Neighbour",
+    "NodeAgent",
     "NodeDied",
     "NodeFailed",
     "NodeHandle",
     "NotCarried",
-    "Origin",
     "Outcome",
     "Peer",
+    "PeerSession",
     "Port",
     "Ref",
     "Refused",
+    "ReplyPath",
+    "ReportTotals",
     "Reports",
     "Request",
+    "RequestEnvelope",
     "RestartLimits",
     "RestartPolicy",
     "SharedMemory",
@@ -117,7 +118,6 @@ __all__ = [
     "System",
     "SystemStatistics",
     "Table",
-    "Tally",
     "Topic",
     "Transport",
     "TransportStatistics",

@@ -12,7 +12,7 @@ from .definition import Definition
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from .runtime.actor_cell import Cell
+    from .runtime.actor_cell import ActorCell
     from .runtime.envelope import DeadLetter
     from .runtime.scheduler import Event
     from .spec import ActorSpec
@@ -57,7 +57,7 @@ class Actor:
 
     config = _ConfigOf()
     definition: ClassVar[Definition]
-    _cell: Cell
+    _cell: ActorCell
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -84,7 +84,7 @@ class Actor:
     async def on_stop(self) -> None:
         """Runs at an orderly end, with the mailbox drained; not after a crash."""
 
-    async def on_undelivered(self, letter: DeadLetter) -> None:
+    async def on_undelivered(self, envelope: DeadLetter) -> None:
         """Told of each of this actor's own messages that was not, or perhaps not, handled."""
 
     def state(self) -> State:
@@ -95,7 +95,7 @@ class Actor:
         """Take over what `state` gave; called after `on_start`."""
 
     @classmethod
-    def faults(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+    def problems(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
         """What types can't tell is wrong with these settings: pairs of a key and a sentence.
 
         Asked before anything starts. A key such as "config.capacity" or "task.env" says where to look.
@@ -109,8 +109,9 @@ class Actor:
         return ""
 
     @classmethod
-    def wiring_faults(cls, spec: ActorSpec, specs: Mapping[str, ActorSpec]) -> Iterable[tuple[str, str]]:
-        """What is wrong between this actor and others, as `faults`; keys such as "ports.replay" are its own.
+    def wiring_problems(cls, spec: ActorSpec, specs: Mapping[str, ActorSpec]) -> Iterable[tuple[str, str]]:
+        """What is wrong between this actor and others, as `problems`; keys such as "ports.replay" are its
+        own.
 
         Asked before anything starts, once for all members of a group (with the first one's `spec`), and only
         if nothing else is wrong. `specs` are all actors', by name.
@@ -118,13 +119,15 @@ class Actor:
         return ()
 
     @classmethod
-    def machine_faults(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
-        """What this machine lacks to run it, as `faults`; asked before anything starts."""
+    def machine_problems(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+        """What this machine lacks to run it, as `problems`; asked before anything starts."""
         return ()
 
     @classmethod
-    def state_faults(cls, config: Any, tables: Mapping[str, Any], state: State) -> Iterable[tuple[str, str]]:
-        """Why it couldn't go on from a checkpoint's state, as `faults`; asked before a run is resumed."""
+    def state_problems(
+        cls, config: Any, tables: Mapping[str, Any], state: State
+    ) -> Iterable[tuple[str, str]]:
+        """Why it couldn't go on from a checkpoint's state, as `problems`; asked before a run is resumed."""
         return ()
 
     @classmethod

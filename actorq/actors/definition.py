@@ -21,7 +21,7 @@ SERIAL = 0
 
 
 @dataclass(frozen=True, slots=True)
-class Handling:
+class HandlerOptions:
     """How the handlers marked by one `@handles(...)` run."""
 
     concurrent: int = SERIAL
@@ -95,7 +95,7 @@ def handles(method: Any = None, /, *, concurrent: int = SERIAL, thread: bool = F
             raise DefinitionError(
                 f"{function.__qualname__}: a handler is an async def; a plain def needs @handles(thread=True)"
             )
-        setattr(function, _MARK, Handling(concurrent, thread))
+        setattr(function, _MARK, HandlerOptions(concurrent, thread))
         return function
 
     return mark(method) if method is not None else mark
@@ -133,7 +133,7 @@ class Definition:
             if port.kind == "feed" and not self.unresolved:
                 self._check_feed(port)
 
-    def _read_handler(self, method: str, function: Any, marked: Handling) -> None:
+    def _read_handler(self, method: str, function: Any, marked: HandlerOptions) -> None:
         where = f"{self.cls.__qualname__}.{method}"
         parameters = list(inspect.signature(function).parameters.values())
         if len(parameters) != 2:
@@ -240,9 +240,9 @@ def members(annotation: Any) -> tuple[Any, ...]:
     return (annotation,)
 
 
-def _marked_methods(cls: type) -> Iterator[tuple[str, Any, Handling]]:
+def _marked_methods(cls: type) -> Iterator[tuple[str, Any, HandlerOptions]]:
     """Handlers by method name, the most derived first found; an override needs no second mark."""
-    marks: dict[str, Handling] = {}
+    marks: dict[str, HandlerOptions] = {}
     for base in reversed(cls.__mro__):
         for name, function in vars(base).items():
             marked = getattr(function, _MARK, None)

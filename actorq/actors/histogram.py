@@ -25,7 +25,7 @@ _DROPPED_BITS: Final = 43
 _LAST_CELL: Final = int(np.float64(LARGEST).view(np.int64)) >> _DROPPED_BITS
 _ROOM: Final = 1024
 
-Cell = Annotated[int, Meta(ge=-_LAST_CELL, le=_LAST_CELL)]
+ActorCell = Annotated[int, Meta(ge=-_LAST_CELL, le=_LAST_CELL)]
 """The number of a bin: the leading bits of its values' magnitude, less than 0 for values less than 0."""
 
 
@@ -38,7 +38,7 @@ def edge(cell: int) -> float:
 class Distribution(msgspec.Struct, frozen=True):
     """What a `Histogram` has counted: numbers only, to be sent and kept."""
 
-    cells: dict[Cell, Annotated[int, Meta(gt=0)]] = {}
+    cells: dict[ActorCell, Annotated[int, Meta(gt=0)]] = {}
     """Values in each bin that has any."""
     total: float = 0.0
     """Their sum."""

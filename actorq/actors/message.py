@@ -66,8 +66,8 @@ def reply_type(request: type[Request[Any]]) -> Any:
     """
     for cls in request.__mro__:
         for base in getattr(cls, "__orig_bases__", ()):
-            origin = get_origin(base)
-            if isinstance(origin, type) and issubclass(origin, Request):
+            reply_to = get_origin(base)
+            if isinstance(reply_to, type) and issubclass(reply_to, Request):
                 (reply,) = get_args(base)
                 if isinstance(reply, ForwardRef):
                     reply = _late(cls, reply.__forward_arg__)

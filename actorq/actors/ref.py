@@ -10,7 +10,7 @@ from .errors import NotCarried
 from .message import Message
 
 if TYPE_CHECKING:
-    from .runtime.channel import Link
+    from .runtime.channel import Channel
 
 M = TypeVar("M", bound=Message, contravariant=True)
 M_co = TypeVar("M_co", bound=Message, covariant=True)
@@ -30,8 +30,8 @@ class Ref(Generic[M]):
 
     __slots__ = ("_link",)
 
-    def __init__(self, link: Link) -> None:
-        self._link = link
+    def __init__(self, channel: Channel) -> None:
+        self._link = channel
 
     @property
     def name(self) -> str:
@@ -44,11 +44,11 @@ class Ref(Generic[M]):
         port does not carry, MessageTooLarge beyond the receiver's bound, CircularWait if the wait would
         close a circle. A tell that need not wait is no checkpoint. Cancelled in its wait, it sent nothing.
         """
-        link = self._link
-        size = link.admit(message)
-        if link.must_wait(size):
-            await link.wait_for_credit(type(message), size)
-        link.send(message, size)
+        channel = self._link
+        size = channel.admit(message)
+        if channel.must_wait(size):
+            await channel.wait_for_credit(type(message), size)
+        channel.send(message, size)
 
     async def ask(self, request: Asks[M, R], *, timeout: float | None = None) -> R:
         """Send a request and wait for its reply.

@@ -8,7 +8,7 @@ _LINK_COUNTS = ("sent", "handled", "superseded", "undelivered")
 
 
 @dataclass(frozen=True, slots=True)
-class LinkStatistics:
+class ChannelStatistics:
     """One sender's way to one receiver."""
 
     target: str
@@ -23,7 +23,7 @@ class LinkStatistics:
     waiting: int
     """Tasks that wait for credit."""
 
-    def after(self, before: LinkStatistics | None) -> LinkStatistics:
+    def after(self, before: ChannelStatistics | None) -> ChannelStatistics:
         """With the counts of an earlier process."""
         if before is None:
             return self
@@ -37,7 +37,7 @@ class MailboxStatistics:
 
     unread: int
     unread_bytes: int
-    at_hand: int
+    in_progress: int
     handled: int
     refused: int
 
@@ -52,24 +52,24 @@ class ActorStatistics:
     restarts: int
     crashes: int
     mailbox: MailboxStatistics
-    links: tuple[LinkStatistics, ...]
+    channels: tuple[ChannelStatistics, ...]
 
     @property
     def messages_out(self) -> int:
-        return sum(link.sent for link in self.links)
+        return sum(channel.sent for channel in self.channels)
 
     def after(self, before: ActorStatistics | None) -> ActorStatistics:
         """With the counts of an earlier process of its node, whose actors and links were the same."""
         if before is None:
             return self
-        earlier = {link.target: link for link in before.links}
+        earlier = {channel.target: channel for channel in before.channels}
         mailbox = replace(
             self.mailbox,
             handled=self.mailbox.handled + before.mailbox.handled,
             refused=self.mailbox.refused + before.mailbox.refused,
         )
-        links = tuple(link.after(earlier.get(link.target)) for link in self.links)
-        return replace(self, mailbox=mailbox, links=links)
+        channels = tuple(channel.after(earlier.get(channel.target)) for channel in self.channels)
+        return replace(self, mailbox=mailbox, channels=channels)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ class TransportStatistics:
     """What has gone between the processes of a run, or of one process with the others."""
 
     connections: int = 0
-    """Connections made, that is dialed and welcomed; each node has two to each neighbour."""
+    """Connections made, that is dialed and welcomed; each node has two to each peer."""
     frames_out: int = 0
     bytes_out: int = 0
     frames_in: int = 0

@@ -107,9 +107,9 @@ def run(
     if resume is not None and out is not None:
         raise WrongUsage("--out: a run that is resumed stays in its own folder")
 
-    from .commands.run import Order, run_topology
+    from .commands.run import RunOptions, run_topology
 
-    order = Order(
+    order = RunOptions(
         source=file,
         overrides=tuple(overrides or ()),
         transport=transport,

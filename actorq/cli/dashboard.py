@@ -60,7 +60,7 @@ _TASKS_OWN = ("evaluation_", "episode_return/", "episode_length/")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Picture:
+class Dashboard:
     """All that is drawn."""
 
     topology: Topology
@@ -76,7 +76,7 @@ class Picture:
     ended: bool
 
 
-def draw(picture: Picture, width: int) -> RenderableType:
+def draw(picture: Dashboard, width: int) -> RenderableType:
     """A frame with the progress to each limit, the readings, and the actors, so many columns wide."""
     parts: list[RenderableType] = []
     if (limits := _limits(picture)).row_count:
@@ -102,7 +102,7 @@ def draw(picture: Picture, width: int) -> RenderableType:
     )
 
 
-def _limits(picture: Picture) -> Table:
+def _limits(picture: Dashboard) -> Table:
     """Counts and, where [stop] bounds them, how far they have come."""
     table = Table.grid(padding=(0, 2), expand=True)
     table.add_column(style="dim", no_wrap=True)
@@ -156,7 +156,7 @@ def _evaluation_row(
     return Text(heading, "green" if solved else ""), _bar(done, target), bounded, Text(spread, "dim")
 
 
-def _rate(picture: Picture, per_second: float) -> str:
+def _rate(picture: Dashboard, per_second: float) -> str:
     return rate(per_second) if not picture.ended else ""
 
 
@@ -166,15 +166,15 @@ def _bar(done: float, limit: float | None) -> RenderableType:
     return ProgressBar(total=limit, completed=min(done, limit), complete_style="cyan")
 
 
-def _readings(picture: Picture) -> Iterator[tuple[str, str]]:
+def _readings(picture: Dashboard) -> Iterator[tuple[str, str]]:
     """Label and value of what the actors have measured; the roles' own first, in a fixed order."""
     gauges = picture.progress.gauges
     yield from _returns(picture)
     for name, label in _READINGS.items():
         if name in gauges:
             yield label, figure(gauges[name])
-    if fates := gradients(picture.progress.counts):
-        yield "gradients", fates
+    if delivery_states := gradients(picture.progress.counts):
+        yield "gradients", delivery_states
     for name, label in _IN_BYTES.items():
         if name in gauges:
             yield label, size(gauges[name])
@@ -188,7 +188,7 @@ def _readings(picture: Picture) -> Iterator[tuple[str, str]]:
             yield name.replace("_", " "), figure(value)
 
 
-def _returns(picture: Picture) -> Iterator[tuple[str, str]]:
+def _returns(picture: Dashboard) -> Iterator[tuple[str, str]]:
     """Mean episode return of each group of explorers, with its least and most successful member's; or of
     each task, where there are several."""
     if of_tasks := task_returns(picture.progress):
@@ -206,7 +206,7 @@ def _returns(picture: Picture) -> Iterator[tuple[str, str]]:
         yield "return", figure(picture.progress.gauges["episode_return"])
 
 
-def _actors(picture: Picture, statistics: SystemStatistics, narrow: bool) -> RenderableType:
+def _actors(picture: Dashboard, statistics: SystemStatistics, narrow: bool) -> RenderableType:
     """A row for each declared actor, its members together."""
     table = Table(box=None, padding=(0, 2, 0, 0), expand=True, header_style="dim")
     table.add_column("actor", no_wrap=True, ratio=1)

@@ -36,7 +36,7 @@ def outcome(summary: Summary, folder: RunFolder) -> str:
             lines.append(f"  {count:,} {what} ({rate(per_second)})")
     if summary.restarts or summary.dead_letters:
         lines.append(
-            f"  {counted(summary.restarts, 'restart')}, {counted(summary.dead_letters, 'dead letter')}"
+            f"  {counted(summary.restarts, 'restart')}, {counted(summary.dead_letters, 'dead envelope')}"
         )
     lines.append(f"  {folder.path}")
     lines += _what_next(summary, folder)

@@ -52,8 +52,8 @@ def clock(seconds: float) -> str:
 
 def gradients(counts: Mapping[str, int]) -> str:
     """What became of gradients: "1,234 accepted, 12 stale"; "" if nobody counts any."""
-    told = [(fate, counts.get(f"gradients_{fate}", 0)) for fate in _FATES]
-    return ", ".join(f"{count:,} {fate}" for fate, count in told if count)
+    told = [(delivery_state, counts.get(f"gradients_{delivery_state}", 0)) for delivery_state in _FATES]
+    return ", ".join(f"{count:,} {delivery_state}" for delivery_state, count in told if count)
 
 
 def task_returns(progress: Progress) -> dict[str, float]:

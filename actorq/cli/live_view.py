@@ -19,7 +19,7 @@ from actorq.actors import SystemStatistics
 from actorq.run.open_run import Run
 from actorq.run.records.recorder import Progress
 
-from .dashboard import WIDEST, Picture, draw
+from .dashboard import WIDEST, Dashboard, draw
 from .exit_report import how_it_ended
 from .logs import PROGRESS
 from .views import LINE_EVERY_SECONDS, in_words
@@ -111,7 +111,7 @@ class LiveView:
         statistics = self._run.statistics()
         if statistics is not None:
             self._note_rates(statistics)
-        picture = Picture(
+        picture = Dashboard(
             topology=self._run.plan.topology,
             progress=progress,
             statistics=statistics,

@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _raise_limit_of_files() -> None:
-    """The nodes that are started inherit it. Each connection takes a file, also a stranger's."""
+    """The nodes that are started inherit it. Each connection takes a file, also a unauthenticated peer's."""
     limit, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = MANY_FILES if most == resource.RLIM_INFINITY else min(most, MANY_FILES)
     if limit != resource.RLIM_INFINITY and limit < wanted:

@@ -13,7 +13,7 @@ from actorq.run.open_run import Run
 from .views import View
 
 
-class Ending:
+class SignalScope:
     """The first signal stops the run in order, with a checkpoint; the second skips the checkpoint; the third
     ends the process at once.
     """

@@ -48,10 +48,10 @@ def make_view(run: Run, live: bool) -> View:
         from .live_view import LiveView
 
         return LiveView(run)
-    return Lines(run)
+    return PlainView(run)
 
 
-class Lines:
+class PlainView:
     """A line of progress every few seconds, through the log."""
 
     def __init__(self, run: Run) -> None:
@@ -82,8 +82,8 @@ def in_words(progress: Progress) -> str:
     for name, what in (("env_steps", "env steps"), ("updates", "updates")):
         if name in progress.counts:
             words.append(f"{what} {progress.counts[name]:,} ({rate(progress.rates.get(name, 0.0))})")
-    if fates := gradients(progress.counts):
-        words.append(f"gradients {fates}")
+    if counts_by_outcome := gradients(progress.counts):
+        words.append(f"gradients {counts_by_outcome}")
     if returns := task_returns(progress):
         words.append("return " + ", ".join(f"{task} {figure(value)}" for task, value in returns.items()))
     elif "episode_return" in progress.gauges:

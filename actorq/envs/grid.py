@@ -11,7 +11,7 @@ from typing import Never
 import numpy as np
 from numpy.typing import NDArray
 
-# Actions in clockwise order, so that a slip to the side is the neighbour in this list.
+# Actions in clockwise order, so that a slip to the side is the peer in this list.
 ACTIONS = ("up", "right", "down", "left")
 ARROWS = "↑→↓←"
 _MOVES = ((-1, 0), (0, 1), (1, 0), (0, -1))
@@ -110,8 +110,8 @@ class Grid:
                 greedy = [a for a, value in zip(ARROWS, q[here], strict=True) if value >= least]
                 line.append(f"{''.join(greedy):{len(ARROWS)}}{texts[here]:>{digits}}")
             lines.append("|" + "|".join(line) + "|")
-        border = "+" + "+".join(["-" * width] * self.cells.shape[1]) + "+"
-        return "\n".join([border, *(text for line in lines for text in (line, border))])
+        link_schema = "+" + "+".join(["-" * width] * self.cells.shape[1]) + "+"
+        return "\n".join([link_schema, *(text for line in lines for text in (line, link_schema))])
 
     def _state_at(self) -> NDArray[np.int64]:
         state = np.full(self.cells.shape, -1)

@@ -79,7 +79,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         ),
     ] = "last"
 
-    def faults(self) -> Iterator[tuple[str, str]]:
+    def problems(self) -> Iterator[tuple[str, str]]:
         """Settings that contradict each other or are in the wrong place, as (field, sentence)."""
         if not self.env.strip():
             yield "env", "env is blank; name an environment, for example 'CartPole-v1'"

@@ -16,18 +16,18 @@ from actorq.topology.schema import MAIN
 
 from .host.certificates import make_certificates
 from .host.host_protocol import anywhere
-from .host.launcher import Hosts
-from .process.launcher import LocalProcesses
+from .host.launcher import HostLauncher
+from .process.launcher import ProcessLauncher
 from .socket_folder import PrivateFolder
 
 
 @asynccontextmanager
 async def other_processes(
-    plan: Plan, *, backend: Literal["asyncio", "trio"], invitation: Path | None
+    plan: Plan, *, backend: Literal["asyncio", "trio"], join_token: Path | None
 ) -> AsyncIterator[dict[str, Any]]:
     """What a System has to be told of nodes elsewhere; nothing if there are none.
 
-    `invitation`: the file to write for hosts that join, if nodes are for them. Leaving the context ends all
+    `join_token`: the file to write for hosts that join, if nodes are for them. Leaving the context ends all
     processes; by an error, joined hosts are told of it. Raises NodeFailed and ActorqError.
     """
     transport = network(plan)
@@ -43,13 +43,13 @@ async def other_processes(
         membership = Membership(folder=folder)
         launchers: dict[str, Launcher] = {}
         if joining:
-            if invitation is None:
+            if join_token is None:
                 raise ValueError("nodes join from other hosts: say where their invitation is to be written")
             membership = _reachable(plan, membership)
-            hosts = _hosts(plan, len(joining), membership, backend, invitation)
+            hosts = _hosts(plan, len(joining), membership, backend, join_token)
             launchers |= dict.fromkeys(joining, await stack.enter_async_context(hosts))
         make = find_transport(transport)
-        processes = LocalProcesses(
+        processes = ProcessLauncher(
             plan.specs, local, transport=make, membership=membership, folder=folder, backend=backend
         )
         launchers |= dict.fromkeys(local, await stack.enter_async_context(processes))
@@ -72,14 +72,14 @@ def _reachable(plan: Plan, membership: Membership) -> Membership:
 
 
 def _hosts(
-    plan: Plan, count: int, membership: Membership, backend: Literal["asyncio", "trio"], invitation: Path
-) -> Hosts:
+    plan: Plan, count: int, membership: Membership, backend: Literal["asyncio", "trio"], join_token: Path
+) -> HostLauncher:
     address = plan.topology.nodes[MAIN].address
     assert address is not None
-    return Hosts(
+    return HostLauncher(
         to_toml(plan.topology),
         address=parse_address(address),
-        invitation=invitation,
+        join_token=join_token,
         membership=membership,
         count=count,
         backend=backend,

@@ -11,7 +11,7 @@ import msgspec
 from actorq.actors.runtime import scheduler as scheduling
 
 from .control_stream import ControlStream
-from .loop_waker import Crossing
+from .loop_waker import LoopWaker
 
 MAX_WAITING_BYTES = 8 * 1024 * 1024
 """Log lines beyond that are dropped, and counted, while the control stream is slow."""
@@ -53,7 +53,7 @@ class Forwarding(logging.Handler):
     def __init__(self, node: str, levels: dict[str, int]) -> None:
         super().__init__()
         self._node = node
-        self._crossing = Crossing()
+        self._crossing = LoopWaker()
         self._stream: ControlStream | None = None
         self._dropped = 0
         for name, level in levels.items():

@@ -11,7 +11,7 @@ from threading import Lock
 import anyio
 
 
-class Crossing:
+class LoopWaker:
     """Functions handed to the event loop that runs `serve`, and called there in order.
 
     anyio's own ways (`from_thread.run_sync`, a portal's `start_task_soon`) hold the calling thread until the

@@ -1,11 +1,11 @@
-"""What a node's process does: it becomes the node, and follows the leader of the run."""
+"""What a node's process does: it becomes the node, and follows the coordinator of the run."""
 
 from __future__ import annotations
 
 import gc
 
-from actorq.actors import Follower, Layout, Ledger, Membership
-from actorq.actors.supervision.control_messages import Orders as Order
+from actorq.actors import DeliveryLog, LogLayout, Membership, NodeAgent
+from actorq.actors.supervision.control_messages import Commands as Order
 
 from .control_stream import ControlStream
 from .node_setup import NodeSetup
@@ -19,14 +19,14 @@ GARBAGE_THRESHOLD = 20_000
 
 async def live(setup: NodeSetup, stream: ControlStream) -> None:
     """Be the node until told to leave, or until the stream of orders ends."""
-    # Letters come and go by the thousand, without cycles: looking for some took a tenth of the time.
+    # Messages come and go by the thousand, without cycles: looking for some took a tenth of the time.
     gc.freeze()
     gc.set_threshold(GARBAGE_THRESHOLD, 20, 20)
     specs = {spec.name: spec for spec in setup.specs}
-    ledger = None
-    if setup.ledger_fd is not None:
-        ledger = Ledger(Layout(specs, setup.node), memoryview(map_page(setup.ledger_fd)))
-    follower = Follower(
+    delivery_log = None
+    if setup.delivery_log_fd is not None:
+        delivery_log = DeliveryLog(LogLayout(specs, setup.node), memoryview(map_page(setup.delivery_log_fd)))
+    node_agent = NodeAgent(
         specs,
         setup.node,
         transport=setup.transport(),
@@ -38,7 +38,7 @@ async def live(setup: NodeSetup, stream: ControlStream) -> None:
             addresses=setup.addresses,
             tls=setup.tls,
         ),
-        ledger=ledger,
+        delivery_log=delivery_log,
         post=stream.send_soon,
     )
-    await follower.follow(stream)
+    await node_agent.follow(stream)

@@ -26,7 +26,7 @@ def _path_of_main() -> str | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeSetup:
-    """Handed over by `NodeProcess`; what isn't given is as it is in the process that makes this."""
+    """Handed over by `GuardedProcess`; what isn't given is as it is in the process that makes this."""
 
     node: str
     incarnation: int
@@ -41,7 +41,7 @@ class NodeSetup:
     """All actors of the run."""
     threads: int
     """For the computing libraries of this node: its share of the cores."""
-    ledger_fd: int | None = None
+    delivery_log_fd: int | None = None
     """A page of memory, by the number that its descriptor has in both processes."""
     tls: Any | None = None
     addresses: tuple[str, ...] = ()

@@ -31,7 +31,7 @@ _NOT_OF_THE_BODY = {
 _MADE_BY_PYTHON = (types.MemberDescriptorType, types.GetSetDescriptorType)
 
 
-class HandingError(ActorqError, TypeError):
+class PicklingError(ActorqError, TypeError):
     """Something can't be handed to another process; the text says what."""
 
 
@@ -39,13 +39,13 @@ def hand_over(value: Any) -> bytes:
     """The bytes from which another process makes the same value.
 
     What can be imported is named; functions and classes of `__main__`, and those local to functions, go with
-    all that they use of it, and keep their names. Raises HandingError.
+    all that they use of it, and keep their names. Raises PicklingError.
     """
     written = io.BytesIO()
     try:
         _pickler()(written).dump_with_names(value)
     except Exception as error:  # pickling asks the values themselves, and these may raise anything
-        raise HandingError(f"a {type(value).__qualname__} can't be handed over: {error}") from error
+        raise PicklingError(f"a {type(value).__qualname__} can't be handed over: {error}") from error
     return written.getvalue()
 
 

@@ -24,7 +24,7 @@ from actorq.actors import (
 from actorq.topology import Plan
 
 from .launchers import other_processes
-from .loop_waker import Crossing
+from .loop_waker import LoopWaker
 
 log = logging.getLogger("actorq.launchers")
 
@@ -36,7 +36,7 @@ LEAVE_SECONDS = 30.0
 """How long actors that were told to stop may hold their loop before it is left behind."""
 
 
-class Here:
+class ThreadEngine:
     """Runs a plan's actors; started and called from the application's loop, on whichever back end.
 
     Neither loop ever waits for the other to be free.
@@ -49,16 +49,16 @@ class Here:
         *,
         backend: Backend,
         states: dict[str, State] | None = None,
-        invitation: Path | None = None,
+        join_token: Path | None = None,
         tick: Callable[[], None],
         tick_seconds: float,
     ) -> None:
-        """`invitation`: the file to write for hosts that join, if nodes are for them."""
+        """`join_token`: the file to write for hosts that join, if nodes are for them."""
         self._plan = plan
         self._reports = reports
         self._backend = backend
         self._states = states
-        self._invitation = invitation
+        self._join_token = join_token
         self._tick, self._tick_seconds = tick, tick_seconds
         self.statistics: SystemStatistics | None = None
         """The newest readings, replaced every `tick_seconds`; for any thread."""
@@ -69,7 +69,7 @@ class Here:
         self._stopping, self._ended = anyio.Event(), anyio.Event()
         self._error: BaseException | None = None
         # The actors' side.
-        self._inside: Crossing | None = None
+        self._inside: LoopWaker | None = None
         self._system: System | None = None
         self._is_up = False
 
@@ -78,7 +78,7 @@ class Here:
 
         Raises the ActorFailed that ended them. Shield it: it is ended by `stop`.
         """
-        inside, outside = Crossing(), Crossing()
+        inside, outside = LoopWaker(), LoopWaker()
         self._inside, self._outside = inside, outside
         thread = Thread(target=self._live, args=(started,), name="actorq", daemon=True)
         thread.start()
@@ -170,7 +170,7 @@ class Here:
             raise error
 
     async def _lead(self, started: Callable[[], None]) -> None:
-        nodes = other_processes(self._plan, backend=self._backend, invitation=self._invitation)
+        nodes = other_processes(self._plan, backend=self._backend, join_token=self._join_token)
         async with nodes as elsewhere:
             await self._lead_system(started, elsewhere)
 
@@ -246,7 +246,7 @@ def _crashes(system: System) -> int:
 class _Call(Generic[T]):
     """One function on its way to the actors' loop, and its outcome on the way back."""
 
-    def __init__(self, function: Callable[[], Awaitable[T]], back: Crossing) -> None:
+    def __init__(self, function: Callable[[], Awaitable[T]], back: LoopWaker) -> None:
         self.done = anyio.Event()
         self._function = function
         self._back = back

@@ -24,7 +24,8 @@ Rate = Annotated[float, Meta(ge=0.0, lt=1.0)]
 class Agent(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The Q-network and its learning rule, shared by every role that acts or learns.
 
-    Single fields are checked when the table is read; `faults` names combinations that contradict each other.
+    Single fields are checked when the table is read; `problems` names combinations that contradict each
+    other.
     """
 
     network: Annotated[
@@ -105,7 +106,7 @@ class Agent(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         """Whether the target network is a copy of what this update has led to."""
         return self.polyak is None and self.target_updates(updates) == updates
 
-    def faults(self) -> Iterator[tuple[str, str]]:
+    def problems(self) -> Iterator[tuple[str, str]]:
         """Yield (field, sentence) for each setting that another one contradicts."""
         if self.custom and not _CUSTOM_NETWORK.fullmatch(self.network):
             near = difflib.get_close_matches(self.network, BUILT_IN_NETWORKS, n=1)

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from .agent import Agent
-from .algorithms.dqn import Slope
+from .algorithms.dqn import LossOutput
 from .networks.flat import FlatParameters
 from .networks.spec import network_shapes, size
-from .networks.task_layout import Spaces, TaskLayout
+from .networks.task_layout import TaskLayout, TaskSpaces
 from .staging import StagedBatch
 
 BETA = 3e-4
@@ -61,7 +61,7 @@ class PopArt:
     def __init__(
         self,
         agent: Agent,
-        spaces: Sequence[Spaces],
+        spaces: Sequence[TaskSpaces],
         adaptive: Mapping[int, str],
         online: FlatParameters,
         target: FlatParameters,
@@ -81,7 +81,7 @@ class PopArt:
         its = self._statistics[task]
         return batch._replace(returns=(batch.returns + (batch.discounts - 1.0) * its.mean) / its.scale)
 
-    def noted(self, task: int, slope: Slope) -> Slope:
+    def noted(self, task: int, slope: LossOutput) -> LossOutput:
         """What came of a normalized batch, TD errors in units of reward; `move` will know its targets."""
         if task not in self._statistics:
             return slope
@@ -136,7 +136,7 @@ class PopArt:
                 self._statistics[task] = Statistics(*state[name])
 
 
-def _heads(agent: Agent, spaces: Sequence[Spaces]) -> list[tuple[slice, slice]]:
+def _heads(agent: Agent, spaces: Sequence[TaskSpaces]) -> list[tuple[slice, slice]]:
     """Where in the flat vector each task's head is, and within it what is added to all of its Q-values."""
     shapes = [network_shapes(agent, task.observation_shape, task.actions) for task in spaces]
     if len(spaces) > 1:

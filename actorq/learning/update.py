@@ -11,15 +11,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from .agent import Agent
-from .algorithms.dqn import QLoss, Slope
+from .algorithms.dqn import LossOutput, QLoss
 from .compiling import Compile, begin_step
-from .networks.backends import MLPPass, make_pass
+from .networks.backends import MLPBackend, make_backend
 from .networks.flat import FlatParameters
 from .popart import PopArt
 from .staging import BatchStaging, StagedBatch, TransitionBatch
 
 
-class Learned(NamedTuple):
+class UpdateResult(NamedTuple):
     """What one call of the rule found, on the CPU."""
 
     loss: float
@@ -48,14 +48,14 @@ class LearningRule:
         self._q_loss = QLoss(agent)
         self._popart = popart
         self._compile = compile
-        self._online = make_pass(online, compile)
-        self._target = make_pass(target, compile)
+        self._online = make_backend(online, compile)
+        self._target = make_backend(target, compile)
         # The faster of the two; but autograd refuses to keep what was made in it.
-        self._without_graph = torch.inference_mode if isinstance(self._online, MLPPass) else torch.no_grad
+        self._without_graph = torch.inference_mode if isinstance(self._online, MLPBackend) else torch.no_grad
         self._stagings: list[BatchStaging] = []
         self._dtype, self._device = online.dtype, online.device
 
-    def __call__(self, *batches: TransitionBatch | StagedBatch | None) -> Learned:
+    def __call__(self, *batches: TransitionBatch | StagedBatch | None) -> UpdateResult:
         """Write the gradient of the batch's loss into `online.gradient`.
 
         A network for several tasks takes a batch of each, None for one that has no transitions; the loss is
@@ -77,10 +77,10 @@ class LearningRule:
         batch.wait()
         return batch
 
-    def _learn(self, batches: Sequence[StagedBatch | None]) -> Learned:
+    def _learn(self, batches: Sequence[StagedBatch | None]) -> UpdateResult:
         sizes = [0 if batch is None else len(batch.actions) for batch in batches]
         online, target = self._q_values(batches, sizes)
-        slopes: list[Slope | None] = []
+        slopes: list[LossOutput | None] = []
         parts = zip(batches, sizes, online, target, strict=True)
         for task, (batch, rows, q_values, later) in enumerate(parts):
             if batch is None:
@@ -97,7 +97,7 @@ class LearningRule:
         alone = len(losses) == 1
         loss = float(losses[0] if alone else torch.stack(losses).sum()) / sum(sizes)
         found = td_errors[0] if alone else torch.cat(td_errors)
-        return Learned(loss, found.to(torch.float32).numpy(force=True))
+        return UpdateResult(loss, found.to(torch.float32).numpy(force=True))
 
     def _q_values(
         self, batches: Sequence[StagedBatch | None], sizes: Sequence[int]

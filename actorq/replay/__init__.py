@@ -3,7 +3,7 @@
 numba is loaded when the first `PrioritizedIndex` is made, not before.
 """
 
-from .buffer import Replay, ReplayStatistics, make_replay
+from .buffer import ReplayBuffer, ReplayStatistics, make_replay
 from .chunk import Batch, Chunk
 from .config import ReplayConfig
 from .memory_store import MemoryStore
@@ -19,7 +19,7 @@ __all__ = [
     "MemoryStore",
     "PrioritizedIndex",
     "RateLimiter",
-    "Replay",
+    "ReplayBuffer",
     "ReplayConfig",
     "ReplayStatistics",
     "UniformIndex",

@@ -49,7 +49,7 @@ class Drawn(NamedTuple):
     transitions: Transitions
 
 
-class Replay:
+class ReplayBuffer:
     """Transitions in, batches out. One thread at a time; nothing here waits."""
 
     def __init__(self, store: MemoryStore, index: Index, *, seed: int | Sequence[int] = 0) -> None:
@@ -156,9 +156,9 @@ class Replay:
         self._late = state["late"]
 
 
-def make_replay(config: ReplayConfig, *, seed: int | Sequence[int] = 0) -> Replay:
+def make_replay(config: ReplayConfig, *, seed: int | Sequence[int] = 0) -> ReplayBuffer:
     """An empty replay in memory, as ``config`` describes it. Loads numba if sampling is prioritized."""
-    return Replay(MemoryStore(config.capacity), make_index(config), seed=seed)
+    return ReplayBuffer(MemoryStore(config.capacity), make_index(config), seed=seed)
 
 
 def make_index(config: ReplayConfig) -> Index:

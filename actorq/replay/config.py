@@ -32,7 +32,7 @@ class LimiterConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
             return self.error_buffer_samples
         return (self.samples_per_insert or 0.0) * self.min_size
 
-    def faults(self) -> Iterator[tuple[str, str]]:
+    def problems(self) -> Iterator[tuple[str, str]]:
         """(field, sentence) for each two settings that contradict each other."""
         if self.samples_per_insert is None:
             if self.error_buffer_samples is not None:
@@ -77,12 +77,12 @@ class ReplayConfig(LimiterConfig, frozen=True, kw_only=True, forbid_unknown_fiel
         share = min(batches / self.beta_batches, 1.0)
         return (1.0 - share) * self.beta_start + share * self.beta_end
 
-    def faults(self) -> Iterator[tuple[str, str]]:
+    def problems(self) -> Iterator[tuple[str, str]]:
         """(field, sentence) for each two settings that contradict each other."""
-        yield from self.size_faults()
-        yield from self.shard_faults()
+        yield from self.size_problems()
+        yield from self.shard_problems()
 
-    def size_faults(self) -> Iterator[tuple[str, str]]:
+    def size_problems(self) -> Iterator[tuple[str, str]]:
         """Those of a replay that is alone."""
         if self.min_size > self.capacity:
             yield (
@@ -90,16 +90,16 @@ class ReplayConfig(LimiterConfig, frozen=True, kw_only=True, forbid_unknown_fiel
                 f"sampling would never begin: {self.min_size} is more than the capacity {self.capacity}",
             )
 
-    def shard_faults(self) -> Iterator[tuple[str, str]]:
+    def shard_problems(self) -> Iterator[tuple[str, str]]:
         """Those of one shard of several, too."""
         if self.beta_end < self.beta_start:
             yield (
                 "beta_end",
                 f"beta goes up, but beta_end {self.beta_end:g} is below beta_start {self.beta_start:g}",
             )
-        yield from super().faults()
+        yield from super().problems()
 
-    def state_faults(self, state: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    def state_problems(self, state: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         """(field, sentence) for each setting under which a replay's saved `state` can't be taken over."""
         index = state["index"]
         kind = index["kind"]

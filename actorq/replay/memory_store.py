@@ -18,7 +18,7 @@ _GROWTH_SHARE = 64  # ... nor more than this part of the ring, which may stay un
 _FIELDS = ("action", "return", "discount", "index", "next_index")
 
 
-class Stored(NamedTuple):
+class StoredChunk(NamedTuple):
     """What an `add` did."""
 
     added: range
@@ -65,7 +65,7 @@ class MemoryStore:
         """Bytes allocated."""
         return self._frames.nbytes + (0 if self._rows is None else self._rows.nbytes)
 
-    def add(self, chunk: Chunk) -> Stored:
+    def add(self, chunk: Chunk) -> StoredChunk:
         """Copy a chunk in, removing the oldest chunks if it wouldn't fit otherwise.
 
         Raises `ValueError`, and changes nothing, if the chunk is malformed, larger than the capacity, or has
@@ -93,7 +93,7 @@ class MemoryStore:
         added = range(newest, newest + count)
         self._window.extend(added)
         self._write_rows(self._rows, newest % self.capacity, base, chunk)
-        return Stored(added, evicted)
+        return StoredChunk(added, evicted)
 
     def gather(self, ids: NDArray[np.int64]) -> Transitions:
         """Copy the transitions ``ids`` [B] out, into arrays of the caller's own.

@@ -39,14 +39,14 @@ SIDE_AT_LEAST = 160
 
 GRID_WORLD = "actorq/GridWorld-v0"
 
-Picture = NDArray[np.uint8]
+Dashboard = NDArray[np.uint8]
 
 
 class PlaybackError(ActorqError, ValueError):
     """What this run has learned can't be played, or not be filmed."""
 
 
-class Learned:
+class LearnedPolicy:
     """The Q-network of one task as a run left it: its parameters, and how many updates made them."""
 
     def __init__(self, actor: str, task: Task, agent: Agent, parameters: NDArray[Any], updates: int) -> None:
@@ -68,7 +68,7 @@ class Learned:
         return policy
 
 
-def load_learned(run: Path) -> dict[str, Learned]:
+def load_learned(run: Path) -> dict[str, LearnedPolicy]:
     """What the last checkpoint of a run's folder has learned, by the task's name: an evaluator's, which keeps
     the best, or else the centre of a tree of learners, or a learner's newest.
 
@@ -93,7 +93,7 @@ def _rank(spec: ActorSpec) -> int:
     return next((rank for rank, cls in enumerate(order) if issubclass(spec.cls, cls)), len(order))
 
 
-def _learned(spec: ActorSpec, state: State) -> dict[str, Learned]:
+def _learned(spec: ActorSpec, state: State) -> dict[str, LearnedPolicy]:
     tasks, agent = tasks_in(spec.tables), spec.tables.get("agent")
     if not (tasks and isinstance(agent, Agent) and {"parameters", "updates"} <= state.keys()):
         return {}
@@ -105,14 +105,14 @@ def _learned(spec: ActorSpec, state: State) -> dict[str, Learned]:
         except (TaskError, ValueError) as error:
             raise _unplayable(spec.name, error) from error
     parted = zip(task_names(tasks), tasks, parts, strict=True)
-    return {name: Learned(spec.name, task, agent, part, updates) for name, task, part in parted}
+    return {name: LearnedPolicy(spec.name, task, agent, part, updates) for name, task, part in parted}
 
 
 def _unplayable(actor: str, error: Exception) -> PlaybackError:
     return PlaybackError(f"what {actor} has learned can't be played: {error}")
 
 
-async def play_greedily(learned: Learned, episodes: int, seed: int) -> NDArray[np.float64]:
+async def play_greedily(learned: LearnedPolicy, episodes: int, seed: int) -> NDArray[np.float64]:
     """The undiscounted returns of so many episodes, [episodes]; the same seed plays the same ones.
 
     Cancelled, it stops at the next pause. Raises PlaybackError if the environment can't be made.
@@ -126,7 +126,7 @@ async def play_greedily(learned: Learned, episodes: int, seed: int) -> NDArray[n
 
 
 async def film(
-    learned: Learned, episodes: int, seed: int, show: Callable[[Picture], None]
+    learned: LearnedPolicy, episodes: int, seed: int, show: Callable[[Dashboard], None]
 ) -> NDArray[np.float64]:
     """Play one episode after the other and give each picture, RGB [height, width, 3], to `show`; returns
     their returns.
@@ -153,7 +153,7 @@ class _Camera:
     what follows its end may already be the next episode's first picture.
     """
 
-    def __init__(self, environments: Environments, task: Task, show: Callable[[Picture], None]) -> None:
+    def __init__(self, environments: Environments, task: Task, show: Callable[[Dashboard], None]) -> None:
         self.count = environments.count
         self.pictures = 0
         self._environments = environments
@@ -184,7 +184,7 @@ class _Camera:
         self._show(_to_be_seen(pictures[0]))
 
 
-def _to_be_seen(picture: NDArray[Any]) -> Picture:
+def _to_be_seen(picture: NDArray[Any]) -> Dashboard:
     """In bytes, where the environment gives colours from 0 to 1 as MinAtar does, and large enough."""
     if picture.dtype.kind == "f":
         picture = (255 * picture.clip(0, 1)).round().astype(np.uint8)
@@ -201,7 +201,7 @@ def pictures_per_second(task: Task) -> float:
     return float(getattr(creator, "metadata", {}).get("render_fps") or 30)
 
 
-def value_map(learned: Learned) -> str | None:
+def value_map(learned: LearnedPolicy) -> str | None:
     """The map of a GridWorld with greedy arrows and the learned values, in the units of its rewards; None for
     any other environment, and where frames are stacked: a cell has no one value then.
     """

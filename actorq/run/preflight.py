@@ -9,10 +9,10 @@ from pathlib import Path
 
 from actorq.actors import State
 from actorq.actors.spec import ActorSpec
-from actorq.roles.replay.shard import Replay
+from actorq.roles.replay.shard import ReplayShard
 from actorq.topology import Plan, TopologyError
 from actorq.topology.check.members import declared_name, group_of, without_index
-from actorq.topology.check.problems import Faults
+from actorq.topology.check.problems import Problems
 from actorq.topology.check.tables import add_told
 from actorq.topology.schema import INPROC
 
@@ -21,18 +21,18 @@ from .records.checkpoint import CheckpointError
 
 def check_machine(plan: Plan) -> None:
     """Raises TopologyError with all that actors ask of this machine in vain."""
-    faults = Faults()
+    problems = Problems()
     elsewhere = {node.name for node in plan.nodes if node.place == "host" and node.transport != INPROC}
     for spec in plan.specs:
         if spec.node not in elsewhere:
-            _add(spec, partial(spec.cls.machine_faults, spec.config, spec.tables), faults)
-    if faults:
-        raise TopologyError(faults.found(), f"{plan.topology.name}, on this machine,")
+            _add(spec, partial(spec.cls.machine_problems, spec.config, spec.tables), problems)
+    if problems:
+        raise TopologyError(problems.found(), f"{plan.topology.name}, on this machine,")
 
 
 def check_states(plan: Plan, states: Mapping[str, State], path: Path) -> None:
     """Raises CheckpointError with all for which the checkpoint at `path` can't be gone on from."""
-    faults = Faults()
+    problems = Problems()
     saved, planned = (
         Counter(map(without_index, states)),
         Counter(without_index(spec.name) for spec in plan.specs),
@@ -42,18 +42,18 @@ def check_states(plan: Plan, states: Mapping[str, State], path: Path) -> None:
     for spec in plan.specs:
         state = states.get(spec.name)
         if state:
-            _add(spec, partial(spec.cls.state_faults, spec.config, spec.tables, state), faults)
+            _add(spec, partial(spec.cls.state_problems, spec.config, spec.tables, state), problems)
         its = without_index(spec.name)
         expected = saved[its]
-        if issubclass(spec.cls, Replay):
+        if issubclass(spec.cls, ReplayShard):
             expected = expected * tasks_now // tasks_then  # each task has shards of its own, equally many
         if spec.cls.one_state and saved[its] and planned[its] != expected:
             of_tasks = f"; for {tasks_now} tasks it must be {expected}" if tasks_now != tasks_then else ""
             problem = f"is {planned[its]}, but the state was saved in {saved[its]} parts{of_tasks}"
-            faults.add(f"actors.{declared_name(its)}.count", problem)
-    _check_groups(plan, saved, planned, faults)
-    if faults:
-        lines = "".join(f"\n  {fault}" for fault in faults.found())
+            problems.add(f"actors.{declared_name(its)}.count", problem)
+    _check_groups(plan, saved, planned, problems)
+    if problems:
+        lines = "".join(f"\n  {problem}" for problem in problems.found())
         raise CheckpointError(f"{path}: the topology can't go on from it:{lines}")
 
 
@@ -63,7 +63,7 @@ def _tasks_then(states: Mapping[str, State]) -> int | None:
     return next((len(tasks["names"]) for tasks in told if isinstance(tasks, Mapping)), None)
 
 
-def _check_groups(plan: Plan, saved: Iterable[str], planned: Iterable[str], faults: Faults) -> None:
+def _check_groups(plan: Plan, saved: Iterable[str], planned: Iterable[str], problems: Problems) -> None:
     """Whether actors find their states: where a group is repeated now, and was not, all have new names."""
     new_names = {declared_name(name): name for name in planned}
     old_names = {declared_name(name): name for name in saved}
@@ -72,15 +72,15 @@ def _check_groups(plan: Plan, saved: Iterable[str], planned: Iterable[str], faul
         if actor in new_names and actor not in kept:
             group, _ = group_of(actor, plan.topology)
             where = f"groups.{group}.count" if group else f"actors.{actor}"
-            if not faults.at(where):  # one tells enough of all in the group
+            if not problems.at(where):  # one tells enough of all in the group
                 problem = f"the state was saved of {old_name}, and there is only {new_names[actor]} now"
-                faults.add(where, problem)
+                problems.add(where, problem)
 
 
-def _add(spec: ActorSpec, tell: Callable[[], Iterable[tuple[str, str]]], faults: Faults) -> None:
+def _add(spec: ActorSpec, tell: Callable[[], Iterable[tuple[str, str]]], problems: Problems) -> None:
     where = f"actors.{declared_name(spec.name)}"
 
     def place(key: str) -> str:
         return key if key.partition(".")[0] in spec.tables else f"{where}.{key}"
 
-    add_told(tell, place, where, faults)
+    add_told(tell, place, where, problems)

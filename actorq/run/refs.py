@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, TypeVar, cast
 
 from actorq.actors import Group, Message, Ref, Request
-from actorq.launchers.thread_engine import Here
+from actorq.launchers.thread_engine import ThreadEngine
 
 R = TypeVar("R")
 
@@ -14,7 +14,7 @@ R = TypeVar("R")
 class OutsideRef:
     """One actor of a run; good until the run ends, after which it raises ActorDied."""
 
-    def __init__(self, name: str, engine: Here) -> None:
+    def __init__(self, name: str, engine: ThreadEngine) -> None:
         self.name = name
         self._engine = engine
         self._ref: Ref[Any] | None = None
@@ -47,7 +47,7 @@ class OutsideRef:
 class OutsideGroup(Sequence[OutsideRef]):
     """The members of an actor with a count, in order. It says how, as `Group` does."""
 
-    def __init__(self, members: Sequence[OutsideRef], engine: Here) -> None:
+    def __init__(self, members: Sequence[OutsideRef], engine: ThreadEngine) -> None:
         self._members = tuple(members)
         self._engine = engine
         self._group: Group[Any] = Group(cast(Any, self._members))
@@ -74,7 +74,7 @@ class OutsideGroup(Sequence[OutsideRef]):
 class OutsideEveryone:
     """All members of a group, told or asked together."""
 
-    def __init__(self, members: Sequence[OutsideRef], engine: Here) -> None:
+    def __init__(self, members: Sequence[OutsideRef], engine: ThreadEngine) -> None:
         self._members = members
         self._engine = engine
 

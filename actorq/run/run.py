@@ -13,7 +13,7 @@ import anyio.to_thread
 from anyio.abc import TaskGroup
 
 from actorq.actors import ActorDied, ActorFailed, ActorqError, State, SystemStatistics
-from actorq.launchers.thread_engine import Backend, Here
+from actorq.launchers.thread_engine import Backend, ThreadEngine
 from actorq.topology import Plan
 from actorq.topology.check.members import called
 
@@ -63,12 +63,12 @@ class Run:
             self._recorder.load_state(recorded)
         resumed_at = self._recorder.wall_seconds if recorded is not None else None
         self._metrics = Metrics(folder, resumed_at)
-        self._engine = Here(
+        self._engine = ThreadEngine(
             plan,
             self._recorder,
             backend=backend or topology.backend,
             states=states,
-            invitation=folder.invitation,
+            join_token=folder.join_token,
             tick=self._tick,
             tick_seconds=topology.run.metrics_every_seconds,
         )

@@ -9,41 +9,41 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, ClassVar
 
-from actorq.actors import Border, Inbox, Membership, Neighbour, Peer, TransportStatistics
+from actorq.actors import Inbox, LinkSchema, Membership, Peer, PeerSession, TransportStatistics
 
 MAX_FRAME_BYTES = 1 << 40
 """A copy in the same process needs no other bound than the mailboxes'."""
 
 
 class EncodedTransport:
-    """Carries letters between nodes that share one event loop, each by way of its frame."""
+    """Carries messages between nodes that share one event loop, each by way of its frame."""
 
     name: ClassVar[str] = "encoded"
     crosses_processes: ClassVar[bool] = False
 
     def __init__(self) -> None:
         self._inboxes: dict[str, Inbox] = {}
-        self._neighbours: dict[tuple[str, str], Neighbour] = {}
+        self._peer_sessions: dict[tuple[str, str], PeerSession] = {}
 
     def open(self, node: str, inbox: Inbox, membership: Membership) -> None:
         self._inboxes[node] = inbox
 
-    def route(self, border: Border) -> Inbox:
-        there = (border.neighbour, border.me)
-        letters = _Stream(lambda frame: self._neighbours[there].letters_received(frame))
-        answers = _Stream(lambda frame: self._neighbours[there].answers_received(frame))
-        neighbour = Neighbour(border, self._inboxes[border.me], MAX_FRAME_BYTES)
-        neighbour.meet(letters, answers, None)
-        self._neighbours[border.me, border.neighbour] = neighbour
-        return neighbour
+    def route(self, link_schema: LinkSchema) -> Inbox:
+        there = (link_schema.peer_session, link_schema.me)
+        envelopes = _Stream(lambda frame: self._peer_sessions[there].envelopes_received(frame))
+        answers = _Stream(lambda frame: self._peer_sessions[there].answers_received(frame))
+        peer_session = PeerSession(link_schema, self._inboxes[link_schema.me], MAX_FRAME_BYTES)
+        peer_session.peer_up(envelopes, answers, None)
+        self._peer_sessions[link_schema.me, link_schema.peer_session] = peer_session
+        return peer_session
 
-    def whereabouts(self, node: str) -> Peer | None:
+    def address_of(self, node: str) -> Peer | None:
         return None
 
-    def meet(self, node: str, peer: Peer) -> None:
+    def peer_up(self, node: str, peer: Peer) -> None:
         """Nobody is met: everybody is here."""
 
-    def part(self, node: str, peer: str) -> None:
+    def peer_down(self, node: str, peer: str) -> None:
         """Nobody parts either."""
 
     def statistics(self) -> TransportStatistics:

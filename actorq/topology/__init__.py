@@ -1,7 +1,7 @@
 """The declared topology: who takes part, where each runs, and who talks to whom. Starts nothing."""
 
 from .check.check import check, load
-from .check.problems import Fault, TopologyError
+from .check.problems import Problem, TopologyError
 from .check.roles import Role, list_roles
 from .json_schema import json_schema
 from .load import Source, recipes
@@ -15,8 +15,8 @@ from .schema import (
     GroupTable,
     Mailbox,
     NodeTable,
-    Run,
-    Snapshot,
+    RunTable,
+    SnapshotTable,
     Solved,
     Stop,
     Topology,
@@ -24,16 +24,16 @@ from .schema import (
 
 __all__ = [
     "ActorTable",
-    "Fault",
     "GroupTable",
     "Mailbox",
     "Need",
     "NodeSpec",
     "NodeTable",
     "Plan",
+    "Problem",
     "Role",
-    "Run",
-    "Snapshot",
+    "RunTable",
+    "SnapshotTable",
     "Solved",
     "Source",
     "Stop",

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from .check.convert import plain
-from .check.problems import Fault, TopologyError
+from .check.problems import Problem, TopologyError
 from .overrides import apply_overrides
 from .schema import MAIN, OWN_KEYS, Topology
 from .suggest import suggestion
@@ -46,9 +46,9 @@ def read(source: Source, overrides: Sequence[str] = (), transport: str | None = 
         tables, origin = _tables_of(source), ""
     else:
         tables, origin = _copied(source), ""
-    faults = apply_overrides(tables, overrides)
-    if faults:
-        raise TopologyError(faults, origin)
+    problems = apply_overrides(tables, overrides)
+    if problems:
+        raise TopologyError(problems, origin)
     if transport is not None:
         _put_on(tables, transport)
     return Document(tables, origin)
@@ -67,11 +67,11 @@ def find(source: str | Path) -> Path:
         if source not in recipes():
             hint = suggestion(str(source), recipes(), "recipes")
             raise TopologyError(
-                [Fault(str(source) or '""', "no file and no recipe of this name", hint)], str(source)
+                [Problem(str(source) or '""', "no file and no recipe of this name", hint)], str(source)
             )
         return recipes()[str(source)]
     if path.is_dir():
-        raise TopologyError([Fault(str(path), "is a folder", "give a .toml file")], str(path))
+        raise TopologyError([Problem(str(path), "is a folder", "give a .toml file")], str(path))
     return path
 
 
@@ -81,22 +81,22 @@ def _parse(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         near = [other.name for other in path.parent.glob("*.toml")] if path.parent.is_dir() else []
         hint = suggestion(path.name, sorted(near), "topology files beside it", lambda name: Path(name).stem)
-        fault = Fault(str(path), "no such file", hint)
+        problem = Problem(str(path), "no such file", hint)
     except UnicodeDecodeError as error:
-        fault = Fault(str(path), f"is not UTF-8 text ({error.reason} at byte {error.start})")
+        problem = Problem(str(path), f"is not UTF-8 text ({error.reason} at byte {error.start})")
     except (OSError, ValueError, RecursionError) as error:
         if isinstance(error, tomllib.TOMLDecodeError):
-            fault = _syntax_fault(path, error)
+            problem = _syntax_problem(path, error)
         else:
-            fault = Fault(str(path), f"can't be read: {getattr(error, 'strerror', None) or error}")
-    raise TopologyError([fault], str(path))
+            problem = Problem(str(path), f"can't be read: {getattr(error, 'strerror', None) or error}")
+    raise TopologyError([problem], str(path))
 
 
-def _syntax_fault(path: Path, error: tomllib.TOMLDecodeError) -> Fault:
+def _syntax_problem(path: Path, error: tomllib.TOMLDecodeError) -> Problem:
     text = str(error)
     at = _AT_LINE.search(text)
     where = f"{path}, line {at[1]}, column {at[2]}" if at else str(path)
-    return Fault(where, f"not TOML: {_AT_LINE.sub('', text)}")
+    return Problem(where, f"not TOML: {_AT_LINE.sub('', text)}")
 
 
 def _add_folders(tables: dict[str, Any], folder: Path) -> None:
@@ -111,8 +111,10 @@ def _tables_of(topology: Topology) -> dict[str, Any]:
     own = {key: value for key, value in plain(topology).items() if key != "tables"}
     clashing = [key for key in topology.tables if key in OWN_KEYS]
     if clashing:
-        faults = [Fault(f"tables.{key}", "is a key of topology's own; no role's table") for key in clashing]
-        raise TopologyError(faults)
+        problems = [
+            Problem(f"tables.{key}", "is a key of topology's own; no role's table") for key in clashing
+        ]
+        raise TopologyError(problems)
     return {key: _copied(value) for key, value in {**own, **topology.tables}.items()}
 
 

@@ -7,26 +7,28 @@ import tomllib
 from collections.abc import Sequence
 from typing import Any
 
-from .check.problems import Fault
+from .check.problems import Problem
 from .schema import MAIN
 from .suggest import suggestion
 
 _NAMED = ("actors", "nodes", "groups")  # tables of named things, which an override changes but doesn't invent
 
 
-def apply_overrides(tables: dict[str, Any], overrides: Sequence[str]) -> list[Fault]:
+def apply_overrides(tables: dict[str, Any], overrides: Sequence[str]) -> list[Problem]:
     """Apply each "table.key=value" in place, later ones last; answers what is wrong with them."""
-    faults = []
+    problems = []
     for text in overrides:
         path, equals, value = text.partition("=")
         keys = [key.strip() for key in path.split(".")]
         if not equals or not all(keys):
-            faults.append(Fault(f"--set {text}", "not of the form table.key=value", "such as agent.n_step=5"))
+            problems.append(
+                Problem(f"--set {text}", "not of the form table.key=value", "such as agent.n_step=5")
+            )
             continue
         problem = _assign(tables, keys, value.strip())
         if problem:
-            faults.append(Fault(f"--set {text}", *problem))
-    return faults
+            problems.append(Problem(f"--set {text}", *problem))
+    return problems
 
 
 def _assign(tables: dict[str, Any], keys: list[str], text: str) -> tuple[str, str] | None:

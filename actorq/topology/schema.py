@@ -73,7 +73,7 @@ class Stop(Settings, frozen=True, kw_only=True):
     wall_seconds: Annotated[Seconds | None, Meta(description="seconds since the command's start")] = None
 
 
-class Run(Settings, frozen=True, kw_only=True):
+class RunTable(Settings, frozen=True, kw_only=True):
     """What the run itself writes, and how often."""
 
     metrics_every_seconds: Annotated[Seconds, Meta(description="seconds between two rows of metrics")] = 1.0
@@ -109,7 +109,7 @@ class Mailbox(Settings, frozen=True, kw_only=True):
     )
 
 
-class Snapshot(Settings, frozen=True, kw_only=True):
+class SnapshotTable(Settings, frozen=True, kw_only=True):
     """`snapshot_every = { seconds = 30 }` or `{ updates = 1000 }`: not both."""
 
     seconds: Annotated[Seconds | None, Meta(description="seconds between two snapshots")] = None
@@ -132,7 +132,7 @@ class ActorTable(Settings, frozen=True, kw_only=True):
     restart: Annotated[RestartPolicy, Meta(description="when it is started again")] = "on-failure"
     mailbox: Annotated[Mailbox, Meta(description="bounds of its mailbox, for each sender")] = Mailbox()
     snapshot_every: Annotated[
-        Snapshot | None, Meta(description="how often its state is kept for a restart; absent: never")
+        SnapshotTable | None, Meta(description="how often its state is kept for a restart; absent: never")
     ] = None
 
 
@@ -172,7 +172,7 @@ class Topology(Settings, frozen=True, kw_only=True):
         Meta(description="folders where roles' modules are looked for; the file's own always is one"),
     ] = ()
     stop: Annotated[Stop, Meta(description="when the run ends: whichever comes first")] = Stop()
-    run: Annotated[Run, Meta(description="what the run writes, and how often")] = Run()
+    run: Annotated[RunTable, Meta(description="what the run writes, and how often")] = RunTable()
     nodes: Annotated[dict[Name, NodeTable], Meta(description="where actors run")] = {}
     actors: Annotated[dict[Name, ActorTable], Meta(description="what takes part, in the order it starts in")]
     groups: Annotated[dict[Name, GroupTable], Meta(description="actors that are supervised together")] = {}

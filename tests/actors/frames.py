@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from actorq.actors.message import Message, Request
-from actorq.actors.runtime.envelope import Enquiry, Letter, Outcome
+from actorq.actors.runtime.envelope import Envelope, Outcome, RequestEnvelope
 from actorq.actors.wire.codec import Answers, Packer, Parts, Reply, Unpacker
-from actorq.actors.wire.route_table import Contract, Way
+from actorq.actors.wire.route_table import Route, RouteTable
 
 Array = NDArray[Any]
 
@@ -69,44 +69,44 @@ class Unknown(Message):
 
 
 EVERYTHING, ADD, GET_TOTAL, FLOATS, GET, PICKY, ADD_BY_OTHER = range(7)
-CONTRACT = Contract(
+CONTRACT = RouteTable(
     [
-        *[Way("explorer", "replay", kind) for kind in (Everything, Add, GetTotal, Floats, Get, Picky)],
-        Way("learner", "replay", Add),
+        *[Route("explorer", "replay", kind) for kind in (Everything, Add, GetTotal, Floats, Get, Picky)],
+        Route("learner", "replay", Add),
     ]
 )
 REPLIES = CONTRACT.replies[GET]
 
 
 class NoOrigin:
-    """The sender of letters whose outcome nobody looks at."""
+    """The sender of messages whose outcome nobody looks at."""
 
-    def settle(self, letter: Letter, outcome: Outcome, answer: Any = None) -> None:
+    def settle(self, envelope: Envelope, outcome: Outcome, answer: Any = None) -> None:
         raise AssertionError("nothing settles these letters")
 
-    def settle_handled(self, letters: Sequence[Letter]) -> None:
+    def settle_handled(self, envelopes: Sequence[Envelope]) -> None:
         raise AssertionError("nothing settles these letters")
 
 
-def told(message: Message, sender: str = "explorer", size: int = 88) -> Letter:
-    return Letter(message, size, sender, "replay", NoOrigin(), ())
+def told(message: Message, sender: str = "explorer", size: int = 88) -> Envelope:
+    return Envelope(message, size, sender, "replay", NoOrigin(), ())
 
 
-def asked(message: Message, chain: tuple[str, ...] = ()) -> Letter:
+def asked(message: Message, chain: tuple[str, ...] = ()) -> Envelope:
     event: Any = None
-    return Enquiry(message, 88, "explorer", "replay", NoOrigin(), chain, event)
+    return RequestEnvelope(message, 88, "explorer", "replay", NoOrigin(), chain, event)
 
 
 def joined(parts: Parts) -> memoryview:
     return memoryview(b"".join(parts))
 
 
-def frame_of(letters: Sequence[Letter], first: int = 1) -> memoryview:
-    return joined(Packer().letters(CONTRACT, first, letters))
+def frame_of(envelopes: Sequence[Envelope], first: int = 1) -> memoryview:
+    return joined(Packer().envelopes(CONTRACT, first, envelopes))
 
 
 def there_and_back(message: Message) -> Any:
-    (run,) = Unpacker().letters(CONTRACT, frame_of([told(message)]))
+    (run,) = Unpacker().envelopes(CONTRACT, frame_of([told(message)]))
     (value,) = run.messages
     if isinstance(value, Exception):
         raise value

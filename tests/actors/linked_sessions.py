@@ -1,4 +1,4 @@
-"""Two neighbours for tests, joined by streams whose frames go and arrive when the test says."""
+"""Two peers for tests, joined by streams whose frames go and arrive when the test says."""
 
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -8,12 +8,12 @@ from msgspec import msgpack
 
 from actorq.actors import Actor, ActorSpec, Ref, handles
 from actorq.actors.message import HEADER_BYTES, Message, Request
-from actorq.actors.runtime.envelope import Enquiry, Letter, Outcome
-from actorq.actors.runtime.mailbox import Lane
-from actorq.actors.runtime.scheduler import FreeScheduler
-from actorq.actors.supervision.delivery_log import Ledger
-from actorq.actors.wire.link_schema import Border
-from actorq.actors.wire.peer_session import Neighbour, SharedMemory
+from actorq.actors.runtime.envelope import Envelope, Outcome, RequestEnvelope
+from actorq.actors.runtime.mailbox import MailboxQueue
+from actorq.actors.runtime.scheduler import ConcurrentScheduler
+from actorq.actors.supervision.delivery_log import DeliveryLog
+from actorq.actors.wire.link_schema import LinkSchema
+from actorq.actors.wire.peer_session import PeerSession, SharedMemory
 from actorq.actors.wire.reply_buffer import Received
 from actorq.actors.wire.transport import CircleFound
 
@@ -87,17 +87,17 @@ class Pipe:
 
 
 class Sender:
-    """Remembers how its letters have ended."""
+    """Remembers how its messages have ended."""
 
     def __init__(self) -> None:
-        self.ended: list[tuple[Letter, Outcome, Any]] = []
+        self.ended: list[tuple[Envelope, Outcome, Any]] = []
 
-    def settle(self, letter: Letter, outcome: Outcome, answer: Any = None) -> None:
-        self.ended.append((letter, outcome, answer))
+    def settle(self, envelope: Envelope, outcome: Outcome, answer: Any = None) -> None:
+        self.ended.append((envelope, outcome, answer))
 
-    def settle_handled(self, letters: Sequence[Letter]) -> None:
-        for letter in letters:
-            self.settle(letter, Outcome.HANDLED)
+    def settle_handled(self, envelopes: Sequence[Envelope]) -> None:
+        for envelope in envelopes:
+            self.settle(envelope, Outcome.HANDLED)
 
     def outcomes(self) -> list[tuple[Outcome, Any]]:
         """Since the last call."""
@@ -107,54 +107,56 @@ class Sender:
 
 
 class Mailbox:
-    """The far side's one lane, handled by the test."""
+    """The far side's one mailbox queue, handled by the test."""
 
     def __init__(self) -> None:
-        self.lane = Lane("worker", 1, FreeScheduler())
+        self.mailbox = MailboxQueue("worker", 1, ConcurrentScheduler())
         self.probes: list[tuple[str, type[Message], tuple[str, ...], CircleFound]] = []
 
-    def deliver(self, letter: Letter) -> None:
-        if letter.message.delivery == "latest":
-            self.lane.put_newest(letter)
+    def deliver(self, envelope: Envelope) -> None:
+        if envelope.message.delivery == "latest":
+            self.mailbox.put_newest(envelope)
         else:
-            self.lane.put(letter)
+            self.mailbox.put(envelope)
 
-    def deliver_run(self, letters: Sequence[Letter]) -> None:
-        for letter in letters:
-            self.deliver(letter)
+    def deliver_run(self, envelopes: Sequence[Envelope]) -> None:
+        for envelope in envelopes:
+            self.deliver(envelope)
 
     def probe(self, target: str, message: type[Message], chain: tuple[str, ...], found: CircleFound) -> None:
         self.probes.append((target, message, chain, found))
 
     def messages(self) -> list[Message]:
-        return [letter.message for letter in self.lane.queue]
+        return [envelope.message for envelope in self.mailbox.queue]
 
-    def begin(self) -> Letter:
-        letter = self.lane.take()
-        self.lane.begin(letter)
-        return letter
+    def begin(self) -> Envelope:
+        envelope = self.mailbox.take()
+        self.mailbox.begin(envelope)
+        return envelope
 
     def end(self, outcome: Outcome = Outcome.HANDLED, answer: Any = None) -> None:
-        letter = self.lane.at_hand.pop()
-        letter.origin.settle(letter, outcome, answer)
-        self.lane.note_ended(letter)
+        envelope = self.mailbox.in_progress.pop()
+        envelope.reply_to.settle(envelope, outcome, answer)
+        self.mailbox.note_ended(envelope)
 
-    def handle(self, outcome: Outcome = Outcome.HANDLED, answer: Any = None) -> Letter:
-        letter = self.begin()
+    def handle(self, outcome: Outcome = Outcome.HANDLED, answer: Any = None) -> Envelope:
+        envelope = self.begin()
         self.end(outcome, answer)
-        return letter
+        return envelope
 
 
 class Far:
-    """One incarnation of the node `far`, with a ledger that outlives it."""
+    """One incarnation of the node `far`, with a delivery log that outlives it."""
 
     def __init__(self, incarnation: int = 0, main_incarnation: int = 0) -> None:
-        self.border = Border(specs(), "far", "main", incarnation)
+        self.link_schema = LinkSchema(specs(), "far", "main", incarnation)
         self.mailbox = Mailbox()
-        self.memory = bytearray(self.border.layout.nbytes + 1000)
-        layout = Border(specs(), "main", "far", main_incarnation).layout
-        self.mailbox.lane.ledger = Ledger(layout, memoryview(self.memory)).lane("worker", None)
-        self.neighbour = Neighbour(self.border, self.mailbox, MAX_FRAME_BYTES)
+        self.memory = bytearray(self.link_schema.layout.nbytes + 1000)
+        layout = LinkSchema(specs(), "main", "far", main_incarnation).layout
+        self.mailbox.mailbox.delivery_log = DeliveryLog(layout, memoryview(self.memory)).mailbox(
+            "worker", None
+        )
+        self.peer_session = PeerSession(self.link_schema, self.mailbox, MAX_FRAME_BYTES)
         self._nbytes = layout.nbytes
 
     def page(self) -> bytes:
@@ -167,36 +169,38 @@ class Sides:
     def __init__(self, incarnation: int = 0) -> None:
         self.sender = Sender()
         self.mailbox = Mailbox()
-        self.main = Neighbour(Border(specs(), "main", "far", incarnation), self.mailbox, MAX_FRAME_BYTES)
+        self.main = PeerSession(
+            LinkSchema(specs(), "main", "far", incarnation), self.mailbox, MAX_FRAME_BYTES
+        )
 
-    def meet(
+    def peer_up(
         self, is_open: bool = True, here: SharedMemory | None = None, there: SharedMemory | None = None
     ) -> "Sides":
         self.far = Far()
-        far = self.far.neighbour
-        self.letters = Pipe(far.letters_received, is_open)
+        far = self.far.peer_session
+        self.envelopes = Pipe(far.envelopes_received, is_open)
         self.answers = Pipe(self.main.answers_received)
-        self.far_letters = Pipe(self.main.letters_received)
+        self.far_envelopes = Pipe(self.main.envelopes_received)
         self.far_answers = Pipe(far.answers_received)
-        self.main.meet(self.letters, self.far_answers, here)
-        far.meet(self.far_letters, self.answers, there)
+        self.main.peer_up(self.envelopes, self.far_answers, here)
+        far.peer_up(self.far_envelopes, self.answers, there)
         return self
 
-    def tell(self, message: Message, size: int = HEADER_BYTES) -> Letter:
-        letter = Letter(message, size, "boss", "worker", self.sender, ())
-        letter.charged = message.delivery == "each"
-        self.main.deliver(letter)
-        return letter
+    def tell(self, message: Message, size: int = HEADER_BYTES) -> Envelope:
+        envelope = Envelope(message, size, "boss", "worker", self.sender, ())
+        envelope.charged = message.delivery == "each"
+        self.main.deliver(envelope)
+        return envelope
 
-    def ask(self, request: Request[Any], chain: tuple[str, ...] = ()) -> Letter:
+    def ask(self, request: Request[Any], chain: tuple[str, ...] = ()) -> Envelope:
         event: Any = None
-        letter = Enquiry(request, HEADER_BYTES, "boss", "worker", self.sender, chain, event)
-        self.main.deliver(letter)
-        return letter
+        envelope = RequestEnvelope(request, HEADER_BYTES, "boss", "worker", self.sender, chain, event)
+        self.main.deliver(envelope)
+        return envelope
 
     def carry(self) -> None:
-        """Let all arrive that is on its way, letters first."""
-        for pipe in (self.letters, self.far_letters, self.answers, self.far_answers):
+        """Let all arrive that is on its way, messages first."""
+        for pipe in (self.envelopes, self.far_envelopes, self.answers, self.far_answers):
             pipe.carry()
 
     def received(self) -> list[Message]:
@@ -205,11 +209,11 @@ class Sides:
 
     def die(self, with_page: bool = True, reason: str = "node far was killed") -> None:
         """The far node does, and with it all that is on its way."""
-        self.main.part(self.far.page() if with_page else None, reason)
+        self.main.peer_down(self.far.page() if with_page else None, reason)
 
 
-def numbers(letters: list[Letter]) -> list[int]:
-    return [letter.number for letter in letters if isinstance(letter, Received)]
+def numbers(envelopes: list[Envelope]) -> list[int]:
+    return [envelope.number for envelope in envelopes if isinstance(envelope, Received)]
 
 
 def forged(
@@ -226,6 +230,6 @@ def unsendable() -> Text:
 
 
 def opened(sides: Sides) -> None:
-    """Letters can be sent again."""
-    sides.letters.open = True
-    sides.letters.flush()
+    """Messages can be sent again."""
+    sides.envelopes.open = True
+    sides.envelopes.flush()

@@ -20,7 +20,7 @@ from actorq.actors.histogram import (
     edge,
     from_state,
 )
-from actorq.actors.supervision import control_messages as orders
+from actorq.actors.supervision import control_messages as commands
 from actorq.launchers.control_frames import PREFIX_BYTES, Decoder, FrameError, encode
 
 whole = st.integers(-1023, 1023).map(float)
@@ -138,18 +138,18 @@ def test_it_is_kept_and_sent_as_it_is(values: list[float]) -> None:
     found = counted(values)
     assert from_state(as_state(found)) == found
     assert msgspec.json.decode(msgspec.json.encode(found), type=Distribution) == found
-    assert sent(orders.Observed("a", "age", found)) == orders.Observed("a", "age", found)
+    assert sent(commands.Observed("a", "age", found)) == commands.Observed("a", "age", found)
 
 
-def sent(tiding: orders.Tidings) -> orders.Tidings:
-    frame = b"".join(encode(tiding, 2**20))
-    decoder = Decoder(orders.Tidings)
+def sent(node_event: commands.NodeEvents) -> commands.NodeEvents:
+    frame = b"".join(encode(node_event, 2**20))
+    decoder = Decoder(commands.NodeEvents)
     assert decoder.open(frame[PREFIX_BYTES:], 0) == []
-    received: orders.Tidings = decoder.message()
+    received: commands.NodeEvents = decoder.message()
     return received
 
 
 @pytest.mark.parametrize("cells", [{2**40: 1}, {-(2**40): 1}, {3: 0}, {3: -1}])
 def test_bins_that_there_are_not_are_refused_from_another_process(cells: dict[int, int]) -> None:
     with pytest.raises(FrameError, match="Expected `int`"):
-        sent(orders.Observed("a", "age", Distribution(cells)))
+        sent(commands.Observed("a", "age", Distribution(cells)))

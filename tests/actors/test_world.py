@@ -38,7 +38,7 @@ async def test_still_waits_for_all_that_is_on_its_way_and_for_no_handler_that_wa
         await system.ref("a").tell(Add(50))
         await world.still(system)
         assert player.seen.entries == list(range(50, -1, -1))
-        assert sum(actor.mailbox.at_hand for actor in system.statistics().actors) == 1
+        assert sum(actor.mailbox.in_progress for actor in system.statistics().actors) == 1
         await world.still(system)
         player.gate.set()
 

@@ -94,7 +94,7 @@ class World:
         while before != (sent := _frames_sent(transport)):
             before = sent
             for station in transport._stations.values():
-                for peer in station.neighbours:
+                for peer in station.peer_sessions:
                     for kind in Kind:
                         await station.endpoint.stream(peer, kind).drained()
             await all_blocked()

@@ -9,7 +9,7 @@ import anyio
 import actorq.actors as actors
 from actorq.actors import Group
 from actorq.roles.learner.learner import Learner
-from actorq.roles.replay.client import ReplayReader
+from actorq.roles.replay.client import ReplayClient
 from actorq.roles.replay.messages import Insert, Sample, UpdatePriorities
 
 READERS = 2
@@ -22,7 +22,7 @@ class Reading(actors.Actor):
     me: ClassVar[Reading]
 
     async def on_start(self) -> None:
-        self.readers = [ReplayReader(self.replay, seed, self) for seed in range(READERS)]
+        self.readers = [ReplayClient(self.replay, seed, self) for seed in range(READERS)]
         type(self).me = self
 
 

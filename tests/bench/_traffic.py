@@ -92,11 +92,11 @@ class Caller(Actor):
         type(self).me = self
 
 
-class Publisher(Actor):
+class WeightPublisher(Actor):
     """Lends its port to many."""
 
     counters: Group[Weights | GetTotal | CpuSeconds]
-    me: ClassVar[Publisher]
+    me: ClassVar[WeightPublisher]
 
     async def on_start(self) -> None:
         type(self).me = self

@@ -25,7 +25,7 @@ import numpy as np
 import pynng
 from numpy.typing import NDArray
 
-from actorq.actors.wire.session.shm_arena import Arena, Window
+from actorq.actors.wire.session.shm_arena import ShmArena, ShmMapping
 
 MIB = 2**20
 SIZES_MIB = (1, 4, 16)
@@ -50,7 +50,7 @@ def look(array: NDArray[np.uint8], whole: bool) -> None:
 
 def read_blocks(whole: bool, pid: int, fd: int) -> None:
     """A reader's process: notices on standard input, releases on standard output."""
-    window = Window(pid, fd)
+    window = ShmMapping(pid, fd)
 
     def let_go(offset: int) -> None:
         os.write(1, RELEASE.pack(offset))
@@ -105,7 +105,7 @@ def timed(costs: list[Cost], readers: list[subprocess.Popen[bytes]]) -> Iterator
 
 def by_blocks(payload: NDArray[np.uint8], messages: int, count: int, whole: bool, costs: list[Cost]) -> None:
     """Each message to `count` readers, who look at the whole of it or hardly."""
-    arena = Arena(2 * AT_A_TIME * payload.nbytes)
+    arena = ShmArena(2 * AT_A_TIME * payload.nbytes)
     with ExitStack() as stack:
         readers = [
             stack.enter_context(reader("blocks", int(whole), os.getpid(), arena.fd)) for _ in range(count)
@@ -173,7 +173,7 @@ def fresh_and_used_pages() -> tuple[float, float]:
     weights.flags.writeable = False
     seconds: list[tuple[float, float]] = []
     for _ in range(15):
-        arena = Arena(WEIGHTS_BYTES)
+        arena = ShmArena(WEIGHTS_BYTES)
         times = [time.perf_counter()]
         for _ in range(2):
             arena.place(weights, "reader")

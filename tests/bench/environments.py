@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from actorq.envs.make import make_environments
 from actorq.envs.task import Task
-from actorq.roles.explorer.adder import Trajectory, answered
+from actorq.roles.explorer.adder import NStepAdder, answered
 
 ENVIRONMENTS = 16
 ROUNDS = 15
@@ -63,7 +63,7 @@ def plain(env: str, act: Policy, mode: str | None = None) -> Loop:
 def through_actorq(env: str, act: Policy, record: bool) -> Loop:
     environments = make_environments(Task(env=env), ENVIRONMENTS, 0)
     spaces = environments.spaces
-    trajectory = Trajectory(
+    trajectory = NStepAdder(
         ENVIRONMENTS,
         spaces.frame_shape,
         spaces.dtype,

@@ -21,10 +21,10 @@ from actorq.actors import ActorSpec
 from actorq.envs.task import Task
 from actorq.learning.agent import Agent
 from actorq.replay.chunk import Batch
-from actorq.roles.explorer.explorer import Environment
+from actorq.roles.explorer.explorer import Explorer
 from actorq.roles.learner.learner import Learner
-from actorq.roles.replay.rate_limiter import RateLimiter
-from actorq.roles.replay.shard import Replay
+from actorq.roles.replay.rate_limiter import RateLimiterActor
+from actorq.roles.replay.shard import ReplayShard
 
 from ._reading import Counting
 from .prioritized_replay import CAPACITY, ROUNDS, SECONDS, per_second, report
@@ -47,19 +47,19 @@ def topology(task: Task, agent: Agent) -> list[ActorSpec]:
     """Ape-X: two shards in a process, the explorers in two more, the learner here."""
     tables = {"task": task, "agent": agent}
     shards = ("replay.0", "replay.1")
-    held = Replay.Config(capacity=CAPACITY // 2)
+    held = ReplayShard.Config(capacity=CAPACITY // 2)
     shard = ActorSpec(
-        name="replay", cls=Replay, config=held, node="replay", count=2, ports={"limiter": ("limiter",)}
+        name="replay", cls=ReplayShard, config=held, node="replay", count=2, ports={"limiter": ("limiter",)}
     )
-    explores = Environment.Config(envs=4, chunk_steps=16)
+    explores = Explorer.Config(envs=4, chunk_steps=16)
     ports = {"replay": shards, "weights": ("learner",)}
     explorer = ActorSpec(
-        name="explorer", cls=Environment, config=explores, count=EXPLORERS, tables=tables, ports=ports
+        name="explorer", cls=Explorer, config=explores, count=EXPLORERS, tables=tables, ports=ports
     )
     learns = Learner.Config(torch_threads=1)
-    pace = RateLimiter.Config(min_size=2_000, samples_per_insert=32.0)
+    pace = RateLimiterActor.Config(min_size=2_000, samples_per_insert=32.0)
     return [
-        ActorSpec(name="limiter", cls=RateLimiter, config=pace, node="replay"),
+        ActorSpec(name="limiter", cls=RateLimiterActor, config=pace, node="replay"),
         *(replace(shard, name=name, index=index, seed=index) for index, name in enumerate(shards)),
         ActorSpec(name="learner", cls=Counting, config=learns, tables=tables, ports={"replay": shards}),
         *(

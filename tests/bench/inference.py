@@ -22,7 +22,7 @@ from actorq.envs.make import describe
 from actorq.envs.task import Task
 from actorq.learning.agent import Agent
 from actorq.learning.networks.numpy_acting import Policy, make_policy
-from actorq.roles.explorer.explorer import Environment
+from actorq.roles.explorer.explorer import Explorer
 from actorq.roles.inference.server import Inference
 from actorq.roles.replay.messages import Version, Weights
 
@@ -36,7 +36,7 @@ ENVS, ASKERS = 16, 8
 BATCHES = (16, 32, 64, 128, 256)
 
 
-class Publisher(Actor):
+class WeightPublisher(Actor):
     """Publishes one set of weights."""
 
     weights: Topic[Weights]
@@ -88,10 +88,10 @@ def initial_parameters() -> NDArray[Any]:
 def topology(askers: int, **settings: Any) -> list[ActorSpec]:
     tables = {"task": TASK, "agent": AGENT}
     config = Inference.Config(torch_threads=1, **settings)
-    explores = Environment.Config(envs=ENVS, chunk_steps=16)
+    explores = Explorer.Config(envs=ENVS, chunk_steps=16)
     return [
         ActorSpec(name="sink", cls=Sink, node="explorers"),
-        ActorSpec(name="learner", cls=Publisher),
+        ActorSpec(name="learner", cls=WeightPublisher),
         ActorSpec(
             name="inference",
             cls=Measured,
@@ -102,7 +102,7 @@ def topology(askers: int, **settings: Any) -> list[ActorSpec]:
         *(
             ActorSpec(
                 name=f"explorer.{index}",
-                cls=Environment,
+                cls=Explorer,
                 config=explores,
                 node="explorers",
                 index=index,

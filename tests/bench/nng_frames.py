@@ -15,7 +15,7 @@ import pynng
 
 from actorq.actors.wire.session.endpoint import Endpoint
 from actorq.actors.wire.session.frame_header import Kind
-from actorq.actors.wire.session.stream import Stream
+from actorq.actors.wire.session.stream import OrderedStream
 from actorq.actors.wire.transport import Peer
 
 SMALL, LARGE = 64, 1 << 20
@@ -41,7 +41,7 @@ def raw(folder: Path) -> Measured:
     with (
         pynng.Pull0(listen=f"ipc://{folder}/raw.leader") as pull,
         pynng.Push0(dial=f"ipc://{folder}/raw.follower", block_on_dial=False) as push,
-        follower("raw", folder),
+        node_agent("raw", folder),
     ):
         measured = Measured()
         for _ in range(ROUNDS):
@@ -61,7 +61,7 @@ def raw(folder: Path) -> Measured:
     return measured
 
 
-def raw_follower(folder: Path) -> None:
+def raw_node_agent(folder: Path) -> None:
     with (
         pynng.Pull0(listen=f"ipc://{folder}/raw.follower") as pull,
         pynng.Push0(dial=f"ipc://{folder}/raw.leader", block_on_dial=False) as push,
@@ -74,7 +74,7 @@ def raw_follower(folder: Path) -> None:
 # Endpoints.
 
 
-def outbox(stream: Stream) -> deque[bytes]:
+def outbox(stream: OrderedStream) -> deque[bytes]:
     """What is put into it leaves one by one, each in a frame of its own."""
     waiting: deque[bytes] = deque()
     stream.source = lambda: (waiting.popleft(),) if waiting else None
@@ -100,15 +100,15 @@ async def endpoints(folder: Path) -> Measured:
         me="leader", incarnation=1, run="bench", secret=SECRET, max_frame_bytes=2 * LARGE, received=received
     )
     endpoint.listen(both["leader"].addresses[0])
-    letters, _ = endpoint.meet(both["follower"], b"")
-    waiting = outbox(letters)
+    envelopes, _ = endpoint.peer_up(both["follower"], b"")
+    waiting = outbox(envelopes)
     async with anyio.create_task_group() as group:
         group.start_soon(endpoint.serve)
         for turn in range(ROUNDS + 100):
             answered = anyio.Event()
             start = time.perf_counter()
             waiting.append(LAST)
-            letters.flush()
+            envelopes.flush()
             await answered.wait()
             if turn >= 100:
                 measured.round_trips.append(time.perf_counter() - start)
@@ -117,16 +117,16 @@ async def endpoints(folder: Path) -> Measured:
             start = time.perf_counter()
             waiting.extend([bytes(size)] * frames)
             waiting.append(LAST)
-            letters.flush()
+            envelopes.flush()
             await answered.wait()
             account(measured, size, frames, time.perf_counter() - start)
         waiting.append(b"end")
-        letters.wake()
+        envelopes.wake()
         await endpoint.close()
     return measured
 
 
-async def endpoint_follower(folder: Path) -> None:
+async def endpoint_node_agent(folder: Path) -> None:
     ended = anyio.Event()
 
     def received(peer: str, kind: Kind, body: memoryview) -> None:
@@ -141,17 +141,17 @@ async def endpoint_follower(folder: Path) -> None:
         me="follower", incarnation=2, run="bench", secret=SECRET, max_frame_bytes=2 * LARGE, received=received
     )
     endpoint.listen(both["follower"].addresses[0])
-    _, answers = endpoint.meet(both["leader"], b"")
+    _, answers = endpoint.peer_up(both["leader"], b"")
     waiting = outbox(answers)
     async with anyio.create_task_group() as group:
         group.start_soon(endpoint.serve)
         await ended.wait()
-        with anyio.move_on_after(1):  # the last acknowledgement may be lost with the leader's socket
+        with anyio.move_on_after(1):  # the last acknowledgement may be lost with the coordinator's socket
             await endpoint.close()
 
 
 @contextmanager
-def follower(*arguments: object) -> Iterator[None]:
+def node_agent(*arguments: object) -> Iterator[None]:
     """The other process; waited for at the end."""
     with subprocess.Popen([sys.executable, "-m", "tests.bench.nng_frames", *map(str, arguments)]) as process:
         try:
@@ -191,7 +191,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             turns[names[0]].append(raw(Path(folder)))
             for backend in BACKENDS:
-                with follower(backend, folder):
+                with node_agent(backend, folder):
                     turns[backend].append(anyio.run(endpoints, Path(folder), backend=backend))
     for name in names:
         tell(name, turns[name], turns[names[0]])
@@ -202,6 +202,6 @@ if __name__ == "__main__":
         case []:
             main()
         case ["raw", folder]:
-            raw_follower(Path(folder))
+            raw_node_agent(Path(folder))
         case [backend, folder]:
-            anyio.run(endpoint_follower, Path(folder), backend=backend)
+            anyio.run(endpoint_node_agent, Path(folder), backend=backend)

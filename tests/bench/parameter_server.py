@@ -22,7 +22,7 @@ from actorq.actors import ActorSpec, MailboxBounds, System
 from actorq.envs.task import Task
 from actorq.learning.agent import Agent
 from actorq.learning.optimizers import make_optimizer
-from actorq.roles.parameter_server.coordinator import ParameterFront
+from actorq.roles.parameter_server.coordinator import ParameterCoordinator
 from actorq.roles.parameter_server.messages import Pull
 from actorq.roles.parameter_server.shard import ParameterServer
 
@@ -59,8 +59,8 @@ def topology(rule: str, reads: bool) -> list[ActorSpec]:
         ActorSpec(name="server", cls=ParameterServer, config=ParameterServer.Config(), **server),
         ActorSpec(
             name="front",
-            cls=ParameterFront,
-            config=ParameterFront.Config(rule=rule),  # type: ignore[arg-type]
+            cls=ParameterCoordinator,
+            config=ParameterCoordinator.Config(rule=rule),  # type: ignore[arg-type]
             ports={"servers": ("server",), "workers": names},
             **server,
         ),

@@ -2,7 +2,7 @@
 
 `python -m tests.bench.pipeline [SECONDS]` prints the ratio of the table in docs/performance.md, and that of a
 shorter batch. Each stage is a process of its own and computes on one torch thread, the learner
-is this process; batches are at hand. The whole network learns in a bare loop: forward, backward, Adam.
+is this process; batches are in progress. The whole network learns in a bare loop: forward, backward, Adam.
 """
 
 from __future__ import annotations

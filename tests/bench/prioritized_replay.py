@@ -15,9 +15,9 @@ import anyio
 
 from actorq.actors import ActorSpec
 from actorq.replay import Chunk, MemoryStore, PrioritizedIndex
-from actorq.replay import Replay as Buffer
+from actorq.replay import ReplayBuffer as Buffer
 from actorq.roles.replay.messages import Insert, Version
-from actorq.roles.replay.shard import Replay
+from actorq.roles.replay.shard import ReplayShard
 
 from ._reading import READERS, Reading, reading
 from .processes import processes
@@ -99,8 +99,8 @@ async def shard() -> None:
         turn += 1
         bare.add(chunks[turn % WRITERS])
 
-    config = Replay.Config(capacity=CAPACITY, min_size=1)
-    specs = [ActorSpec(name="replay", cls=Replay, config=config, node="replay"), reading("replay")]
+    config = ReplayShard.Config(capacity=CAPACITY, min_size=1)
+    specs = [ActorSpec(name="replay", cls=ReplayShard, config=config, node="replay"), reading("replay")]
     ins, outs = [], []
     rates = Rates(chunks)
     async with processes("asyncio", specs):

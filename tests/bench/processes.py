@@ -22,11 +22,11 @@ import numpy as np
 import pynng
 
 from actorq.actors import ActorSpec, MailboxBounds, Membership, System
-from actorq.launchers.process.launcher import LocalProcesses
+from actorq.launchers.process.launcher import ProcessLauncher
 from actorq.launchers.socket_folder import PrivateFolder
 from actorq_nng import NngTransport
 
-from ._traffic import Add, Block, Busy, Caller, Counter, CpuSeconds, GetTotal, Publisher, Weights
+from ._traffic import Add, Block, Busy, Caller, Counter, CpuSeconds, GetTotal, WeightPublisher, Weights
 
 Backend = Literal["asyncio", "trio"]
 BACKENDS: tuple[Backend, ...] = ("asyncio", "trio")
@@ -44,7 +44,7 @@ async def processes(backend: Backend, specs: list[ActorSpec], *, ipc: bool = Tru
     elsewhere = list(dict.fromkeys(spec.node for spec in specs if spec.node != "main"))
     with PrivateFolder() as folder:
         membership = Membership(folder=folder.path, addresses=() if ipc else ("tcp://127.0.0.1:0",))
-        launcher = LocalProcesses(
+        launcher = ProcessLauncher(
             specs,
             elsewhere,
             transport=partial(NngTransport, ipc=ipc),
@@ -147,9 +147,9 @@ async def traffic_by_tcp(backend: Backend, results: dict[str, float]) -> None:
 async def weights_to_many(backend: Backend, results: dict[str, float]) -> None:
     names = [f"counter.{index}" for index in range(RECEIVERS)]
     specs = [ActorSpec(name=name, cls=Counter, node=f"node.{index}") for index, name in enumerate(names)]
-    specs.append(ActorSpec(name="publisher", cls=Publisher, ports={"counters": tuple(names)}))
+    specs.append(ActorSpec(name="publisher", cls=WeightPublisher, ports={"counters": tuple(names)}))
     async with processes(backend, specs):
-        group = Publisher.me.counters
+        group = WeightPublisher.me.counters
 
         async def cpu() -> float:
             return (sum(t.value for t in await group.all().ask(CpuSeconds())) + time.process_time_ns()) / 1e9
@@ -174,7 +174,7 @@ def raw(address: str) -> dict[str, float]:
     with (
         pynng.Push0(listen=f"{address}1", send_buffer_size=128) as push,
         pynng.Pull0(listen=f"{address}2") as pull,
-        subprocess.Popen([sys.executable, "-c", code]) as follower,
+        subprocess.Popen([sys.executable, "-c", code]) as node_agent,
     ):
         push.send(b"last")
         pull.recv()
@@ -206,11 +206,11 @@ def raw(address: str) -> dict[str, float]:
                 rate = count * size * MIB / 1e6 / (time.perf_counter() - began)
                 results[f"{size} MiB"] = max(results.get(f"{size} MiB", 0), rate)
         push.send(b"end")
-        follower.wait()
+        node_agent.wait()
     return results
 
 
-def raw_follower(address: str) -> None:
+def raw_node_agent(address: str) -> None:
     with (
         pynng.Pull0(dial=f"{address}1", recv_buffer_size=128) as pull,
         pynng.Push0(dial=f"{address}2") as push,

@@ -21,7 +21,7 @@ from actorq.replay import Chunk
 from actorq.replay.chunk import Transitions
 from actorq.roles.replay.messages import WhereIsRedis
 from actorq.roles.replay.redis_server import RedisServer
-from actorq.roles.replay.shard import Replay
+from actorq.roles.replay.shard import ReplayShard
 
 from ._reading import reading
 from .prioritized_replay import CAPACITY, ROUNDS, WRITERS, Rates, per_second, report
@@ -34,10 +34,10 @@ FRAMES_READ = 7  # stacks of 4, 3 steps apart
 @asynccontextmanager
 async def shard_in_redis() -> AsyncIterator[redis.Redis]:
     """One shard in a process of its own, the server it keeps its chunks in, and a client of ours for that."""
-    config = Replay.Config(capacity=CAPACITY, min_size=1, store="redis")
+    config = ReplayShard.Config(capacity=CAPACITY, min_size=1, store="redis")
     specs = [
         ActorSpec(name="redis", cls=RedisServer, config=RedisServer.Config(), node="replay"),
-        ActorSpec(name="replay", cls=Replay, config=config, node="replay", ports={"redis": ("redis",)}),
+        ActorSpec(name="replay", cls=ReplayShard, config=config, node="replay", ports={"redis": ("redis",)}),
         reading("replay"),
     ]
     async with processes("asyncio", specs) as system:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from actorq.replay import Chunk, MemoryStore, PrioritizedIndex, Replay
+from actorq.replay import Chunk, MemoryStore, PrioritizedIndex, ReplayBuffer
 
 ADD, BATCH = 64, 256
 ATARI = (84, 84)
@@ -28,7 +28,7 @@ def main() -> None:
         what = f"cycle of add {ADD}, sample {BATCH}, update {BATCH} at {capacity:,}"
         lines.append((f"{what}: cpprb / replay", whole, "at least 3"))
         lines.append((f"{what}: cpprb / its index alone", bare, ""))
-    small = Replay(MemoryStore(20_000), PrioritizedIndex(20_000))
+    small = ReplayBuffer(MemoryStore(20_000), PrioritizedIndex(20_000))
     fill(small, 20_000, lambda seed: atari_chunk(seed))
     lines.append(
         ("gather of 256 x 4x84x84, twice: numpy / replay's whole sample", gather(small), "at least 0.9")
@@ -60,7 +60,7 @@ def cycles(capacity: int) -> tuple[Callable[[], object], Callable[[], object], C
     rng = np.random.default_rng(0)
     chunk = small_chunk(0)
     priorities = rng.random(BATCH, dtype=np.float32)
-    replay = Replay(MemoryStore(capacity), PrioritizedIndex(capacity))
+    replay = ReplayBuffer(MemoryStore(capacity), PrioritizedIndex(capacity))
     fill(replay, capacity, small_chunk)
 
     def mine() -> None:
@@ -121,8 +121,8 @@ def cpprb_cycle(
     return cycle
 
 
-def gather(replay: Replay) -> float:
-    """Time of numpy's gather of as many stacks, s_t and s_{t+n}, over that of `Replay.sample`."""
+def gather(replay: ReplayBuffer) -> float:
+    """Time of numpy's gather of as many stacks, s_t and s_{t+n}, over that of `ReplayBuffer.sample`."""
     rng = np.random.default_rng(0)
     frames = rng.integers(0, 255, (20_000, *ATARI), np.uint8)
     rows = [rng.integers(0, 20_000 - 8, (BATCH, 1)) + np.arange(4) for _ in range(64)]
@@ -137,7 +137,7 @@ def gather(replay: Replay) -> float:
     return ratio(numpys, lambda: replay.sample(BATCH, 0.4), calls=10, turns=25)
 
 
-def fill(replay: Replay, capacity: int, chunk: Callable[[int], Chunk]) -> None:
+def fill(replay: ReplayBuffer, capacity: int, chunk: Callable[[int], Chunk]) -> None:
     chunks = [chunk(seed) for seed in range(8)]
     for i in range(capacity // ADD + 2):
         replay.add(chunks[i % len(chunks)])

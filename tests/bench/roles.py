@@ -29,11 +29,11 @@ from actorq.envs.task import Task
 from actorq.learning.agent import Agent
 from actorq.learning.exploration import epsilon_greedy
 from actorq.learning.networks.numpy_acting import make_policy
-from actorq.roles.explorer.adder import Trajectory, answered
-from actorq.roles.explorer.explorer import Environment
+from actorq.roles.explorer.adder import NStepAdder, answered
+from actorq.roles.explorer.explorer import Explorer
 from actorq.roles.learner.learner import Learner
 from actorq.roles.replay.messages import Insert, Inserted, Version, Weights
-from actorq.roles.replay.shard import Replay
+from actorq.roles.replay.shard import ReplayShard
 
 ROUNDS = 7
 SECONDS = 2.0
@@ -102,8 +102,8 @@ def rate_of_actors(specs: list[ActorSpec], count: str, warm_up: float) -> float:
 def explorer(name: str, replay: str, weights: str, chunk_steps: int = CHUNK_STEPS) -> ActorSpec:
     return ActorSpec(
         name=name,
-        cls=Environment,
-        config=Environment.Config(envs=ENVS, chunk_steps=chunk_steps, epsilon=0.1),
+        cls=Explorer,
+        config=Explorer.Config(envs=ENVS, chunk_steps=chunk_steps, epsilon=0.1),
         tables={"task": TASK, "agent": AGENT},
         ports={"replay": (replay,), "weights": (weights,)},
     )
@@ -138,11 +138,11 @@ def plain_environment_loop() -> float:
 
 def fed_learner() -> float:
     shared = {"task": TASK, "agent": AGENT}
-    config = Replay.Config(
+    config = ReplayShard.Config(
         capacity=CAPACITY, min_size=MIN_SIZE, samples_per_insert=SAMPLES_PER_INSERT, beta_batches=10_000
     )
     specs = [
-        ActorSpec(name="replay", cls=Replay, config=config),
+        ActorSpec(name="replay", cls=ReplayShard, config=config),
         ActorSpec(
             name="learner", cls=Learner, config=Learner.Config(), tables=shared, ports={"replay": ("replay",)}
         ),
@@ -159,7 +159,7 @@ class ByHand:
         from actorq.learning.optimizers import clip_gradient_norm, make_optimizer
         from actorq.learning.target import TargetNetwork
         from actorq.learning.update import LearningRule
-        from actorq.replay.buffer import Replay as Buffer
+        from actorq.replay.buffer import ReplayBuffer as Buffer
         from actorq.replay.memory_store import MemoryStore
         from actorq.replay.sampling.prioritized import PrioritizedIndex
 
@@ -175,7 +175,7 @@ class ByHand:
         self.policy = make_policy(AGENT, shape, spaces.dtype, spaces.actions, "cpu")
         self.policy.load(self.online.read())
         self.trajectories = [
-            Trajectory(
+            NStepAdder(
                 ENVS, spaces.frame_shape, spaces.dtype, spaces.actions,
                 stack=1, n_step=AGENT.n_step, gamma=AGENT.gamma, length=CHUNK_STEPS,
             )

@@ -3,7 +3,7 @@
 `python -m tests.bench.transport_run`: updates/s of `one_learner.toml` over 20 000 updates, from the first
 to the last, over nng and over inproc, which alternate; the ratio is the median over the rounds. With
 its own 32 samples per insert exploring is a small part of the work, and with 8 a larger one. Without
-the decider: what a policy has learned by chance decides how long it plays.
+the evaluator: what a policy has learned by chance decides how long it plays.
 
 `python -m tests.bench.transport_run TRANSPORT SAMPLES_PER_INSERT [UPDATES]` makes one run, for a profiler:
 `py-spy record --subprocesses -- python -m tests.bench.transport_run nng 8`.

@@ -10,9 +10,9 @@ from msgspec import msgpack
 from numpy.typing import NDArray
 
 from actorq.actors.message import Message
-from actorq.actors.runtime.envelope import Letter
+from actorq.actors.runtime.envelope import Envelope
 from actorq.actors.wire.codec import Packer, Unpacker
-from actorq.actors.wire.route_table import Contract, Way
+from actorq.actors.wire.route_table import Route, RouteTable
 
 
 class Add(Message):
@@ -29,7 +29,7 @@ class Insert(Message):
     priorities: NDArray[np.float32]
 
 
-CONTRACT = Contract([Way("explorer", "replay", Add), Way("explorer", "replay", Insert)])
+CONTRACT = RouteTable([Route("explorer", "replay", Add), Route("explorer", "replay", Insert)])
 PACKER, UNPACKER = Packer(), Unpacker()
 
 
@@ -48,13 +48,13 @@ def chunk(transitions: int = 64) -> Insert:
     )
 
 
-def letter(message: Message) -> Letter:
+def envelope(message: Message) -> Envelope:
     nobody: Any = None
-    return Letter(message, 72, "explorer", "replay", nobody, ())
+    return Envelope(message, 72, "explorer", "replay", nobody, ())
 
 
-def encoded(letters: list[Letter]) -> memoryview:
-    return memoryview(b"".join(PACKER.letters(CONTRACT, 1, letters)))
+def encoded(envelopes: list[Envelope]) -> memoryview:
+    return memoryview(b"".join(PACKER.envelopes(CONTRACT, 1, envelopes)))
 
 
 def bare(arrays: list[NDArray[Any]]) -> list[NDArray[Any]]:
@@ -75,10 +75,10 @@ def microseconds(function: Callable[[], Any], number: int) -> float:
 
 
 def tell(name: str, messages: list[Message], number: int) -> None:
-    letters = [letter(message) for message in messages]
-    frame, count = encoded(letters), len(messages)
-    encoding = microseconds(lambda: encoded(letters), number) / count
-    decoding = microseconds(lambda: UNPACKER.letters(CONTRACT, frame), number) / count
+    envelopes = [envelope(message) for message in messages]
+    frame, count = encoded(envelopes), len(messages)
+    encoding = microseconds(lambda: encoded(envelopes), number) / count
+    decoding = microseconds(lambda: UNPACKER.envelopes(CONTRACT, frame), number) / count
     pickled = microseconds(lambda: pickle.loads(pickle.dumps(messages, 5)), number) / count
     print(
         f"{name}, each: encode {encoding:.2f} µs, decode {decoding:.2f} µs; pickle both ways {pickled:.2f} µs"
@@ -92,8 +92,8 @@ def main() -> None:
     tell("one small message", [Add(amount=3)], 5000)
     tell("a hundred in one frame", [Add(amount=number) for number in range(100)], 300)
     tell("a chunk", [large], 300)
-    letters = [letter(large)]
-    both = microseconds(lambda: UNPACKER.letters(CONTRACT, encoded(letters)), 300)
+    envelopes = [envelope(large)]
+    both = microseconds(lambda: UNPACKER.envelopes(CONTRACT, encoded(envelopes)), 300)
     floor = microseconds(lambda: bare(arrays), 300)
     print(f"chunk of {size / 1e3:.0f} KB there and back: {both:.1f} µs, {size / both:.0f} MB/s")
     print(f"bare header and raw frames: {floor:.1f} µs; ratio of the time {both / floor:.2f}")

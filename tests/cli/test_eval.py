@@ -20,7 +20,7 @@ from actorq.envs.task import Task
 from actorq.learning.agent import Agent
 from actorq.learning.networks.numpy_acting import make_policy
 from actorq.learning.networks.task_layout import TaskLayout
-from actorq.run.playback import Learned, value_map
+from actorq.run.playback import LearnedPolicy, value_map
 from actorq.run.records import checkpoint
 
 from .command import HERE, LEARNING, actorq, setting
@@ -229,7 +229,7 @@ def test_the_map_is_in_units_of_reward(reward_scale: float | Literal["adaptive"]
     agent = Agent(hidden=(2,))
     parameters = np.zeros(make_policy(agent, (3,), np.float32, 4).size, np.float32)
     parameters[-4:] = learned  # the bias of the Q-values
-    drawn = value_map(Learned("learner", task, agent, parameters, updates=7))
+    drawn = value_map(LearnedPolicy("learner", task, agent, parameters, updates=7))
     assert drawn is not None
     assert "|↑→↓← 0.50|↑→↓← 0.50|   goal  |" in drawn
 
@@ -238,4 +238,4 @@ def test_stacked_cells_have_no_map() -> None:
     task = Task(env="actorq/GridWorld-v0", options={"map": "S.G"}, frame_stack=2)
     agent = Agent(hidden=(2,))
     parameters = np.zeros(make_policy(agent, (2, 3), np.float32, 4).size, np.float32)
-    assert value_map(Learned("learner", task, agent, parameters, updates=7)) is None
+    assert value_map(LearnedPolicy("learner", task, agent, parameters, updates=7)) is None

@@ -13,7 +13,7 @@ import pytest
 
 from actorq.cli import main
 from actorq.launchers.host.certificates import make_certificates
-from actorq.launchers.host.join_token import Invitation, read_invitation, write_invitation
+from actorq.launchers.host.join_token import JoinToken, read_join_token, write_join_token
 
 from .command import HERE, SECONDS, Going, command, setting
 
@@ -34,7 +34,7 @@ WRONG_FILES = {
 def secret(tmp_path: Path) -> Path:
     """Of a run that is nowhere."""
     path = tmp_path / "some.secret"
-    write_invitation(path, Invitation(run="r", address="tcp://127.0.0.1:1", secret="ab" * 32))
+    write_join_token(path, JoinToken(run="r", address="tcp://127.0.0.1:1", secret="ab" * 32))
     return path
 
 
@@ -69,7 +69,7 @@ def test_where_nobody_listens(secret: Path, capsys: pytest.CaptureFixture[str]) 
 
 def joined(secret: Path, cwd: Path, *, code: str = "") -> subprocess.CompletedProcess[str]:
     """The command to its end, in an interpreter that has run `code` before."""
-    words = command("node", "--join", read_invitation(secret).address, "--secret", secret.absolute())
+    words = command("node", "--join", read_join_token(secret).address, "--secret", secret.absolute())
     if code:
         words[1:3] = ["-c", f"{code}; import sys; from actorq.cli import main; sys.exit(main())"]
     return subprocess.run(words, cwd=cwd, capture_output=True, text=True, check=False, timeout=SECONDS)
@@ -86,18 +86,18 @@ def test_hosts_that_are_refused_disturb_nothing(tmp_path: Path, monkeypatch: pyt
     with Going("run", "hosts.toml", "--out", "run", *limit, cwd=ours) as run:
         run.until("waiting for 1 node: actorq node --join tcp://127.0.0.1:")
         monkeypatch.delenv("PYTHONPATH")
-        invitation = read_invitation(ours / SECRET)
+        join_token = read_join_token(ours / SECRET)
         assert (ours / SECRET).stat().st_mode & 0o777 == 0o600
         copy = tmp_path / "copied.secret"
 
         def refused(cwd: Path, words: str, code: str = "", **changed: object) -> None:
-            write_invitation(copy, msgspec.structs.replace(invitation, **changed))
+            write_join_token(copy, msgspec.structs.replace(join_token, **changed))
             ended = joined(copy, cwd, code=code)
             assert ended.returncode == 1, ended.stderr
             assert f"actorq: {words}" in ended.stderr
             assert "Traceback" not in ended.stderr
 
-        here = invitation.address
+        here = join_token.address
         refused(theirs, f"{here} refuses this host: who answers there doesn't know", secret="00" * 32)
         refused(theirs, f"{here} and this host have certificates of different runs", tls=make_certificates())
         refused(theirs, f"no run can be joined at {here}: ", tls=None)
@@ -120,7 +120,7 @@ def test_interrupted_and_killed(tmp_path: Path) -> None:
     """Ctrl-C at a host leaves the run waiting; a run that is killed leaves no host behind."""
     with Going("run", HOSTS, "--out", "run", cwd=tmp_path) as run:
         run.until("waiting for 1 node")
-        host = ("node", "--join", read_invitation(tmp_path / SECRET).address, "--secret", SECRET)
+        host = ("node", "--join", read_join_token(tmp_path / SECRET).address, "--secret", SECRET)
         with Going(*host, cwd=tmp_path) as first:
             first.until("stepping")
             first.send(signal.SIGINT)

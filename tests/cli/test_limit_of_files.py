@@ -1,4 +1,4 @@
-"""How many files the command may have open: each connection is one, also a stranger's."""
+"""How many files the command may have open: each connection is one, also a unauthenticated peer's."""
 
 import resource
 import subprocess

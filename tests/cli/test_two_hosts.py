@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from actorq.launchers.host.join_token import read_invitation
+from actorq.launchers.host.join_token import read_join_token
 
 from .command import HERE, Going, setting
 
@@ -69,7 +69,7 @@ def hosts() -> Iterator[TwoHosts]:
 
 
 def joining(cwd: Path) -> tuple[str, ...]:
-    address = read_invitation(cwd / SECRET).address
+    address = read_join_token(cwd / SECRET).address
     return ("node", "--join", address, "--secret", str(SECRET))
 
 
@@ -81,17 +81,19 @@ def test_the_recipes_groups_on_another_host(hosts: TwoHosts, tmp_path: Path) -> 
         "stop.env_steps=20000",
     )
     run = ("run", "hierarchical", "--transport", "nng", "--out", "run", *changed)
-    with Going(*run, cwd=tmp_path, within=hosts.main) as leader:
-        leader.until(f"waiting for 3 nodes: actorq node --join tcp://{MAIN}:7070 --secret run/join.secret")
-        assert read_invitation(tmp_path / SECRET).tls is not None
+    with Going(*run, cwd=tmp_path, within=hosts.main) as coordinator:
+        coordinator.until(
+            f"waiting for 3 nodes: actorq node --join tcp://{MAIN}:7070 --secret run/join.secret"
+        )
+        assert read_join_token(tmp_path / SECRET).tls is not None
         with (
             Going(*joining(tmp_path), cwd=tmp_path, within=hosts.far) as one,
             Going(*joining(tmp_path), cwd=tmp_path, within=hosts.far) as two,
             Going(*joining(tmp_path), cwd=tmp_path, within=hosts.far) as three,
         ):
             for _ in range(3):
-                leader.until(f"is at {FAR}:")
-            status, _, errors = leader.end()
+                coordinator.until(f"is at {FAR}:")
+            status, _, errors = coordinator.end()
             assert status == 0, errors
             assert [host.end()[0] for host in (one, two, three)] == [0, 0, 0]
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())

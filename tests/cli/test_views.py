@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from actorq.actors.statistics import ActorStatistics, MailboxStatistics, SystemStatistics
-from actorq.cli.dashboard import MOST_ACTORS, Picture, draw
+from actorq.cli.dashboard import MOST_ACTORS, Dashboard, draw
 from actorq.cli.exit_report import outcome
 from actorq.cli.formatting import clock, duration, figure, rate
 from actorq.cli.live_view import Above
@@ -35,13 +35,13 @@ PROGRESS = Progress(
 
 
 def actor(name: str, handled: int = 0, restarts: int = 0, alive: bool = True) -> ActorStatistics:
-    mailbox = MailboxStatistics(unread=3, unread_bytes=0, at_hand=0, handled=handled, refused=0)
+    mailbox = MailboxStatistics(unread=3, unread_bytes=0, in_progress=0, handled=handled, refused=0)
     return ActorStatistics(name, "main", alive, restarts, restarts, mailbox, ())
 
 
-def picture(topology: Topology, **changes: Any) -> Picture:
+def picture(topology: Topology, **changes: Any) -> Dashboard:
     names = [f"explorer.{index}" for index in range(4)]
-    found = Picture(
+    found = Dashboard(
         topology=topology,
         progress=PROGRESS,
         statistics=SystemStatistics(
@@ -55,7 +55,7 @@ def picture(topology: Topology, **changes: Any) -> Picture:
     return replace(found, **changes)
 
 
-def drawn(found: Picture, width: int) -> str:
+def drawn(found: Dashboard, width: int) -> str:
     console = Console(file=io.StringIO(), width=width, height=60)
     console.print(draw(found, width))
     text: str = console.file.getvalue()  # type: ignore[attr-defined]

@@ -115,7 +115,7 @@ def test_a_mistake_is_told_in_a_sentence(
     assert not (folder / "runs").exists(), "nothing may have started"
 
 
-def test_all_faults_are_listed(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_all_problems_are_listed(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", "three.toml", "--set", "backend=gevent"]) == 2
     lines = capsys.readouterr().err.splitlines()
     assert lines[0] == "actorq: three.toml has 4 faults:"

@@ -72,7 +72,7 @@ def test_blocks_hold(page: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) 
             if says is not None:
                 hold_to(printed, says, where)
         elif block.language == "toml":
-            told = faults(block, folder)
+            told = problems(block, folder)
             assert told or block.words != "wrong", f"{where}: nothing is wrong with it"
             if block.words == "wrong" and says is not None:
                 hold_to(told, says, where)
@@ -96,7 +96,7 @@ def run(block: Block, page: Path, program: ModuleType) -> str:
     return printed.getvalue()
 
 
-def faults(block: Block, folder: Path) -> str:
+def problems(block: Block, folder: Path) -> str:
     """What `check` has to say against a topology, or nothing."""
     tables = tomllib.loads(block.text)
     source: Any = tables

@@ -16,7 +16,7 @@ OPTIONS: dict[str, Any] = {"map": "S..P\n.#..\n...G", "slip": 0.3, "start": "any
 TASK = Task(env="actorq/GridWorld-v0", options=OPTIONS, max_episode_steps=12)
 
 
-def test_gymnasium_finds_no_fault_in_it() -> None:
+def test_gymnasium_finds_no_problem_in_it() -> None:
     check_env(GridWorld(render_mode="rgb_array", **OPTIONS), skip_render_check=True)
 
 

@@ -22,14 +22,14 @@ from actorq.envs.task import Task
         ({"env": "X-v0", "options": {"render_mode": "human"}}, "options", "evaluator"),
     ],
 )
-def test_faults_name_the_key(table: dict[str, object], field: str, says: str) -> None:
-    ((found, sentence),) = msgspec.convert(table, Task).faults()
+def test_problems_name_the_key(table: dict[str, object], field: str, says: str) -> None:
+    ((found, sentence),) = msgspec.convert(table, Task).problems()
     assert found == field
     assert says in sentence
 
 
-def test_a_plain_task_has_no_fault() -> None:
-    assert not list(Task(env="CartPole-v1", reward_clip=1.0, frame_stack=4, options={"a": 1}).faults())
+def test_a_plain_task_has_no_problem() -> None:
+    assert not list(Task(env="CartPole-v1", reward_clip=1.0, frame_stack=4, options={"a": 1}).problems())
 
 
 @pytest.mark.parametrize(

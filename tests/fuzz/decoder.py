@@ -13,13 +13,22 @@ import atheris
 import numpy as np
 
 with atheris.instrument_imports(include=["actorq.actors"]):
-    from actorq.actors.runtime.envelope import Letter, Outcome
-    from actorq.actors.wire.codec import LARGE_BYTES, Answers, Ended, Found, Packer, Probe, Reply, Unpacker
+    from actorq.actors.runtime.envelope import Envelope, Outcome
+    from actorq.actors.wire.codec import (
+        LARGE_BYTES,
+        Answers,
+        EnvelopeEnded,
+        Found,
+        Packer,
+        Probe,
+        Reply,
+        Unpacker,
+    )
     from actorq.actors.wire.registry import WireError
 
 from tests.actors.frames import CONTRACT, REPLIES, Add, Floats, Get, asked, everything, joined, told
 
-LETTERS, ANSWERS, LETTERS_HEADER, ANSWERS_HEADER = range(4)
+LETTERS, ANSWERS, ENVELOPES_HEADER, ANSWERS_HEADER = range(4)
 """The first byte says what the rest is: a frame, or only its header (so that its length is right)."""
 
 
@@ -43,27 +52,29 @@ def read(data: bytes) -> None:
     if not data:
         return
     kind, frame = data[0] % 4, data[1:]
-    if kind in (LETTERS_HEADER, ANSWERS_HEADER):
+    if kind in (ENVELOPES_HEADER, ANSWERS_HEADER):
         frame = len(frame).to_bytes(8, "little") + frame
     try:
-        if kind in (LETTERS, LETTERS_HEADER):
-            read_letters(memoryview(frame))
+        if kind in (LETTERS, ENVELOPES_HEADER):
+            read_envelopes(memoryview(frame))
         else:
             read_answers(memoryview(frame))
     except WireError:
         pass
 
 
-def read_letters(frame: memoryview) -> None:
-    for run in UNPACKER.letters(CONTRACT, frame):
-        way = CONTRACT.ways[run.way]
-        letters: list[Letter] = []
+def read_envelopes(frame: memoryview) -> None:
+    for run in UNPACKER.envelopes(CONTRACT, frame):
+        route = CONTRACT.routes[run.route]
+        envelopes: list[Envelope] = []
         for index, message in enumerate(run.messages):
             if not isinstance(message, WireError):
-                assert type(message) is way.message
+                assert type(message) is route.message
                 chains = run.chains
-                letters.append(told(message, way.sender) if chains is None else asked(message, chains[index]))
-        Packer().letters(CONTRACT, run.first, letters)
+                envelopes.append(
+                    told(message, route.sender) if chains is None else asked(message, chains[index])
+                )
+        Packer().envelopes(CONTRACT, run.first, envelopes)
 
 
 def read_answers(frame: memoryview) -> None:
@@ -78,18 +89,20 @@ def seeds() -> list[bytes]:
     """Inputs to begin with."""
     sent = [told(Add(amount=1)), told(everything()), told(Add(amount=300)), asked(Get(name="x"), ("a", "b"))]
     lent = Floats(data=np.zeros(LARGE_BYTES // 4, np.float32))
-    sheet = Answers(
+    ack_batch = Answers(
         handled=[1, 3, 9, 1],
-        ended=[Ended(4, Outcome.REFUSED, "no"), Ended(5, Outcome.CIRCULAR, "", ("a", "b"))],
+        ended=[EnvelopeEnded(4, Outcome.REFUSED, "no"), EnvelopeEnded(5, Outcome.CIRCULAR, "", ("a", "b"))],
         replies=[Reply(6, 0, None), Reply(7, 1, everything()), Reply(8, 2, lent)],
         probes=[Probe(1, 4, ("a",))],
         found=[Found(3, ("a", "b"))],
         freed=[64],
     )
     packer = Packer(lambda array: 64)
-    found = [bytes([LETTERS]) + bytes(joined(packer.letters(CONTRACT, 1, sent)))]
-    found += [bytes([LETTERS_HEADER]) + packer.letters(CONTRACT, 1, [each])[1] for each in (sent[0], sent[3])]
-    found += [bytes([kind]) + bytes(joined(packer.answers(sheet)))[at:] for kind, at in ((1, 0), (3, 8))]
+    found = [bytes([LETTERS]) + bytes(joined(packer.envelopes(CONTRACT, 1, sent)))]
+    found += [
+        bytes([ENVELOPES_HEADER]) + packer.envelopes(CONTRACT, 1, [each])[1] for each in (sent[0], sent[3])
+    ]
+    found += [bytes([kind]) + bytes(joined(packer.answers(ack_batch)))[at:] for kind, at in ((1, 0), (3, 8))]
     return found
 
 

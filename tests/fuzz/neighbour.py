@@ -1,6 +1,7 @@
 """Whatever a proven peer sends: what is to be trusted arrives, or WireError. Guided by coverage (atheris).
 
-Further than `decoder`: into the lanes of actors, and to the senders of what is answered. Used as that is.
+Further than `decoder`: into the mailbox queues of actors, and to the senders of what is answered. Used as
+that is.
 """
 
 import logging
@@ -14,23 +15,23 @@ from msgspec import msgpack
 
 with atheris.instrument_imports(include=["actorq.actors"]):
     from actorq.actors import WireError
-    from actorq.actors.runtime.actor_cell import Cell
-    from actorq.actors.runtime.envelope import Enquiry, Letter, Outcome
-    from actorq.actors.runtime.local import Node
-    from actorq.actors.runtime.reports import Tally
-    from actorq.actors.runtime.scheduler import FreeScheduler
-    from actorq.actors.wire.codec import Answers, Ended, Found, Packer, Probe, Reply
-    from actorq.actors.wire.link_schema import Border
-    from actorq.actors.wire.peer_session import Neighbour
+    from actorq.actors.runtime.actor_cell import ActorCell
+    from actorq.actors.runtime.envelope import Envelope, Outcome, RequestEnvelope
+    from actorq.actors.runtime.local import LocalNode
+    from actorq.actors.runtime.reports import ReportTotals
+    from actorq.actors.runtime.scheduler import ConcurrentScheduler
+    from actorq.actors.wire.codec import Answers, EnvelopeEnded, Found, Packer, Probe, Reply
+    from actorq.actors.wire.link_schema import LinkSchema
+    from actorq.actors.wire.peer_session import PeerSession
 
 from tests.actors.linked_sessions import MAX_FRAME_BYTES, Pipe, Sender, specs
 from tests.actors.messages import Add, Echo, GetTotal, Text, Total, Weights
 
-LETTERS, ANSWERS, LETTERS_HEADER, ANSWERS_HEADER = range(4)
+LETTERS, ANSWERS, ENVELOPES_HEADER, ANSWERS_HEADER = range(4)
 """The first byte says what the rest is: a frame, or only its header (so that its length is right)."""
 
 SPECS = specs()
-THERE, HERE = Border(SPECS, "far", "main", 0), Border(SPECS, "main", "far", 0)
+THERE, HERE = LinkSchema(SPECS, "far", "main", 0), LinkSchema(SPECS, "main", "far", 0)
 
 nobody: Any = None
 
@@ -46,18 +47,18 @@ class Peers:
     """A node with one actor that handles nothing, and one that waits for answers from it."""
 
     def __init__(self) -> None:
-        node = Node("far")
-        node.cells["worker"] = Cell(SPECS["worker"], FreeScheduler(), Tally(), nobody)
-        self.far = Neighbour(THERE, node, MAX_FRAME_BYTES)
-        self.main = Neighbour(HERE, Node("main"), MAX_FRAME_BYTES)
-        for neighbour in (self.far, self.main):
-            neighbour.meet(Pipe(nobody), Pipe(nobody), None)
+        node = LocalNode("far")
+        node.cells["worker"] = ActorCell(SPECS["worker"], ConcurrentScheduler(), ReportTotals(), nobody)
+        self.far = PeerSession(THERE, node, MAX_FRAME_BYTES)
+        self.main = PeerSession(HERE, LocalNode("main"), MAX_FRAME_BYTES)
+        for peer_session in (self.far, self.main):
+            peer_session.peer_up(Pipe(nobody), Pipe(nobody), None)
         sender = Sender()
         for message in (Add(1), Text("x"), Weights(3)):
-            self.main.deliver(Letter(message, 88, "boss", "worker", sender, ()))
+            self.main.deliver(Envelope(message, 88, "boss", "worker", sender, ()))
         for request in (Echo("x"), GetTotal()):
             unheard: Any = Unheard()
-            self.main.deliver(Enquiry(request, 88, "boss", "worker", sender, ("boss",), unheard))
+            self.main.deliver(RequestEnvelope(request, 88, "boss", "worker", sender, ("boss",), unheard))
 
 
 def read(data: bytes) -> None:
@@ -65,12 +66,12 @@ def read(data: bytes) -> None:
     if not data:
         return
     kind, frame = data[0] % 4, data[1:]
-    if kind in (LETTERS_HEADER, ANSWERS_HEADER):
+    if kind in (ENVELOPES_HEADER, ANSWERS_HEADER):
         frame = len(frame).to_bytes(4, "little") + bytes(4) + frame
     peers = Peers()
     try:
-        if kind in (LETTERS, LETTERS_HEADER):
-            peers.far.letters_received(memoryview(frame))
+        if kind in (LETTERS, ENVELOPES_HEADER):
+            peers.far.envelopes_received(memoryview(frame))
         else:
             peers.main.answers_received(memoryview(frame))
     except WireError:
@@ -80,21 +81,21 @@ def read(data: bytes) -> None:
 def seeds() -> list[bytes]:
     """Inputs to begin with."""
     told = [
-        Letter(each, 88, "boss", "worker", nobody, ()) for each in (Add(1), Add(2), Text("y"), Weights(1))
+        Envelope(each, 88, "boss", "worker", nobody, ()) for each in (Add(1), Add(2), Text("y"), Weights(1))
     ]
-    asked = [Enquiry(Echo("z"), 88, "boss", "worker", nobody, ("boss", "worker"), nobody)]
-    sheet = Answers(
+    asked = [RequestEnvelope(Echo("z"), 88, "boss", "worker", nobody, ("boss", "worker"), nobody)]
+    ack_batch = Answers(
         handled=[1, 2],
-        ended=[Ended(3, Outcome.REFUSED, "no"), Ended(5, Outcome.CIRCULAR, "", ("a", "b"))],
+        ended=[EnvelopeEnded(3, Outcome.REFUSED, "no"), EnvelopeEnded(5, Outcome.CIRCULAR, "", ("a", "b"))],
         replies=[Reply(4, 0, Text("x")), Reply(5, 0, Total(1))],
         found=[Found(3, ("a", "b"))],
         freed=[64],
     )
     probes = Answers(probes=[Probe(1, 0, ("a",))])
-    letters = [Packer().letters(HERE.out, 1, each)[1] for each in (told, asked, told + asked)]
-    answers = [Packer().answers(each)[1] for each in (sheet, probes)]
-    found = [bytes([LETTERS_HEADER]) + bytes(each) for each in letters]
-    found.append(bytes([LETTERS_HEADER]) + msgpack.encode([1, [[0, [], None, None]], []]))
+    envelopes = [Packer().envelopes(HERE.out, 1, each)[1] for each in (told, asked, told + asked)]
+    answers = [Packer().answers(each)[1] for each in (ack_batch, probes)]
+    found = [bytes([ENVELOPES_HEADER]) + bytes(each) for each in envelopes]
+    found.append(bytes([ENVELOPES_HEADER]) + msgpack.encode([1, [[0, [], None, None]], []]))
     return found + [bytes([ANSWERS_HEADER]) + bytes(each) for each in answers]
 
 

@@ -80,18 +80,18 @@ class Gate:
         os.close(self._fd)
 
 
-async def opened(gate: str) -> None:
+async def opened(acceptor: str) -> None:
     """Return when the gate is open, without holding the loop."""
-    fd = os.open(gate, os.O_RDONLY | os.O_NONBLOCK)
+    fd = os.open(acceptor, os.O_RDONLY | os.O_NONBLOCK)
     try:
         await anyio.wait_readable(fd)
     finally:
         os.close(fd)
 
 
-def is_open(gate: str, seconds: float | None = 0) -> bool:
+def is_open(acceptor: str, seconds: float | None = 0) -> bool:
     """Whether it is by then; the loop is held."""
-    fd = os.open(gate, os.O_RDONLY | os.O_NONBLOCK)
+    fd = os.open(acceptor, os.O_RDONLY | os.O_NONBLOCK)
     try:
         return bool(select.select([fd], [], [], seconds)[0])
     finally:
@@ -118,19 +118,19 @@ class WhoIsNext(Request[Identity]):
 class Wait(Message):
     """Handle nothing else until the gate is open."""
 
-    gate: str
+    acceptor: str
 
 
 class WaitAndAnswer(Request[Identity]):
     """The same; who asks waits as long."""
 
-    gate: str
+    acceptor: str
 
 
 class Hold(Message):
     """Hold the whole loop until the gate is open: computing, or in a call that blocks."""
 
-    gate: str
+    acceptor: str
     how: Literal["computing", "blocking"]
 
 
@@ -150,7 +150,7 @@ class Say(Message):
     text: str
 
 
-class Pass(Message):
+class NetworkBackend(Message):
     """Send the next actor as many numbers."""
 
     count: int
@@ -198,8 +198,8 @@ class Worker(Actor):
     async def on_stop(self) -> None:
         self.note("stops", self.total)
 
-    async def on_undelivered(self, letter: DeadLetter) -> None:
-        self.note("undelivered", letter.outcome.name, letter.message, letter.reason)
+    async def on_undelivered(self, envelope: DeadLetter) -> None:
+        self.note("undelivered", envelope.outcome.name, envelope.message, envelope.reason)
 
     def state(self) -> State:
         self.note("state", self.total)
@@ -241,20 +241,20 @@ class Worker(Actor):
     @handles
     async def wait(self, message: Wait) -> None:
         self.note("waits")
-        await opened(message.gate)
+        await opened(message.acceptor)
 
     @handles
     async def wait_and_answer(self, request: WaitAndAnswer) -> Identity:
         self.note("waits")
-        await opened(request.gate)
+        await opened(request.acceptor)
         return Identity(os.getpid(), self.total)
 
     @handles
     async def hold(self, message: Hold) -> None:
         self.note("holds")
         if message.how == "blocking":
-            is_open(message.gate, seconds=None)
-        while not is_open(message.gate):
+            is_open(message.acceptor, seconds=None)
+        while not is_open(message.acceptor):
             pass
         self.note("held")
 
@@ -278,13 +278,13 @@ class Worker(Actor):
         print(message.text, flush=True)
 
     @handles
-    async def pass_on(self, message: Pass) -> None:
+    async def pass_on(self, message: NetworkBackend) -> None:
         if self.next is not None:
             for number in range(message.count):
                 await self.next.tell(Number(number))
 
 
-class Publisher(Worker):
+class WeightPublisher(Worker):
     weights: Topic[Weights]
 
     @handles

@@ -23,18 +23,18 @@ LARGE = 1 << 16
 
 class Entry(Message):
     sender: str
-    life: int
+    incarnation: int
     number: int
     data: NDArray[np.float32]
 
     @property
     def key(self) -> str:
-        return f"{self.sender} {self.life} {self.number}"
+        return f"{self.sender} {self.incarnation} {self.number}"
 
 
-def entry(sender: str, life: int, number: int) -> Entry:
+def entry(sender: str, incarnation: int, number: int) -> Entry:
     """Every eighth is large."""
-    return Entry(sender, life, number, np.full(1 if number % 8 else LARGE, number, np.float32))
+    return Entry(sender, incarnation, number, np.full(1 if number % 8 else LARGE, number, np.float32))
 
 
 class Cut(Message):
@@ -54,12 +54,12 @@ class Accountant(Actor):
 
     class Config(actors.Config):
         board: str
-        ledger: str
+        delivery_log: str
         books: str
 
     async def on_start(self) -> None:
         append = os.O_WRONLY | os.O_APPEND | os.O_CREAT
-        self.ledger = os.open(self.config.ledger, append)
+        self.delivery_log = os.open(self.config.delivery_log, append)
         self.books = os.open(f"{self.config.books}/{self.name}", append)
         note(self.config.board, self.name, "starting", os.getpid())
 
@@ -72,22 +72,22 @@ class Accountant(Actor):
                 await other.tell(message)
                 self.write(self.books, "sent", message.key, other.name)
 
-    async def on_undelivered(self, letter: DeadLetter) -> None:
-        assert isinstance(letter.message, Entry)
-        self.write(self.books, letter.outcome.name, letter.message.key, letter.target)
+    async def on_undelivered(self, envelope: DeadLetter) -> None:
+        assert isinstance(envelope.message, Entry)
+        self.write(self.books, envelope.outcome.name, envelope.message.key, envelope.target)
 
     async def on_stop(self) -> None:
         self.write(self.books, "lived", self.name, self.restarts)
         os.close(self.books)
-        os.close(self.ledger)
+        os.close(self.delivery_log)
 
     @handles
     async def take(self, message: Entry) -> None:
         if not (message.data == message.number).all():
             raise ValueError(f"{message.key} came with other numbers than it was sent with")
-        self.write(self.ledger, "begun", message.key, self.name)
+        self.write(self.delivery_log, "begun", message.key, self.name)
         await self.sleep(0.0002)
-        self.write(self.ledger, "done", message.key, self.name)
+        self.write(self.delivery_log, "done", message.key, self.name)
         self.progress("handled")
 
     @handles
@@ -110,22 +110,22 @@ class Books:
     lived: set[tuple[str, int]] = field(default_factory=set)
     """Senders' lives that came to an orderly end: they were told of all that was to be told."""
 
-    def read(self, ledger: Path, books: Path) -> None:
-        for line in _lines(ledger):
-            what, sender, life, number, receiver = line.split()
+    def read(self, delivery_log: Path, books: Path) -> None:
+        for line in _lines(delivery_log):
+            what, sender, incarnation, number, receiver = line.split()
             if what == "begun":
-                self.begun.append((f"{sender} {life} {number}", receiver))
+                self.begun.append((f"{sender} {incarnation} {number}", receiver))
             else:
-                self.done.add(f"{sender} {life} {number}")
+                self.done.add(f"{sender} {incarnation} {number}")
         for book in books.iterdir():
             for line in _lines(book):
-                what, sender, life, *rest = line.split()
+                what, sender, incarnation, *rest = line.split()
                 if what == "lived":
-                    self.lived.add((sender, int(life)))
+                    self.lived.add((sender, int(incarnation)))
                 elif what == "sent":
-                    self.sent.add(f"{sender} {life} {rest[0]}")
+                    self.sent.add(f"{sender} {incarnation} {rest[0]}")
                 else:
-                    key = f"{sender} {life} {rest[0]}"
+                    key = f"{sender} {incarnation} {rest[0]}"
                     assert key not in self.told, f"{key}: told twice, {self.told[key]} and {what}"
                     self.told[key] = what
 

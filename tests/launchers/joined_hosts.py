@@ -14,7 +14,7 @@ from anyio.abc import Process
 from anyio.streams.buffered import BufferedByteReceiveStream
 
 from actorq.actors import Launcher, System
-from actorq.launchers.host.join_token import read_invitation
+from actorq.launchers.host.join_token import read_join_token
 from actorq.launchers.launchers import other_processes
 from actorq.topology import check
 from tests.actors.world import AT_ONCE
@@ -60,10 +60,10 @@ class Joiner:
 
 @asynccontextmanager
 async def joining(
-    invitation: Path, *more: str, cwd: Path = ROOT, command: tuple[str, ...] = ("-m", "actorq")
+    join_token: Path, *more: str, cwd: Path = ROOT, command: tuple[str, ...] = ("-m", "actorq")
 ) -> AsyncIterator[Joiner]:
     """A process that joins, killed at the end if it still is there."""
-    arguments = ["node", "--join", read_invitation(invitation).address, "--secret", str(invitation)]
+    arguments = ["node", "--join", read_join_token(join_token).address, "--secret", str(join_token)]
     process = await anyio.open_process(
         [sys.executable, *command, *arguments, *more], cwd=cwd, stdin=None, stdout=None
     )
@@ -97,10 +97,10 @@ def topology(board: Board, hosts: int = 1, **main: Any) -> dict[str, Any]:
 
 
 class Waiting:
-    """A run that has written its invitation, and begins as soon as enough hosts have joined."""
+    """A run that has written its join token, and begins as soon as enough hosts have joined."""
 
-    def __init__(self, invitation: Path, elsewhere: dict[str, Any], specs: Any) -> None:
-        self.invitation = invitation
+    def __init__(self, join_token: Path, elsewhere: dict[str, Any], specs: Any) -> None:
+        self.join_token = join_token
         self._elsewhere = elsewhere
         self._specs = specs
 
@@ -117,6 +117,6 @@ class Waiting:
 @asynccontextmanager
 async def waiting(backend: Any, tables: dict[str, Any], folder: Path) -> AsyncIterator[Waiting]:
     plan = check(tables)
-    invitation = folder / "join.secret"
-    async with other_processes(plan, backend=backend, invitation=invitation) as elsewhere:
-        yield Waiting(invitation, elsewhere, plan.specs)
+    join_token = folder / "join.secret"
+    async with other_processes(plan, backend=backend, join_token=join_token) as elsewhere:
+        yield Waiting(join_token, elsewhere, plan.specs)

@@ -14,15 +14,15 @@ import anyio
 from anyio.abc import ByteStream, SocketAttribute, TaskStatus
 from anyio.streams.tls import TLSStream
 
-from actorq.actors import ActorSpec, Border, Death, Membership, Peer, WireError, this_host
+from actorq.actors import ActorSpec, Death, LinkSchema, Membership, Peer, WireError, this_host
 from actorq.actors.message import Message
-from actorq.actors.runtime.envelope import Letter
-from actorq.actors.supervision import control_messages as orders
+from actorq.actors.runtime.envelope import Envelope
+from actorq.actors.supervision import control_messages as commands
 from actorq.actors.wire.codec import Answers, Packer, Unpacker
 from actorq.actors.wire.session.frame_header import HEADS, HELLO, PREFIX, PROTOCOL, WELCOME, Kind
 from actorq.actors.wire.session.handshake import (
-    Hello,
-    Welcome,
+    SessionHello,
+    SessionWelcome,
     open_hello,
     open_welcome,
     seal_hello,
@@ -50,31 +50,31 @@ class Traitor:
         self._tell, self._told = anyio.create_memory_object_stream[Any](1000)
         self._ended = anyio.Event()
         self._news = anyio.Event()
-        self._hellos: defaultdict[str, dict[Kind, Hello]] = defaultdict(dict)
+        self._hellos: defaultdict[str, dict[Kind, SessionHello]] = defaultdict(dict)
         self._tickets: dict[tuple[str, int], int] = {}
         self._connections = 0
 
     def launched(self, incarnation: int) -> None:
         self.peer = Peer(NAME, incarnation, (self._address,), this_host(), os.getpid())
 
-    # As the leader sees it.
+    # As the coordinator sees it.
 
-    def post(self, order: orders.Orders) -> None:
+    def post(self, order: commands.Commands) -> None:
         match order:
-            case orders.Meet(peers):
+            case commands.PeerUp(peers):
                 self._peers.update({peer.name: peer for peer in peers})
-            case orders.Start(actor):
-                self._tell.send_nowait(orders.Up(actor))
-            case orders.Halt(actor) | orders.Kill(actor):
-                self._tell.send_nowait(orders.Ended(actor, told_to_end=True))
-            case orders.Answer(number) | orders.AwaitQuiet(number):
-                self._tell.send_nowait(orders.Done(number, 0))
-            case orders.TakeState(number):
-                self._tell.send_nowait(orders.Done(number))
-            case orders.Leave():
+            case commands.Start(actor):
+                self._tell.send_nowait(commands.Up(actor))
+            case commands.HaltActor(actor) | commands.Kill(actor):
+                self._tell.send_nowait(commands.ActorEnded(actor, told_to_end=True))
+            case commands.Answer(number) | commands.AwaitQuiet(number):
+                self._tell.send_nowait(commands.Done(number, 0))
+            case commands.TakeState(number):
+                self._tell.send_nowait(commands.Done(number))
+            case commands.LeaveRun():
                 self._leave()
 
-    def tidings(self) -> AsyncIterator[orders.Tidings]:
+    def node_events(self) -> AsyncIterator[commands.NodeEvents]:
         return self._told
 
     async def ended(self) -> Death:
@@ -155,7 +155,9 @@ class Traitor:
             stream, _ = await self._introduce(stack, node, Kind.ANSWERS)
             await self._until(lambda: len(self._hellos[node]) == len(Kind))
             for hello in self._hellos[node].values():
-                welcome = seal_welcome(Welcome(hello=hello, received=0, ticket=7), self._membership.secret)
+                welcome = seal_welcome(
+                    SessionWelcome(hello=hello, received=0, ticket=7), self._membership.secret
+                )
                 await stream.send(framed(self._scheme, len(welcome)) + welcome)
             # It answers the second with how far our frames have arrived; nothing but a bad one ends it.
             await self._say(stream, b"done")
@@ -170,8 +172,8 @@ class Traitor:
     async def _introduce(self, stack: AsyncExitStack, node: str, kind: Kind) -> tuple[ByteStream, int]:
         stream = await stack.enter_async_context(await self._dial(self._peers[node].addresses))
         self._connections += 1
-        border = Border(self._specs, NAME, node, self.peer.incarnation)
-        hello = Hello(
+        link_schema = LinkSchema(self._specs, NAME, node, self.peer.incarnation)
+        hello = SessionHello(
             protocol=PROTOCOL,
             run=self._membership.run,
             sender=NAME,
@@ -180,7 +182,7 @@ class Traitor:
             receiver_incarnation=self._peers[node].incarnation,
             kind=kind,
             connection=self._connections,
-            contract=border.digest,
+            route_table=link_schema.digest,
         )
         sealed = seal_hello(hello, self._membership.secret)
         await stream.send(GREETING + framed(self._scheme, len(sealed)) + sealed)
@@ -217,14 +219,14 @@ class Traitor:
 class Lies:
     """Frames that no node would send, made from those that it would."""
 
-    def __init__(self, border: Border, message: Message, chance: random.Random) -> None:
-        self._border = border
+    def __init__(self, link_schema: LinkSchema, message: Message, chance: random.Random) -> None:
+        self._link_schema = link_schema
         self._chance = chance
-        way = next(way for way in border.out.ways if way.message is type(message))
+        route = next(route for route in link_schema.out.routes if route.message is type(message))
         nobody: Any = None
-        letters = [Letter(message, 100, way.sender, way.target, nobody, ())] * 3
+        envelopes = [Envelope(message, 100, route.sender, route.target, nobody, ())] * 3
         self._true = {
-            Kind.LETTERS: b"".join(Packer().letters(border.out, 1, letters)),
+            Kind.LETTERS: b"".join(Packer().envelopes(link_schema.out, 1, envelopes)),
             Kind.ANSWERS: b"".join(Packer().answers(Answers(handled=[1, 1], freed=[64]))),
         }
 
@@ -261,7 +263,7 @@ class Lies:
     def _refused(self, kind: Kind, body: bytearray) -> bool:
         try:
             if kind is Kind.LETTERS:
-                Unpacker().letters(self._border.out, memoryview(bytes(body)))
+                Unpacker().envelopes(self._link_schema.out, memoryview(bytes(body)))
             else:
                 answers = Unpacker().answers(memoryview(bytes(body)), lambda number: ())
                 return any(answers.handled[1::2])  # nothing was sent there that could be handled

@@ -10,8 +10,8 @@ from typing import Any
 import anyio
 import pytest
 
-from actorq.actors import ActorSpec, GroupSpec, Membership, System, Tally
-from actorq.launchers.process.launcher import LocalProcesses
+from actorq.actors import ActorSpec, GroupSpec, Membership, ReportTotals, System
+from actorq.launchers.process.launcher import ProcessLauncher
 from actorq.launchers.socket_folder import PrivateFolder
 from actorq_nng import NngTransport
 from tests.actors.world import AT_ONCE, spec
@@ -36,7 +36,7 @@ def gate(tmp_path: Path) -> Iterator[Gate]:
     made.close()
 
 
-class Heard(Tally):
+class Heard(ReportTotals):
     """Reports, of which a test can wait for the counts."""
 
     def __init__(self) -> None:
@@ -72,7 +72,7 @@ async def running(
     elsewhere = [node for node in dict.fromkeys(each.node for each in specs) if node != "main"]
     with anyio.fail_after(patience), PrivateFolder() as folder:
         membership = Membership(folder=folder.path)
-        launcher = LocalProcesses(
+        launcher = ProcessLauncher(
             specs,
             elsewhere,
             transport=NngTransport,

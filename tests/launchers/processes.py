@@ -11,10 +11,10 @@ import anyio
 
 from actorq.launchers.node_setup import NodeSetup
 from actorq.launchers.process import guarded_process as process
-from actorq.launchers.process.guarded_process import NodeProcess
+from actorq.launchers.process.guarded_process import GuardedProcess
 from actorq_inproc import InprocTransport
 
-from .small_node import Do, Done, Tiding
+from .small_node import Do, Done, NodeEvent
 
 
 def setup_of(backend: Any, **given: Any) -> NodeSetup:
@@ -34,13 +34,13 @@ def setup_of(backend: Any, **given: Any) -> NodeSetup:
     )
 
 
-async def start(backend: str, **given: Any) -> NodeProcess:
+async def start(backend: str, **given: Any) -> GuardedProcess:
     with mock.patch.object(process, "_CHILD", ("-m", "tests.launchers.small_node")):
-        return await NodeProcess.start(setup_of(backend, **given), Tiding)
+        return await GuardedProcess.start(setup_of(backend, **given), NodeEvent)
 
 
 @asynccontextmanager
-async def running(backend: str, **given: Any) -> AsyncIterator[NodeProcess]:
+async def running(backend: str, **given: Any) -> AsyncIterator[GuardedProcess]:
     """A process being served; killed at the end if it still runs."""
     node = await start(backend, **given)
     try:
@@ -52,13 +52,13 @@ async def running(backend: str, **given: Any) -> AsyncIterator[NodeProcess]:
         await node.aclose()
 
 
-async def ask(node: NodeProcess, what: str, value: Any = None) -> Any:
+async def ask(node: GuardedProcess, what: str, value: Any = None) -> Any:
     await node.stream.send(Do(what, value))
     return await answer(node)
 
 
-async def answer(node: NodeProcess) -> Any:
-    async for tiding in node.stream:
-        if isinstance(tiding, Done):
-            return tiding.value
+async def answer(node: GuardedProcess) -> Any:
+    async for node_event in node.stream:
+        if isinstance(node_event, Done):
+            return node_event.value
     raise AssertionError(f"the node ended: {await node.ended()}")

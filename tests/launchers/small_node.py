@@ -34,7 +34,7 @@ class Done(msgspec.Struct, tag=True):
     value: Any = None
 
 
-Tiding = Logged | Failed | Done
+NodeEvent = Logged | Failed | Done
 
 log = logging.getLogger("little.node")
 
@@ -110,8 +110,8 @@ def log_from_everywhere(setup: NodeSetup, value: Any) -> None:
 
 
 def write_page(setup: NodeSetup, content: bytes) -> None:
-    assert setup.ledger_fd is not None
-    map_page(setup.ledger_fd)[: len(content)] = content
+    assert setup.delivery_log_fd is not None
+    map_page(setup.delivery_log_fd)[: len(content)] = content
     os.kill(os.getpid(), signal.SIGKILL)
 
 

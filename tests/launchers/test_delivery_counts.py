@@ -35,10 +35,10 @@ class Outside:
         self._book = (books / "outside").open("w", buffering=1)
         told = system._local._dead_letter
 
-        def dead_letter(letter: DeadLetter) -> None:  # a ref tells nobody
-            told(letter)
-            if letter.sender == "outside" and not isinstance(letter.message, Cut):
-                self.write(letter.outcome.name, letter.message.key, letter.target)  # type: ignore[attr-defined]
+        def dead_letter(envelope: DeadLetter) -> None:  # a ref tells nobody
+            told(envelope)
+            if envelope.sender == "outside" and not isinstance(envelope.message, Cut):
+                self.write(envelope.outcome.name, envelope.message.key, envelope.target)  # type: ignore[attr-defined]
 
         system._local._dead_letter = dead_letter  # type: ignore[method-assign, assignment]
 
@@ -73,8 +73,8 @@ class Fire:
         for event in events:
             await self._let_pass(self._random.randrange(30))
             await event()
-        for node, life in self._lives.items():
-            await self._board.reads(f"{node} starting", life)
+        for node, incarnation in self._lives.items():
+            await self._board.reads(f"{node} starting", incarnation)
         await self._let_pass(100)
 
     async def _let_pass(self, count: int) -> None:
@@ -114,9 +114,9 @@ async def test_accounting_under_fire(
     often = partial(RestartLimits, max_restarts=kills, backoff_seconds=0.0)
     monkeypatch.setattr(supervision, "RestartLimits", often)
     monkeypatch.setattr(system_module, "DRAIN_SECONDS", 20.0)  # the books are balanced once all is drained
-    ledger, folder, reports = tmp_path / "ledger", tmp_path / "books", Heard()
+    delivery_log, folder, reports = tmp_path / "ledger", tmp_path / "books", Heard()
     folder.mkdir()
-    config = Accountant.Config(board=board.path, ledger=str(ledger), books=str(folder))
+    config = Accountant.Config(board=board.path, delivery_log=str(delivery_log), books=str(folder))
     specs = [
         spec(
             name,
@@ -137,7 +137,7 @@ async def test_accounting_under_fire(
     outside.close()
     assert "not drained" not in caplog.text
     books = Books()
-    books.read(ledger, folder)
+    books.read(delivery_log, folder)
     check(books, kills)
     restarts = sum(actor.restarts for actor in system.statistics().actors)
     assert restarts == kills, "each has hit a process that lived"

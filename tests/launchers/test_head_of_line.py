@@ -8,9 +8,9 @@ from typing import Any
 import anyio
 import pytest
 
-from actorq.actors import ActorStatistics, LinkStatistics, MailboxBounds, System
+from actorq.actors import ActorStatistics, ChannelStatistics, MailboxBounds, System
 
-from .actors import Board, Gate, Pass, PassLoads, Wait, Who, WhoIsNext
+from .actors import Board, Gate, NetworkBackend, PassLoads, Wait, Who, WhoIsNext
 from .nodes import actor, board, gate, running
 
 __all__ = ["board", "gate"]
@@ -33,8 +33,8 @@ def reading(system: System, name: str) -> ActorStatistics:
     return next(each for each in system.statistics().actors if each.name == name)
 
 
-def link(system: System, name: str) -> LinkStatistics:
-    (only,) = reading(system, name).links
+def channel(system: System, name: str) -> ChannelStatistics:
+    (only,) = reading(system, name).channels
     return only
 
 
@@ -43,7 +43,7 @@ def link(system: System, name: str) -> LinkStatistics:
 async def test_an_actor_that_handles_nothing_delays_nobody(
     anyio_backend: Any, board: Board, gate: Gate, place: str
 ) -> None:
-    """`place`: of the other node; letters and replies go to and from `two` in both directions."""
+    """`place`: of the other node; messages and replies go to and from `two` in both directions."""
     specs = [
         actor("blocked1", place, board, mailbox=BOUNDS),
         actor("quick1", place, board),
@@ -69,7 +69,7 @@ async def test_an_actor_that_handles_nothing_delays_nobody(
             assert flooded[pid] - before[pid] < 64 * MEGABYTE
             assert resident(pid) - flooded[pid] < 16 * MEGABYTE
         if place == "main":
-            flood, blocked = link(system, "flood1"), reading(system, "blocked1").mailbox
+            flood, blocked = channel(system, "flood1"), reading(system, "blocked1").mailbox
             assert flood.waiting == 1
             for size in (flood.outstanding_bytes, blocked.unread_bytes):
                 assert BOUNDS.bytes - 2 * LOAD < size <= BOUNDS.bytes
@@ -91,6 +91,6 @@ async def talk(system: System, board: Board, times: int) -> None:
     async with anyio.create_task_group() as tasks:
         for number in "12":
             tasks.start_soon(ask, number)
-            await system.ref(f"talker{number}").tell(Pass(100))
+            await system.ref(f"talker{number}").tell(NetworkBackend(100))
     for number in "12":
         await board.reads(f"quick{number} added 99", times)

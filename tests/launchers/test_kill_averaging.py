@@ -12,12 +12,12 @@ import anyio
 import pytest
 
 from actorq.actors import ActorSpec
-from actorq.launchers.process.launcher import LocalNode, LocalProcesses
+from actorq.launchers.process.launcher import ProcessLauncher, ProcessNode
 from actorq.roles.averaging.server import AveragingServer
 from actorq.roles.replay.messages import Weights
 from actorq.testing import Record
 from tests.actors.world import spec
-from tests.roles.actors import Follower
+from tests.roles.actors import NodeAgent
 from tests.roles.averaging.tree import Noting, learners
 
 from .actors import Board
@@ -42,13 +42,13 @@ async def test_a_group_is_killed(anyio_backend: Any, board: Board, monkeypatch: 
     async with running(anyio_backend, specs, patience=100):
         await meetings.has((0, 1))
         before = len(meetings.entries)
-        real, alone = LocalProcesses.launch, anyio.Event()
+        real, alone = ProcessLauncher.launch, anyio.Event()
 
-        async def launch_once_alone(processes: LocalProcesses, node: str, incarnation: int) -> LocalNode:
+        async def launch_once_alone(processes: ProcessLauncher, node: str, incarnation: int) -> ProcessNode:
             await alone.wait()
             return await real(processes, node, incarnation)
 
-        monkeypatch.setattr(LocalProcesses, "launch", launch_once_alone)
+        monkeypatch.setattr(ProcessLauncher, "launch", launch_once_alone)
         os.kill(int(await board.reads("on-edge1 starting")), signal.SIGKILL)
         await meetings._until(lambda: (0,) in meetings.entries[before:])
         before = len(meetings.entries)
@@ -62,8 +62,11 @@ async def test_a_group_is_killed(anyio_backend: Any, board: Board, monkeypatch: 
 @pytest.mark.anyio
 async def test_the_root_is_killed(anyio_backend: Any, board: Board, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: Record[Weights] = Record()
-    monkeypatch.setattr(Follower, "record", seen, raising=False)
-    specs = [*spread({"root": "top"}, board, AveragingServer), spec("decider", Follower, {"weights": "root"})]
+    monkeypatch.setattr(NodeAgent, "record", seen, raising=False)
+    specs = [
+        *spread({"root": "top"}, board, AveragingServer),
+        spec("decider", NodeAgent, {"weights": "root"}),
+    ]
     async with running(anyio_backend, specs, patience=100):
         await seen.reaches(10)
         os.kill(int(await board.reads("on-top starting")), signal.SIGKILL)

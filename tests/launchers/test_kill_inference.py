@@ -62,9 +62,9 @@ async def test_kills_of_the_inference_actor_and_of_an_explorer(
     ]
     async with running(anyio_backend, specs, patience=100) as system:
         await system.ref("learner").tell(Publish([initial(NOISE, CNN)]))
-        for life in range(1, KILLS + 1):
+        for incarnation in range(1, KILLS + 1):
             for node in nodes.values():
-                pid = int(await board.reads(f"on-{node} starting", life))
+                pid = int(await board.reads(f"on-{node} starting", incarnation))
                 await record.reaches(len(record.entries) + 20)
                 os.kill(pid, signal.SIGKILL)
         for node in nodes.values():

@@ -25,7 +25,7 @@ from actorq.roles.parameter_server.shard import ParameterServer
 from actorq.roles.parameter_server.worker import LocalReplayConfig, Worker
 from actorq.roles.replay.messages import Weights
 from actorq.testing import Record
-from tests.roles.actors import Follower
+from tests.roles.actors import NodeAgent
 from tests.roles.topologies import Diligent, Level, crew
 
 from .actors import Board
@@ -67,25 +67,25 @@ class Fire:
 
     def __init__(self, board: Board, nodes: Mapping[str, str]) -> None:
         self.board, self.nodes = board, nodes
-        self.lives = dict.fromkeys((node for node in nodes.values() if node != "main"), 1)
+        self.incarnations = dict.fromkeys((node for node in nodes.values() if node != "main"), 1)
         self.seen = Record[Weights]()
 
     def specs(self, worker: type[Worker], agent: Agent, **given: Any) -> list[ActorSpec]:
         kept = ParameterServer.Config(restore_within_updates=RESTORE_WITHIN)
         made = crew(worker, 2, 2, agent, shard_config=kept, publish_every_updates=1, **given)
-        follower = ActorSpec(
-            name="follower", cls=Follower, config=Follower.Config(), ports={"weights": ("front",)}
+        node_agent = ActorSpec(
+            name="follower", cls=NodeAgent, config=NodeAgent.Config(), ports={"weights": ("front",)}
         )
         return [
             *(replace(each, node=self.nodes[each.name]) for each in made),
-            *(actor(f"on-{node}", node, self.board) for node in self.lives),
-            follower,
+            *(actor(f"on-{node}", node, self.board) for node in self.incarnations),
+            node_agent,
         ]
 
     async def kill(self, node: str) -> None:
         """As soon as the node lives."""
-        pid = int(await self.board.reads(f"on-{node} starting", self.lives[node]))
-        self.lives[node] += 1
+        pid = int(await self.board.reads(f"on-{node} starting", self.incarnations[node]))
+        self.incarnations[node] += 1
         os.kill(pid, signal.SIGKILL)
 
     async def goes_on(self, updates: int = RESTORE_WITHIN) -> None:
@@ -136,7 +136,7 @@ async def test_one_kill_of_each(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     fire = Fire(board, {**APART, "server.1": "main", "worker.1": "main"})
-    monkeypatch.setattr(Follower, "record", fire.seen, raising=False)
+    monkeypatch.setattr(NodeAgent, "record", fire.seen, raising=False)
     async with running(
         anyio_backend, fire.specs(Monotonous, LEVEL, front=Level, **RULES[rule]), patience=100
     ):
@@ -164,14 +164,14 @@ async def test_thirty_kills(
     """Of whichever node, whenever it lives; now and then two at once, or one that has just come back."""
     chance = random.Random(f"{anyio_backend} {rule}")
     fire = Fire(board, APART)
-    monkeypatch.setattr(Follower, "record", fire.seen, raising=False)
+    monkeypatch.setattr(NodeAgent, "record", fire.seen, raising=False)
     specs = fire.specs(Monotonous, LEVEL, front=Level, **RULES[rule])
     async with running(anyio_backend, specs, patience=480):
         await fire.goes_on()
         killed: list[str] = []
         while len(killed) < 30:
             # None that never lives for half a second: a node like that is given up after three times.
-            choice = [node for node in fire.lives if killed[-6:].count(node) < 2]
+            choice = [node for node in fire.incarnations if killed[-6:].count(node) < 2]
             for node in chance.sample(choice, chance.choice([1, 1, 2])):
                 await fire.kill(node)
                 killed.append(node)
@@ -195,14 +195,14 @@ async def test_it_learns_under_fire(
     """The greedy policy becomes the best there is, from every cell."""
     chance = random.Random(f"{anyio_backend} {rule}")
     fire = Fire(board, APART)
-    monkeypatch.setattr(Follower, "record", fire.seen, raising=False)
+    monkeypatch.setattr(NodeAgent, "record", fire.seen, raising=False)
     memory = LocalReplayConfig(min_size=200, sampling="uniform", samples_per_insert=8.0)
     config = Worker.Config(envs=8, chunk_steps=4, epsilon=1.0, replay=memory)
     specs = fire.specs(Worker, LEARNER, task=MAZE, worker_config=config, **RULES[rule])
     async with running(anyio_backend, specs, patience=480):
         for _ in range(8):
             await fire.goes_on()
-            await fire.kill(chance.choice(list(fire.lives)))
+            await fire.kill(chance.choice(list(fire.incarnations)))
         await fire.goes_on()
         await fire.seen._until(lambda: is_solved(fire.seen.entries[-1]))
 

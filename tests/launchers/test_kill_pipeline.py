@@ -15,7 +15,7 @@ from actorq.roles.pipeline.stage import Stage
 from actorq.roles.replay.messages import Weights
 from actorq.testing import Record
 from tests.actors.world import fresh, spec
-from tests.roles.actors import Follower
+from tests.roles.actors import NodeAgent
 from tests.roles.pipeline.pipelines import SMALL, held, pipeline
 
 from .actors import Board
@@ -40,20 +40,20 @@ async def test_a_pipeline_outlives_its_stages(anyio_backend: Any, board: Board) 
             nodes=nodes,
             publish_every_updates=1,
         ),
-        spec("follower", fresh(Follower, record=seen), {"weights": "learner"}),
+        spec("follower", fresh(NodeAgent, record=seen), {"weights": "learner"}),
         *(actor(f"on-{node}", node, board) for node in nodes.values()),
     ]
-    lives = dict.fromkeys(nodes.values(), 1)
+    incarnations = dict.fromkeys(nodes.values(), 1)
     async with running(anyio_backend, specs, patience=55, reports=reports) as system:
         await reports.reaches("updates", 30)
         for node in ("second", "first"):
-            pid = int(await board.reads(f"on-{node} starting", lives[node]))
-            lives[node] += 1
+            pid = int(await board.reads(f"on-{node} starting", incarnations[node]))
+            incarnations[node] += 1
             os.kill(pid, signal.SIGKILL)
             await reports.reaches("updates", reports.counts["updates"] + 30)
     versions = [weights.version for weights in seen.entries]
-    incarnations = sorted({version.incarnation for version in versions})
-    assert len(incarnations) >= 3, "the first, and one more after each death"
+    numbers = sorted({version.incarnation for version in versions})
+    assert len(numbers) >= 3, "the first, and one more after each death"
     assert reports.counts["updates_lost"] <= 2 * RESTORE_WITHIN
     for before, after in pairwise(versions):
         assert after.incarnation >= before.incarnation

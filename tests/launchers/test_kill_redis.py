@@ -53,9 +53,9 @@ async def test_a_killed_shard_loses_nothing_acknowledged(anyio_backend: Any, boa
 
         async def kill() -> None:
             nonlocal killed
-            for life in (1, 2):
-                pid = int(await board.reads("on-shard starting", life))
-                await system.ref("replay.0").ask(insert(CHUNK, -CHUNK * life))
+            for incarnation in (1, 2):
+                pid = int(await board.reads("on-shard starting", incarnation))
+                await system.ref("replay.0").ask(insert(CHUNK, -CHUNK * incarnation))
                 os.kill(pid, signal.SIGKILL)
                 killed += 1
 
@@ -81,8 +81,8 @@ async def test_a_killed_run_that_is_started_again_has_all_that_was_acknowledged(
 ) -> None:
     keep = tmp_path / "kept"
     acknowledged: dict[tuple[int, int], int] = {}
-    for life in range(2):
-        for shard, first, number in await anyio.to_thread.run_sync(live_and_die, keep, life):
+    for incarnation in range(2):
+        for shard, first, number in await anyio.to_thread.run_sync(live_and_die, keep, incarnation):
             acknowledged.update({(shard, first + i): number + i for i in range(CHUNK)})
     async with System(in_redis(2, keep=keep, capacity=100_000)) as system:
         found = held(await url_of(system), 2)
@@ -98,9 +98,9 @@ async def test_a_killed_run_that_is_started_again_has_all_that_was_acknowledged(
         assert found[i % 2, i // 2] == action
 
 
-def live_and_die(keep: Path, life: int) -> list[tuple[int, int, int]]:
+def live_and_die(keep: Path, incarnation: int) -> list[tuple[int, int, int]]:
     """A run in a process of its own, killed when it has said enough; returns all that it said."""
-    begin = life * 100_000_000
+    begin = incarnation * 100_000_000
     run = subprocess.Popen(
         [sys.executable, "-m", "tests.launchers.redis_run", str(keep), str(EXPLORERS), str(begin)],
         stdout=subprocess.PIPE,

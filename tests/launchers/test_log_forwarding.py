@@ -55,7 +55,7 @@ async def test_a_nodes_records_come_home(anyio_backend: str) -> None:
     async with running(anyio_backend, log_levels={"": logging.INFO, "little": logging.INFO}) as node:
         await node.stream.send(Do("log_from_everywhere"))
         await node.stream.send(Do("end"))
-        came = [tiding async for tiding in node.stream if isinstance(tiding, Logged)]
+        came = [node_event async for node_event in node.stream if isinstance(node_event, Logged)]
     assert [(logged.logger, logged.level) for logged in came] == [
         ("little.node", logging.INFO),
         ("py.warnings", logging.WARNING),

@@ -8,12 +8,12 @@ from functools import partial
 import anyio
 import pytest
 
-from actorq.launchers.loop_waker import Crossing
+from actorq.launchers.loop_waker import LoopWaker
 
 
-async def serve_until(crossing: Crossing, event: anyio.Event) -> None:
+async def serve_until(waker: LoopWaker, event: anyio.Event) -> None:
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(crossing.serve)
+        tasks.start_soon(waker.serve)
         await event.wait()
         tasks.cancel_scope.cancel()
 
@@ -21,25 +21,25 @@ async def serve_until(crossing: Crossing, event: anyio.Event) -> None:
 @pytest.mark.anyio
 async def test_functions_are_called_in_each_threads_order() -> None:
     """More of them than a socket has room for bytes, and nobody serves yet."""
-    crossing, called, done = Crossing(), list[tuple[int, int]](), anyio.Event()
+    waker, called, done = LoopWaker(), list[tuple[int, int]](), anyio.Event()
     each, threads = 10_000, 4
 
     def hand_over(thread: int) -> None:
         for number in range(each):
-            crossing.call_soon(partial(called.append, (thread, number)))
+            waker.call_soon(partial(called.append, (thread, number)))
 
     with ThreadPoolExecutor(threads) as pool:
         list(pool.map(hand_over, range(threads)))
-    crossing.call_soon(done.set)
-    await serve_until(crossing, done)
-    crossing.close()
+    waker.call_soon(done.set)
+    await serve_until(waker, done)
+    waker.close()
     for thread in range(threads):
         assert [number for by, number in called if by == thread] == list(range(each))
 
 
 @pytest.mark.anyio
 async def test_a_loop_that_waits_is_woken() -> None:
-    here, there = Crossing(), Crossing()
+    here, there = LoopWaker(), LoopWaker()
     done = anyio.Event()
 
     def answer() -> None:
@@ -59,6 +59,6 @@ async def test_a_loop_that_waits_is_woken() -> None:
 
 
 def test_nothing_happens_once_it_is_closed() -> None:
-    crossing = Crossing()
-    crossing.close()
-    crossing.call_soon(pytest.fail)
+    waker = LoopWaker()
+    waker.close()
+    waker.call_soon(pytest.fail)

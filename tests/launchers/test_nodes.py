@@ -1,4 +1,4 @@
-"""Nodes that are processes: what becomes of their actors, neighbours and messages when they die."""
+"""Nodes that are processes: what becomes of their actors, peers and messages when they die."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ from actorq.actors.runtime import system as system_module
 from actorq.actors.supervision import (
     remote_node as remote,
 )
-from actorq.actors.supervision.remote_node import RemoteCell, RemoteNode
+from actorq.actors.supervision.remote_node import RemoteActorCell, RemoteNode
 from actorq.launchers.process import launcher as local
-from actorq.launchers.process.guarded_process import NodeProcess
-from actorq.launchers.process.launcher import LocalNode, LocalProcesses
+from actorq.launchers.process.guarded_process import GuardedProcess
+from actorq.launchers.process.launcher import ProcessLauncher, ProcessNode
 from tests.actors.world import AT_ONCE
 
 from .actors import (
@@ -39,13 +39,13 @@ from .actors import (
     End,
     Gate,
     Hold,
+    NetworkBackend,
     Number,
-    Pass,
-    Publisher,
     Say,
     Subscriber,
     Wait,
     WaitAndAnswer,
+    WeightPublisher,
     Weights,
     Who,
     WhoIsNext,
@@ -60,9 +60,9 @@ FATAL = (GroupSpec(limits=RestartLimits(max_restarts=0)),)
 """The first crash of an actor ends the run."""
 
 
-async def kill(board: Board, name: str, life: int = 1) -> None:
+async def kill(board: Board, name: str, incarnation: int = 1) -> None:
     """Kill the process in which the actor leads this life."""
-    os.kill(int(await board.reads(f"{name} starting", life)), signal.SIGKILL)
+    os.kill(int(await board.reads(f"{name} starting", incarnation)), signal.SIGKILL)
 
 
 def weights(version: int) -> Weights:
@@ -122,8 +122,8 @@ async def test_asks_to_a_dead_node_fail_and_say_why(anyio_backend: Any, board: B
         await board.reads("a asks")
         await kill(board, "b")
         await board.reads("a starting", 2)  # it did not expect that
-    from_elsewhere, at_hand, behind = sorted(failures)
-    assert at_hand == "outside asked b WaitAndAnswer: in doubt: node two killed by SIGKILL"
+    from_elsewhere, in_progress, behind = sorted(failures)
+    assert in_progress == "outside asked b WaitAndAnswer: in doubt: node two killed by SIGKILL"
     assert behind == "outside asked b Who: undelivered: node two killed by SIGKILL"
     assert "a asked b Who: undelivered: node two killed by SIGKILL" in from_elsewhere
 
@@ -155,7 +155,7 @@ async def test_what_was_not_begun_is_handled_once_by_the_successor(
         await system.ref("b").tell(Wait(gate.path))
         await board.reads("b waits")
         for sender in ("local", "a"):
-            await system.ref(sender).tell(Pass(50))
+            await system.ref(sender).tell(NetworkBackend(50))
             await system.ref(sender).ask(Who())
         await kill(board, "b")
         for sender in ("local", "a"):
@@ -171,8 +171,8 @@ async def test_what_was_not_begun_is_handled_once_by_the_successor(
 @pytest.mark.anyio
 async def test_a_new_life_gets_the_newest_of_its_feeds_again(anyio_backend: Any, board: Board) -> None:
     specs = [
-        actor("here", "main", board, Publisher),
-        actor("there", "one", board, Publisher),
+        actor("here", "main", board, WeightPublisher),
+        actor("there", "one", board, WeightPublisher),
         actor("s", "two", board, Subscriber, weights=("here", "there")),
     ]
     async with running(anyio_backend, specs) as system:
@@ -205,8 +205,8 @@ async def test_past_the_limit_the_run_ends_and_names_the_node(anyio_backend: Any
 
     async def run() -> None:
         async with running(anyio_backend, [actor("a", "one", board)]):
-            for life in range(1, 5):
-                await kill(board, "a", life)
+            for incarnation in range(1, 5):
+                await kill(board, "a", incarnation)
             await anyio.sleep_forever()
 
     with pytest.raises(NodeFailed, match="node 'one' killed by SIGKILL; restarted 3 times") as failure:
@@ -220,10 +220,10 @@ async def test_past_the_last_start_that_has_a_number_the_run_ends(anyio_backend:
     async def run() -> None:
         async with running(anyio_backend, [actor("a", "one", board)]) as system:
             cell = system.cells["a"]
-            assert isinstance(cell, RemoteCell)
+            assert isinstance(cell, RemoteActorCell)
             cell.node.starts = 4095
-            for life in (1, 2):
-                await kill(board, "a", life)
+            for incarnation in (1, 2):
+                await kill(board, "a", incarnation)
             await anyio.sleep_forever()
 
     with pytest.raises(NodeFailed, match="SIGKILL; it has been started 4096 times, as often as"):
@@ -243,11 +243,11 @@ async def test_progress_resets_the_count(
     monkeypatch.setattr(remote, "HEALTHY_SECONDS", 0.0)
     reports = Heard()
     async with running(anyio_backend, [actor("a", "one", board)], reports=reports) as system:
-        for life in range(1, 7):
+        for incarnation in range(1, 7):
             await told(system, "a", 1)
-            await reports.reaches("updates", life)
-            await kill(board, "a", life)
-            await board.reads("a starting", life + 1)
+            await reports.reaches("updates", incarnation)
+            await kill(board, "a", incarnation)
+            await board.reads("a starting", incarnation + 1)
 
 
 @pytest.mark.anyio
@@ -257,7 +257,7 @@ async def test_a_node_that_can_not_be_started_again_is_given_up_whatever_it_did_
     monkeypatch.setattr(remote, "HEALTHY_SECONDS", 0.0)
     reports, attempts = Heard(), 0
 
-    async def launch(*_: Any) -> LocalNode:
+    async def launch(*_: Any) -> ProcessNode:
         nonlocal attempts
         attempts += 1
         raise NodeDied("did not start: the disk is full")
@@ -266,7 +266,7 @@ async def test_a_node_that_can_not_be_started_again_is_given_up_whatever_it_did_
         async with running(anyio_backend, [actor("a", "one", board)], reports=reports) as system:
             await told(system, "a", 1)
             await reports.reaches("updates", 1)
-            monkeypatch.setattr(LocalProcesses, "launch", launch)
+            monkeypatch.setattr(ProcessLauncher, "launch", launch)
             await kill(board, "a")
             await anyio.sleep_forever()
 
@@ -276,7 +276,7 @@ async def test_a_node_that_can_not_be_started_again_is_given_up_whatever_it_did_
 
 
 @pytest.mark.anyio
-async def test_who_is_never_restarted_is_buried_with_its_node(anyio_backend: Any, board: Board) -> None:
+async def test_who_is_never_restarted_is_retired_with_its_node(anyio_backend: Any, board: Board) -> None:
     specs = [
         actor("a", "one", board, next="never"),
         actor("never", "two", board, restart="never"),
@@ -287,7 +287,7 @@ async def test_who_is_never_restarted_is_buried_with_its_node(anyio_backend: Any
         await board.reads("b starting", 2)
         with pytest.raises(ActorDied, match="its restart policy is never"):
             await system.ref("never").ask(Who())
-        await system.ref("a").tell(Pass(1))
+        await system.ref("a").tell(NetworkBackend(1))
         assert "its restart policy is never" in await board.reads("a undelivered UNDELIVERED")
     assert len([line for line in board.lines if line.startswith("never starting")]) == 1
 
@@ -306,7 +306,7 @@ async def test_a_node_of_which_nobody_comes_back_is_not_started_again(
             await system.ref("never").ask(Who())
         await kill(board, "a")
         await board.reads("a starting", 2)
-        await system.ref("a").tell(Pass(1))
+        await system.ref("a").tell(NetworkBackend(1))
         await board.reads("a undelivered UNDELIVERED")
     assert len([line for line in board.lines if line.startswith("never starting")]) == 1
 
@@ -487,19 +487,19 @@ async def test_a_node_that_holds_its_loop_is_left_alone(
 ) -> None:
     looks, looked = 0, anyio.Event()
 
-    def is_stopped(process: NodeProcess) -> bool:
+    def is_stopped(process: GuardedProcess) -> bool:
         nonlocal looks
         looks += 1
         if looks == 5 * local.STOPPED_LOOKS:
             looked.set()
         return really(process)
 
-    really = NodeProcess.is_stopped
+    really = GuardedProcess.is_stopped
     async with running(anyio_backend, [actor("a", "one", board)]) as system:
         await system.ref("a").tell(Hold(gate.path, how))
         await board.reads("a holds")
         monkeypatch.setattr(local, "LOOK_SECONDS", 0.01)
-        monkeypatch.setattr(NodeProcess, "is_stopped", is_stopped)
+        monkeypatch.setattr(GuardedProcess, "is_stopped", is_stopped)
         await looked.wait()
         gate.open()
         await board.reads("a held")
@@ -521,15 +521,15 @@ async def test_a_node_that_dies_while_the_actors_start(
         actor("b", place, board),
     ]
 
-    real, relaunching = LocalProcesses.launch, anyio.Event()
+    real, relaunching = ProcessLauncher.launch, anyio.Event()
 
-    async def launch(processes: LocalProcesses, node: str, incarnation: int) -> LocalNode:
+    async def launch(processes: ProcessLauncher, node: str, incarnation: int) -> ProcessNode:
         relaunching.set()
         return await real(processes, node, incarnation)
 
     async def strike() -> None:
         await board.reads("a starting")
-        monkeypatch.setattr(LocalProcesses, "launch", launch)
+        monkeypatch.setattr(ProcessLauncher, "launch", launch)
         await kill(board, "a" if place == "one" else "first")
         await relaunching.wait()
         gate.open()
@@ -555,7 +555,7 @@ async def test_a_node_that_dies_before_an_actors_turn_and_can_not_be_started_at_
         actor("m", "main", board, gate_of_start=gate.path),
         actor("b", "one", board),
     ]
-    real_launch, real_present = LocalProcesses.launch, RemoteNode.present
+    real_launch, real_present = ProcessLauncher.launch, RemoteNode.present
     its_turn, attempts = anyio.Event(), 0
 
     async def present(node: RemoteNode) -> None:
@@ -563,7 +563,7 @@ async def test_a_node_that_dies_before_an_actors_turn_and_can_not_be_started_at_
             its_turn.set()
         await real_present(node)
 
-    async def launch(processes: LocalProcesses, node: str, incarnation: int) -> LocalNode:
+    async def launch(processes: ProcessLauncher, node: str, incarnation: int) -> ProcessNode:
         nonlocal attempts
         attempts += 1
         if attempts == 2:
@@ -577,7 +577,7 @@ async def test_a_node_that_dies_before_an_actors_turn_and_can_not_be_started_at_
         await kill(board, "a")
 
     monkeypatch.setattr(RemoteNode, "present", present)
-    monkeypatch.setattr(LocalProcesses, "launch", launch)
+    monkeypatch.setattr(ProcessLauncher, "launch", launch)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(strike)
         async with running(anyio_backend, specs) as system:
@@ -593,9 +593,9 @@ async def test_a_node_that_dies_before_an_actors_turn_and_can_not_be_started_at_
 async def test_a_node_that_dies_as_soon_as_it_listens(
     anyio_backend: Any, board: Board, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, launched = LocalProcesses.launch, 0
+    real, launched = ProcessLauncher.launch, 0
 
-    async def launch(processes: LocalProcesses, node: str, incarnation: int) -> LocalNode:
+    async def launch(processes: ProcessLauncher, node: str, incarnation: int) -> ProcessNode:
         nonlocal launched
         handle = await real(processes, node, incarnation)
         launched += 1
@@ -604,7 +604,7 @@ async def test_a_node_that_dies_as_soon_as_it_listens(
             os.waitid(os.P_PID, handle.peer.pid, os.WEXITED | os.WNOWAIT)  # noqa: ASYNC222 – at once
         return handle
 
-    monkeypatch.setattr(LocalProcesses, "launch", launch)
+    monkeypatch.setattr(ProcessLauncher, "launch", launch)
     specs = [actor("a", "one", board, next="b"), actor("b", "two", board)]
     async with running(anyio_backend, specs) as system:
         before = await system.ref("a").ask(Who())
@@ -621,7 +621,7 @@ async def test_what_waits_for_a_node_that_is_down_when_the_run_stops(
 ) -> None:
     launching = anyio.Event()
 
-    async def launch(*_: Any) -> LocalNode:
+    async def launch(*_: Any) -> ProcessNode:
         launching.set()
         await anyio.sleep_forever()
         raise AssertionError
@@ -633,11 +633,11 @@ async def test_what_waits_for_a_node_that_is_down_when_the_run_stops(
     ]
     async with running(anyio_backend, specs) as system:
         await board.reads("b runs")
-        monkeypatch.setattr(LocalProcesses, "launch", launch)
+        monkeypatch.setattr(ProcessLauncher, "launch", launch)
         await kill(board, "b")
         await launching.wait()
         for sender in ("local", "a"):
-            await system.ref(sender).tell(Pass(3))
+            await system.ref(sender).tell(NetworkBackend(3))
             await system.ref(sender).ask(Who())
     assert (system.undelivered, system.in_doubt) == (6, 0)
 
@@ -722,7 +722,7 @@ async def test_full_mailboxes_in_a_circle_of_nodes(anyio_backend: Any, board: Bo
     async def run() -> None:
         async with running(anyio_backend, specs, FATAL) as system:
             for name in ("a", "b"):
-                await system.ref(name).tell(Pass(100_000))  # so many that both pass at once
+                await system.ref(name).tell(NetworkBackend(100_000))  # so many that both pass at once
             await anyio.sleep_forever()
 
     with pytest.raises(ActorFailed, match="full mailboxes: these actors wait for each other in a circle: "):

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from actorq.actors import ActorSpec
-from actorq.launchers.pickling import HandingError, hand_over, take_over
+from actorq.launchers.pickling import PicklingError, hand_over, take_over
 
 from .small_actors import Quiet
 
@@ -40,7 +40,7 @@ def test_what_can_be_imported_is_named() -> None:
 
 def test_what_cant_be_handed_over_is_told() -> None:
     lock = threading.Lock()
-    with pytest.raises(HandingError, match=r"a function can't be handed over: cannot pickle '_thread.lock'"):
+    with pytest.raises(PicklingError, match=r"a function can't be handed over: cannot pickle '_thread.lock'"):
         hand_over(lambda: lock)
 
 
@@ -52,7 +52,7 @@ def imports(tree: ast.Module) -> Iterator[str]:
             yield from (f"{node.module or ''}.{alias.name}" for alias in node.names)
 
 
-def faults(tree: ast.Module, file: Path) -> Iterator[str]:
+def problems(tree: ast.Module, file: Path) -> Iterator[str]:
     """What would make code of bytes: modules that unpickle, loaders that may, and `take_over`."""
     for name in imports(tree):
         if name.partition(".")[0] in UNPICKLERS and file != HANDING:
@@ -80,9 +80,9 @@ def test_only_one_module_unpickles() -> None:
     files = [*(ROOT / "actorq").rglob("*.py"), *(ROOT / "transports").rglob("*.py")]
     assert {HANDING, CHILD} < set(files)
     found = [
-        f"{file.relative_to(ROOT)} {fault}"
+        f"{file.relative_to(ROOT)} {problem}"
         for file in files
-        for fault in faults(ast.parse(file.read_text()), file)
+        for problem in problems(ast.parse(file.read_text()), file)
     ]
     assert found == []
 
@@ -101,4 +101,4 @@ def test_only_one_module_unpickles() -> None:
     ],
 )
 def test_a_module_that_unpickles_is_found(source: str) -> None:
-    assert list(faults(ast.parse(source), ROOT / "actorq/launchers/node.py"))
+    assert list(problems(ast.parse(source), ROOT / "actorq/launchers/node.py"))

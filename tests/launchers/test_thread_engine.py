@@ -9,9 +9,9 @@ from typing import Any
 import anyio
 import pytest
 
-from actorq.actors import ActorDied, Tally
+from actorq.actors import ActorDied, ReportTotals
 from actorq.launchers import thread_engine as here
-from actorq.launchers.thread_engine import Here
+from actorq.launchers.thread_engine import ThreadEngine
 from actorq.run.open_run import RunFailed, open_run
 from actorq.topology import check
 from tests.run.toy import Crash, Exiting, GetTotal, Hold, Total, gates, opened, role, topology
@@ -24,9 +24,9 @@ def inside(request: pytest.FixtureRequest) -> str:
     return backend
 
 
-def engine(backend: Any, **tables: Any) -> Here:
+def engine(backend: Any, **tables: Any) -> ThreadEngine:
     plan = check(topology(**tables))
-    return Here(plan, Tally(), backend=backend, tick=lambda: None, tick_seconds=60)
+    return ThreadEngine(plan, ReportTotals(), backend=backend, tick=lambda: None, tick_seconds=60)
 
 
 @pytest.mark.anyio

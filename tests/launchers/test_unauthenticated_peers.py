@@ -16,12 +16,12 @@ import pytest
 
 from actorq.actors import MailboxBounds, Membership, NodeHandle, Peer, System, TransportStatistics
 from actorq.actors.runtime import system
-from actorq.actors.wire.link_schema import Border
+from actorq.actors.wire.link_schema import LinkSchema
 from actorq.actors.wire.session import handshake as proof
-from actorq.actors.wire.session import session as link
+from actorq.actors.wire.session import session as channel
 from actorq.actors.wire.session.frame_header import PREFIX_BYTES, Kind
 from actorq.launchers.host.certificates import Certificates, make_certificates
-from actorq.launchers.process.launcher import LocalProcesses
+from actorq.launchers.process.launcher import ProcessLauncher
 from actorq.launchers.socket_folder import PrivateFolder
 from actorq_nng import NngTransport
 from tests.actors.world import AT_ONCE, spec
@@ -38,7 +38,8 @@ __all__ = ["board"]
 pytestmark = pytest.mark.anyio
 
 FLAT_BYTES = 40 << 20
-"""By which a process may have grown after thousands of strangers: what caches and the allocator keep."""
+"""By which a process may have grown after thousands of unauthenticated peers: what caches and the allocator
+keep."""
 FEW_FILES = 8
 """That may be open more than before in the end: nng's threads close connections when they come to it."""
 
@@ -116,7 +117,7 @@ def open_files(pid: int) -> int:
 
 
 class _Launcher:
-    def __init__(self, processes: LocalProcesses, traitor: Traitor) -> None:
+    def __init__(self, processes: ProcessLauncher, traitor: Traitor) -> None:
         self._processes = processes
         self._traitor = traitor
 
@@ -143,7 +144,7 @@ def overheard(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
         heard.append(seal(*given))
         return heard[-1]
 
-    monkeypatch.setattr(link, "seal_hello", seal_hello)
+    monkeypatch.setattr(channel, "seal_hello", seal_hello)
     return heard
 
 
@@ -166,7 +167,7 @@ async def town(
             tls=make_certificates() if scheme == "tls+tcp" else None,
         )
         traitor = Traitor({each.name: each for each in specs}, membership, scheme)
-        processes = LocalProcesses(
+        processes = ProcessLauncher(
             specs, ["far"], transport=transport, membership=membership, folder=folder.path, backend=backend
         )
         async with anyio.create_task_group() as tasks, processes:
@@ -294,8 +295,8 @@ async def test_broken_frames_after_a_hello(
             await here.traitor.befriend(node.name)
         async with flat(here):
             for node in here.nodes:
-                border = Border(specs, NAME, node.name, here.traitor.peer.incarnation)
-                lies = Lies(border, Numbered(1), chance := random.Random(count))
+                link_schema = LinkSchema(specs, NAME, node.name, here.traitor.peer.incarnation)
+                lies = Lies(link_schema, Numbered(1), chance := random.Random(count))
                 for _ in range(count):
                     kind = chance.choice([*Kind])
                     await here.traitor.say(node.name, kind, lambda ticket: lies.lie(kind, ticket))  # noqa: B023

@@ -1,6 +1,7 @@
 """Strangers in a process of their own: they speak nng's protocol over plain sockets, as far as they mean to.
 
-`python -m tests.launchers.unauthenticated_peers`, with a `Siege` as JSON on standard input. Each connection has to be
+`python -m tests.launchers.unauthenticated_peers`, with a `Siege` as JSON on standard input. Each connection
+has to be
 closed by the other end; what was done is told on standard output, as a `Toll`.
 """
 

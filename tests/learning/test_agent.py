@@ -8,8 +8,8 @@ import pytest
 from actorq.learning.agent import Agent
 
 
-def faults(**settings: Any) -> list[tuple[str, str]]:
-    return list(msgspec.convert(settings, Agent).faults())
+def problems(**settings: Any) -> list[tuple[str, str]]:
+    return list(msgspec.convert(settings, Agent).problems())
 
 
 @pytest.mark.parametrize(
@@ -23,8 +23,8 @@ def faults(**settings: Any) -> list[tuple[str, str]]:
         {"optimizer": "rmsprop", "rmsprop_decay": 0.9, "optimizer_epsilon": 1e-5},
     ],
 )
-def test_settings_that_agree_have_no_faults(settings: dict[str, Any]) -> None:
-    assert faults(**settings) == []
+def test_settings_that_agree_have_no_problems(settings: dict[str, Any]) -> None:
+    assert problems(**settings) == []
 
 
 @pytest.mark.parametrize(
@@ -42,7 +42,7 @@ def test_settings_that_agree_have_no_faults(settings: dict[str, Any]) -> None:
     ],
 )
 def test_contradictions_name_field_and_reason(settings: dict[str, Any], field: str, words: str) -> None:
-    [(found, sentence)] = faults(**settings)
+    [(found, sentence)] = problems(**settings)
     assert found == field
     assert words in sentence
 

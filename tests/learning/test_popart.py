@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from actorq.learning.agent import Agent
-from actorq.learning.algorithms.dqn import Slope
+from actorq.learning.algorithms.dqn import LossOutput
 from actorq.learning.networks.factory import make_task_parameters
 from actorq.learning.networks.flat import FlatParameters
 from actorq.learning.popart import BETA, LEAST, PopArt, Statistics
@@ -33,7 +33,7 @@ def moved(popart: PopArt, name: str, *targets: float) -> None:
     normalized = (torch.tensor(targets, dtype=torch.float64) - popart.state()[name][0]) / popart.scales()[
         name
     ]
-    popart.noted(task, Slope(none, none, none, normalized))
+    popart.noted(task, LossOutput(none, none, none, normalized))
     popart.move()
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from actorq.learning.agent import Agent
 from actorq.learning.algorithms.dqn import huber, squared
-from actorq.learning.networks.backends import AutogradPass, MLPPass, make_pass
+from actorq.learning.networks.backends import AutogradBackend, MLPBackend, make_backend
 from actorq.learning.networks.factory import make_parameters
 from actorq.learning.networks.flat import FlatParameters
 from actorq.learning.staging import TransitionBatch
@@ -208,17 +208,17 @@ def test_a_batch_that_does_not_fit_is_refused() -> None:
 
 def test_each_network_gets_its_pass() -> None:
     def chosen(agent: Agent) -> type:
-        return type(make_pass(make_parameters(agent, (4,), "float32", ACTIONS, seed=0)))
+        return type(make_backend(make_parameters(agent, (4,), "float32", ACTIONS, seed=0)))
 
-    assert chosen(Agent()) is MLPPass
-    assert chosen(Agent(dueling=True)) is AutogradPass
-    assert chosen(Agent(network="tests.learning.custom:Tanh")) is AutogradPass
+    assert chosen(Agent()) is MLPBackend
+    assert chosen(Agent(dueling=True)) is AutogradBackend
+    assert chosen(Agent(network="tests.learning.custom:Tanh")) is AutogradBackend
 
 
 @pytest.mark.parametrize("dueling", [False, True])
 def test_a_forward_pass_is_good_for_one_backward_pass(dueling: bool) -> None:
     parameters = make_parameters(Agent(dueling=dueling), (4,), "float32", ACTIONS, seed=0)
-    network = make_pass(parameters)
+    network = make_backend(parameters)
     with torch.no_grad():
         network.evaluate([torch.rand(2, 4)])
         with pytest.raises(RuntimeError, match="forward pass"):

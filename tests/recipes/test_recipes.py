@@ -40,7 +40,7 @@ def test_recipe_checks_and_says_what_it_is(path: Path, own_import_path: None) ->
 
 
 def q_error(folder: Path) -> float:
-    """How far the parameters that the decider kept are from Q*, at the worst reachable state and action."""
+    """How far the parameters that the evaluator kept are from Q*, at the worst reachable state and action."""
     plan = check(folder / "topology.toml")
     agent, task = plan.tables["agent"], plan.tables["task"]
     grid = Grid(**task.options)

@@ -8,12 +8,12 @@ import msgspec
 import numpy as np
 import pytest
 
-from actorq.replay import Batch, Replay, ReplayConfig, make_replay
+from actorq.replay import Batch, ReplayBuffer, ReplayConfig, make_replay
 
 from .chunks import changed, make_chunk
 
 
-def replay_of(sampling: str, *, capacity: int = 100, seed: int = 0) -> Replay:
+def replay_of(sampling: str, *, capacity: int = 100, seed: int = 0) -> ReplayBuffer:
     return make_replay(msgspec.convert({"capacity": capacity, "sampling": sampling}, ReplayConfig), seed=seed)
 
 
@@ -139,7 +139,7 @@ def test_each_seed_draws_its_own() -> None:
 
 def test_config_names_contradictions_and_anneals() -> None:
     config = ReplayConfig()
-    assert list(config.faults()) == []
+    assert list(config.problems()) == []
     assert [config.beta(n) for n in (0, 50_000, 100_000, 10**9)] == pytest.approx([0.4, 0.7, 1.0, 1.0])
     assert ReplayConfig(samples_per_insert=8.0, min_size=500).error_buffer == 4_000
     faulty = {
@@ -148,8 +148,8 @@ def test_config_names_contradictions_and_anneals() -> None:
         "error_buffer_samples": ReplayConfig(error_buffer_samples=10.0),
     }
     for field, config in faulty.items():
-        assert [name for name, _ in config.faults()] == [field]
-    assert dict(ReplayConfig(samples_per_insert=8.0, error_buffer_samples=4.0).faults()).keys() == {
+        assert [name for name, _ in config.problems()] == [field]
+    assert dict(ReplayConfig(samples_per_insert=8.0, error_buffer_samples=4.0).problems()).keys() == {
         "error_buffer_samples"
     }
     for wrong in ({"capacity": 0}, {"alpha": 2}, {"sampling": "best"}, {"capasity": 5}):

@@ -18,7 +18,7 @@ from scipy.stats import chi2  # type: ignore[import-untyped]
 from actorq.actors import Actor, Group
 from actorq.replay.chunk import Batch
 from actorq.replay.redis.config import RedisConfig
-from actorq.roles.replay.client import ReplayReader
+from actorq.roles.replay.client import ReplayClient
 from actorq.roles.replay.messages import Insert, Sample, UpdatePriorities
 from tests.actors.world import TRANSPORTS, World, fresh, spec
 from tests.roles.actors import Watch
@@ -35,7 +35,7 @@ CAPACITY, CHUNK, ALPHA, EPSILON = 200, 20, 0.6, 1e-3
 class Sharded:
     """Shards, their twin, and a learner's reader, each told the same."""
 
-    def __init__(self, refs: Group[Any], reader: ReplayReader, watch: Watch, seed: int) -> None:
+    def __init__(self, refs: Group[Any], reader: ReplayClient, watch: Watch, seed: int) -> None:
         self._refs, self._reader, self._watch = refs, reader, watch
         self.twin = Twin(len(refs), CAPACITY, ALPHA, EPSILON)
         self.rng = np.random.default_rng(seed)
@@ -69,7 +69,7 @@ class Reading(Actor):
     me: ClassVar[Reading]
 
     async def on_start(self) -> None:
-        self.reader = ReplayReader(self.replay, self.seed, self)
+        self.reader = ReplayClient(self.replay, self.seed, self)
         type(self).me = self
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from actorq.replay import Replay, ReplayConfig, make_replay
+from actorq.replay import ReplayBuffer, ReplayConfig, make_replay
 from actorq.replay.redis.replay import RedisReplay
 from actorq.replay.redis.store import RedisStore
 from actorq.replay.sizing import ChunkShape, bytes_beside_redis, bytes_in_memory, bytes_in_redis
@@ -28,7 +28,7 @@ def test_a_full_replay_takes_what_was_told(
     chunk = make_chunk(steps, stack=stack, n_step=n_step, frame_shape=frame_shape)
     shape = ChunkShape(chunk.frames[0].nbytes, stack, n_step, steps, environments=1)
     told = bytes_in_memory(shape, prioritized=sampling == "prioritized")
-    replay: Replay = make_replay(config)
+    replay: ReplayBuffer = make_replay(config)
     for _ in range(2 * capacity // steps):
         replay.add(chunk)
     assert replay.statistics().size == capacity

@@ -9,7 +9,7 @@ import gymnasium
 import numpy as np
 from gymnasium.spaces import Box, Discrete
 
-from actorq.actors import Actor, ActorSpec, Feed, Message, Tally, Topic, derive_seed, handles
+from actorq.actors import Actor, ActorSpec, Feed, Message, ReportTotals, Topic, derive_seed, handles
 from actorq.envs.task import Task
 from actorq.learning.agent import Agent
 from actorq.learning.networks.spec import mlp_shapes, size
@@ -42,7 +42,7 @@ class Publish(Message):
     weights: list[Weights]
 
 
-class Publisher(Actor):
+class WeightPublisher(Actor):
     """A learner's stand-in: publishes what it is told to, in one go."""
 
     weights: Topic[Weights]
@@ -64,7 +64,7 @@ class Inbox(Actor):
         return Inserted(0, len(request.chunk))
 
 
-class Follower(Actor):
+class NodeAgent(Actor):
     """Records the weights that come."""
 
     record: ClassVar[Record[Weights]]
@@ -75,7 +75,7 @@ class Follower(Actor):
         self.record.add(message)
 
 
-class Watch(Tally):
+class Watch(ReportTotals):
     """Reports that can be waited for: `gauges` and `counts` hold (name, value) in order."""
 
     def __init__(self) -> None:

@@ -13,7 +13,7 @@ from actorq.actors.spec import derive_seed
 from actorq.envs.task import Task
 from actorq.learning.agent import Agent
 from actorq.replay.chunk import Batch
-from actorq.roles.parameter_server.coordinator import ParameterFront
+from actorq.roles.parameter_server.coordinator import ParameterCoordinator
 from actorq.roles.parameter_server.shard import ParameterServer
 from actorq.roles.parameter_server.worker import LocalReplayConfig, Worker
 from actorq.testing import Record
@@ -33,7 +33,7 @@ def crew(
     shards: int,
     agent: Agent,
     *,
-    front: type[ParameterFront] = ParameterFront,
+    front: type[ParameterCoordinator] = ParameterCoordinator,
     shard: type[ParameterServer] = ParameterServer,
     shard_config: ParameterServer.Config | None = None,
     worker_config: Worker.Config | None = None,
@@ -59,7 +59,7 @@ def crew(
             for index, name in enumerate(members)
         ]
 
-    front_config = ParameterFront.Config(**settings)
+    front_config = ParameterCoordinator.Config(**settings)
     given = worker_config or Worker.Config(envs=1, chunk_steps=2, replay=MEMORY)
     return [
         *group(servers, shard, None, shard_config),
@@ -108,7 +108,7 @@ class Diligent(Worker):
         return {**super().state(), "credit": 0.0}  # what is paid for without end is no state
 
 
-class Level(ParameterFront):
+class Level(ParameterCoordinator):
     """All parameters begin equal. Where all entries of each gradient are, too, they stay so."""
 
     def _initial(self) -> NDArray[Any]:

@@ -59,9 +59,9 @@ def test_an_application_on_trio_follows_and_cancels(tmp_path: Path, inside: Any)
 
     async def main() -> None:
         before = files_and_threads()
-        async with trio.open_nursery() as nursery:
+        async with trio.open_nursery() as task_group:
             scope = trio.CancelScope()
-            nursery.start_soon(train, scope)
+            task_group.start_soon(train, scope)
             await running.wait()
             scope.cancel()
             with trio.fail_after(HANGING_SECONDS):
@@ -166,12 +166,12 @@ async def test_two_runs_at_once(tmp_path: Path, inside: Any) -> None:
     assert two.summary is not None
 
 
-class Own(Exception):
+class SelfReply(Exception):
     """The application's."""
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("kind", [Own, KeyboardInterrupt])
+@pytest.mark.parametrize("kind", [SelfReply, KeyboardInterrupt])
 async def test_the_bodys_own_exception_comes_out_as_it_is(
     tmp_path: Path, inside: Any, kind: type[BaseException]
 ) -> None:
@@ -192,9 +192,9 @@ async def test_an_exception_over_the_progress_comes_out_as_it_is(tmp_path: Path,
     async def train() -> None:
         async with open_run(WORKING, backend=inside, out=tmp_path) as run:
             async for _ in run.progress(every_seconds=0.001):
-                raise Own
+                raise SelfReply
 
-    with pytest.raises(Own):
+    with pytest.raises(SelfReply):
         await train()
 
 
@@ -354,7 +354,7 @@ async def test_checking_does_not_hold_the_applications_loop(tmp_path: Path, insi
 
     class Slow(Gated):
         @classmethod
-        def faults(cls, config: Any, tables: Any) -> Any:
+        def problems(cls, config: Any, tables: Any) -> Any:
             assert gates[f"{key} checking"].wait(timeout=50)
             return ()
 

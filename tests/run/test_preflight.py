@@ -23,13 +23,15 @@ class Demanding(Counter):
     stop: Table[Stop]
 
     @classmethod
-    def machine_faults(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+    def machine_problems(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
         yield "config.arm", "there is no arm"
         if tables["stop"].updates:
             yield "stop.updates", "takes an arm"
 
     @classmethod
-    def state_faults(cls, config: Any, tables: Mapping[str, Any], state: State) -> Iterable[tuple[str, str]]:
+    def state_problems(
+        cls, config: Any, tables: Mapping[str, Any], state: State
+    ) -> Iterable[tuple[str, str]]:
         if state["total"] > 3:
             yield "config", "can't count so far"
 

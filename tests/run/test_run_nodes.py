@@ -178,7 +178,7 @@ def process_of(node: str, caplog: pytest.LogCaptureFixture) -> int:
 
 
 async def kill_once_asked(run: Run, pid: int) -> None:
-    """Not before the question is at hand: the next life would get it."""
+    """Not before the question is in progress: the next life would get it."""
     await until(run, "asked", 1)
     os.kill(pid, signal.SIGKILL)
 

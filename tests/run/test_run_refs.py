@@ -169,7 +169,7 @@ async def test_a_full_mailbox_slows_the_application_down(tmp_path: Path, inside:
                 if number == 2:
                     second.set()
 
-        tasks.start_soon(run["counter"].ask, WaitAt(key))  # at hand, it takes one place of three
+        tasks.start_soon(run["counter"].ask, WaitAt(key))  # in progress, it takes one place of three
         await opened(f"{key} waited at")
         tasks.start_soon(flood)
         await second.wait()

@@ -115,8 +115,8 @@ class Teller(Actor):
     async def note(self, message: Note) -> None:
         await self.other.tell(Anything(value=object()))
 
-    async def on_undelivered(self, letter: DeadLetter) -> None:
-        self.dead.append(letter)
+    async def on_undelivered(self, envelope: DeadLetter) -> None:
+        self.dead.append(envelope)
 
 
 class AskOther(Request[Total]):
@@ -181,8 +181,8 @@ async def test_only_the_newest_stays_unread() -> None:
         assert (await ref.ask(GetSeen())).values == [4]
         await ref.tell(Newest(number=5))
         assert (await ref.ask(GetSeen())).values == [4, 5]
-        links = ref._link.statistics()
-        assert (links.superseded, links.outstanding, links.outstanding_bytes) == (4, 0, 0)
+        channels = ref._link.statistics()
+        assert (channels.superseded, channels.outstanding, channels.outstanding_bytes) == (4, 0, 0)
 
 
 async def test_a_circle_is_named() -> None:
@@ -225,5 +225,7 @@ async def test_what_cannot_travel_is_a_dead_letter() -> None:
         assert dead.reason == (
             "Anything can't cross to another process: it can't be encoded: a builtins.object can't travel"
         )
-        links = system.statistics().actors[1].links
-        assert [(link.undelivered, link.outstanding, link.outstanding_bytes) for link in links] == [(1, 0, 0)]
+        channels = system.statistics().actors[1].channels
+        assert [
+            (channel.undelivered, channel.outstanding, channel.outstanding_bytes) for channel in channels
+        ] == [(1, 0, 0)]

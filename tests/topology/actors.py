@@ -58,7 +58,7 @@ class Agent(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 class Task(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     env: Annotated[str, Meta(min_length=1)]
 
-    def faults(self) -> Iterable[tuple[str, str]]:
+    def problems(self) -> Iterable[tuple[str, str]]:
         if self.env == "Nowhere-v0":
             yield "env", "there is no environment Nowhere-v0"
 
@@ -82,7 +82,7 @@ class Replay(Actor):
         return Batch(request.size)
 
     @classmethod
-    def faults(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+    def problems(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
         if config.capacity == 13:
             yield "config.capacity", "13 brings bad luck"
 
@@ -99,7 +99,7 @@ class Learner(Actor):
     weights: Topic[Weights]
 
     @classmethod
-    def faults(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+    def problems(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
         if tables["agent"].n_step > config.batch:
             yield "agent.n_step", f"longer than a batch of {config.batch}"
 
@@ -180,7 +180,7 @@ class Viewer(Actor):
 
 class BadCheck(Actor):
     @classmethod
-    def faults(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+    def problems(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
         raise RuntimeError("own goal")
 
 

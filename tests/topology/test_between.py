@@ -21,11 +21,11 @@ class Door(Actor):
         pass
 
 
-class Guest(Actor):
+class HostSession(Actor):
     doors: Group[Knock]
 
     @classmethod
-    def wiring_faults(cls, spec: ActorSpec, specs: Mapping[str, ActorSpec]) -> Iterable[tuple[str, str]]:
+    def wiring_problems(cls, spec: ActorSpec, specs: Mapping[str, ActorSpec]) -> Iterable[tuple[str, str]]:
         doors = spec.ports["doors"]
         if len(doors) < specs[spec.name].count:
             yield "ports.doors", f"{len(doors)} doors for {spec.count} guests"
@@ -36,7 +36,7 @@ def topology(doors: int, guests: int, **wrong: Any) -> dict[str, Any]:
         "name": "party",
         "actors": {
             "door": {"role": Door, "count": doors},
-            "guest": {"role": Guest, "count": guests, "ports": {"doors": "door"}, **wrong},
+            "guest": {"role": HostSession, "count": guests, "ports": {"doors": "door"}, **wrong},
         },
     }
 
@@ -49,11 +49,11 @@ def test_enough_doors_are_fine(guests: int) -> None:
 def test_what_is_wrong_between_actors_is_told_once_at_its_place() -> None:
     with pytest.raises(TopologyError) as refused:
         check(topology(1, 3))
-    (fault,) = refused.value.faults
-    assert (fault.where, fault.problem) == ("actors.guest.ports.doors", "1 doors for 3 guests")
+    (problem,) = refused.value.problems
+    assert (problem.where, problem.problem) == ("actors.guest.ports.doors", "1 doors for 3 guests")
 
 
 def test_it_is_not_asked_before_the_rest_is_right() -> None:
     with pytest.raises(TopologyError) as refused:
         check(topology(1, 3, nonsense=1))
-    assert [fault.where for fault in refused.value.faults] == ["actors.guest.nonsense"]
+    assert [problem.where for problem in refused.value.problems] == ["actors.guest.nonsense"]

@@ -49,9 +49,9 @@ def checked(file: Any, overrides: list[str] | None = None) -> Plan | None:
         draw(plan)
         to_mermaid(plan)
         return plan
-    assert refusal.faults
-    assert all(fault.where and fault.problem for fault in refusal.faults)
-    assert len(str(refusal).splitlines()) == 1 + len(refusal.faults)
+    assert refusal.problems
+    assert all(problem.where and problem.problem for problem in refusal.problems)
+    assert len(str(refusal).splitlines()) == 1 + len(refusal.problems)
     assert "object at 0x" not in str(refusal)
     return None
 

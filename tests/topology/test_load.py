@@ -21,8 +21,8 @@ def refusal(source: Any, overrides: list[str] | None = None) -> str:
     """The one fault, as text."""
     with pytest.raises(TopologyError) as caught:
         load(source, overrides or [])
-    (fault,) = caught.value.faults
-    return str(fault)
+    (problem,) = caught.value.problems
+    return str(problem)
 
 
 def test_a_file_names_the_run(tmp_path: Path) -> None:
@@ -164,7 +164,7 @@ def test_wrong_overrides(override: str, where: str, words: str) -> None:
 def test_all_wrong_overrides_are_told_at_once() -> None:
     with pytest.raises(TopologyError) as caught:
         load(cast.hierarchy(), ["seed", "agent.n_step=4", "name.x=1"])
-    assert [fault.where for fault in caught.value.faults] == ["--set seed", "--set name.x=1"]
+    assert [problem.where for problem in caught.value.problems] == ["--set seed", "--set name.x=1"]
 
 
 OWN_ACTOR = """

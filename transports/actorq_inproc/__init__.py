@@ -1,14 +1,14 @@
-"""In-process queues: a letter is handed over as the object it is, and nothing is copied."""
+"""In-process queues: a message is handed over as the object it is, and nothing is copied."""
 
 from __future__ import annotations
 
 from typing import ClassVar
 
-from actorq.actors import Border, Inbox, Membership, Peer, TransportStatistics
+from actorq.actors import Inbox, LinkSchema, Membership, Peer, TransportStatistics
 
 
 class InprocTransport:
-    """Carries letters between nodes that share one event loop."""
+    """Carries messages between nodes that share one event loop."""
 
     name: ClassVar[str] = "inproc"
     crosses_processes: ClassVar[bool] = False
@@ -19,17 +19,17 @@ class InprocTransport:
     def open(self, node: str, inbox: Inbox, membership: Membership) -> None:
         self._inboxes[node] = inbox
 
-    def route(self, border: Border) -> Inbox:
+    def route(self, link_schema: LinkSchema) -> Inbox:
         """The target's own inbox: a mailbox bounded by credit is all the queue there is."""
-        return self._inboxes[border.neighbour]
+        return self._inboxes[link_schema.peer_session]
 
-    def whereabouts(self, node: str) -> Peer | None:
+    def address_of(self, node: str) -> Peer | None:
         return None
 
-    def meet(self, node: str, peer: Peer) -> None:
+    def peer_up(self, node: str, peer: Peer) -> None:
         """Nobody is met: everybody is here."""
 
-    def part(self, node: str, peer: str) -> None:
+    def peer_down(self, node: str, peer: str) -> None:
         """Nobody parts either."""
 
     def statistics(self) -> TransportStatistics:

@@ -1,4 +1,5 @@
-"""Between processes and hosts, over nng sockets: nothing is lost silently, and strangers deliver nothing."""
+"""Between processes and hosts, over nng sockets: nothing is lost silently, and unauthenticated peers deliver
+nothing."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from actorq.actors.errors import ActorqError
 from actorq.actors.wire.session.frame_header import Part
 
 from .handshakes import Handshakes
-from .waker import Bell
+from .waker import LoopWaker
 
 SERVER_NAME = "actorq"
 """The name in every certificate of a run: who may take part is the authority's word, not a host name's."""
@@ -53,7 +53,7 @@ class Listener:
 
     def __init__(
         self,
-        bell: Bell,
+        waker: LoopWaker,
         *,
         max_bytes: int,
         tls: Tls | None,
@@ -78,14 +78,14 @@ class Listener:
         def admit(pipe: Any) -> None:
             if not admits(len(self._socket.pipes)):
                 pipe.close()
-                bell.ring(turned_away)
+                waker.ring(turned_away)
             else:
-                bell.ring(partial(opened, pipe.id))
+                waker.ring(partial(opened, pipe.id))
 
         self._socket.add_pre_pipe_connect_cb(admit)
         # This event may come after the last one of a connection, which pynng then keeps for ever.
         lib.nng_pipe_notify(self._handle, lib.NNG_PIPE_EV_ADD_POST, ffi.NULL, ffi.NULL)
-        self._socket.add_post_pipe_remove_cb(lambda pipe: bell.ring(partial(closed, pipe.id)))
+        self._socket.add_post_pipe_remove_cb(lambda pipe: waker.ring(partial(closed, pipe.id)))
 
     def listen(self, address: str) -> str:
         """The address as bound: a tcp port of 0 becomes the real one. Raises ActorqError if it can't be."""
@@ -155,7 +155,7 @@ class Dialer:
     def __init__(
         self,
         address: str,
-        bell: Bell,
+        waker: LoopWaker,
         *,
         tls: Tls | None,
         connected: Callable[[], object],
@@ -182,8 +182,8 @@ class Dialer:
         self._connected, self._gone = connected, gone
         self._closed = False
         self._socket.add_pre_pipe_connect_cb(only_the_first)
-        self._socket.add_post_pipe_connect_cb(lambda pipe: bell.ring(self._stands))
-        self._socket.add_post_pipe_remove_cb(lambda pipe: bell.ring(self._fell))
+        self._socket.add_post_pipe_connect_cb(lambda pipe: waker.ring(self._stands))
+        self._socket.add_post_pipe_remove_cb(lambda pipe: waker.ring(self._fell))
         try:
             self._dialer = self._socket.dial(address, block=False)
         except pynng.NNGException as error:

@@ -1,4 +1,4 @@
-"""The transport between processes: one endpoint for each node, a neighbour for each node it talks to."""
+"""The transport between processes: one endpoint for each node, a peer for each node it talks to."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ import anyio
 
 from actorq.actors import (
     ActorqError,
-    Border,
     Inbox,
+    LinkSchema,
     Membership,
-    Neighbour,
     Peer,
+    PeerSession,
     TransportStatistics,
     this_host,
 )
 from actorq.actors.wire.session.endpoint import Endpoint
 from actorq.actors.wire.session.frame_header import Kind
-from actorq.actors.wire.session.shm_arena import Arena, Window
-from actorq.actors.wire.session.shm_lending import Lending
+from actorq.actors.wire.session.shm_arena import ShmArena, ShmMapping
+from actorq.actors.wire.session.shm_lending import ShmLending
 
 log = logging.getLogger("actorq.transports.nng")
 
@@ -35,7 +35,7 @@ ARENA_BYTES = 1 << 30
 """Of large arrays on their way from one node; more go by the socket."""
 
 DRAIN_SECONDS = 0.25
-"""How long closing waits for neighbours to confirm what they have got."""
+"""How long closing waits for peers to confirm what they have got."""
 
 
 @dataclass(slots=True)
@@ -46,15 +46,15 @@ class _Station:
     inbox: Inbox
     membership: Membership
     endpoint: Endpoint
-    arena: Arena
+    arena: ShmArena
     addresses: tuple[str, ...]
-    borders: dict[str, Border] = field(default_factory=dict)
-    neighbours: dict[str, Neighbour] = field(default_factory=dict)
-    lendings: dict[str, Lending] = field(default_factory=dict)
+    borders: dict[str, LinkSchema] = field(default_factory=dict)
+    peer_sessions: dict[str, PeerSession] = field(default_factory=dict)
+    lendings: dict[str, ShmLending] = field(default_factory=dict)
 
 
 class NngTransport:
-    """Carries letters over nng sockets: in the file system on one machine, by tcp between machines."""
+    """Carries messages over nng sockets: in the file system on one machine, by tcp between machines."""
 
     name: ClassVar[str] = "nng"
     crosses_processes: ClassVar[bool] = True
@@ -82,7 +82,7 @@ class NngTransport:
             # The name tells nothing, and is short: a socket's path may have 107 bytes.
             addresses.insert(0, f"ipc://{self._folder(membership)}/{secrets.token_hex(6)}")
         bound = tuple(endpoint.listen(address) for address in addresses)
-        self._stations[node] = _Station(node, inbox, membership, endpoint, Arena(ARENA_BYTES), bound)
+        self._stations[node] = _Station(node, inbox, membership, endpoint, ShmArena(ARENA_BYTES), bound)
 
     def _folder(self, membership: Membership) -> str:
         if membership.folder is not None:
@@ -92,22 +92,22 @@ class NngTransport:
             weakref.finalize(self, shutil.rmtree, self._own_folder, ignore_errors=True)
         return self._own_folder
 
-    def route(self, border: Border) -> Inbox:
-        station = self._stations[border.me]
-        if border.neighbour == border.me:
+    def route(self, link_schema: LinkSchema) -> Inbox:
+        station = self._stations[link_schema.me]
+        if link_schema.peer_session == link_schema.me:
             return station.inbox
-        neighbour = Neighbour(border, station.inbox, station.membership.max_frame_bytes)
-        station.borders[border.neighbour] = border
-        station.neighbours[border.neighbour] = neighbour
-        return neighbour
+        peer_session = PeerSession(link_schema, station.inbox, station.membership.max_frame_bytes)
+        station.borders[link_schema.peer_session] = link_schema
+        station.peer_sessions[link_schema.peer_session] = peer_session
+        return peer_session
 
-    def whereabouts(self, node: str) -> Peer | None:
+    def address_of(self, node: str) -> Peer | None:
         station = self._stations[node]
         memory = station.arena.fd if self._ipc else None
         incarnation = station.membership.incarnation
         return Peer(node, incarnation, station.addresses, self._host, os.getpid(), memory)
 
-    def meet(self, node: str, peer: Peer) -> None:
+    def peer_up(self, node: str, peer: Peer) -> None:
         """Raises ActorqError if none of the peer's addresses can be reached from here."""
         station = self._stations[node]
         self._forget(station, peer.name)
@@ -116,18 +116,18 @@ class NngTransport:
         there = replace(
             peer, addresses=(_address(peer, near),), memory=peer.memory if window is not None else None
         )
-        letters, answers = station.endpoint.meet(there, station.borders[peer.name].digest)
+        envelopes, answers = station.endpoint.peer_up(there, station.borders[peer.name].digest)
         lending = None
-        neighbour = station.neighbours[peer.name]
+        peer_session = station.peer_sessions[peer.name]
         if near:
-            let_go = partial(station.endpoint.ring, neighbour.let_go)
-            lending = Lending(station.arena, peer, window, let_go, lambda: letters.borrowed)
+            let_go = partial(station.endpoint.ring, peer_session.let_go)
+            lending = ShmLending(station.arena, peer, window, let_go, lambda: envelopes.borrowed)
             station.lendings[peer.name] = lending
-        neighbour.meet(letters, answers, lending)
+        peer_session.peer_up(envelopes, answers, lending)
 
-    def part(self, node: str, peer: str) -> None:
+    def peer_down(self, node: str, peer: str) -> None:
         station = self._stations[node]
-        station.endpoint.part(peer)
+        station.endpoint.peer_down(peer)
         self._forget(station, peer)
 
     def _forget(self, station: _Station, peer: str) -> None:
@@ -136,11 +136,11 @@ class NngTransport:
             lending.close()
 
     def _received(self, node: str, peer: str, kind: Kind, body: memoryview) -> None:
-        neighbour = self._stations[node].neighbours[peer]
+        peer_session = self._stations[node].peer_sessions[peer]
         if kind is Kind.LETTERS:
-            neighbour.letters_received(body)
+            peer_session.envelopes_received(body)
         else:
-            neighbour.answers_received(body)
+            peer_session.answers_received(body)
 
     def statistics(self) -> TransportStatistics:
         counts = [asdict(station.endpoint.statistics()) for station in self._stations.values()]
@@ -174,12 +174,12 @@ class NngTransport:
                 self._own_folder = None
 
 
-def _window(peer: Peer) -> Window | None:
+def _window(peer: Peer) -> ShmMapping | None:
     """On the peer's shared memory, or None: the kernel may hide it, or the peer may have died since."""
     if peer.memory is None:
         return None
     try:
-        return Window(peer.pid, peer.memory)
+        return ShmMapping(peer.pid, peer.memory)
     except OSError as error:
         log.warning("no shared memory from %s, its large arrays go by the socket: %s", peer.name, error)
         return None

@@ -10,7 +10,7 @@ from threading import RLock
 import anyio
 
 
-class Bell:
+class LoopWaker:
     """A queue of calls that any thread may fill and that one task of the loop makes, in order."""
 
     def __init__(self) -> None:

@@ -1,4 +1,5 @@
-"""One actor's place in a node: its lanes and links, and what stays when one life is followed by another."""
+"""One actor's place in a node: its mailbox queues and links, and what stays when one life is followed by
+another."""
 
 from __future__ import annotations
 
@@ -12,17 +13,17 @@ from actorq.actors.actor import Actor, State
 from actorq.actors.message import Message, Request, reply_type
 from actorq.actors.statistics import ActorStatistics, MailboxStatistics
 
-from .deadlock import Handling, StartOrder, inspect
-from .envelope import DeadLetter, Enquiry, Letter, Outcome
-from .incarnation import OWN, Life, Notice, TakeState
-from .mailbox import ConcurrentLane, Lane
+from .deadlock import HandlerContext, StartOrder, inspect
+from .envelope import DeadLetter, Envelope, Outcome, RequestEnvelope
+from .incarnation import SELF_REPLY, ActorIncarnation, DeadLetterNotice, SnapshotRequest
+from .mailbox import ConcurrentQueue, MailboxQueue
 
 if TYPE_CHECKING:
     from actorq.actors.spec import ActorSpec
-    from actorq.actors.supervision.delivery_log import Ledger
+    from actorq.actors.supervision.delivery_log import DeliveryLog
     from actorq.actors.wire.transport import CircleFound
 
-    from .channel import Link
+    from .channel import Channel
     from .reports import Reports
     from .scheduler import Event, Scheduler
 
@@ -35,7 +36,7 @@ HEALTHY_SECONDS = 0.5
 """Progress counts, for an actor's restarts, once its life has lasted so long."""
 
 
-class Cell:
+class ActorCell:
     """Made once for each actor; survives the actor's restarts."""
 
     def __init__(
@@ -43,102 +44,104 @@ class Cell:
         spec: ActorSpec,
         scheduler: Scheduler,
         reports: Reports,
-        on_end: Callable[[Cell, Life], None],
+        on_end: Callable[[ActorCell, ActorIncarnation], None],
     ) -> None:
         self.spec = spec
         self.name = spec.name
         self.clock = scheduler
         self.reports = reports
         self.on_end = on_end
-        self.on_snapshot: Callable[[Cell], None] | None = None
+        self.on_snapshot: Callable[[ActorCell], None] | None = None
         """Told of the snapshots that the actor takes by itself."""
         self.ports: dict[str, Any] = {}
-        self.links: list[Link] = []
-        self.life: Life | None = None
+        self.channels: list[Channel] = []
+        self.incarnation: ActorIncarnation | None = None
         self.snapshot: State | None = None
         self.restarts = 0
         self.crashes = 0
         self.progressed = False
         self.started = self.begun = False
-        self.buried = ""
+        self.retired = ""
         self.ready = scheduler.event()
         """Set when the actor has started for the first time, or never will."""
         self._updates = 0
         self._handled = self._refused = 0
         self._drained: Event | None = None
         self.definition = spec.cls.definition.complete()
-        self._make_lanes()
+        self._make_mailboxes()
 
-    def _make_lanes(self) -> None:
-        self.serial: Lane = Lane(self.name, 1, self.clock)
-        self.handling = Handling(self.serial)
+    def _make_mailboxes(self) -> None:
+        self.serial: MailboxQueue = MailboxQueue(self.name, 1, self.clock)
+        self.handling = HandlerContext(self.serial)
         self.serial.handling = self.handling
-        self.concurrent: list[ConcurrentLane] = []
-        self._lanes: dict[type[Message], Lane] = {}
-        self._acceptors: dict[type[Message], Callable[[Letter], None]] = {}
+        self.concurrent: list[ConcurrentQueue] = []
+        self._mailboxes: dict[type[Message], MailboxQueue] = {}
+        self._acceptors: dict[type[Message], Callable[[Envelope], None]] = {}
         for message, handler in self.definition.handlers.items():
-            lane = self.serial
+            mailbox = self.serial
             if handler.concurrent:
-                lane = ConcurrentLane(f"{self.name}.{message.__name__}", handler.concurrent, self.clock)
-                self.concurrent.append(lane)
-            self._lanes[message] = lane
+                mailbox = ConcurrentQueue(f"{self.name}.{message.__name__}", handler.concurrent, self.clock)
+                self.concurrent.append(mailbox)
+            self._mailboxes[message] = mailbox
             if message.delivery == "latest":
-                self._acceptors[message] = lane.put_newest
+                self._acceptors[message] = mailbox.put_newest
             else:
-                self._acceptors[message] = lane.put_request if issubclass(message, Request) else lane.put
-        self.lanes: tuple[Lane, ...] = (self.serial, *self.concurrent)
+                self._acceptors[message] = (
+                    mailbox.put_request if issubclass(message, Request) else mailbox.put
+                )
+        self.mailboxes: tuple[MailboxQueue, ...] = (self.serial, *self.concurrent)
         self.replies: dict[type[Message], Any] = {
-            message: reply_type(message) for message in self._lanes if issubclass(message, Request)
+            message: reply_type(message) for message in self._mailboxes if issubclass(message, Request)
         }
 
     # What arrives.
 
-    def accept(self, letter: Letter) -> None:
-        """Put a letter into its lane; a buried actor's letters go back at once."""
-        if self.buried:
-            letter.origin.settle(letter, Outcome.UNDELIVERED, self.buried)
+    def accept(self, envelope: Envelope) -> None:
+        """Put a message into its mailbox queue; a retired actor's messages go back at once."""
+        if self.retired:
+            envelope.reply_to.settle(envelope, Outcome.UNDELIVERED, self.retired)
         else:
-            self._acceptors[type(letter.message)](letter)
+            self._acceptors[type(envelope.message)](envelope)
 
-    def accept_run(self, letters: Sequence[Letter]) -> None:
+    def accept_run(self, envelopes: Sequence[Envelope]) -> None:
         """Several of one type."""
-        lane = self._lanes[type(letters[0].message)]
-        if self.buried or self._acceptors[type(letters[0].message)] != lane.put:
-            for letter in letters:
-                self.accept(letter)
+        mailbox = self._mailboxes[type(envelopes[0].message)]
+        if self.retired or self._acceptors[type(envelopes[0].message)] != mailbox.put:
+            for envelope in envelopes:
+                self.accept(envelope)
         else:
-            lane.put_all(letters)
+            mailbox.put_all(envelopes)
 
     def probe(self, message: type[Message], chain: tuple[str, ...], found: CircleFound) -> None:
-        inspect(self._lanes[message], chain, found)
+        inspect(self._mailboxes[message], chain, found)
 
-    def settle(self, letter: Letter, outcome: Outcome, answer: Any) -> None:
+    def settle(self, envelope: Envelope, outcome: Outcome, answer: Any) -> None:
         """A handler has returned, or refused."""
-        if letter.origin is OWN:
+        if envelope.reply_to is SELF_REPLY:
             pass
         elif outcome is Outcome.HANDLED:
             self._handled += 1
         else:
             self._refused += 1
-            if not letter.wants_reply:
-                log.warning("%s refused %s: %s", self.name, type(letter.message).__name__, answer)
-        letter.origin.settle(letter, outcome, answer)
+            if not envelope.wants_reply:
+                log.warning("%s refused %s: %s", self.name, type(envelope.message).__name__, answer)
+        envelope.reply_to.settle(envelope, outcome, answer)
 
     def put_own(self, message: Message) -> None:
         """Have the actor's life do something between two handlers."""
-        self.serial.put(Letter(message, 0, self.name, self.name, OWN, ()))
+        self.serial.put(Envelope(message, 0, self.name, self.name, SELF_REPLY, ()))
 
     # Lives.
 
-    async def start(self, nursery: TaskGroup, order: StartOrder) -> None:
+    async def start(self, task_group: TaskGroup, order: StartOrder) -> None:
         """Begin a life; return when the actor has started, or when that has failed."""
         self.started = True
         self.follow(order)
         order.starting = self.handling
         self.progressed = False
-        self.life = life = Life(self)
-        self.clock.spawn(nursery, self.name, life.lead)
-        await life.up.wait()
+        self.incarnation = incarnation = ActorIncarnation(self)
+        self.clock.spawn(task_group, self.name, incarnation.lead)
+        await incarnation.up.wait()
 
     async def repeat(self, subscriber: str) -> None:
         """Send the newest of what the actor publishes to a subscriber that has started anew."""
@@ -146,69 +149,71 @@ class Cell:
             if port.kind == "topic":
                 await self.ports[port.name].repeat(subscriber)
 
-    def keep_ledger(self, ledger: Ledger) -> None:
+    def keep_delivery_log(self, delivery_log: DeliveryLog) -> None:
         """Note there what has come from other nodes and is begun."""
-        self.serial.ledger = ledger.lane(self.name, None)
-        for message, lane in self._lanes.items():
-            if lane is not self.serial:
-                lane.ledger = ledger.lane(self.name, message)
+        self.serial.delivery_log = delivery_log.mailbox(self.name, None)
+        for message, mailbox in self._mailboxes.items():
+            if mailbox is not self.serial:
+                mailbox.delivery_log = delivery_log.mailbox(self.name, message)
 
     def follow(self, order: StartOrder) -> None:
         """What is sent to this actor waits until its turn to start has come."""
-        for lane in self.lanes:
-            lane.start_order = order
+        for mailbox in self.mailboxes:
+            mailbox.start_order = order
 
-    def life_began(self, life: Life) -> None:
+    def incarnation_began(self, incarnation: ActorIncarnation) -> None:
         """The actor has started."""
         self.ready.set()
-        for lane in self.lanes:
-            lane.start_order = None
+        for mailbox in self.mailboxes:
+            mailbox.start_order = None
         if self.spec.snapshot_every_seconds is not None:
-            life.start_soon(self._keep_snapshots, self.spec.snapshot_every_seconds)
+            incarnation.start_soon(self._keep_snapshots, self.spec.snapshot_every_seconds)
         if self.begun:
-            life.begin_run()
+            incarnation.begin_run()
 
-    def life_ended(self, life: Life) -> None:
+    def incarnation_ended(self, incarnation: ActorIncarnation) -> None:
         """All of the life's tasks are over."""
-        reason = life.crash.describe() if life.crash is not None else "stopped while handling it"
-        self.life = None
-        self.handling.letter = None
-        for lane in self.lanes:
-            lane.drop_at_hand(reason)
+        reason = (
+            incarnation.crash.describe() if incarnation.crash is not None else "stopped while handling it"
+        )
+        self.incarnation = None
+        self.handling.envelope = None
+        for mailbox in self.mailboxes:
+            mailbox.drop_in_progress(reason)
         if self._drained is not None:
             self._drained.set()
-        self.crashes += life.crash is not None
-        self.on_end(self, life)
+        self.crashes += incarnation.crash is not None
+        self.on_end(self, incarnation)
 
     def begin(self) -> None:
         """All actors have started: begin the actor's own loop."""
         self.begun = True
-        if self.life is not None:
-            self.life.begin_run()
+        if self.incarnation is not None:
+            self.incarnation.begin_run()
 
     @property
     def actor(self) -> Actor | None:
         """The actor, if it has started and not ended."""
-        return self.life.actor if self.life is not None else None
+        return self.incarnation.actor if self.incarnation is not None else None
 
     @property
     def alive(self) -> bool:
         """A life is being led, from `__init__` to the end of `on_stop`."""
-        return self.life is not None
+        return self.incarnation is not None
 
     @property
     def doing(self) -> str:
         """Where in its life the actor is: "on_start", "on_stop", …"""
-        return self.life.doing if self.life is not None else "nothing"
+        return self.incarnation.doing if self.incarnation is not None else "nothing"
 
     async def in_thread(self, function: Callable[[Unpack[Args]], V], *args: *Args) -> V:
-        assert self.life is not None
-        return await self.life.in_thread(function, *args)
+        assert self.incarnation is not None
+        return await self.incarnation.in_thread(function, *args)
 
     def start_soon(self, function: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> None:
         """Start a task of the actor's; it takes turns, and ends with the present life."""
-        if self.life is not None:
-            self.life.start_soon(function, *args)
+        if self.incarnation is not None:
+            self.incarnation.start_soon(function, *args)
 
     # State.
 
@@ -217,17 +222,21 @@ class Cell:
 
         Of an actor that is at a message, wait for its end if `busy`, or else take its last snapshot.
         """
-        if self.life is not None and self.life.serving and (busy or self.idle):
-            enquiry = Enquiry(TakeState(), 0, self.name, self.name, OWN, (), self.clock.event())
-            self.serial.put_first(enquiry)
-            await enquiry.event.wait()
+        if self.incarnation is not None and self.incarnation.serving and (busy or self.idle):
+            request_envelope = RequestEnvelope(
+                SnapshotRequest(), 0, self.name, self.name, SELF_REPLY, (), self.clock.event()
+            )
+            self.serial.put_first(request_envelope)
+            await request_envelope.event.wait()
         return self.snapshot
 
     def give_last_snapshot(self) -> None:
         """No more handlers in this life: whoever waits for its state between two of them waits in vain."""
-        for letter in [letter for letter in self.serial.queue if isinstance(letter.message, TakeState)]:
-            self.serial.queue.remove(letter)
-            OWN.settle(letter, Outcome.UNDELIVERED)
+        for envelope in [
+            envelope for envelope in self.serial.queue if isinstance(envelope.message, SnapshotRequest)
+        ]:
+            self.serial.queue.remove(envelope)
+            SELF_REPLY.settle(envelope, Outcome.UNDELIVERED)
 
     async def _keep_snapshots(self, seconds: float) -> None:
         while True:
@@ -240,7 +249,7 @@ class Cell:
             self.on_snapshot(self)
 
     def made_progress(self, name: str, amount: int) -> None:
-        if self.life is not None and self.clock.now() - self.life.began >= HEALTHY_SECONDS:
+        if self.incarnation is not None and self.clock.now() - self.incarnation.began >= HEALTHY_SECONDS:
             self.progressed = True
         self.reports.count(self.name, name, amount)
         every = self.spec.snapshot_every_updates
@@ -258,14 +267,14 @@ class Cell:
     def note_dead_letter(self, dead: DeadLetter) -> None:
         """Tell the actor, if it cares and lives."""
         if self.actor is not None and type(self.actor).on_undelivered is not Actor.on_undelivered:
-            self.put_own(Notice(dead))
+            self.put_own(DeadLetterNotice(dead))
 
     # The end.
 
     def stop_run(self) -> None:
         """Cancel the actor's own loop; handlers go on, and those that wait are let go."""
-        if self.life is not None:
-            self.life.stop_run()
+        if self.incarnation is not None:
+            self.incarnation.stop_run()
 
     async def drained(self) -> None:
         """Return when it is no longer busy."""
@@ -274,14 +283,16 @@ class Cell:
             await self._drained.wait()
 
     def note_idle(self) -> None:
-        """Called whenever a lane may have run empty, and when a cancelled loop has ended."""
+        """Called whenever a mailbox queue may have run empty, and when a cancelled loop has ended."""
         if self._drained is not None and not self.busy:
             self._drained.set()
 
     @property
     def busy(self) -> bool:
-        """Whether there is something unread or at hand, or a cancelled loop that may still send."""
-        return self.alive and (not self.idle or (self.life is not None and self.life.leaving_loop))
+        """Whether there is something unread or in progress, or a cancelled loop that may still send."""
+        return self.alive and (
+            not self.idle or (self.incarnation is not None and self.incarnation.leaving_loop)
+        )
 
     @property
     def handled(self) -> int:
@@ -290,32 +301,32 @@ class Cell:
 
     @property
     def idle(self) -> bool:
-        return all(lane.idle for lane in self.lanes)
+        return all(mailbox.idle for mailbox in self.mailboxes)
 
     async def halt(self) -> None:
         """End the life being led, if there is one, in order. Cancelled, it is ended without."""
-        if self.life is not None:
-            await self.life.halt()
+        if self.incarnation is not None:
+            await self.incarnation.halt()
 
     def kill(self) -> None:
         """End the life being led at once."""
-        if self.life is not None:
-            self.life.kill()
+        if self.incarnation is not None:
+            self.incarnation.kill()
 
     async def ended(self) -> None:
         """Return when no life is led."""
-        if self.life is not None:
-            await self.life.down.wait()
+        if self.incarnation is not None:
+            await self.incarnation.down.wait()
 
-    def bury(self, reason: str) -> None:
+    def retire(self, reason: str) -> None:
         """Nobody will take this place again: what waits, and what comes, goes back."""
-        self.buried = reason
+        self.retired = reason
         self.ready.set()
-        for lane in self.lanes:
-            lane.drop_all(Outcome.UNDELIVERED, reason)
+        for mailbox in self.mailboxes:
+            mailbox.drop_all(Outcome.UNDELIVERED, reason)
 
     def statistics(self) -> ActorStatistics:
-        unread = [letter for lane in self.lanes for letter in lane.queue]
+        unread = [envelope for mailbox in self.mailboxes for envelope in mailbox.queue]
         return ActorStatistics(
             name=self.name,
             node=self.spec.node,
@@ -324,10 +335,10 @@ class Cell:
             crashes=self.crashes,
             mailbox=MailboxStatistics(
                 unread=len(unread),
-                unread_bytes=sum(letter.size for letter in unread),
-                at_hand=sum(len(lane.at_hand) for lane in self.lanes),
+                unread_bytes=sum(envelope.size for envelope in unread),
+                in_progress=sum(len(mailbox.in_progress) for mailbox in self.mailboxes),
                 handled=self._handled,
                 refused=self._refused,
             ),
-            links=tuple(link.statistics() for link in self.links),
+            channels=tuple(channel.statistics() for channel in self.channels),
         )

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from actorq.actors.errors import ActorDied, CircularWait, MessageTooLarge, NotCarried, Refused
 from actorq.actors.message import VARIABLE, Message, fixed_size, seal
-from actorq.actors.statistics import LinkStatistics
+from actorq.actors.statistics import ChannelStatistics
 from actorq.actors.wire.transport import Inbox
 
 from .deadlock import current_handling, describe
-from .envelope import DeadLetter, Enquiry, Letter, Outcome
+from .envelope import DeadLetter, Envelope, Outcome, RequestEnvelope
 from .scheduler import Event, Scheduler
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class _Waiter:
             self.event.set()
 
 
-class Link:
+class Channel:
     """From one sender to one receiver. Its credit is its own: no other sender can use it up.
 
     A message takes credit from sending until its handler has returned.
@@ -120,17 +120,17 @@ class Link:
 
     def send(self, message: Message, size: int) -> None:
         """Post a message that was admitted and need not wait."""
-        letter = Letter(message, size, self.sender, self.target, self, ())
-        self._post(letter)
+        envelope = Envelope(message, size, self.sender, self.target, self, ())
+        self._post(envelope)
 
-    def _post(self, letter: Letter) -> None:
+    def _post(self, envelope: Envelope) -> None:
         self._sent += 1
-        if letter.message.delivery == "latest":
-            letter.charged = False
+        if envelope.message.delivery == "latest":
+            envelope.charged = False
         else:
             self._credit_messages -= 1
-            self._credit_bytes -= letter.size
-        self.inbox.deliver(letter)
+            self._credit_bytes -= envelope.size
+        self.inbox.deliver(envelope)
 
     async def wait_for_credit(self, message: type[Message], size: int, timeout: float | None = None) -> bool:
         """Return when `size` bytes may be sent, first come first served; False if that takes too long.
@@ -190,14 +190,14 @@ class Link:
 
     # Outcomes.
 
-    def settle(self, letter: Letter, outcome: Outcome, answer: Any = None) -> None:
-        """The letter's journey is over: take its credit back, and tell whoever waits for it."""
-        if letter.charged:
+    def settle(self, envelope: Envelope, outcome: Outcome, answer: Any = None) -> None:
+        """The message's journey is over: take its credit back, and tell whoever waits for it."""
+        if envelope.charged:
             if self._waiting:
-                self._return_credit(letter.size)
+                self._return_credit(envelope.size)
             else:
                 self._credit_messages += 1
-                self._credit_bytes += letter.size
+                self._credit_bytes += envelope.size
         if outcome is Outcome.HANDLED or outcome is Outcome.REFUSED:
             self._handled += 1
         elif outcome is Outcome.SUPERSEDED:
@@ -206,23 +206,23 @@ class Link:
             self._sent -= 1
         elif outcome is Outcome.UNDELIVERED or outcome is Outcome.IN_DOUBT:
             self._undelivered += 1
-            dead = DeadLetter(self.sender, self.target, letter.message, outcome, str(answer))
-            self._on_dead_letter(dead, isinstance(letter, Enquiry))
-        if isinstance(letter, Enquiry):
-            letter.outcome = outcome
-            letter.answer = answer
-            letter.event.set()
+            dead = DeadLetter(self.sender, self.target, envelope.message, outcome, str(answer))
+            self._on_dead_letter(dead, isinstance(envelope, RequestEnvelope))
+        if isinstance(envelope, RequestEnvelope):
+            envelope.outcome = outcome
+            envelope.answer = answer
+            envelope.event.set()
 
-    def settle_handled(self, letters: Sequence[Letter]) -> None:
-        """Many at once: most letters are told, and handled in order."""
-        if any(letter.wants_reply for letter in letters):
-            for letter in letters:
-                self.settle(letter, Outcome.HANDLED)
+    def settle_handled(self, envelopes: Sequence[Envelope]) -> None:
+        """Many at once: most messages are told, and handled in order."""
+        if any(envelope.wants_reply for envelope in envelopes):
+            for envelope in envelopes:
+                self.settle(envelope, Outcome.HANDLED)
             return
-        sizes = [letter.size for letter in letters if letter.charged]
+        sizes = [envelope.size for envelope in envelopes if envelope.charged]
         self._credit_messages += len(sizes)
         self._credit_bytes += sum(sizes)
-        self._handled += len(letters)
+        self._handled += len(envelopes)
         self._grant()
 
     # Asking.
@@ -236,44 +236,48 @@ class Link:
                 raise self._too_late(request, "no room in its mailbox")
             if timeout is not None:
                 timeout = max(0.0, timeout - (self._scheduler.now() - began))
-        enquiry = self._enquiry(request, size)
+        request_envelope = self._request_envelope(request, size)
         try:
-            self._post(enquiry)
-            return await self._answer(enquiry, timeout)
+            self._post(request_envelope)
+            return await self._answer(request_envelope, timeout)
         finally:
-            self._leave(enquiry)
+            self._leave(request_envelope)
 
-    async def _answer(self, enquiry: Enquiry, timeout: float | None) -> Any:
-        await self._scheduler.wait(enquiry.event, timeout)
-        if enquiry.outcome is Outcome.HANDLED:
-            return enquiry.answer
-        raise self._failure(enquiry)
+    async def _answer(self, request_envelope: RequestEnvelope, timeout: float | None) -> Any:
+        await self._scheduler.wait(request_envelope.event, timeout)
+        if request_envelope.outcome is Outcome.HANDLED:
+            return request_envelope.answer
+        raise self._failure(request_envelope)
 
-    def _enquiry(self, request: Any, size: int) -> Enquiry:
-        """A letter that is known to be waited for, until `_leave`."""
+    def _request_envelope(self, request: Any, size: int) -> RequestEnvelope:
+        """A message that is known to be waited for, until `_leave`."""
         handling = current_handling.get()
         if handling is not None:
             handling.waits.append((self, type(request)))
         asked_by = () if handling is None else handling
-        return Enquiry(request, size, self.sender, self.target, self, asked_by, self._scheduler.event())
+        return RequestEnvelope(
+            request, size, self.sender, self.target, self, asked_by, self._scheduler.event()
+        )
 
-    def _leave(self, enquiry: Enquiry) -> None:
+    def _leave(self, request_envelope: RequestEnvelope) -> None:
         """The answer is there, or nobody waits for it any more."""
-        handling = enquiry.asked_by
+        handling = request_envelope.asked_by
         if not isinstance(handling, tuple):
-            handling.waits.remove((self, type(enquiry.message)))
-            enquiry.asked_by = ()
+            handling.waits.remove((self, type(request_envelope.message)))
+            request_envelope.asked_by = ()
 
-    def _failure(self, enquiry: Enquiry) -> Exception:
-        match enquiry.outcome:
+    def _failure(self, request_envelope: RequestEnvelope) -> Exception:
+        match request_envelope.outcome:
             case None:
-                return self._too_late(enquiry.message, "no reply")
+                return self._too_late(request_envelope.message, "no reply")
             case Outcome.REFUSED:
-                return Refused(enquiry.answer)
+                return Refused(request_envelope.answer)
             case Outcome.CIRCULAR:
-                return CircularWait(describe(enquiry.answer))
+                return CircularWait(describe(request_envelope.answer))
             case outcome:
-                return ActorDied(f"{self._question(enquiry.message)}: {outcome.value}: {enquiry.answer}")
+                return ActorDied(
+                    f"{self._question(request_envelope.message)}: {outcome.value}: {request_envelope.answer}"
+                )
 
     def _too_late(self, request: Message, why: str) -> TimeoutError:
         return TimeoutError(f"{self._question(request)}: {why} within its timeout")
@@ -281,8 +285,8 @@ class Link:
     def _question(self, request: Message) -> str:
         return f"{self.sender} asked {self.target} {type(request).__name__}"
 
-    def statistics(self) -> LinkStatistics:
-        return LinkStatistics(
+    def statistics(self) -> ChannelStatistics:
+        return ChannelStatistics(
             target=self.target,
             sent=self._sent,
             handled=self._handled,
@@ -294,23 +298,26 @@ class Link:
         )
 
 
-async def ask_all(links: Sequence[Link], requests: Sequence[Any], timeout: float | None) -> list[Any]:
+async def ask_all(channels: Sequence[Channel], requests: Sequence[Any], timeout: float | None) -> list[Any]:
     """Ask all at once, each its own request; replies, and the failure that is raised, in the links' order."""
-    scheduler = links[0]._scheduler
+    scheduler = channels[0]._scheduler
     deadline = None if timeout is None else scheduler.now() + timeout
 
     def left() -> float | None:
         return None if deadline is None else max(0.0, deadline - scheduler.now())
 
-    enquiries: list[Enquiry] = []
+    request_envelopes: list[RequestEnvelope] = []
     try:
-        for link, request in zip(links, requests, strict=True):
-            size = link.admit(request)
-            if link.must_wait(size) and not await link.wait_for_credit(type(request), size, left()):
-                raise link._too_late(request, "no room in its mailbox")
-            enquiries.append(link._enquiry(request, size))
-            link._post(enquiries[-1])
-        return [await link._answer(each, left()) for link, each in zip(links, enquiries, strict=True)]
+        for channel, request in zip(channels, requests, strict=True):
+            size = channel.admit(request)
+            if channel.must_wait(size) and not await channel.wait_for_credit(type(request), size, left()):
+                raise channel._too_late(request, "no room in its mailbox")
+            request_envelopes.append(channel._request_envelope(request, size))
+            channel._post(request_envelopes[-1])
+        return [
+            await channel._answer(each, left())
+            for channel, each in zip(channels, request_envelopes, strict=True)
+        ]
     finally:
-        for link, enquiry in zip(links, enquiries, strict=False):
-            link._leave(enquiry)
+        for channel, request_envelope in zip(channels, request_envelopes, strict=False):
+            channel._leave(request_envelope)

@@ -14,33 +14,33 @@ from typing import TYPE_CHECKING
 from actorq.actors.message import Message
 from actorq.actors.wire.transport import CircleFound
 
-from .envelope import Letter
+from .envelope import Envelope
 
 if TYPE_CHECKING:
-    from .channel import Link
-    from .mailbox import Lane
+    from .channel import Channel
+    from .mailbox import MailboxQueue
 
 ON_START = ".on_start"
 
 
-class Handling:
-    """What one handler is at: its lane, the letter at hand, and the waits it is in."""
+class HandlerContext:
+    """What one handler is at: its mailbox queue, the message in progress, and the waits it is in."""
 
-    __slots__ = ("lane", "letter", "starting", "waits")
+    __slots__ = ("envelope", "mailbox", "starting", "waits")
 
-    def __init__(self, lane: Lane) -> None:
-        self.lane = lane
-        self.letter: Letter | None = None
+    def __init__(self, mailbox: MailboxQueue) -> None:
+        self.mailbox = mailbox
+        self.envelope: Envelope | None = None
         self.starting = False
-        self.waits: list[tuple[Link, type[Message]]] = []
+        self.waits: list[tuple[Channel, type[Message]]] = []
 
     @property
     def key(self) -> str:
-        return self.lane.key + ON_START if self.starting else self.lane.key
+        return self.mailbox.key + ON_START if self.starting else self.mailbox.key
 
     def chain(self) -> tuple[str, ...]:
         """The chain that a request sent from here carries: asked again, it leaves out who gave up."""
-        return (*self.letter.chain, self.key) if self.letter is not None else (self.key,)
+        return (*self.envelope.chain, self.key) if self.envelope is not None else (self.key,)
 
 
 @dataclass(slots=True)
@@ -48,7 +48,7 @@ class StartOrder:
     """Actors that start one after the other: those behind wait for the one that is starting."""
 
     members: tuple[str, ...] = ()
-    starting: Handling | None = None
+    starting: HandlerContext | None = None
     """None while it is one in another process."""
 
     def starts_in(self, chain: tuple[str, ...]) -> bool:
@@ -56,35 +56,37 @@ class StartOrder:
         return any(name + ON_START in chain for name in self.members)
 
 
-current_handling: ContextVar[Handling | None] = ContextVar("current_handling", default=None)
+current_handling: ContextVar[HandlerContext | None] = ContextVar("current_handling", default=None)
 """Set while a handler or `on_start` runs; unset in `run`, which keeps no message waiting."""
 
 
-def inspect(lane: Lane, chain: tuple[str, ...], found: CircleFound) -> None:
-    """A wait with this chain has arrived at `lane`: call `found` if it can never end."""
-    path = (*chain, lane.key)
-    if lane.start_order is not None:
-        starting = lane.start_order.starting
-        if lane.start_order.starts_in(chain):
+def inspect(mailbox: MailboxQueue, chain: tuple[str, ...], found: CircleFound) -> None:
+    """A wait with this chain has arrived at `mailbox`: call `found` if it can never end."""
+    path = (*chain, mailbox.key)
+    if mailbox.start_order is not None:
+        starting = mailbox.start_order.starting
+        if mailbox.start_order.starts_in(chain):
             found(path)
         elif starting is not None:
             _follow(starting, (*path, starting.key), found)
-    elif _taken(lane, chain) >= lane.capacity:
+    elif _taken(mailbox, chain) >= mailbox.capacity:
         found(path)
-    elif lane.handling is not None:  # only a lane that handles one at a time is blocked by one wait
-        _follow(lane.handling, path, found)
+    elif (
+        mailbox.handling is not None
+    ):  # only a mailbox queue that handles one at a time is blocked by one wait
+        _follow(mailbox.handling, path, found)
 
 
-def _taken(lane: Lane, chain: tuple[str, ...]) -> int:
-    """How many of the lane's handlers are in the chain."""
-    if lane.handling is not None and not lane.handling.waits and chain[-1] != lane.handling.key:
+def _taken(mailbox: MailboxQueue, chain: tuple[str, ...]) -> int:
+    """How many of the mailbox queue's handlers are in the chain."""
+    if mailbox.handling is not None and not mailbox.handling.waits and chain[-1] != mailbox.handling.key:
         return 0  # the chain comes from another process, and meanwhile the handler has given up
-    return chain.count(lane.key) + chain.count(lane.key + ON_START)
+    return chain.count(mailbox.key) + chain.count(mailbox.key + ON_START)
 
 
-def _follow(handling: Handling, path: tuple[str, ...], found: CircleFound) -> None:
-    for link, message in tuple(handling.waits):
-        link.inbox.probe(link.target, message, path, found)
+def _follow(handling: HandlerContext, path: tuple[str, ...], found: CircleFound) -> None:
+    for channel, message in tuple(handling.waits):
+        channel.inbox.probe(channel.target, message, path, found)
 
 
 def describe(chain: tuple[str, ...]) -> str:

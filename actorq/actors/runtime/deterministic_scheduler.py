@@ -46,12 +46,12 @@ class _Task:
 _me: ContextVar[_Task | None] = ContextVar("_me", default=None)
 
 
-class TurnEvent:
+class DeterministicEvent:
     """An event whose waiters get the turn in the scheduler's order. Set it from the run's event loop only."""
 
     __slots__ = ("_outside", "_scheduler", "_set", "waiters")
 
-    def __init__(self, scheduler: TurnScheduler) -> None:
+    def __init__(self, scheduler: DeterministicScheduler) -> None:
         self._scheduler = scheduler
         self._outside: anyio.Event | None = None
         self._set = False
@@ -81,7 +81,7 @@ class TurnEvent:
             await self._outside.wait()
 
 
-class TurnScheduler:
+class DeterministicScheduler:
     """Gives the turn to one task at a time, in an order that depends on the seed alone."""
 
     deterministic: ClassVar[bool] = True
@@ -90,10 +90,10 @@ class TurnScheduler:
         self._random = random.Random(seed)
         self._ready: list[_Task] = []
         self._running: _Task | None = None
-        self._deadlines: list[tuple[float, int, TurnEvent]] = []
+        self._deadlines: list[tuple[float, int, DeterministicEvent]] = []
         self._deadlines_made = 0
         self._members: dict[str, list[_Task]] = {}
-        self._joins: dict[str, TurnEvent] = {}
+        self._joins: dict[str, DeterministicEvent] = {}
         self._now = 0.0
         self._held = False
 
@@ -103,7 +103,7 @@ class TurnScheduler:
         pass
 
     def event(self) -> Event:
-        return TurnEvent(self)
+        return DeterministicEvent(self)
 
     def now(self) -> float:
         return self._now
@@ -116,7 +116,7 @@ class TurnScheduler:
         if timeout is None or task is None or event.is_set():
             await event.wait()
         else:
-            await self.park(task, cast(TurnEvent, event), self._deadline(timeout))
+            await self.park(task, cast(DeterministicEvent, event), self._deadline(timeout))
         return event.is_set()
 
     async def pass_turn(self) -> None:
@@ -143,7 +143,7 @@ class TurnScheduler:
 
     async def join(self, name: str) -> None:
         while len(self._members[name]) > 1:
-            self._joins[name] = TurnEvent(self)
+            self._joins[name] = DeterministicEvent(self)
             await self._joins[name].wait()
 
     async def take_part(self, name: str, function: Callable[[], Awaitable[V]]) -> V:
@@ -172,7 +172,7 @@ class TurnScheduler:
             self._ready.append(task)
             self._next()
 
-    async def park(self, task: _Task, *events: TurnEvent, ready: bool = False) -> None:
+    async def park(self, task: _Task, *events: DeterministicEvent, ready: bool = False) -> None:
         """Give up the turn until one of the events is set; a cancelled task gets one more, to clean up in."""
         if task.id != anyio.get_current_task().id:
             raise RuntimeError(
@@ -254,8 +254,8 @@ class TurnScheduler:
                 self._now = at
                 event.set()
 
-    def _deadline(self, seconds: float) -> TurnEvent:
-        event = TurnEvent(self)
+    def _deadline(self, seconds: float) -> DeterministicEvent:
+        event = DeterministicEvent(self)
         self._deadlines_made += 1
         heapq.heappush(self._deadlines, (self._now + max(seconds, 0.0), self._deadlines_made, event))
         return event

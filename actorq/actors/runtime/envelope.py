@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 from actorq.actors.message import Message
 
 if TYPE_CHECKING:
-    from .deadlock import Handling
+    from .deadlock import HandlerContext
     from .scheduler import Event
 
 
@@ -30,25 +30,25 @@ class Outcome(Enum):
     """Not begun: waiting for it would have closed a circle; the answer names the actors."""
 
 
-class Origin(Protocol):
-    """The way back to a letter's sender: beside it in the same process, or at the far end of a transport."""
+class ReplyPath(Protocol):
+    """The way back to a message's sender: beside it in the same process, or at the far end of a transport."""
 
-    def settle(self, letter: Letter, outcome: Outcome, answer: Any = None) -> None:
-        """Tell the sender how the letter ended. Never blocks.
+    def settle(self, envelope: Envelope, outcome: Outcome, answer: Any = None) -> None:
+        """Tell the sender how the message ended. Never blocks.
 
         `answer` is the reply for HANDLED, and a sentence for the outcomes that need one.
         """
         ...
 
-    def settle_handled(self, letters: Sequence[Letter]) -> None:
+    def settle_handled(self, envelopes: Sequence[Envelope]) -> None:
         """The same for several of them, of which nobody waits for a reply."""
         ...
 
 
-class Letter:
+class Envelope:
     """One message from one actor to another."""
 
-    __slots__ = ("asked_by", "charged", "message", "origin", "sender", "size", "target")
+    __slots__ = ("asked_by", "charged", "message", "reply_to", "sender", "size", "target")
     wants_reply: ClassVar[bool] = False
     source: int = 0
     """Of one that has come from another node: which node."""
@@ -61,14 +61,14 @@ class Letter:
         size: int,
         sender: str,
         target: str,
-        origin: Origin,
-        asked_by: Handling | tuple[str, ...],
+        reply_to: ReplyPath,
+        asked_by: HandlerContext | tuple[str, ...],
     ) -> None:
         self.message = message
         self.size = size
         self.sender = sender
         self.target = target
-        self.origin = origin
+        self.reply_to = reply_to
         self.asked_by = asked_by
         """The handler that waits for the answer, or its chain if it is elsewhere; () if no handler waits."""
         self.charged = True
@@ -80,8 +80,8 @@ class Letter:
         return self.asked_by if isinstance(self.asked_by, tuple) else self.asked_by.chain()
 
 
-class Enquiry(Letter):
-    """A letter whose sender waits for the answer."""
+class RequestEnvelope(Envelope):
+    """A message whose sender waits for the answer."""
 
     __slots__ = ("answer", "event", "outcome")
     wants_reply: ClassVar[bool] = True
@@ -92,11 +92,11 @@ class Enquiry(Letter):
         size: int,
         sender: str,
         target: str,
-        origin: Origin,
-        asked_by: Handling | tuple[str, ...],
+        reply_to: ReplyPath,
+        asked_by: HandlerContext | tuple[str, ...],
         event: Event,
     ) -> None:
-        super().__init__(message, size, sender, target, origin, asked_by)
+        super().__init__(message, size, sender, target, reply_to, asked_by)
         self.event = event
         self.outcome: Outcome | None = None
         self.answer: Any = None

@@ -16,40 +16,40 @@ from actorq.actors.actor import Actor
 from actorq.actors.errors import Fatal, Refused
 from actorq.actors.message import Message, Request, seal
 
-from .deadlock import Handling, current_handling
-from .envelope import DeadLetter, Enquiry, Letter, Outcome
-from .mailbox import ConcurrentLane
+from .deadlock import HandlerContext, current_handling
+from .envelope import DeadLetter, Envelope, Outcome, RequestEnvelope
+from .mailbox import ConcurrentQueue
 from .scheduler import current_actor
 
 if TYPE_CHECKING:
-    from .actor_cell import Cell
+    from .actor_cell import ActorCell
 
 V = TypeVar("V")
 Args = TypeVarTuple("Args")
 
 log = logging.getLogger("actorq.actors")
 
-LETTERS_IN_A_ROW = 64
-"""After so many letters, handlers that never wait look at the clock."""
+ENVELOPES_IN_A_ROW = 64
+"""After so many messages, handlers that never wait look at the clock."""
 
 SECONDS_IN_A_ROW = 0.0005
 """After so long the loop's other tasks get a turn."""
 
 
-class TakeState(Request[None]):
+class SnapshotRequest(Request[None]):
     """From the cell to itself: call `state()` between two handlers."""
 
 
-class Notice(Message):
+class DeadLetterNotice(Message):
     """From the cell to itself: one of the actor's own messages is a dead letter."""
 
     dead: Any
 
 
-class Leave(Message):
+class EndIncarnation(Message):
     """From the cell to itself: end this life in order, between two handlers."""
 
-    life: Any
+    incarnation: Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,30 +66,30 @@ class Crash:
         return isinstance(self.error, Fatal)
 
     def describe(self) -> str:
-        at_hand = f" over {type(self.message).__name__}" if self.message is not None else ""
-        return f"crashed in {self.doing}{at_hand}: {type(self.error).__name__}: {self.error}"
+        in_progress = f" over {type(self.message).__name__}" if self.message is not None else ""
+        return f"crashed in {self.doing}{in_progress}: {type(self.error).__name__}: {self.error}"
 
 
-class Own:
-    """The way back of a letter that a cell sends itself."""
+class SelfReply:
+    """The way back of a message that a cell sends itself."""
 
-    def settle(self, letter: Letter, outcome: Outcome, answer: Any = None) -> None:
-        if isinstance(letter, Enquiry):
-            letter.outcome = outcome
-            letter.event.set()
+    def settle(self, envelope: Envelope, outcome: Outcome, answer: Any = None) -> None:
+        if isinstance(envelope, RequestEnvelope):
+            envelope.outcome = outcome
+            envelope.event.set()
 
-    def settle_handled(self, letters: Sequence[Letter]) -> None:
-        for letter in letters:
-            self.settle(letter, Outcome.HANDLED)
-
-
-OWN = Own()
+    def settle_handled(self, envelopes: Sequence[Envelope]) -> None:
+        for envelope in envelopes:
+            self.settle(envelope, Outcome.HANDLED)
 
 
-class Life:
+SELF_REPLY = SelfReply()
+
+
+class ActorIncarnation:
     """Led in tasks of its own, which all end with it. `halt` ends it in order, `kill` at once."""
 
-    def __init__(self, cell: Cell) -> None:
+    def __init__(self, cell: ActorCell) -> None:
         self.cell = cell
         self.clock = cell.clock
         self.actor: Actor | None = None
@@ -126,7 +126,7 @@ class Life:
             self.actor = None
             self.up.set()
             self.down.set()
-            self.cell.life_ended(self)
+            self.cell.incarnation_ended(self)
 
     async def _main(self) -> None:
         try:
@@ -140,14 +140,14 @@ class Life:
                 self.serving = False
                 self.cell.give_last_snapshot()
             self.doing = "on_stop"
-            self._handling.letter = None
-            self.cell.serial.drop_at_hand("stopped while handling it")
+            self._handling.envelope = None
+            self.cell.serial.drop_in_progress("stopped while handling it")
             await actor.on_stop()
         except BaseException as error:
             if not self._is_crash(error):
                 raise
-            at_hand = self.cell.serial.at_hand
-            self._note_crash(error, self.doing, at_hand[0].message if at_hand else None)
+            in_progress = self.cell.serial.in_progress
+            self._note_crash(error, self.doing, in_progress[0].message if in_progress else None)
 
     def _make_actor(self) -> Actor:
         spec = self.cell.spec
@@ -170,9 +170,9 @@ class Life:
             self.doing = "load_state"
             actor.load_state(self.cell.snapshot)
         self.actor, self.serving = actor, True
-        for lane in self.cell.concurrent:
-            lane.open(self._begin_concurrent)
-        self.cell.life_began(self)
+        for mailbox in self.cell.concurrent:
+            mailbox.open(self._begin_concurrent)
+        self.cell.incarnation_began(self)
 
     # The actor's tasks.
 
@@ -187,7 +187,7 @@ class Life:
             with self._looping:
                 await actor.run()
                 if self.cell.spec.restart == "always":
-                    self.cell.put_own(Leave(self))
+                    self.cell.put_own(EndIncarnation(self))
         finally:
             self._in_loop = self.leaving_loop = False
             self.cell.note_idle()
@@ -242,9 +242,9 @@ class Life:
 
     def _methods(self, actor: Actor) -> dict[type[Message], Callable[[Any], Awaitable[Any]]]:
         methods: dict[type[Message], Callable[[Any], Awaitable[Any]]] = {
-            TakeState: self._take_state,
-            Notice: self._notice,
-            Leave: self._leave,
+            SnapshotRequest: self._take_state,
+            DeadLetterNotice: self._notice,
+            EndIncarnation: self._leave,
         }
         for message, handler in self.cell.definition.handlers.items():
             method = getattr(actor, handler.method)
@@ -252,24 +252,29 @@ class Life:
         return methods
 
     async def _serve(self, actor: Actor) -> None:
-        """Handle the serial lane's letters one at a time, for ever."""
-        lane, methods = self.cell.serial, self._methods(actor)
-        queue, at_hand, handling, ledger = lane.queue, lane.at_hand, self._handling, lane.ledger
+        """Handle the serial mailbox queue's messages one at a time, for ever."""
+        mailbox, methods = self.cell.serial, self._methods(actor)
+        queue, in_progress, handling, delivery_log = (
+            mailbox.queue,
+            mailbox.in_progress,
+            self._handling,
+            mailbox.delivery_log,
+        )
         deterministic = self.clock.deterministic
-        patience = 1 if deterministic else LETTERS_IN_A_ROW
+        patience = 1 if deterministic else ENVELOPES_IN_A_ROW
         in_a_row, began = 0, perf_counter()
         while True:
             if not queue:
                 self.cell.note_idle()
-                await lane.wait()
+                await mailbox.wait()
                 in_a_row = 0
                 began = perf_counter()
-            letter = lane.take()
-            message = letter.message
-            at_hand.append(letter)
-            if ledger is not None and letter.number:
-                ledger.begin(letter)
-            handling.letter = letter
+            envelope = mailbox.take()
+            message = envelope.message
+            in_progress.append(envelope)
+            if delivery_log is not None and envelope.number:
+                delivery_log.begin(envelope)
+            handling.envelope = envelope
             outcome = Outcome.HANDLED
             try:
                 answer = await methods[type(message)](message)
@@ -278,13 +283,13 @@ class Life:
             except BaseException:
                 self.doing = self._handler_name(message)
                 raise
-            if letter.wants_reply and outcome is Outcome.HANDLED and letter.origin is not OWN:
-                self._check_answer(letter, answer)
-            at_hand.clear()
-            if ledger is not None and letter.number:
-                ledger.end(letter)
-            handling.letter = None
-            self.cell.settle(letter, outcome, answer)
+            if envelope.wants_reply and outcome is Outcome.HANDLED and envelope.reply_to is not SELF_REPLY:
+                self._check_answer(envelope, answer)
+            in_progress.clear()
+            if delivery_log is not None and envelope.number:
+                delivery_log.end(envelope)
+            handling.envelope = None
+            self.cell.settle(envelope, outcome, answer)
             in_a_row += 1
             if in_a_row >= patience:
                 in_a_row = 0
@@ -292,64 +297,64 @@ class Life:
                     await self.clock.pass_turn()
                     began = perf_counter()
 
-    def _begin_concurrent(self, lane: ConcurrentLane, letter: Letter) -> None:
+    def _begin_concurrent(self, mailbox: ConcurrentQueue, envelope: Envelope) -> None:
         assert self._tasks is not None
-        self.clock.spawn(self._tasks, self.cell.name, self._handle_beside, lane, letter)
+        self.clock.spawn(self._tasks, self.cell.name, self._handle_beside, mailbox, envelope)
 
-    async def _handle_beside(self, lane: ConcurrentLane, letter: Letter) -> None:
-        handling = Handling(lane)
-        handling.letter = letter
+    async def _handle_beside(self, mailbox: ConcurrentQueue, envelope: Envelope) -> None:
+        handling = HandlerContext(mailbox)
+        handling.envelope = envelope
         current_handling.set(handling)
         current_actor.set(self.cell.name)
-        if lane.capacity == 1:
-            lane.handling = handling
-        name = self._handler_name(letter.message)
+        if mailbox.capacity == 1:
+            mailbox.handling = handling
+        name = self._handler_name(envelope.message)
         outcome = Outcome.HANDLED
         try:
             try:
-                answer = await getattr(self.actor, name)(letter.message)
+                answer = await getattr(self.actor, name)(envelope.message)
             except Refused as refusal:
                 outcome, answer = Outcome.REFUSED, refusal.reason
-            if letter.wants_reply and outcome is Outcome.HANDLED:
-                self._check_answer(letter, answer)
+            if envelope.wants_reply and outcome is Outcome.HANDLED:
+                self._check_answer(envelope, answer)
         except BaseException as error:
             if not self._is_crash(error):
                 raise
-            self._note_crash(error, name, letter.message)
+            self._note_crash(error, name, envelope.message)
             return
-        lane.at_hand.remove(letter)
-        lane.note_ended(letter)
-        self.cell.settle(letter, outcome, answer)
-        lane.hand_out()
+        mailbox.in_progress.remove(envelope)
+        mailbox.note_ended(envelope)
+        self.cell.settle(envelope, outcome, answer)
+        mailbox.hand_out()
         self.cell.note_idle()
 
-    def _check_answer(self, letter: Letter, answer: Any) -> None:
-        expected = self.cell.replies[type(letter.message)]
+    def _check_answer(self, envelope: Envelope, answer: Any) -> None:
+        expected = self.cell.replies[type(envelope.message)]
         if isinstance(answer, Message) and (not isinstance(expected, type) or isinstance(answer, expected)):
             seal(answer)
         elif answer is not None or expected is not type(None):
             raise TypeError(
-                f"{self._handler_name(letter.message)} answered {answer!r}; "
-                f"{type(letter.message).__name__} asks for {getattr(expected, '__name__', expected)}"
+                f"{self._handler_name(envelope.message)} answered {answer!r}; "
+                f"{type(envelope.message).__name__} asks for {getattr(expected, '__name__', expected)}"
             )
 
     def _handler_name(self, message: Message) -> str:
         handler = self.cell.definition.handlers.get(type(message))
         if handler is not None:
             return handler.method
-        return "state" if type(message) is TakeState else "on_undelivered"
+        return "state" if type(message) is SnapshotRequest else "on_undelivered"
 
-    async def _take_state(self, _: TakeState) -> None:
+    async def _take_state(self, _: SnapshotRequest) -> None:
         assert self.actor is not None
         self.cell.snapshot = self.actor.state()
 
-    async def _notice(self, notice: Notice) -> None:
+    async def _notice(self, notice: DeadLetterNotice) -> None:
         assert self.actor is not None
         dead: DeadLetter = notice.dead
         await self.actor.on_undelivered(dead)
 
-    async def _leave(self, leave: Leave) -> None:
-        if leave.life is self:
+    async def _leave(self, leave: EndIncarnation) -> None:
+        if leave.incarnation is self:
             self._serving.cancel()
             await self.clock.pass_turn()
 
@@ -368,7 +373,7 @@ class Life:
         self.kill()
 
     async def halt(self) -> None:
-        """End in order: the loop, the handler at hand, `on_stop`. Cancelled, it ends without."""
+        """End in order: the loop, the handler in progress, `on_stop`. Cancelled, it ends without."""
         self.told_to_end = True
         try:
             if self.actor is None:  # not started, or at its end already
@@ -380,8 +385,8 @@ class Life:
             self.kill()
 
     def kill(self) -> None:
-        """End at once; what is at hand is in doubt."""
+        """End at once; what is in progress is in doubt."""
         self._tasks = None  # nothing is started any more
-        for lane in self.cell.concurrent:
-            lane.close()
+        for mailbox in self.cell.concurrent:
+            mailbox.close()
         self.clock.cancel(self._scope, self.cell.name)

@@ -10,15 +10,15 @@ from typing import Any
 from actorq.actors.message import Message
 from actorq.actors.ref import Ref
 from actorq.actors.spec import MAIN, OUTSIDE, ActorSpec
-from actorq.actors.supervision.delivery_log import Ledger
-from actorq.actors.wire.link_schema import Border
-from actorq.actors.wire.peer_session import Neighbour
+from actorq.actors.supervision.delivery_log import DeliveryLog
+from actorq.actors.wire.link_schema import LinkSchema
+from actorq.actors.wire.peer_session import PeerSession
 from actorq.actors.wire.transport import CircleFound, Inbox, Membership, Peer, Transport
 
-from .actor_cell import Cell
-from .channel import Link
-from .envelope import DeadLetter, Letter, Outcome
-from .incarnation import Life
+from .actor_cell import ActorCell
+from .channel import Channel
+from .envelope import DeadLetter, Envelope, Outcome
+from .incarnation import ActorIncarnation
 from .reports import Reports
 from .scheduler import Scheduler
 from .wiring import connections, wire
@@ -30,18 +30,18 @@ HEADROOM_BYTES = 32 * 2**20
 """What a frame may hold besides one message of the largest size that a mailbox takes."""
 
 
-class Node:
-    """The actors of one node: finds a letter's cell."""
+class LocalNode:
+    """The actors of one node: finds a message's cell."""
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.cells: dict[str, Cell] = {}
+        self.cells: dict[str, ActorCell] = {}
 
-    def deliver(self, letter: Letter) -> None:
-        self.cells[letter.target].accept(letter)
+    def deliver(self, envelope: Envelope) -> None:
+        self.cells[envelope.target].accept(envelope)
 
-    def deliver_run(self, letters: Sequence[Letter]) -> None:
-        self.cells[letters[0].target].accept_run(letters)
+    def deliver_run(self, envelopes: Sequence[Envelope]) -> None:
+        self.cells[envelopes[0].target].accept_run(envelopes)
 
     def probe(self, target: str, message: type[Message], chain: tuple[str, ...], found: CircleFound) -> None:
         self.cells[target].probe(message, chain, found)
@@ -59,76 +59,79 @@ class LocalActors:
         membership: Membership,
         scheduler: Scheduler,
         reports: Reports,
-        on_end: Callable[[Cell, Life], None],
-        ledger: Ledger | None = None,
+        on_end: Callable[[ActorCell, ActorIncarnation], None],
+        delivery_log: DeliveryLog | None = None,
         direct: bool = False,
     ) -> None:
         """`here`: the nodes of this process; `direct`: they reach each other without the transport.
 
-        `ledger`: of its one node, if somebody is to read it later.
+        `delivery_log`: of its one node, if somebody is to read it later.
         """
         self.specs = specs
         self.transport = transport
         self.membership = membership = _with_room_for(specs, membership)
         self.scheduler = scheduler
         self.undelivered = self.in_doubt = 0
-        self.nodes = {name: Node(name) for name in here}
-        self.cells: dict[str, Cell] = {}
+        self.nodes = {name: LocalNode(name) for name in here}
+        self.cells: dict[str, ActorCell] = {}
         for spec in specs.values():
             if spec.node in self.nodes:
-                cell = Cell(spec, scheduler, reports, on_end)
+                cell = ActorCell(spec, scheduler, reports, on_end)
                 self.cells[spec.name] = self.nodes[spec.node].cells[spec.name] = cell
-                if ledger is not None:
-                    cell.keep_ledger(ledger)
-        borders = self._borders(direct)  # what is wrong is found before anything is opened
+                if delivery_log is not None:
+                    cell.keep_delivery_log(delivery_log)
+        borders = self._link_schemas(direct)  # what is wrong is found before anything is opened
         for node in self.nodes.values():
             transport.open(node.name, node, membership)
         self._ways: dict[tuple[str, str], Inbox] = {
-            (me, other): self.nodes[other] if border is None else transport.route(border)
-            for (me, other), border in borders.items()
+            (me, other): self.nodes[other] if link_schema is None else transport.route(link_schema)
+            for (me, other), link_schema in borders.items()
         }
-        self._outside: list[Link] = []
+        self._outside: list[Channel] = []
         wire(self.cells, specs, self._link)
 
-    def _borders(self, direct: bool) -> dict[tuple[str, str], Border | None]:
-        """Between each node here and every node that it has to do with; None where letters need no transport.
+    def _link_schemas(self, direct: bool) -> dict[tuple[str, str], LinkSchema | None]:
+        """Between each node here and every node that it has to do with; None where messages need no
+        transport.
 
         Raises DefinitionError if ports can't be wired, or for what can't travel.
         """
         list(connections(self.specs))
         names = dict.fromkeys([MAIN, *(spec.node for spec in self.specs.values()), *self.nodes])
-        borders: dict[tuple[str, str], Border | None] = {}
+        borders: dict[tuple[str, str], LinkSchema | None] = {}
         for me in self.nodes:
             for other in names:
-                border = Border(self.specs, me, other, self.membership.incarnation)
+                link_schema = LinkSchema(self.specs, me, other, self.membership.incarnation)
                 if direct and other in self.nodes:
                     borders[me, other] = None
-                elif not self.transport.crosses_processes or border.out.ways or border.into.ways:
-                    borders[me, other] = border
+                elif (
+                    not self.transport.crosses_processes or link_schema.out.routes or link_schema.into.routes
+                ):
+                    borders[me, other] = link_schema
         return borders
 
-    def _link(self, sender: Cell, target: ActorSpec, carries: Sequence[type[Message]]) -> Link:
-        def dead(letter: DeadLetter, asked: bool) -> None:
-            self._dead_letter(letter)
+    def _link(self, sender: ActorCell, target: ActorSpec, carries: Sequence[type[Message]]) -> Channel:
+        def dead(envelope: DeadLetter, asked: bool) -> None:
+            self._dead_letter(envelope)
             if not asked:
-                sender.note_dead_letter(letter)
+                sender.note_dead_letter(envelope)
 
         inbox = self._ways[sender.spec.node, target.node]
-        link = Link(sender.name, target.name, carries, inbox, target.mailbox, self.scheduler, dead)
-        sender.links.append(link)
-        return link
+        channel = Channel(sender.name, target.name, carries, inbox, target.mailbox, self.scheduler, dead)
+        sender.channels.append(channel)
+        return channel
 
     def ref(self, spec: ActorSpec) -> Ref[Any]:
         """For the application outside, which is where the node `main` is."""
 
-        def dead(letter: DeadLetter, asked: bool) -> None:
-            self._dead_letter(letter)
+        def dead(envelope: DeadLetter, asked: bool) -> None:
+            self._dead_letter(envelope)
 
         inbox = self._ways[MAIN, spec.node]
         carries = list(spec.cls.definition.complete().handlers)
-        link = Link(OUTSIDE, spec.name, carries, inbox, spec.mailbox, self.scheduler, dead)
-        self._outside.append(link)
-        return Ref(link)
+        channel = Channel(OUTSIDE, spec.name, carries, inbox, spec.mailbox, self.scheduler, dead)
+        self._outside.append(channel)
+        return Ref(channel)
 
     def _dead_letter(self, dead: DeadLetter) -> None:
         if dead.outcome is Outcome.IN_DOUBT:
@@ -148,30 +151,30 @@ class LocalActors:
 
     def peers(self) -> list[Peer]:
         """How the nodes of this process are reached from others."""
-        found = (self.transport.whereabouts(node) for node in self.nodes)
+        found = (self.transport.address_of(node) for node in self.nodes)
         return [peer for peer in found if peer is not None]
 
-    def meet(self, peers: Sequence[Peer]) -> None:
+    def peer_up(self, peers: Sequence[Peer]) -> None:
         """These nodes can be reached; some of them may be here."""
         for peer in peers:
-            for me in self._neighbours_of(peer.name):
+            for me in self._peer_sessions_of(peer.name):
                 try:
-                    self.transport.meet(me, peer)
+                    self.transport.peer_up(me, peer)
                 except OSError as error:  # it has died since; who tells of it will tell of that too
                     log.warning("node %s can't be reached: %s", peer.name, error)
 
-    def part(self, name: str, page: bytes | None, reason: str, for_good: bool) -> None:
-        """A node has died. `page`: its ledger."""
-        for me, neighbour in self._neighbours_of(name).items():
-            self.transport.part(me, name)
-            neighbour.part(page, reason)
+    def peer_down(self, name: str, page: bytes | None, reason: str, for_good: bool) -> None:
+        """A node has died. `page`: its delivery log."""
+        for me, peer_session in self._peer_sessions_of(name).items():
+            self.transport.peer_down(me, name)
+            peer_session.peer_down(page, reason)
             if for_good:
-                neighbour.bury(reason)
+                peer_session.retire(reason)
 
-    def _neighbours_of(self, name: str) -> dict[str, Neighbour]:
+    def _peer_sessions_of(self, name: str) -> dict[str, PeerSession]:
         """The ways to a node by the nodes here that they lead from."""
-        ways = {me: way for (me, other), way in self._ways.items() if other == name}
-        return {me: way for me, way in ways.items() if isinstance(way, Neighbour)}
+        routes = {me: route for (me, other), route in self._ways.items() if other == name}
+        return {me: route for me, route in routes.items() if isinstance(route, PeerSession)}
 
     # Stopping.
 
@@ -181,37 +184,38 @@ class LocalActors:
             await self.transport.close()
         finally:
             for name in sorted({other for _, other in self._ways}):
-                self.part(name, None, "the run has stopped", for_good=True)
+                self.peer_down(name, None, "the run has stopped", for_good=True)
 
     def stop_runs(self) -> None:
         for cell in self.cells.values():
             cell.stop_run()
 
     async def quiet(self) -> int:
-        """Return when nothing is at hand here or on its way from here, with a count of all that has happened.
+        """Return when nothing is in progress here or on its way from here, with a count of all that has
+        happened.
 
         If all processes twice answer as before, nothing was on its way between them.
         """
-        ways = list(self._ways.values())
+        routes = list(self._ways.values())
         while True:
             busy = self.busy()
             if busy:
                 await busy[0].drained()
-            elif waiting := [way for way in ways if isinstance(way, Neighbour) and not way.quiet]:
+            elif waiting := [route for route in routes if isinstance(route, PeerSession) and not route.quiet]:
                 await waiting[0].quieted()
             else:
                 return self._happened()
 
-    def busy(self) -> list[Cell]:
+    def busy(self) -> list[ActorCell]:
         """The actors that are at a message, have unread ones, or have yet to leave their loop."""
         return [cell for cell in self.cells.values() if cell.busy]
 
     def _happened(self) -> int:
-        sent = sum(link.sent for cell in self.cells.values() for link in cell.links)
+        sent = sum(channel.sent for cell in self.cells.values() for channel in cell.channels)
         return (
             sent
             + sum(cell.handled for cell in self.cells.values())
-            + sum(link.sent for link in self._outside)
+            + sum(channel.sent for channel in self._outside)
         )
 
 

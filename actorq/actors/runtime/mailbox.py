@@ -1,4 +1,5 @@
-"""Where letters wait inside one actor: a lane for the handlers that run one at a time, and one for each
+"""Where messages wait inside one actor: a mailbox queue for the handlers that run one at a time, and one for
+each
 message type with concurrent handlers."""
 
 from __future__ import annotations
@@ -8,131 +9,131 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from actorq.actors.message import Message
-from actorq.actors.supervision.delivery_log import LaneLedger
+from actorq.actors.supervision.delivery_log import QueueLog
 
-from .deadlock import Handling, StartOrder, inspect
-from .envelope import Letter, Outcome
+from .deadlock import HandlerContext, StartOrder, inspect
+from .envelope import Envelope, Outcome
 from .scheduler import Event, Scheduler
 
 
-class Lane:
-    """Unread letters in order, and those at hand. Stays when the actor behind it is replaced."""
+class MailboxQueue:
+    """Unread messages in order, and those in progress. Stays when the actor behind it is replaced."""
 
     def __init__(self, key: str, capacity: int, scheduler: Scheduler) -> None:
         self.key = key
-        """The actor's name, with the message type behind it for a concurrent lane."""
+        """The actor's name, with the message type behind it for a concurrent mailbox queue."""
         self.capacity = capacity
         self.start_order: StartOrder | None = None
         """Set until the actor behind it has started."""
-        self.queue: deque[Letter] = deque()
-        self.at_hand: list[Letter] = []
-        self.handling: Handling | None = Handling(self) if capacity == 1 else None
+        self.queue: deque[Envelope] = deque()
+        self.in_progress: list[Envelope] = []
+        self.handling: HandlerContext | None = HandlerContext(self) if capacity == 1 else None
         self._scheduler = scheduler
-        self.ledger: LaneLedger | None = None
+        self.delivery_log: QueueLog | None = None
         """Where it is noted what has come from other nodes; None if nobody will read it."""
-        self._newest: dict[tuple[str, type[Message]], Letter] = {}
+        self._newest: dict[tuple[str, type[Message]], Envelope] = {}
         self._sleeper: Event | None = None
 
-    def put(self, letter: Letter) -> None:
-        self.queue.append(letter)
+    def put(self, envelope: Envelope) -> None:
+        self.queue.append(envelope)
         if self._sleeper is not None:
             self._sleeper.set()
             self._sleeper = None
 
-    def put_all(self, letters: Sequence[Letter]) -> None:
+    def put_all(self, envelopes: Sequence[Envelope]) -> None:
         """Put several, in order."""
-        self.queue.extend(letters)
+        self.queue.extend(envelopes)
         if self._sleeper is not None:
             self._sleeper.set()
             self._sleeper = None
 
-    def put_first(self, letter: Letter) -> None:
-        """Put a letter before all that wait."""
-        self.queue.appendleft(letter)
+    def put_first(self, envelope: Envelope) -> None:
+        """Put a message before all that wait."""
+        self.queue.appendleft(envelope)
         if self._sleeper is not None:
             self._sleeper.set()
             self._sleeper = None
 
-    def put_request(self, letter: Letter) -> None:
-        """Put a letter that may close a circle of waits."""
-        self.put(letter)
-        if letter.asked_by:
-            inspect(self, letter.chain, partial(self._turn_back, letter))
+    def put_request(self, envelope: Envelope) -> None:
+        """Put a message that may close a circle of waits."""
+        self.put(envelope)
+        if envelope.asked_by:
+            inspect(self, envelope.chain, partial(self._turn_back, envelope))
 
-    def _turn_back(self, letter: Letter, chain: tuple[str, ...]) -> None:
-        if letter in self.queue:
-            self.queue.remove(letter)
-            letter.origin.settle(letter, Outcome.CIRCULAR, chain)
+    def _turn_back(self, envelope: Envelope, chain: tuple[str, ...]) -> None:
+        if envelope in self.queue:
+            self.queue.remove(envelope)
+            envelope.reply_to.settle(envelope, Outcome.CIRCULAR, chain)
 
-    def put_newest(self, letter: Letter) -> None:
-        """Put a letter in place of its sender's unread one of the same type."""
-        key = (letter.sender, type(letter.message))
+    def put_newest(self, envelope: Envelope) -> None:
+        """Put a message in place of its sender's unread one of the same type."""
+        key = (envelope.sender, type(envelope.message))
         older = self._newest.get(key)
         if older is not None:
             self.queue.remove(older)
-            older.origin.settle(older, Outcome.SUPERSEDED)
-        self._newest[key] = letter
-        self.put(letter)
+            older.reply_to.settle(older, Outcome.SUPERSEDED)
+        self._newest[key] = envelope
+        self.put(envelope)
 
-    def take(self) -> Letter:
-        letter = self.queue.popleft()
-        if not letter.charged:
-            self._newest.pop((letter.sender, type(letter.message)), None)
-        return letter
+    def take(self) -> Envelope:
+        envelope = self.queue.popleft()
+        if not envelope.charged:
+            self._newest.pop((envelope.sender, type(envelope.message)), None)
+        return envelope
 
     async def wait(self) -> None:
-        """Return when there is an unread letter."""
+        """Return when there is an unread message."""
         while not self.queue:
             self._sleeper = self._scheduler.event()
             await self._sleeper.wait()
 
-    def begin(self, letter: Letter) -> None:
+    def begin(self, envelope: Envelope) -> None:
         """Its handler is about to be called."""
-        self.at_hand.append(letter)
-        if self.ledger is not None and letter.number:
-            self.ledger.begin(letter)
+        self.in_progress.append(envelope)
+        if self.delivery_log is not None and envelope.number:
+            self.delivery_log.begin(envelope)
 
-    def note_ended(self, letter: Letter) -> None:
+    def note_ended(self, envelope: Envelope) -> None:
         """Its handler is gone."""
-        if self.ledger is not None and letter.number:
-            self.ledger.end(letter)
+        if self.delivery_log is not None and envelope.number:
+            self.delivery_log.end(envelope)
 
     def drop_all(self, outcome: Outcome, reason: str) -> None:
         """Settle what is unread."""
         while self.queue:
-            letter = self.take()
-            letter.origin.settle(letter, outcome, reason)
+            envelope = self.take()
+            envelope.reply_to.settle(envelope, outcome, reason)
 
-    def drop_at_hand(self, reason: str) -> None:
+    def drop_in_progress(self, reason: str) -> None:
         """Settle what was begun by handlers that are gone."""
-        for letter in self.at_hand:
-            letter.origin.settle(letter, Outcome.IN_DOUBT, reason)
-            if self.ledger is not None and letter.number:
-                self.ledger.crashed(letter)
-        self.at_hand.clear()
+        for envelope in self.in_progress:
+            envelope.reply_to.settle(envelope, Outcome.IN_DOUBT, reason)
+            if self.delivery_log is not None and envelope.number:
+                self.delivery_log.crashed(envelope)
+        self.in_progress.clear()
 
     @property
     def idle(self) -> bool:
-        return not self.queue and not self.at_hand
+        return not self.queue and not self.in_progress
 
 
-class ConcurrentLane(Lane):
-    """Hands letters out as they come, up to its capacity at once."""
+class ConcurrentQueue(MailboxQueue):
+    """Hands messages out as they come, up to its capacity at once."""
 
     def __init__(self, key: str, capacity: int, scheduler: Scheduler) -> None:
         super().__init__(key, capacity, scheduler)
         self.handling = None
-        self._begin: Callable[[ConcurrentLane, Letter], None] | None = None
+        self._begin: Callable[[ConcurrentQueue, Envelope], None] | None = None
 
-    def put(self, letter: Letter) -> None:
-        self.queue.append(letter)
+    def put(self, envelope: Envelope) -> None:
+        self.queue.append(envelope)
         self.hand_out()
 
-    def put_all(self, letters: Sequence[Letter]) -> None:
-        self.queue.extend(letters)
+    def put_all(self, envelopes: Sequence[Envelope]) -> None:
+        self.queue.extend(envelopes)
         self.hand_out()
 
-    def open(self, begin: Callable[[ConcurrentLane, Letter], None]) -> None:
+    def open(self, begin: Callable[[ConcurrentQueue, Envelope], None]) -> None:
         """An actor is there: `begin` starts a handler."""
         self._begin = begin
         self.hand_out()
@@ -141,7 +142,7 @@ class ConcurrentLane(Lane):
         self._begin = None
 
     def hand_out(self) -> None:
-        while self._begin is not None and self.queue and len(self.at_hand) < self.capacity:
-            letter = self.take()
-            self.begin(letter)
-            self._begin(self, letter)
+        while self._begin is not None and self.queue and len(self.in_progress) < self.capacity:
+            envelope = self.take()
+            self.begin(envelope)
+            self._begin(self, envelope)

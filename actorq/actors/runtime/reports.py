@@ -20,7 +20,7 @@ class Reports(Protocol):
         """What an actor of another process has observed meanwhile."""
 
 
-class Tally:
+class ReportTotals:
     """The simplest reports: sums of counts, last readings, all that was observed."""
 
     def __init__(self) -> None:

@@ -69,7 +69,7 @@ class Scheduler(Protocol):
         ...
 
 
-class FreeScheduler:
+class ConcurrentScheduler:
     """Hands everything to anyio."""
 
     deterministic: ClassVar[bool] = False

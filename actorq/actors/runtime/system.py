@@ -15,17 +15,17 @@ from actorq.actors.errors import ActorDied, ActorFailed
 from actorq.actors.ref import Group, Ref
 from actorq.actors.spec import MAIN, ActorSpec, GroupSpec
 from actorq.actors.statistics import SystemStatistics
-from actorq.actors.supervision.node_supervisor import Rescue
-from actorq.actors.supervision.remote_node import Launcher, RemoteCell, RemoteNode
+from actorq.actors.supervision.node_supervisor import NodeSupervisor
+from actorq.actors.supervision.remote_node import Launcher, RemoteActorCell, RemoteNode
 from actorq.actors.supervision.supervisor import Supervisor
 from actorq.actors.wire.transport import Membership, Transport, make_transport
 
-from .actor_cell import Cell
+from .actor_cell import ActorCell
 from .deadlock import StartOrder
-from .deterministic_scheduler import TurnScheduler
+from .deterministic_scheduler import DeterministicScheduler
 from .local import LocalActors
-from .reports import Reports, Tally
-from .scheduler import Event, FreeScheduler, Scheduler
+from .reports import Reports, ReportTotals
+from .scheduler import ConcurrentScheduler, Event, Scheduler
 from .watchdog import Watchdog
 
 log = logging.getLogger("actorq.actors")
@@ -63,9 +63,9 @@ class System:
         seed: int = 0,
         states: dict[str, State] | None = None,
     ) -> None:
-        self.reports = reports if reports is not None else Tally()
-        self._turns = TurnScheduler(seed) if deterministic else None
-        self.scheduler: Scheduler = self._turns or FreeScheduler()
+        self.reports = reports if reports is not None else ReportTotals()
+        self._turns = DeterministicScheduler(seed) if deterministic else None
+        self.scheduler: Scheduler = self._turns or ConcurrentScheduler()
         self._failure: ActorFailed | None = None
         self._quiet = False
         self._backstage = anyio.CancelScope(shield=True)
@@ -82,12 +82,12 @@ class System:
             membership=membership if membership is not None else Membership(),
             scheduler=self.scheduler,
             reports=self.reports,
-            on_end=self.supervisor.life_ended,
+            on_end=self.supervisor.incarnation_ended,
             direct=direct,
         )
         self._remote = {name: self._remote_node(name) for name in elsewhere}
-        self._rescue = Rescue(self._remote.values(), self._local, launcher, self.supervisor.node_lost)
-        self.supervisor.rescue = self._rescue
+        self._rescue = NodeSupervisor(self._remote.values(), self._local, launcher, self.supervisor.node_lost)
+        self.supervisor.node_supervisor = self._rescue
         self.cells = self._cells(states or {})
         self.supervisor.cells = list(self.cells.values())
 
@@ -96,11 +96,11 @@ class System:
 
     def _remote_node(self, name: str) -> RemoteNode:
         specs = [spec for spec in self._specs.values() if spec.node == name]
-        return RemoteNode(name, specs, self.scheduler, self.reports, self.supervisor.life_ended)
+        return RemoteNode(name, specs, self.scheduler, self.reports, self.supervisor.incarnation_ended)
 
-    def _cells(self, states: Mapping[str, State]) -> dict[str, Cell | RemoteCell]:
+    def _cells(self, states: Mapping[str, State]) -> dict[str, ActorCell | RemoteActorCell]:
         """All in file order, wherever they are."""
-        cells: dict[str, Cell | RemoteCell] = {}
+        cells: dict[str, ActorCell | RemoteActorCell] = {}
         for name, spec in self._specs.items():
             remote = self._remote.get(spec.node)
             cell = remote.cells[name] if remote is not None else self._local.cells[name]
@@ -114,7 +114,7 @@ class System:
         self.scheduler.begin()
         self._nursery = anyio.create_task_group()
         await self._nursery.__aenter__()
-        self.supervisor.nursery = self._nursery
+        self.supervisor.task_group = self._nursery
         if self._turns is None:
             self._nursery.start_soon(Watchdog().watch)
         try:
@@ -127,7 +127,7 @@ class System:
     async def _start(self) -> None:
         if self._local.transport.crosses_processes:
             await self._nursery.start(self._serve)
-            self._local.meet(self._local.peers())
+            self._local.peer_up(self._local.peers())
             await self._rescue.launch_all()
         order = StartOrder(tuple(self.cells))
         for cell in self.cells.values():
@@ -145,7 +145,7 @@ class System:
         """What the actors need until they have stopped, also when the run is cancelled from outside."""
         with self._backstage:
             async with anyio.create_task_group() as tasks:
-                self._rescue.nursery = tasks
+                self._rescue.task_group = tasks
                 tasks.start_soon(self._local.transport.serve)
                 task_status.started()
 
@@ -172,7 +172,7 @@ class System:
             self._turns.go_on()
         await self.scheduler.take_part("system", function)
 
-    async def _restarted(self, cell: Cell | RemoteCell) -> None:
+    async def _restarted(self, cell: ActorCell | RemoteActorCell) -> None:
         """Give a fresh actor the newest of what its publishers have sent."""
         for feed in cell.definition.ports.values():
             if feed.kind == "feed":
@@ -257,8 +257,8 @@ class System:
                 await cell.halt()
             if scope.cancelled_caught:
                 log.warning("stopping: %s did not end in time and was cut short in %s", cell.name, cell.doing)
-            if not cell.buried:
-                cell.bury("the run has stopped")
+            if not cell.retired:
+                cell.retire("the run has stopped")
         await self._rescue.dismiss(deadline)
 
     async def states(self) -> dict[str, State]:

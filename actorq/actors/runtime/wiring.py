@@ -12,16 +12,16 @@ from actorq.actors.message import Message
 from actorq.actors.ref import Feed, Group, Ref, Topic
 from actorq.actors.spec import ActorSpec
 
-from .actor_cell import Cell
-from .channel import Link
+from .actor_cell import ActorCell
+from .channel import Channel
 
-MakeLink = Callable[[Cell, ActorSpec, Sequence[type[Message]]], Link]
+MakeLink = Callable[[ActorCell, ActorSpec, Sequence[type[Message]]], Channel]
 Specs = Mapping[str, ActorSpec]
 Target = tuple[str, tuple[type[Message], ...]]
 
 
 @dataclass(frozen=True, slots=True)
-class Connection:
+class PortConnection:
     """One port's way to one actor, with the types that it carries."""
 
     sender: str
@@ -30,7 +30,7 @@ class Connection:
     carries: tuple[type[Message], ...]
 
 
-def connections(specs: Specs) -> Iterator[Connection]:
+def connections(specs: Specs) -> Iterator[PortConnection]:
     """All of them, in file order.
 
     Raises DefinitionError where a target can't take what a port carries, or a required port leads nowhere.
@@ -38,17 +38,17 @@ def connections(specs: Specs) -> Iterator[Connection]:
     for spec in specs.values():
         for port in spec.cls.definition.complete().ports.values():
             for target, carries in _targets(spec, port, specs):
-                yield Connection(spec.name, port.name, target, carries)
+                yield PortConnection(spec.name, port.name, target, carries)
 
 
-def wire(cells: Mapping[str, Cell], specs: Specs, make_link: MakeLink) -> None:
+def wire(cells: Mapping[str, ActorCell], specs: Specs, make_link: MakeLink) -> None:
     """Fill the ports of these cells, which may lead to any of `specs`. Raises as `connections`."""
     for cell in cells.values():
         for port in cell.definition.ports.values():
             cell.ports[port.name] = _end(cell, port, specs, make_link)
 
 
-def _end(cell: Cell, port: Port, specs: Specs, make_link: MakeLink) -> Any:
+def _end(cell: ActorCell, port: Port, specs: Specs, make_link: MakeLink) -> Any:
     if port.kind == "feed":
         publishers = cell.spec.ports.get(port.name, ())
         list(_targets(cell.spec, port, specs))

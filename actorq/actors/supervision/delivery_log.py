@@ -1,7 +1,9 @@
 """What a node has begun and ended, in memory that outlives it: its death leaves few messages in doubt.
 
-Each lane of each actor notes the newest letter that it has begun from each other node, those it is at and the
-last ones that it has crashed over. A lane begins the letters of one node in the order in which they were
+Each mailbox queue of each actor notes the newest message that it has begun from each other node, those it is
+at and the
+last ones that it has crashed over. A mailbox queue begins the letters of one node in the order in which they
+were
 numbered, so this tells the fate of each.
 """
 
@@ -16,29 +18,30 @@ from actorq.actors.message import Message
 from actorq.actors.spec import MAIN, ActorSpec
 
 if TYPE_CHECKING:
-    from actorq.actors.runtime.envelope import Letter
+    from actorq.actors.runtime.envelope import Envelope
 
 WORD = 8
 _SOURCE_BITS = 12
 _NUMBER_BITS = 64 - _SOURCE_BITS
 MAX_NODES = (1 << _SOURCE_BITS) - 1
 CRASHES = 8
-"""So many are remembered in each lane: their senders may not have been told when the node dies."""
+"""So many are remembered in each mailbox queue: their senders may not have been told when the node dies."""
 
 MAX_NUMBER = (1 << _NUMBER_BITS) - 1
-"""Of a letter; the first one is 1."""
+"""Of a message; the first one is 1."""
 
 
-class Fate(Enum):
-    """What became of a letter whose receiver has died."""
+class DeliveryState(Enum):
+    """What became of a message whose receiver has died."""
 
     NOT_BEGUN = "not begun"
     AT_HAND = "at hand"
     DONE = "done"
 
 
-class Layout:
-    """Where in the page each lane's words lie: first one for each source, then one for each handler at work.
+class LogLayout:
+    """Where in the page each mailbox queue's words lie: first one for each source, then one for each handler
+    at work.
 
     It follows from the topology alone: who reads a page after its writer's death knows it too.
     """
@@ -53,30 +56,32 @@ class Layout:
         words = 0
         for spec in specs.values():
             if spec.node == node:
-                for lane, capacity in _lanes(spec):
-                    self._offsets[spec.name, lane] = (words, capacity)
+                for mailbox, capacity in _mailboxes(spec):
+                    self._offsets[spec.name, mailbox] = (words, capacity)
                     words += len(self.sources) + capacity + CRASHES
         self.nbytes = max(1, words) * WORD
 
-    def lane(self, actor: str, lane: type[Message] | None) -> tuple[int, int]:
-        """The offset of a lane's words, and how many handlers may be at work."""
-        return self._offsets[actor, lane]
+    def mailbox(self, actor: str, mailbox: type[Message] | None) -> tuple[int, int]:
+        """The offset of a mailbox queue's words, and how many handlers may be at work."""
+        return self._offsets[actor, mailbox]
 
-    def fate(self, page: bytes, source: str, actor: str, message: type[Message], number: int) -> Fate:
-        """What became of the letter that `source` gave this number."""
+    def delivery_state(
+        self, page: bytes, source: str, actor: str, message: type[Message], number: int
+    ) -> DeliveryState:
+        """What became of the message that `source` gave this number."""
         key = (actor, message) if (actor, message) in self._offsets else (actor, None)
         offset, capacity = self._offsets[key]
         words = memoryview(page).cast("Q")
         index = self.sources[source]
         slots = offset + len(self.sources)
         if number > words[offset + index]:
-            return Fate.NOT_BEGUN
+            return DeliveryState.NOT_BEGUN
         in_doubt = words[slots : slots + capacity + CRASHES]
-        return Fate.AT_HAND if _mark(index, number) in in_doubt else Fate.DONE
+        return DeliveryState.AT_HAND if _mark(index, number) in in_doubt else DeliveryState.DONE
 
 
-class LaneLedger:
-    """One lane's words. A letter counts as begun from the moment its number is written."""
+class QueueLog:
+    """One mailbox queue's words. A message counts as begun from the moment its number is written."""
 
     __slots__ = ("_capacity", "_crashes", "_slots", "_start", "_words")
 
@@ -87,48 +92,49 @@ class LaneLedger:
         self._capacity = capacity
         self._crashes = 0
 
-    def begin(self, letter: Letter) -> None:
-        """Before the handler is called. The slot first: between the two writes the letter is not begun."""
+    def begin(self, envelope: Envelope) -> None:
+        """Before the handler is called. The slot first: between the two writes the message is not begun."""
         words, slot = self._words, self._slots
         if self._capacity > 1:
             slot = next(at for at in range(slot, slot + self._capacity) if not words[at])
-        # As _mark does: this is done for every letter.
-        words[slot] = ((letter.source + 1) << _NUMBER_BITS) | letter.number
-        words[self._start + letter.source] = letter.number
+        # As _mark does: this is done for every message.
+        words[slot] = ((envelope.source + 1) << _NUMBER_BITS) | envelope.number
+        words[self._start + envelope.source] = envelope.number
 
-    def end(self, letter: Letter) -> None:
+    def end(self, envelope: Envelope) -> None:
         """After it has returned."""
         if self._capacity == 1:
             self._words[self._slots] = 0
             return
-        mark = _mark(letter.source, letter.number)
+        mark = _mark(envelope.source, envelope.number)
         for slot in range(self._slots, self._slots + self._capacity):
             if self._words[slot] == mark:
                 self._words[slot] = 0
                 return
 
-    def crashed(self, letter: Letter) -> None:
-        """Its handler is gone: it stays in doubt, also when the next letter is begun."""
+    def crashed(self, envelope: Envelope) -> None:
+        """Its handler is gone: it stays in doubt, also when the next message is begun."""
         last = self._slots + self._capacity
-        self._words[last + self._crashes % CRASHES] = _mark(letter.source, letter.number)
+        self._words[last + self._crashes % CRASHES] = _mark(envelope.source, envelope.number)
         self._crashes += 1
-        self.end(letter)
+        self.end(envelope)
 
 
-class Ledger:
+class DeliveryLog:
     """The page of one node: `memory` is shared, zeroed, and at least `layout.nbytes` long."""
 
-    def __init__(self, layout: Layout, memory: memoryview) -> None:
+    def __init__(self, layout: LogLayout, memory: memoryview) -> None:
         self._layout = layout
         self._words = memory.cast("B")[: layout.nbytes].cast("Q")
 
-    def lane(self, actor: str, lane: type[Message] | None) -> LaneLedger:
-        """`lane`: the message type of a concurrent lane, None for the one that handles one at a time."""
-        start, capacity = self._layout.lane(actor, lane)
-        return LaneLedger(self._words, start, len(self._layout.sources), capacity)
+    def mailbox(self, actor: str, mailbox: type[Message] | None) -> QueueLog:
+        """`mailbox`: the message type of a concurrent mailbox queue, None for the one that handles one at a
+        time."""
+        start, capacity = self._layout.mailbox(actor, mailbox)
+        return QueueLog(self._words, start, len(self._layout.sources), capacity)
 
 
-def _lanes(spec: ActorSpec) -> Iterator[tuple[type[Message] | None, int]]:
+def _mailboxes(spec: ActorSpec) -> Iterator[tuple[type[Message] | None, int]]:
     yield None, 1
     for message, handler in spec.cls.definition.complete().handlers.items():
         if handler.concurrent:

@@ -1,4 +1,5 @@
-"""A node in a process of its own: has the actors, and does with them what the leader of the run orders."""
+"""A node in a process of its own: has the actors, and does with them what the coordinator of the run
+orders."""
 
 from __future__ import annotations
 
@@ -13,30 +14,30 @@ import anyio
 from actorq.actors.actor import State
 from actorq.actors.errors import ActorqError
 from actorq.actors.histogram import Distribution, Histogram
-from actorq.actors.runtime.actor_cell import Cell
+from actorq.actors.runtime.actor_cell import ActorCell
 from actorq.actors.runtime.deadlock import StartOrder
-from actorq.actors.runtime.incarnation import Crash, Life
+from actorq.actors.runtime.incarnation import ActorIncarnation, Crash
 from actorq.actors.runtime.local import LocalActors
-from actorq.actors.runtime.scheduler import FreeScheduler
+from actorq.actors.runtime.scheduler import ConcurrentScheduler
 from actorq.actors.runtime.watchdog import Watchdog
 from actorq.actors.spec import ActorSpec
 from actorq.actors.wire.transport import Membership, Transport
 
-from . import control_messages as orders
-from .delivery_log import Ledger
+from . import control_messages as commands
+from .delivery_log import DeliveryLog
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 log = logging.getLogger("actorq.actors")
 
-Post = Callable[[orders.Tidings], None]
+Post = Callable[[commands.NodeEvents], None]
 
 READINGS_SECONDS = 0.5
 
 
-class Follower:
-    """One node. `post` sends a tiding to the leader, without waiting."""
+class NodeAgent:
+    """One node. `post` sends a node events to the coordinator, without waiting."""
 
     def __init__(
         self,
@@ -45,18 +46,19 @@ class Follower:
         *,
         transport: Transport,
         membership: Membership,
-        ledger: Ledger | None,
+        delivery_log: DeliveryLog | None,
         post: Post,
     ) -> None:
-        """`specs`: all actors of the run. `ledger`: readable by whoever is there when this process is not."""
+        """`specs`: all actors of the run. `delivery_log`: readable by whoever is there when this process is
+        not."""
         self._node = node
         self._post = post
         self._leaving = False
         self._due: set[str] = set()
         """Those ordered to start whose lives are about to begin."""
         self._sent: dict[str, State] = {}
-        """What the leader has of the actors' states."""
-        self._clock = FreeScheduler()
+        """What the coordinator has of the actors' states."""
+        self._clock = ConcurrentScheduler()
         self._clock.begin()
         self._reports = _Forwarded(post)
         self._local = LocalActors(
@@ -67,12 +69,12 @@ class Follower:
             scheduler=self._clock,
             reports=self._reports,
             on_end=self._ended,
-            ledger=ledger,
+            delivery_log=delivery_log,
         )
         for cell in self._local.cells.values():
             cell.on_snapshot = self._took_snapshot
 
-    async def follow(self, given: AsyncIterator[orders.Orders]) -> None:
+    async def follow(self, given: AsyncIterator[commands.Commands]) -> None:
         """Do what is ordered until told to leave, or until nobody gives orders any more.
 
         Cancelled, the actors end at once.
@@ -83,9 +85,9 @@ class Follower:
                 self._tasks.start_soon(Watchdog().watch)
                 self._tasks.start_soon(self._keep_reading)
                 for peer in self._local.peers():
-                    self._post(orders.Listening(peer))
+                    self._post(commands.Listening(peer))
                 async for order in given:
-                    if isinstance(order, orders.Leave):
+                    if isinstance(order, commands.LeaveRun):
                         break
                     self._do(order)
                 self._read()
@@ -97,43 +99,43 @@ class Follower:
                 with anyio.CancelScope(shield=True):
                     await self._local.transport.close()
 
-    def _do(self, order: orders.Orders) -> None:
+    def _do(self, order: commands.Commands) -> None:
         cells, local = self._local.cells, self._local
         match order:
-            case orders.Meet(peers):
-                local.meet(peers)
-            case orders.Part(node, page, reason, for_good):
-                local.part(node, page, reason, for_good)
-            case orders.Follow(actors, members):
+            case commands.PeerUp(peers):
+                local.peer_up(peers)
+            case commands.PeerDown(node, page, reason, for_good):
+                local.peer_down(node, page, reason, for_good)
+            case commands.AwaitStartOrder(actors, members):
                 for name in actors:
                     cells[name].follow(StartOrder(members))
-            case orders.Start(actor):
+            case commands.Start(actor):
                 self._prepare(cells[actor], order)
                 self._tasks.start_soon(self._start, cells[actor])
-            case orders.Begin():
+            case commands.Begin():
                 for cell in cells.values():
                     cell.begin()
-            case orders.StopRuns():
+            case commands.StopRuns():
                 local.stop_runs()
-            case orders.Halt(actor) | orders.Kill(actor) if actor in self._due:
+            case commands.HaltActor(actor) | commands.Kill(actor) if actor in self._due:
                 self._due.remove(actor)
-                self._post(orders.Ended(actor, told_to_end=True))
-            case orders.Halt(actor):
+                self._post(commands.ActorEnded(actor, told_to_end=True))
+            case commands.HaltActor(actor):
                 self._tasks.start_soon(cells[actor].halt)
-            case orders.Kill(actor):
+            case commands.Kill(actor):
                 cells[actor].kill()
-            case orders.Bury(actor, reason):
-                cells[actor].bury(reason)
-            case orders.Answer(number):
-                self._post(orders.Done(number))
-            case orders.AwaitQuiet(number):
+            case commands.Retire(actor, reason):
+                cells[actor].retire(reason)
+            case commands.Answer(number):
+                self._post(commands.Done(number))
+            case commands.AwaitQuiet(number):
                 self._tasks.start_soon(self._await_quiet, number)
-            case orders.TakeState(number, actor, busy):
+            case commands.TakeState(number, actor, busy):
                 self._tasks.start_soon(self._take_state, number, cells[actor], busy)
-            case orders.Repeat(actor, subscriber):
+            case commands.Repeat(actor, subscriber):
                 self._tasks.start_soon(cells[actor].repeat, subscriber)
 
-    def _prepare(self, cell: Cell, order: orders.Start) -> None:
+    def _prepare(self, cell: ActorCell, order: commands.Start) -> None:
         """At once: the orders behind this one may be about the same life."""
         self._due.add(cell.name)
         cell.restarts = order.restarts
@@ -141,38 +143,38 @@ class Follower:
         if order.snapshot is not None:
             cell.snapshot = self._sent[cell.name] = order.snapshot
 
-    async def _start(self, cell: Cell) -> None:
+    async def _start(self, cell: ActorCell) -> None:
         if cell.name not in self._due:
             return
         self._due.remove(cell.name)
         await cell.start(self._tasks, StartOrder((cell.name,)))
         if cell.actor is not None:
-            self._post(orders.Up(cell.name))
+            self._post(commands.Up(cell.name))
 
     async def _await_quiet(self, number: int) -> None:
-        self._post(orders.Done(number, await self._local.quiet()))
+        self._post(commands.Done(number, await self._local.quiet()))
 
-    async def _take_state(self, number: int, cell: Cell, busy: bool) -> None:
+    async def _take_state(self, number: int, cell: ActorCell, busy: bool) -> None:
         await cell.take_state(busy)
         self._took_snapshot(cell)
-        self._post(orders.Done(number))
+        self._post(commands.Done(number))
 
-    def _took_snapshot(self, cell: Cell) -> None:
+    def _took_snapshot(self, cell: ActorCell) -> None:
         """Send it. If that can't be done it is no state: the actor crashes, and has the one before it."""
         if cell.snapshot is None:
             return
         try:
-            self._post(orders.Snapshot(cell.name, cell.snapshot))
+            self._post(commands.SnapshotTaken(cell.name, cell.snapshot))
             self._sent[cell.name] = cell.snapshot
         except ActorqError as error:
             cell.snapshot = self._sent.get(cell.name)
             cell.start_soon(state, error)
 
-    def _ended(self, cell: Cell, life: Life) -> None:
+    def _ended(self, cell: ActorCell, incarnation: ActorIncarnation) -> None:
         if self._leaving:
             return  # the end of the process, and why it came, tells all
-        crash = _as_text(life.crash) if life.crash is not None else None
-        self._post(orders.Ended(cell.name, life.told_to_end, crash))
+        crash = _as_text(incarnation.crash) if incarnation.crash is not None else None
+        self._post(commands.ActorEnded(cell.name, incarnation.told_to_end, crash))
 
     async def _keep_reading(self) -> None:
         while True:
@@ -182,22 +184,22 @@ class Follower:
     def _read(self) -> None:
         actors = tuple(cell.statistics() for cell in self._local.cells.values())
         local, traffic = self._local, self._local.transport.statistics()
-        self._post(orders.Readings(actors, local.undelivered, local.in_doubt, traffic))
+        self._post(commands.Readings(actors, local.undelivered, local.in_doubt, traffic))
         self._reports.send_observed()
 
 
 class _Forwarded:
-    """Reports to the leader: at once, but for what is observed, which is summed until it is sent."""
+    """Reports to the coordinator: at once, but for what is observed, which is summed until it is sent."""
 
     def __init__(self, post: Post) -> None:
         self._post = post
         self._observed: defaultdict[tuple[str, str], Histogram] = defaultdict(Histogram)
 
     def gauge(self, actor: str, name: str, value: float) -> None:
-        self._post(orders.Gauged(actor, name, float(value)))
+        self._post(commands.Gauged(actor, name, float(value)))
 
     def count(self, actor: str, name: str, amount: int) -> None:
-        self._post(orders.Counted(actor, name, int(amount)))
+        self._post(commands.Counted(actor, name, int(amount)))
 
     def observe(self, actor: str, name: str, values: float | NDArray[Any]) -> None:
         self._observed[actor, name].add(values)
@@ -209,7 +211,7 @@ class _Forwarded:
         for (actor, name), histogram in self._observed.items():
             distribution = histogram.take()
             if distribution.cells or distribution.not_finite:
-                self._post(orders.Observed(actor, name, distribution))
+                self._post(commands.Observed(actor, name, distribution))
 
 
 async def state(error: ActorqError) -> None:
@@ -217,9 +219,9 @@ async def state(error: ActorqError) -> None:
     raise error
 
 
-def _as_text(crash: Crash) -> orders.CrashText:
+def _as_text(crash: Crash) -> commands.CrashText:
     error = crash.error
-    return orders.CrashText(
+    return commands.CrashText(
         doing=crash.doing,
         message="" if crash.message is None else type(crash.message).__name__,
         error=f"{type(error).__name__}: {error}",

@@ -12,7 +12,7 @@ from actorq.actors.errors import NodeFailed
 from actorq.actors.runtime.local import LocalActors
 from actorq.actors.wire.transport import new_incarnation
 
-from . import control_messages as orders
+from . import control_messages as commands
 from .remote_node import Launcher, NodeDied, RemoteNode
 
 log = logging.getLogger("actorq.actors")
@@ -21,8 +21,8 @@ LEAVE_SECONDS = 0.5
 """What a process gets at least to end by itself, whatever the actors took to stop."""
 
 
-class Rescue:
-    """Keeps the leader, the nodes and their transports of one mind about who is there."""
+class NodeSupervisor:
+    """Keeps the coordinator, the nodes and their transports of one mind about who is there."""
 
     def __init__(
         self,
@@ -35,9 +35,9 @@ class Rescue:
         self._local = local
         self._launcher = launcher
         self._lost = lost
-        self._buried: dict[str, str] = {}
+        self._retired: dict[str, str] = {}
         self._watches: dict[str, anyio.CancelScope] = {}
-        self.nursery: TaskGroup | None = None
+        self.task_group: TaskGroup | None = None
 
     async def launch_all(self) -> None:
         """All at once. Raises NodeFailed if one can't be started."""
@@ -60,20 +60,20 @@ class Rescue:
     async def launch(self, node: RemoteNode) -> None:
         """Start the node's process, and have it and all others know each other. Raises NodeDied."""
         assert self._launcher is not None
-        assert self.nursery is not None
+        assert self.task_group is not None
         handle = await self._launcher.launch(node.name, new_incarnation(node.starts))
         node.launched(handle)
         others = [other for other in self._nodes if other.handle is not None and other is not node]
         known = [other.handle.peer for other in others if other.handle is not None]
-        node.post(orders.Meet((*self._local.peers(), *known)))
-        for name, reason in self._buried.items():
-            node.post(orders.Part(name, None, reason, for_good=True))
+        node.post(commands.PeerUp((*self._local.peers(), *known)))
+        for name, reason in self._retired.items():
+            node.post(commands.PeerDown(name, None, reason, for_good=True))
         for cell in node.cells.values():
             cell.launched()
-        self._local.meet([handle.peer])
+        self._local.peer_up([handle.peer])
         for other in others:
-            other.post(orders.Meet((handle.peer,)))
-        self.nursery.start_soon(self._watch, node)
+            other.post(commands.PeerUp((handle.peer,)))
+        self.task_group.start_soon(self._watch, node)
 
     async def _watch(self, node: RemoteNode) -> None:
         """Until its process has ended; cancelled, the process is ended."""
@@ -97,28 +97,28 @@ class Rescue:
         log.error("node %s %s", node.name, death.reason)
         reason = f"node {node.name} {death.reason}"
         node.lost(death.reason)
-        self._local.part(node.name, death.page, reason, for_good=False)
+        self._local.peer_down(node.name, death.page, reason, for_good=False)
         for other in self._nodes:
-            other.post(orders.Part(node.name, death.page, reason))
+            other.post(commands.PeerDown(node.name, death.page, reason))
         self._lost(node, death.reason)
 
-    def bury(self, node: RemoteNode, reason: str) -> None:
+    def retire(self, node: RemoteNode, reason: str) -> None:
         """It won't be started again."""
-        self._buried[node.name] = reason
-        self._local.part(node.name, None, reason, for_good=True)
+        self._retired[node.name] = reason
+        self._local.peer_down(node.name, None, reason, for_good=True)
         for other in self._nodes:
-            other.post(orders.Part(node.name, None, reason, for_good=True))
+            other.post(commands.PeerDown(node.name, None, reason, for_good=True))
 
     def begin_all(self) -> None:
         """All actors have started."""
         for node in self._nodes:
-            node.post(orders.Begin())
+            node.post(commands.Begin())
 
     def stop_runs(self) -> None:
         for node in self._nodes:
-            node.post(orders.StopRuns())
+            node.post(commands.StopRuns())
             if node.handle is None:
-                self.bury(node, f"node {node.name} was down when the run stopped")
+                self.retire(node, f"node {node.name} was down when the run stopped")
 
     async def quiet(self) -> list[int]:
         return [await node.quiet() for node in self._nodes]
@@ -132,18 +132,18 @@ class Rescue:
 
     async def _end_if_silent(self, node: RemoteNode, seconds: float) -> None:
         with anyio.move_on_after(seconds) as scope:
-            await node.request(orders.Answer)
+            await node.request(commands.Answer)
         if scope.cancelled_caught:
             log.warning("stopping: node %s does not answer and is ended as it is", node.name)
             node.leaving = True
             self._watches[node.name].cancel()
-            self.bury(node, f"node {node.name} did not answer when the run stopped")
+            self.retire(node, f"node {node.name} did not answer when the run stopped")
 
     async def dismiss(self, deadline: float) -> None:
         """Let all processes end; those that don't in time are killed by whoever watches them."""
         for node in self._nodes:
             node.leaving = True
-            node.post(orders.Leave())
+            node.post(commands.LeaveRun())
         limit = max(deadline, anyio.current_time() + LEAVE_SECONDS)
         for node in self._nodes:
             if node.handle is not None:

@@ -1,4 +1,5 @@
-"""Nodes in other processes, as the leader of the run sees them: it orders, and hears what has come of it."""
+"""Nodes in other processes, as the coordinator of the run sees them: it orders, and hears what has come of
+it."""
 
 from __future__ import annotations
 
@@ -18,7 +19,7 @@ from actorq.actors.spec import ActorSpec
 from actorq.actors.statistics import ActorStatistics, MailboxStatistics, TransportStatistics
 from actorq.actors.wire.transport import Peer
 
-from . import control_messages as orders
+from . import control_messages as commands
 
 log = logging.getLogger("actorq.actors")
 
@@ -44,7 +45,7 @@ class Death:
 
     reason: str
     page: bytes | None
-    """Its ledger; None if nobody could read it."""
+    """Its delivery log; None if nobody could read it."""
 
 
 class NodeHandle(Protocol):
@@ -52,11 +53,11 @@ class NodeHandle(Protocol):
 
     peer: Peer
 
-    def post(self, order: orders.Orders) -> None:
+    def post(self, order: commands.Commands) -> None:
         """Send an order, without waiting; lost if the process is."""
         ...
 
-    def tidings(self) -> AsyncIterator[orders.Tidings]:
+    def node_events(self) -> AsyncIterator[commands.NodeEvents]:
         """What it tells, until it ends."""
         ...
 
@@ -89,7 +90,7 @@ class RemoteCrash:
         return self.text
 
 
-class RemoteLife:
+class RemoteIncarnation:
     """One life of an actor in another process."""
 
     def __init__(self, clock: Scheduler) -> None:
@@ -104,7 +105,7 @@ class RemoteLife:
         self.down.set()
 
 
-class RemoteCell:
+class RemoteActorCell:
     """The place of an actor in another process: does what Cell does for the supervisor, by orders."""
 
     def __init__(self, spec: ActorSpec, node: RemoteNode, clock: Scheduler) -> None:
@@ -113,70 +114,70 @@ class RemoteCell:
         self.definition = spec.cls.definition.complete()
         self.node = node
         self.clock = clock
-        self.life: RemoteLife | None = None
+        self.incarnation: RemoteIncarnation | None = None
         self.snapshot: dict[str, Any] | None = None
         self.restarts = self.crashes = 0
         self.progressed = False
         self.started = self.begun = False
-        self.buried = ""
+        self.retired = ""
         self.ready = clock.event()
         self.waits_in: StartOrder | None = None
         """Until it has started: see Cell.follow."""
         self.knows_snapshot = False
         """Whether the present process of the node has the last snapshot itself."""
 
-    async def start(self, nursery: TaskGroup, order: StartOrder) -> None:
+    async def start(self, task_group: TaskGroup, order: StartOrder) -> None:
         """Begin a life, once the node is there; return when the actor has started, or that has failed."""
         await self.node.present()
         self.started = True  # not before: a recovery of the node would start it as well
         self.progressed = False
-        self.life = life = RemoteLife(self.clock)
+        self.incarnation = incarnation = RemoteIncarnation(self.clock)
         snapshot = None if self.knows_snapshot else self.snapshot
         self.knows_snapshot = True
-        self.node.post(orders.Start(self.name, self.begun, self.restarts, snapshot))
-        await life.up.wait()
+        self.node.post(commands.Start(self.name, self.begun, self.restarts, snapshot))
+        await incarnation.up.wait()
 
     def follow(self, order: StartOrder) -> None:
         self.waits_in = order
-        self.node.post(orders.Follow((self.name,), order.members))
+        self.node.post(commands.AwaitStartOrder((self.name,), order.members))
 
     def launched(self) -> None:
         """A new process of its node knows nothing of it yet."""
-        if self.buried:
-            self.bury(self.buried)
+        if self.retired:
+            self.retire(self.retired)
         elif self.waits_in is not None:
             self.follow(self.waits_in)
 
     def came_up(self) -> None:
         self.waits_in = None
-        if self.life is not None:
-            self.life.up.set()
+        if self.incarnation is not None:
+            self.incarnation.up.set()
         self.ready.set()
 
-    def ended_with(self, ended: orders.Ended) -> RemoteLife | None:
+    def ended_with(self, ended: commands.ActorEnded) -> RemoteIncarnation | None:
         """The life that is over, if one was led."""
-        life, self.life = self.life, None
-        if life is not None:
+        incarnation, self.incarnation = self.incarnation, None
+        if incarnation is not None:
             crash = None
             if ended.crash is not None:
                 self.crashes += 1
                 crash = _crash(ended.crash)
-            life.end(crash, ended.told_to_end or life.told_to_end)
-        return life
+            incarnation.end(crash, ended.told_to_end or incarnation.told_to_end)
+        return incarnation
 
     def lost(self, reason: str) -> None:
         """The whole node is gone."""
-        life, self.life = self.life, None
+        incarnation, self.incarnation = self.incarnation, None
         self.knows_snapshot = False
-        if life is not None:
-            life.end(RemoteCrash(NodeDied(reason), f"was lost with node {self.node.name}: {reason}"))
+        if incarnation is not None:
+            incarnation.end(RemoteCrash(NodeDied(reason), f"was lost with node {self.node.name}: {reason}"))
 
     def begin(self) -> None:
         self.begun = True
 
     @property
     def alive(self) -> bool:
-        return self.life is not None
+        return self.incarnation is not None
 
     @property
     def doing(self) -> str:
@@ -184,63 +185,63 @@ class RemoteCell:
 
     async def take_state(self, busy: bool = True) -> dict[str, Any] | None:
         """See Cell.take_state."""
-        if self.life is not None and self.life.up.is_set():
-            await self.node.request(lambda number: orders.TakeState(number, self.name, busy))
+        if self.incarnation is not None and self.incarnation.up.is_set():
+            await self.node.request(lambda number: commands.TakeState(number, self.name, busy))
         return self.snapshot
 
     def made_progress(self) -> None:
-        if self.life is not None and self.clock.now() - self.life.began >= HEALTHY_SECONDS:
+        if self.incarnation is not None and self.clock.now() - self.incarnation.began >= HEALTHY_SECONDS:
             self.progressed = True
 
     async def repeat(self, subscriber: str) -> None:
-        self.node.post(orders.Repeat(self.name, subscriber))
+        self.node.post(commands.Repeat(self.name, subscriber))
 
     async def halt(self) -> None:
         """End the life being led, if there is one, in order. Cancelled, it is ended without."""
-        life = self.life
-        if life is None:
+        incarnation = self.incarnation
+        if incarnation is None:
             return
-        life.told_to_end = True  # whatever of it the node reads first
-        self.node.post(orders.Halt(self.name))
+        incarnation.told_to_end = True  # whatever of it the node reads first
+        self.node.post(commands.HaltActor(self.name))
         try:
-            await life.down.wait()
+            await incarnation.down.wait()
         finally:
-            if not life.down.is_set():
+            if not incarnation.down.is_set():
                 self.kill()
 
     def kill(self) -> None:
-        if self.life is not None:
-            self.node.post(orders.Kill(self.name))
+        if self.incarnation is not None:
+            self.node.post(commands.Kill(self.name))
 
     async def ended(self) -> None:
         """Return when no life is led."""
-        if self.life is not None:
-            await self.life.down.wait()
+        if self.incarnation is not None:
+            await self.incarnation.down.wait()
 
-    def bury(self, reason: str) -> None:
-        self.buried = reason
+    def retire(self, reason: str) -> None:
+        self.retired = reason
         self.ready.set()
-        self.node.post(orders.Bury(self.name, reason))
+        self.node.post(commands.Retire(self.name, reason))
 
     def statistics(self) -> ActorStatistics:
         """The newest reading that its node has sent."""
         known = self.node.readings.get(self.name)
         if known is None:
-            nothing = MailboxStatistics(unread=0, unread_bytes=0, at_hand=0, handled=0, refused=0)
+            nothing = MailboxStatistics(unread=0, unread_bytes=0, in_progress=0, handled=0, refused=0)
             known = ActorStatistics(self.name, self.node.name, False, 0, 0, nothing, ())
         return ActorStatistics(
             name=self.name,
             node=self.node.name,
-            alive=self.life is not None and known.alive,
+            alive=self.incarnation is not None and known.alive,
             restarts=self.restarts,
             crashes=self.crashes,
             mailbox=known.mailbox,
-            links=known.links,
+            channels=known.channels,
         )
 
 
 class RemoteNode:
-    """A node in another process: the same one for the leader, however often its process is started."""
+    """A node in another process: the same one for the coordinator, however often its process is started."""
 
     def __init__(
         self,
@@ -248,10 +249,10 @@ class RemoteNode:
         specs: Sequence[ActorSpec],
         clock: Scheduler,
         reports: Reports,
-        life_ended: Callable[[RemoteCell, RemoteLife], None],
+        incarnation_ended: Callable[[RemoteActorCell, RemoteIncarnation], None],
     ) -> None:
         self.name = name
-        self.cells = {spec.name: RemoteCell(spec, self, clock) for spec in specs}
+        self.cells = {spec.name: RemoteActorCell(spec, self, clock) for spec in specs}
         self.handle: NodeHandle | None = None
         self.starts = 0
         self.leaving = False
@@ -259,7 +260,7 @@ class RemoteNode:
         self.readings: dict[str, ActorStatistics] = {}
         self._clock = clock
         self._reports = reports
-        self._life_ended = life_ended
+        self._incarnation_ended = incarnation_ended
         self._launched = clock.event()
         self._requests: dict[int, tuple[Event, list[Any]]] = {}
         self._numbers = 0
@@ -279,11 +280,11 @@ class RemoteNode:
         while self.handle is None:
             await self._launched.wait()
 
-    def post(self, order: orders.Orders) -> None:
+    def post(self, order: commands.Commands) -> None:
         if self.handle is not None:
             self.handle.post(order)
 
-    async def request(self, order: Callable[[int], orders.Orders]) -> Any:
+    async def request(self, order: Callable[[int], commands.Commands]) -> Any:
         """What the node answers; None if it dies first."""
         if self.handle is None:
             return None
@@ -302,34 +303,34 @@ class RemoteNode:
         """Take in what the present process tells, until it has ended."""
         handle = self.handle
         assert handle is not None
-        async for tiding in handle.tidings():
-            self._hear(tiding)
+        async for node_event in handle.node_events():
+            self._hear(node_event)
         return await handle.ended()
 
-    def _hear(self, tiding: orders.Tidings) -> None:
-        match tiding:
-            case orders.Counted(actor, name, amount):
+    def _hear(self, node_event: commands.NodeEvents) -> None:
+        match node_event:
+            case commands.Counted(actor, name, amount):
                 self.cells[actor].made_progress()
                 self._reports.count(actor, name, amount)
-            case orders.Gauged(actor, name, value):
+            case commands.Gauged(actor, name, value):
                 self._reports.gauge(actor, name, value)
-            case orders.Observed(actor, name, distribution):
+            case commands.Observed(actor, name, distribution):
                 self._reports.merge(actor, name, distribution)
-            case orders.Up(actor):
+            case commands.Up(actor):
                 self.cells[actor].came_up()
-            case orders.Ended(actor):
+            case commands.ActorEnded(actor):
                 cell = self.cells[actor]
-                life = cell.ended_with(tiding)
-                if life is not None:
-                    self._life_ended(cell, life)
-            case orders.Done(number, value):
+                incarnation = cell.ended_with(node_event)
+                if incarnation is not None:
+                    self._incarnation_ended(cell, incarnation)
+            case commands.Done(number, value):
                 if number in self._requests:
                     event, answer = self._requests[number]
                     answer.append(value)
                     event.set()
-            case orders.Snapshot(actor, state):
+            case commands.SnapshotTaken(actor, state):
                 self.cells[actor].snapshot = state
-            case orders.Readings(actors, undelivered, in_doubt, traffic):
+            case commands.Readings(actors, undelivered, in_doubt, traffic):
                 self.readings = {
                     actor.name: actor.after(self._readings_before.get(actor.name)) for actor in actors
                 }
@@ -365,11 +366,11 @@ class RemoteNode:
 
     async def quiet(self) -> int:
         """See LocalActors.quiet."""
-        return await self.request(orders.AwaitQuiet) or 0
+        return await self.request(commands.AwaitQuiet) or 0
 
 
-def _crash(text: orders.CrashText) -> RemoteCrash:
+def _crash(text: commands.CrashText) -> RemoteCrash:
     error = RemoteError(text.error)
     error.__cause__ = RemoteTraceback(text.traceback)
-    at_hand = f" over {text.message}" if text.message else ""
-    return RemoteCrash(error, f"crashed in {text.doing}{at_hand}: {text.error}", text.fatal)
+    in_progress = f" over {text.message}" if text.message else ""
+    return RemoteCrash(error, f"crashed in {text.doing}{in_progress}: {text.error}", text.fatal)

@@ -15,22 +15,22 @@ import anyio
 from anyio.abc import TaskGroup
 
 from actorq.actors.errors import ActorFailed, NodeFailed
-from actorq.actors.runtime.actor_cell import Cell
+from actorq.actors.runtime.actor_cell import ActorCell
 from actorq.actors.runtime.deadlock import StartOrder
-from actorq.actors.runtime.incarnation import Crash, Life
+from actorq.actors.runtime.incarnation import ActorIncarnation, Crash
 from actorq.actors.runtime.scheduler import Scheduler
 from actorq.actors.spec import GroupSpec, RestartLimits
 from actorq.actors.wire.transport import MAX_STARTS
 
-from .node_supervisor import Rescue
-from .remote_node import NodeDied, RemoteCell, RemoteCrash, RemoteLife, RemoteNode
+from .node_supervisor import NodeSupervisor
+from .remote_node import NodeDied, RemoteActorCell, RemoteCrash, RemoteIncarnation, RemoteNode
 
 log = logging.getLogger("actorq.actors")
 
 HALT_SECONDS = 2.0
 """How long an actor may take to stop that is started again with its group."""
 
-AnyCell = Cell | RemoteCell
+AnyCell = ActorCell | RemoteActorCell
 
 
 @dataclass(slots=True)
@@ -63,8 +63,8 @@ class Supervisor:
         self._history: defaultdict[str, deque[float]] = defaultdict(deque)
         self._recoveries: list[Recovery] = []
         self.cells: Sequence[AnyCell] = ()
-        self.rescue: Rescue | None = None
-        self.nursery: TaskGroup | None = None
+        self.node_supervisor: NodeSupervisor | None = None
+        self.task_group: TaskGroup | None = None
         self.stopping = False
 
     def stop(self) -> None:
@@ -74,21 +74,21 @@ class Supervisor:
             if recovery.nodes:
                 self._clock.cancel(recovery.scope, recovery.name)
 
-    def life_ended(self, cell: AnyCell, life: Life | RemoteLife) -> None:
+    def incarnation_ended(self, cell: AnyCell, incarnation: ActorIncarnation | RemoteIncarnation) -> None:
         """A cell's life is over, by a crash or not."""
-        crash = life.crash
+        crash = incarnation.crash
         if crash is not None:
             log.error("%s %s", cell.name, crash.describe(), exc_info=crash.error)
         if self.stopping:
             if crash is not None:
                 self._give_up(cell, crash, f"{crash.describe()} while the run was stopping")
-        elif life.told_to_end:
+        elif incarnation.told_to_end:
             pass  # whoever told it to starts it again
         elif crash is not None and crash.fatal:
             self._give_up(cell, crash, crash.describe())
         elif cell.spec.restart == "never":
             why = crash.describe() if crash is not None else "has ended"
-            cell.bury(f"{cell.name} {why}, and its restart policy is never")
+            cell.retire(f"{cell.name} {why}, and its restart policy is never")
         else:
             self._recover(cell, crash)
 
@@ -104,32 +104,34 @@ class Supervisor:
 
     def node_lost(self, node: RemoteNode, reason: str) -> None:
         """A node's process has ended, and all its actors with it."""
-        assert self.rescue is not None
+        assert self.node_supervisor is not None
         cells, limits = node.cells.values(), RestartLimits()
         progressed = any(cell.progressed for cell in cells)
         for cell in cells:
             cell.progressed = False  # it resets the count once, however often the node can't be started then
         if self.stopping:
-            self.rescue.bury(node, f"node {node.name} {reason}")
+            self.node_supervisor.retire(node, f"node {node.name} {reason}")
             self._fail(NodeFailed(node.name, f"{reason} while the run was stopping"), None)
             return
         for cell in cells:
             if cell.started and cell.spec.restart == "never":
-                cell.bury(f"{cell.name} was lost with node {node.name}, and its restart policy is never")
-        if all(cell.buried for cell in cells):
-            self.rescue.bury(node, f"node {node.name} {reason}, and nobody there is ever started again")
+                cell.retire(f"{cell.name} was lost with node {node.name}, and its restart policy is never")
+        if all(cell.retired for cell in cells):
+            self.node_supervisor.retire(
+                node, f"node {node.name} {reason}, and nobody there is ever started again"
+            )
             return
         pause = self._pause(f"node {node.name}", limits, progressed)
         enough = _often(limits) if pause is None else ""
         if node.starts >= MAX_STARTS:
             enough = f"it has been started {node.starts} times, as often as a node can be in one run"
         if pause is None or enough:
-            self.rescue.bury(node, f"node {node.name} {reason}, and is not started again")
+            self.node_supervisor.retire(node, f"node {node.name} {reason}, and is not started again")
             self._fail(NodeFailed(node.name, f"{reason}; {enough}"), NodeDied(reason))
             return
         affected: dict[str, AnyCell] = {}
         for cell in cells:
-            if cell.started and not cell.buried:
+            if cell.started and not cell.retired:
                 affected.update({c.name: c for c in self._affected(cell, self._groups[cell.spec.group])})
         self._begin(Recovery(f"recovery of node {node.name}", list(affected.values()), [node]), pause)
 
@@ -137,7 +139,7 @@ class Supervisor:
         """Who is started again with it; who hasn't started yet will be when its turn comes."""
         if group.strategy == "one-for-one":
             return [cell]
-        members = [other for other in self.cells if other.spec.group == group.name and not other.buried]
+        members = [other for other in self.cells if other.spec.group == group.name and not other.retired]
         members = [other for other in members if other.started]
         return members if group.strategy == "one-for-all" else members[members.index(cell) :]
 
@@ -152,8 +154,8 @@ class Supervisor:
                 nodes += [node for node in other.nodes if node not in nodes and node.handle is None]
         cells.sort(key=list(self.cells).index)
         self._recoveries.append(recovery)
-        assert self.nursery is not None
-        self._clock.spawn(self.nursery, recovery.name, self._restart, recovery, pause)
+        assert self.task_group is not None
+        self._clock.spawn(self.task_group, recovery.name, self._restart, recovery, pause)
 
     async def _restart(self, recovery: Recovery, pause: float) -> None:
         with recovery.scope:
@@ -166,11 +168,11 @@ class Supervisor:
             for cell in recovery.cells:
                 cell.follow(order)
             for cell in list(recovery.cells):
-                if cell.buried or self.stopping or recovery.scope.cancel_called:
+                if cell.retired or self.stopping or recovery.scope.cancel_called:
                     continue
                 cell.restarts += 1
-                assert self.nursery is not None
-                await cell.start(self.nursery, order)
+                assert self.task_group is not None
+                await cell.start(self.task_group, order)
                 await self._restarted(cell)
                 recovery.cells.remove(cell)
         if recovery in self._recoveries:
@@ -183,13 +185,13 @@ class Supervisor:
                 await cell.halt()
             await cell.ended()
             if cell.spec.restart == "never":
-                cell.bury(f"{cell.name} was stopped with its group, and its restart policy is never")
+                cell.retire(f"{cell.name} was stopped with its group, and its restart policy is never")
 
     async def _relaunch(self, node: RemoteNode) -> bool:
         """Start a node's process again; if that fails, it is lost once more."""
-        assert self.rescue is not None
+        assert self.node_supervisor is not None
         try:
-            await self.rescue.launch(node)
+            await self.node_supervisor.launch(node)
         except NodeDied as error:
             log.error("node %s could not be started again: %s", node.name, error)
             self.node_lost(node, str(error))
@@ -211,7 +213,7 @@ class Supervisor:
         return min(doubled, limits.backoff_max_seconds) * self._random.uniform(0.5, 1.0)
 
     def _give_up(self, cell: AnyCell, crash: Crash | RemoteCrash | None, reason: str) -> None:
-        cell.bury(f"{cell.name} {reason}")
+        cell.retire(f"{cell.name} {reason}")
         self._fail(ActorFailed(cell.name, reason), crash.error if crash is not None else None)
 
     def _fail(self, failure: ActorFailed, cause: BaseException | None) -> None:

@@ -133,6 +133,6 @@ def _scalar_types(annotation: Any) -> tuple[type[np.generic], ...]:
     if isinstance(scalar, TypeVar):
         scalar = scalar.__bound__
     origins = [get_origin(member) or member for member in members(scalar)]
-    types = tuple(_ALIASES.get(origin, origin) for origin in origins)
+    types = tuple(_ALIASES.get(reply_to, reply_to) for reply_to in origins)
     known = all(isinstance(kind, type) and issubclass(kind, np.generic) for kind in types)
     return types if known else (np.generic,)

@@ -1,7 +1,8 @@
-"""Letters and answers as frames of bytes, and back. Nothing is pickled; only what the contract names is read.
+"""Messages and answers as frames of bytes, and back. Nothing is pickled; only what the contract names is
+read.
 
 A frame is a prefix (the header's length), a msgpack header with the payloads in it, references in place of
-their arrays, and then the arrays' bytes. All letters that wait for one node share a frame.
+their arrays, and then the arrays' bytes. All messages that wait for one node share a frame.
 """
 
 from __future__ import annotations
@@ -17,17 +18,17 @@ from msgspec import Meta, msgpack
 from numpy.typing import NDArray
 
 from actorq.actors.message import Message
-from actorq.actors.runtime.envelope import Letter, Outcome
+from actorq.actors.runtime.envelope import Envelope, Outcome
 from actorq.actors.supervision.delivery_log import MAX_NUMBER
 
 from .arrays import Borrow, Row, Table, check_dtype, describe, lay_out, views
 from .registry import WireError
-from .route_table import Contract
+from .route_table import RouteTable
 
 MAX_HEADER_BYTES = 16 * 2**20
 """What is not in arrays: its objects may take many times the memory of their bytes."""
 
-MAX_LETTERS = 4096
+MAX_ENVELOPES = 4096
 """In one frame."""
 
 LARGE_BYTES = 128 * 1024
@@ -51,27 +52,27 @@ T = TypeVar("T")
 
 
 class _Run(msgspec.Struct, frozen=True, array_like=True):
-    """Consecutive letters on one way."""
+    """Consecutive messages on one way."""
 
-    way: _Number
+    route: _Number
     payloads: msgspec.Raw
     """A list, walked over but not decoded: its nesting, and every count in it, are known to be true."""
-    chains: Annotated[tuple[_Chain, ...], Meta(max_length=MAX_LETTERS)] | None
+    chains: Annotated[tuple[_Chain, ...], Meta(max_length=MAX_ENVELOPES)] | None
     """Of requests whose answer is waited for: the waiting handlers that led to each."""
-    sizes: Annotated[tuple[_Number, ...], Meta(max_length=MAX_LETTERS)] | None
+    sizes: Annotated[tuple[_Number, ...], Meta(max_length=MAX_ENVELOPES)] | None
     """What each is reckoned to take, where the type doesn't tell."""
 
 
 class _LettersHeader(msgspec.Struct, frozen=True, array_like=True):
-    first: Annotated[int, Meta(ge=1, lt=MAX_NUMBER - MAX_LETTERS)]
-    runs: Annotated[tuple[_Run, ...], Meta(max_length=MAX_LETTERS)]
+    first: Annotated[int, Meta(ge=1, lt=MAX_NUMBER - MAX_ENVELOPES)]
+    runs: Annotated[tuple[_Run, ...], Meta(max_length=MAX_ENVELOPES)]
     table: Table
 
 
-class Run(msgspec.Struct, frozen=True):
-    """Letters that have arrived, one after the other, on one way."""
+class EnvelopeRun(msgspec.Struct, frozen=True):
+    """Messages that have arrived, one after the other, on one way."""
 
-    way: int
+    route: int
     first: int
     """The first one's number; the others follow."""
     messages: Sequence[Message | WireError]
@@ -82,8 +83,8 @@ class Run(msgspec.Struct, frozen=True):
     """Every one could be decoded."""
 
 
-class Ended(msgspec.Struct, frozen=True, array_like=True):
-    """How a letter ended that wasn't simply handled."""
+class EnvelopeEnded(msgspec.Struct, frozen=True, array_like=True):
+    """How a message ended that wasn't simply handled."""
 
     number: _Number
     outcome: Outcome
@@ -105,7 +106,7 @@ class Probe(msgspec.Struct, frozen=True, array_like=True):
     """A wait whose circle is looked for: see circles.py."""
 
     number: _Number
-    way: _Number
+    route: _Number
     chain: _Circle
 
 
@@ -117,11 +118,11 @@ class Found(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Answers(msgspec.Struct, array_like=True):
-    """Everything that goes beside the letters, and never waits behind them."""
+    """Everything that goes beside the messages, and never waits behind them."""
 
     handled: list[_Number] = []
-    """Numbers of letters that were handled and need no reply: first and count of each stretch, in turn."""
-    ended: list[Ended] = []
+    """Numbers of messages that were handled and need no reply: first and count of each stretch, in turn."""
+    ended: list[EnvelopeEnded] = []
     replies: list[Reply] = []
     probes: list[Probe] = []
     found: list[Found] = []
@@ -141,7 +142,7 @@ class _RawReply(msgspec.Struct, frozen=True, array_like=True):
 
 class _RawAnswers(msgspec.Struct, frozen=True, array_like=True):
     handled: tuple[_Number, ...]
-    ended: tuple[Ended, ...]
+    ended: tuple[EnvelopeEnded, ...]
     replies: tuple[_RawReply, ...]
     probes: tuple[Probe, ...]
     found: tuple[Found, ...]
@@ -159,31 +160,31 @@ class Packer:
         self._inline: list[NDArray[Any]] = []
         self._table: list[Row] = []
 
-    def letters(self, contract: Contract, first: int, letters: Sequence[Letter]) -> Parts:
-        """A frame of letters, numbered from `first` on.
+    def envelopes(self, route_table: RouteTable, first: int, envelopes: Sequence[Envelope]) -> Parts:
+        """A frame of messages, numbered from `first` on.
 
         Each array is copied once, when the parts are written; one that is not C-ordered is first put in
         order. Raises WireError if one of them holds what can't travel.
         """
         runs: list[tuple[int, list[Message], list[_Chain] | None, list[int] | None]] = []
-        numbers = contract.numbers
+        numbers = route_table.numbers
         last, asked = -1, False
-        for letter in letters:
-            message = letter.message
-            way = numbers[letter.sender, letter.target, type(message)]
-            if way != last or letter.wants_reply != asked:
-                last, asked = way, letter.wants_reply
-                if asked and not contract.replies[way]:
+        for envelope in envelopes:
+            message = envelope.message
+            route = numbers[envelope.sender, envelope.target, type(message)]
+            if route != last or envelope.wants_reply != asked:
+                last, asked = route, envelope.wants_reply
+                if asked and not route_table.replies[route]:
                     raise WireError("it is no request: it can be told, not asked")
                 payloads: list[Message] = []
                 chains: list[_Chain] | None = [] if asked else None
-                sizes: list[int] | None = [] if contract.sizes[way] < 0 else None
-                runs.append((way, payloads, chains, sizes))
+                sizes: list[int] | None = [] if route_table.sizes[route] < 0 else None
+                runs.append((route, payloads, chains, sizes))
             payloads.append(message)
             if chains is not None:
-                chains.append(letter.chain)
+                chains.append(envelope.chain)
             if sizes is not None:
-                sizes.append(letter.size)
+                sizes.append(envelope.size)
         return self._pack((first, runs, self._table))
 
     def answers(self, answers: Answers) -> Parts:
@@ -248,41 +249,43 @@ class Unpacker:
     def __init__(self, borrow: Borrow | None = None) -> None:
         self._borrow = borrow
         self._arrays: list[NDArray[Any]] = []
-        self._letters = msgpack.Decoder(_LettersHeader)
+        self._envelopes = msgpack.Decoder(_LettersHeader)
         self._answers = msgpack.Decoder(_RawAnswers)
         self._decoders: dict[Any, msgpack.Decoder[Any]] = {}
         self._lists: dict[type[Message], msgpack.Decoder[Any]] = {}
-        self._raw_list = msgpack.Decoder(Annotated[list[msgspec.Raw], Meta(max_length=MAX_LETTERS)])
+        self._raw_list = msgpack.Decoder(Annotated[list[msgspec.Raw], Meta(max_length=MAX_ENVELOPES)])
 
-    def letters(self, contract: Contract, frame: memoryview) -> list[Run]:
+    def envelopes(self, route_table: RouteTable, frame: memoryview) -> list[EnvelopeRun]:
         """The letters of a frame, each on a way of the contract."""
         try:
-            header = self._open(self._letters, frame)
+            header = self._open(self._envelopes, frame)
             runs, count = [], 0
             for packed in header.runs:
-                run = self._run(contract, packed, header.first + count)
+                run = self._run(route_table, packed, header.first + count)
                 count += len(run.messages)
-                if count > MAX_LETTERS:
-                    raise WireError(f"a frame has {count} letters or more; at most {MAX_LETTERS} are allowed")
+                if count > MAX_ENVELOPES:
+                    raise WireError(
+                        f"a frame has {count} letters or more; at most {MAX_ENVELOPES} are allowed"
+                    )
                 runs.append(run)
             return runs
         finally:
             self._arrays = []
 
-    def _run(self, contract: Contract, run: _Run, first: int) -> Run:
-        if run.way >= len(contract.ways):
-            raise WireError(f"a letter goes way {run.way}; the contract has {len(contract.ways)}")
-        if run.chains is not None and not contract.replies[run.way]:
-            raise WireError(f"an answer is waited for on way {run.way}, which carries no requests")
-        messages, whole = self._messages(contract.ways[run.way].message, run.payloads)
+    def _run(self, route_table: RouteTable, run: _Run, first: int) -> EnvelopeRun:
+        if run.route >= len(route_table.routes):
+            raise WireError(f"a letter goes way {run.route}; the contract has {len(route_table.routes)}")
+        if run.chains is not None and not route_table.replies[run.route]:
+            raise WireError(f"an answer is waited for on way {run.route}, which carries no requests")
+        messages, whole = self._messages(route_table.routes[run.route].message, run.payloads)
         count = len(messages)
         if not count:
-            raise WireError(f"a run on way {run.way} has no letters")
-        fixed = contract.sizes[run.way]
+            raise WireError(f"a run on way {run.route} has no letters")
+        fixed = route_table.sizes[run.route]
         sizes = run.sizes if run.sizes is not None else (max(0, fixed),) * count
         if len(sizes) != count or (run.chains is not None and len(run.chains) != count):
             raise WireError(f"a run of {count} letters has {len(sizes)} sizes, or chains for others")
-        return Run(run.way, first, messages, run.chains, sizes, whole)
+        return EnvelopeRun(run.route, first, messages, run.chains, sizes, whole)
 
     def answers(self, frame: memoryview, replies_to: Callable[[int], tuple[Any, ...]]) -> Answers:
         """What a frame of answers says. `replies_to`: the types that the request of this number asks for."""
@@ -320,14 +323,14 @@ class Unpacker:
         """What a run holds, and whether all of it could be decoded."""
         decoder = self._lists.get(kind)
         if decoder is None:
-            decoder = self._lists[kind] = self._decoder(Annotated[list[kind], Meta(max_length=MAX_LETTERS)])  # type: ignore[valid-type]
+            decoder = self._lists[kind] = self._decoder(Annotated[list[kind], Meta(max_length=MAX_ENVELOPES)])  # type: ignore[valid-type]
         try:
             return decoder.decode(payloads), True
         except Exception:
             return self._one_by_one(kind, payloads), False
 
     def _one_by_one(self, kind: type[Message], payloads: msgspec.Raw) -> list[Message | WireError]:
-        """For what one letter has that can't be decoded, the others need not suffer."""
+        """For what one message has that can't be decoded, the others need not suffer."""
         try:
             each = self._raw_list.decode(payloads)
         except msgspec.MsgspecError as error:

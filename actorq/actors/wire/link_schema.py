@@ -7,41 +7,41 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from actorq.actors.spec import ActorSpec
-from actorq.actors.supervision.delivery_log import Layout
+from actorq.actors.supervision.delivery_log import LogLayout
 
-from .route_table import Contract, contract
+from .route_table import RouteTable, route_table
 from .transport import ORDINAL_BITS
 
 
 @dataclass(frozen=True)
-class Border:
-    """Between the node `me`, in this process, and its neighbour."""
+class LinkSchema:
+    """Between the node `me`, in this process, and its peer."""
 
     specs: Mapping[str, ActorSpec]
     me: str
-    neighbour: str
+    peer_session: str
     incarnation: int
     """Of the node `me`."""
 
     @cached_property
-    def out(self) -> Contract:
+    def out(self) -> RouteTable:
         """What may be sent there. Raises DefinitionError for a type that can't travel."""
-        return contract(self.specs, self.me, self.neighbour)
+        return route_table(self.specs, self.me, self.peer_session)
 
     @cached_property
-    def into(self) -> Contract:
+    def into(self) -> RouteTable:
         """What may come from there."""
-        return contract(self.specs, self.neighbour, self.me)
+        return route_table(self.specs, self.peer_session, self.me)
 
     @cached_property
-    def layout(self) -> Layout:
-        """Of the neighbour's ledger."""
-        return Layout(self.specs, self.neighbour)
+    def layout(self) -> LogLayout:
+        """Of the peer's delivery log."""
+        return LogLayout(self.specs, self.peer_session)
 
     @cached_property
     def source(self) -> int:
-        """The neighbour's index in the ledger of `me`."""
-        return Layout(self.specs, self.me).sources[self.neighbour]
+        """The peer's index in the delivery log of `me`."""
+        return LogLayout(self.specs, self.me).sources[self.peer_session]
 
     @property
     def ordinal(self) -> int:
@@ -51,5 +51,5 @@ class Border:
     @cached_property
     def digest(self) -> bytes:
         """Equal on both sides if they agree on everything that may be sent."""
-        digests = sorted([(self.me, self.out.digest), (self.neighbour, self.into.digest)])
+        digests = sorted([(self.me, self.out.digest), (self.peer_session, self.into.digest)])
         return digests[0][1] + digests[1][1]

@@ -1,4 +1,4 @@
-"""What one node has to do with another: letters in both directions, their answers, and what is left of them
+"""What one node has to do with another: messages in both directions, their answers, and what is left of them
 when one of the two dies."""
 
 from __future__ import annotations
@@ -15,23 +15,33 @@ import anyio
 from numpy.typing import NDArray
 
 from actorq.actors.message import Message
-from actorq.actors.runtime.envelope import Letter, Outcome
-from actorq.actors.supervision.delivery_log import Fate
+from actorq.actors.runtime.envelope import Envelope, Outcome
+from actorq.actors.supervision.delivery_log import DeliveryState
 
-from .codec import LARGE_BYTES, MAX_LETTERS, Answers, Ended, Packer, Parts, Probe, Run, Unpacker
-from .link_schema import Border
+from .codec import (
+    LARGE_BYTES,
+    MAX_ENVELOPES,
+    Answers,
+    EnvelopeEnded,
+    EnvelopeRun,
+    Packer,
+    Parts,
+    Probe,
+    Unpacker,
+)
+from .link_schema import LinkSchema
 from .registry import WireError
-from .reply_buffer import FRAME_BYTES, Desk, Received, ReceivedEnquiry, sendable
+from .reply_buffer import FRAME_BYTES, Received, ReceivedRequest, ReplyBuffer, sendable
 from .transport import CircleFound, Inbox, Stream
 
 log = logging.getLogger("actorq.actors")
 
-MANY_LETTERS = 256
+MANY_ENVELOPES = 256
 
 MAX_PROBES = 1024
 """So many circles are looked for at a time; of more, the oldest are forgotten."""
 
-LETTERS_OF_ONE_LIFE = 1 << 40
+ENVELOPES_OF_ONE_LIFE = 1 << 40
 """Numbers go on rising from one incarnation of a node to the next."""
 
 
@@ -40,7 +50,7 @@ class SharedMemory(Protocol):
 
     def lend(self, array: NDArray[Any]) -> int | None: ...
     def freed(self, offset: int) -> None:
-        """The neighbour has let go of an array that was lent to it."""
+        """The peer has let go of an array that was lent to it."""
         ...
 
     def borrow(self, offset: int, nbytes: int) -> Any: ...
@@ -49,18 +59,18 @@ class SharedMemory(Protocol):
         ...
 
 
-class Neighbour:
+class PeerSession:
     """The way to one other node, and its answers to what has come from there.
 
     It stays when the node is started again: what it had certainly not begun goes to its successor.
     """
 
-    def __init__(self, border: Border, inbox: Inbox, max_frame_bytes: int) -> None:
-        self.name = border.neighbour
-        self._border = border
+    def __init__(self, link_schema: LinkSchema, inbox: Inbox, max_frame_bytes: int) -> None:
+        self.name = link_schema.peer_session
+        self._link_schema = link_schema
         self._inbox = inbox
         self._max_frame_bytes = max_frame_bytes
-        self._letters: Stream = _Nowhere()
+        self._envelopes: Stream = _Nowhere()
         self._answers: Stream = _Nowhere()
         self._memory: SharedMemory | None = None
         self._packer, self._unpacker = Packer(), Unpacker()
@@ -68,13 +78,13 @@ class Neighbour:
         self._quieted: anyio.Event | None = None
         self._awake = False
         """The stream was told that something waits, and hasn't found yet that nothing does."""
-        self._outbox: deque[Letter] = deque()
-        self._newest: dict[tuple[str, str, type[Message]], Letter] = {}
-        self._unsettled: dict[int, Letter] = {}
-        self._next = border.ordinal * LETTERS_OF_ONE_LIFE + 1
+        self._outbox: deque[Envelope] = deque()
+        self._newest: dict[tuple[str, str, type[Message]], Envelope] = {}
+        self._unsettled: dict[int, Envelope] = {}
+        self._next = link_schema.ordinal * ENVELOPES_OF_ONE_LIFE + 1
         self._probes: OrderedDict[int, CircleFound] = OrderedDict()
         self._probes_made = 0
-        self._desk = Desk(border.into, self._answers, max_frame_bytes)
+        self._reply_buffer = ReplyBuffer(link_schema.into, self._answers, max_frame_bytes)
 
     @property
     def quiet(self) -> bool:
@@ -92,129 +102,133 @@ class Neighbour:
         if self._quieted is not None and self.quiet:
             self._quieted.set()
 
-    def meet(self, letters: Stream, answers: Stream, memory: SharedMemory | None) -> None:
+    def peer_up(self, envelopes: Stream, answers: Stream, memory: SharedMemory | None) -> None:
         """Its present incarnation can be reached by these streams, and perhaps by shared memory."""
-        self._letters, self._answers, self._memory = letters, answers, memory
+        self._envelopes, self._answers, self._memory = envelopes, answers, memory
         if memory is not None:
             self._packer, self._unpacker = Packer(memory.lend, memory.freed), Unpacker(memory.borrow)
-        self._desk.answers = answers
-        letters.source, answers.source = self._next_letters, self._next_answers
-        letters.wake()
+        self._reply_buffer.answers = answers
+        envelopes.source, answers.source = self._next_envelopes, self._next_answers
+        envelopes.wake()
         answers.wake()
 
     # To the other node.
 
-    def deliver(self, letter: Letter) -> None:
-        """Send a letter: an enquiry or a large one at once, with all that waits; others together.
+    def deliver(self, envelope: Envelope) -> None:
+        """Send a message: an request or a large one at once, with all that waits; others together.
 
         They leave after this turn of the loop, or when they are many, so that the other process can begin.
         """
         if self._gone:
-            letter.origin.settle(letter, Outcome.UNDELIVERED, self._gone)
+            envelope.reply_to.settle(envelope, Outcome.UNDELIVERED, self._gone)
             return
-        if not letter.charged:
-            self._supersede(letter)
-        self._outbox.append(letter)
-        if letter.wants_reply or letter.size >= LARGE_BYTES or not len(self._outbox) % MANY_LETTERS:
-            self._letters.flush()
+        if not envelope.charged:
+            self._supersede(envelope)
+        self._outbox.append(envelope)
+        if envelope.wants_reply or envelope.size >= LARGE_BYTES or not len(self._outbox) % MANY_ENVELOPES:
+            self._envelopes.flush()
         elif not self._awake:
             self._awake = True
-            self._letters.wake()
+            self._envelopes.wake()
 
-    def deliver_run(self, letters: Sequence[Letter]) -> None:
-        for letter in letters:
-            self.deliver(letter)
+    def deliver_run(self, envelopes: Sequence[Envelope]) -> None:
+        for envelope in envelopes:
+            self.deliver(envelope)
 
-    def _supersede(self, letter: Letter) -> None:
-        key = _key(letter)
+    def _supersede(self, envelope: Envelope) -> None:
+        key = _key(envelope)
         older = self._newest.get(key)
-        self._newest[key] = letter
+        self._newest[key] = envelope
         if older is not None:
             self._outbox.remove(older)
-            older.origin.settle(older, Outcome.SUPERSEDED)
+            older.reply_to.settle(older, Outcome.SUPERSEDED)
 
     def probe(self, target: str, message: type[Message], chain: tuple[str, ...], found: CircleFound) -> None:
-        """Look for a circle beyond the border. Never waits behind letters."""
-        ways = enumerate(self._border.out.ways)
-        number = next((n for n, way in ways if (way.target, way.message) == (target, message)), None)
+        """Look for a circle beyond the border. Never waits behind messages."""
+        routes = enumerate(self._link_schema.out.routes)
+        number = next((n for n, route in routes if (route.target, route.message) == (target, message)), None)
         if number is None:
             return
         self._probes_made += 1
         self._probes[self._probes_made] = found
         if len(self._probes) > MAX_PROBES:
             self._probes.popitem(last=False)
-        self._desk.sheet.probes.append(Probe(self._probes_made, number, chain))
+        self._reply_buffer.ack_batch.probes.append(Probe(self._probes_made, number, chain))
         self._answers.flush()
 
-    def _next_letters(self) -> Parts | None:
+    def _next_envelopes(self) -> Parts | None:
         """The next frame's parts, of as much of the outbox as goes into one."""
-        at_most = MAX_LETTERS
+        at_most = MAX_ENVELOPES
         while self._outbox:
-            letters = self._take_out(at_most)
+            envelopes = self._take_out(at_most)
             try:
-                parts = self._packer.letters(self._border.out, self._next, letters)
+                parts = self._packer.envelopes(self._link_schema.out, self._next, envelopes)
             except WireError as error:
                 # One of them can't travel, or they are too much together: half of them are tried next.
-                at_most = max(1, len(letters) // 2)
-                if len(letters) > 1:
-                    self._put_back(letters)
+                at_most = max(1, len(envelopes) // 2)
+                if len(envelopes) > 1:
+                    self._put_back(envelopes)
                 else:
-                    self._return_to_sender(letters[0], error)
+                    self._return_to_sender(envelopes[0], error)
                 continue
-            first, self._next = self._next, self._next + len(letters)
-            self._unsettled.update(zip(range(first, self._next), letters, strict=True))
+            first, self._next = self._next, self._next + len(envelopes)
+            self._unsettled.update(zip(range(first, self._next), envelopes, strict=True))
             return parts
         self._awake = False
         return None
 
-    def _take_out(self, at_most: int) -> list[Letter]:
+    def _take_out(self, at_most: int) -> list[Envelope]:
         outbox, size = self._outbox, 0
-        letters: list[Letter] = []
-        while outbox and size < FRAME_BYTES and len(letters) < at_most:
-            letter = outbox.popleft()
-            if not letter.charged:
-                del self._newest[_key(letter)]
-            letters.append(letter)
-            size += letter.size
-        return letters
+        envelopes: list[Envelope] = []
+        while outbox and size < FRAME_BYTES and len(envelopes) < at_most:
+            envelope = outbox.popleft()
+            if not envelope.charged:
+                del self._newest[_key(envelope)]
+            envelopes.append(envelope)
+            size += envelope.size
+        return envelopes
 
-    def _put_back(self, letters: list[Letter]) -> None:
-        for letter in reversed(letters):
-            self._outbox.appendleft(letter)
-            if not letter.charged:
-                self._newest[_key(letter)] = letter
+    def _put_back(self, envelopes: list[Envelope]) -> None:
+        for envelope in reversed(envelopes):
+            self._outbox.appendleft(envelope)
+            if not envelope.charged:
+                self._newest[_key(envelope)] = envelope
 
-    def _return_to_sender(self, letter: Letter, error: WireError) -> None:
-        reason = f"{type(letter.message).__name__} can't cross to another process: {error}"
-        letter.origin.settle(letter, Outcome.UNDELIVERED, reason)
+    def _return_to_sender(self, envelope: Envelope, error: WireError) -> None:
+        reason = f"{type(envelope.message).__name__} can't cross to another process: {error}"
+        envelope.reply_to.settle(envelope, Outcome.UNDELIVERED, reason)
         self._note_quiet()
 
     # From the other node.
 
-    def letters_received(self, frame: memoryview) -> None:
+    def envelopes_received(self, frame: memoryview) -> None:
         """Put what a frame holds into the mailboxes. Raises WireError if nothing of it is to be trusted."""
-        for run in self._unpacker.letters(self._border.into, frame):
+        for run in self._unpacker.envelopes(self._link_schema.into, frame):
             self._deliver_run(run)
 
-    def _deliver_run(self, run: Run) -> None:
-        way = self._border.into.ways[run.way]
-        desk, source, charged = self._desk, self._border.source, not self._border.into.latest[run.way]
-        sender, target, number = way.sender, way.target, run.way
-        kind = Received if run.chains is None else ReceivedEnquiry
+    def _deliver_run(self, run: EnvelopeRun) -> None:
+        route = self._link_schema.into.routes[run.route]
+        reply_buffer, source, charged = (
+            self._reply_buffer,
+            self._link_schema.source,
+            not self._link_schema.into.latest[run.route],
+        )
+        sender, target, number = route.sender, route.target, run.route
+        kind = Received if run.chains is None else ReceivedRequest
         each = zip(count(run.first), run.messages, run.sizes, run.chains or repeat(()))
-        letters = [
-            kind(message, size, sender, target, desk, chain, charged, at, source, number)
+        envelopes = [
+            kind(message, size, sender, target, reply_buffer, chain, charged, at, source, number)
             for at, message, size, chain in each
         ]
         if run.whole:
-            self._inbox.deliver_run(letters)
+            self._inbox.deliver_run(envelopes)
             return
-        for letter in letters:
-            if isinstance(letter.message, WireError):
-                log.error("a letter from %s to %s: %s", sender, target, letter.message)
-                desk.settle(letter, Outcome.UNDELIVERED, str(letter.message))
+        for envelope in envelopes:
+            if isinstance(envelope.message, WireError):
+                log.error("a letter from %s to %s: %s", sender, target, envelope.message)
+                reply_buffer.settle(envelope, Outcome.UNDELIVERED, str(envelope.message))
             else:
-                self._inbox.deliver(letter)
+                self._inbox.deliver(envelope)
 
     def answers_received(self, frame: memoryview) -> None:
         """Settle what the other node has answered. Raises WireError for what it can't have been asked."""
@@ -245,120 +259,128 @@ class Neighbour:
         self._note_quiet()
 
     def _handled(self, numbers: range) -> None:
-        """These letters need no reply. Settled together, as far as neighbouring ones have one sender."""
+        """These messages need no reply. Settled together, as far as neighbouring ones have one sender."""
         found = [(number, self._unsettled[number]) for number in numbers if number in self._unsettled]
-        for number, letter in found:
-            if letter.wants_reply and type(None) not in self._replies_to(number):
+        for number, envelope in found:
+            if envelope.wants_reply and type(None) not in self._replies_to(number):
                 raise WireError(f"{self.name} says that {number} is handled, and doesn't reply")
-        letters = [self._unsettled.pop(number) for number, _ in found]
-        for origin, stretch in groupby(letters, attrgetter("origin")):
-            origin.settle_handled(list(stretch))
+        envelopes = [self._unsettled.pop(number) for number, _ in found]
+        for reply_to, stretch in groupby(envelopes, attrgetter("origin")):
+            reply_to.settle_handled(list(stretch))
 
     def _replies_to(self, number: int) -> tuple[Any, ...]:
-        letter = self._unsettled.get(number)
-        if letter is None or not letter.wants_reply:
+        envelope = self._unsettled.get(number)
+        if envelope is None or not envelope.wants_reply:
             raise WireError(f"{self.name} replies to {number}, which it was not asked")
-        contract = self._border.out
-        return contract.replies[contract.numbers[letter.sender, letter.target, type(letter.message)]]
+        route_table = self._link_schema.out
+        return route_table.replies[
+            route_table.numbers[envelope.sender, envelope.target, type(envelope.message)]
+        ]
 
     def _settle(self, number: int, outcome: Outcome, answer: Any) -> None:
-        letter = self._unsettled.pop(number, None)
-        if letter is not None:
-            letter.origin.settle(letter, outcome, answer)
+        envelope = self._unsettled.pop(number, None)
+        if envelope is not None:
+            envelope.reply_to.settle(envelope, outcome, answer)
 
     def _follow(self, probe: Probe) -> None:
-        ways = self._border.into.ways
-        if probe.way >= len(ways):
-            raise WireError(f"{self.name} follows a wait on way {probe.way} of {len(ways)}")
-        desk, way = self._desk, ways[probe.way]
+        routes = self._link_schema.into.routes
+        if probe.route >= len(routes):
+            raise WireError(f"{self.name} follows a wait on way {probe.route} of {len(routes)}")
+        reply_buffer, route = self._reply_buffer, routes[probe.route]
 
-        self._inbox.probe(way.target, way.message, probe.chain, partial(desk.found, probe.number))
+        self._inbox.probe(route.target, route.message, probe.chain, partial(reply_buffer.found, probe.number))
 
     def let_go(self) -> None:
-        """Arrays that were borrowed have been let go of: tell the neighbour."""
+        """Arrays that were borrowed have been let go of: tell the peer."""
         self._answers.wake()
 
     def _next_answers(self) -> Parts | None:
         """The next frame's parts, of as much of the answers as goes into one."""
         if self._memory is not None:
-            self._desk.sheet.freed += self._memory.take_let_go()
-        if not self._desk.busy:
-            self._desk.awake = False
+            self._reply_buffer.ack_batch.freed += self._memory.take_let_go()
+        if not self._reply_buffer.busy:
+            self._reply_buffer.awake = False
             return None
-        sheet = self._desk.take_sheet()
+        ack_batch = self._reply_buffer.take_sheet()
         while True:
             try:
-                return self._packer.answers(sheet)
+                return self._packer.answers(ack_batch)
             except WireError as error:
-                if not sheet.replies:
+                if not ack_batch.replies:
                     raise
-                if len(sheet.replies) > 1:
-                    self._desk.put_back(sheet)
+                if len(ack_batch.replies) > 1:
+                    self._reply_buffer.put_back(ack_batch)
                 else:
-                    self._refuse_reply(sheet, error)
+                    self._refuse_reply(ack_batch, error)
 
-    def _refuse_reply(self, sheet: Answers, error: WireError) -> None:
-        reply = sheet.replies.pop()
+    def _refuse_reply(self, ack_batch: Answers, error: WireError) -> None:
+        reply = ack_batch.replies.pop()
         reason = f"the reply, {type(reply.payload).__name__}, can't cross to another process: {error}"
         log.error("%s: %s", self.name, reason)
-        sheet.ended.append(Ended(reply.number, Outcome.REFUSED, sendable(reason)))
+        ack_batch.ended.append(EnvelopeEnded(reply.number, Outcome.REFUSED, sendable(reason)))
 
     # The other node's death.
 
-    def part(self, page: bytes | None, reason: str) -> None:
-        """It has died. `page` is its ledger: without one, all that it was sent may have been begun.
+    def peer_down(self, page: bytes | None, reason: str) -> None:
+        """It has died. `page` is its delivery log: without one, all that it was sent may have been begun.
 
         Asks fail. What was certainly not begun waits for its successor.
         """
-        self._letters, self._answers, self._memory = _Nowhere(), _Nowhere(), None
+        self._envelopes, self._answers, self._memory = _Nowhere(), _Nowhere(), None
         self._awake = False
         self._packer, self._unpacker = Packer(), Unpacker()
-        self._desk.close()
-        self._desk = Desk(self._border.into, self._answers, self._max_frame_bytes)
+        self._reply_buffer.close()
+        self._reply_buffer = ReplyBuffer(self._link_schema.into, self._answers, self._max_frame_bytes)
         self._probes.clear()
         unsettled, self._unsettled = self._unsettled, {}
-        again: list[Letter] = []
-        for number, letter in unsettled.items():
-            fate = self._fate(page, letter, number)
-            if fate is Fate.NOT_BEGUN and not letter.wants_reply:
-                again.append(letter)
-            elif fate is Fate.NOT_BEGUN:
-                letter.origin.settle(letter, Outcome.UNDELIVERED, reason)
-            elif fate is Fate.DONE and not letter.wants_reply:
-                letter.origin.settle(letter, Outcome.HANDLED)
+        again: list[Envelope] = []
+        for number, envelope in unsettled.items():
+            delivery_state = self._fate(page, envelope, number)
+            if delivery_state is DeliveryState.NOT_BEGUN and not envelope.wants_reply:
+                again.append(envelope)
+            elif delivery_state is DeliveryState.NOT_BEGUN:
+                envelope.reply_to.settle(envelope, Outcome.UNDELIVERED, reason)
+            elif delivery_state is DeliveryState.DONE and not envelope.wants_reply:
+                envelope.reply_to.settle(envelope, Outcome.HANDLED)
             else:
-                lost = f"{reason}, and the reply was lost with it" if fate is Fate.DONE else reason
-                letter.origin.settle(letter, Outcome.IN_DOUBT, lost)
+                lost = (
+                    f"{reason}, and the reply was lost with it"
+                    if delivery_state is DeliveryState.DONE
+                    else reason
+                )
+                envelope.reply_to.settle(envelope, Outcome.IN_DOUBT, lost)
         waiting = [*again, *self._outbox]
         self._outbox.clear()
         self._newest.clear()
-        for letter in waiting:
-            if letter.wants_reply:
-                letter.origin.settle(letter, Outcome.UNDELIVERED, reason)
+        for envelope in waiting:
+            if envelope.wants_reply:
+                envelope.reply_to.settle(envelope, Outcome.UNDELIVERED, reason)
                 continue
-            if not letter.charged:
-                self._supersede(letter)
-            self._outbox.append(letter)
+            if not envelope.charged:
+                self._supersede(envelope)
+            self._outbox.append(envelope)
         self._note_quiet()
 
-    def _fate(self, page: bytes | None, letter: Letter, number: int) -> Fate:
+    def _fate(self, page: bytes | None, envelope: Envelope, number: int) -> DeliveryState:
         if page is None:
-            return Fate.AT_HAND
-        border = self._border
-        return border.layout.fate(page, border.me, letter.target, type(letter.message), number)
+            return DeliveryState.AT_HAND
+        link_schema = self._link_schema
+        return link_schema.layout.delivery_state(
+            page, link_schema.me, envelope.target, type(envelope.message), number
+        )
 
-    def bury(self, reason: str) -> None:
+    def retire(self, reason: str) -> None:
         """It won't be started again: everything comes back, now and from now on."""
         self._gone = reason
         while self._outbox:
-            letter = self._outbox.popleft()
-            letter.origin.settle(letter, Outcome.UNDELIVERED, reason)
+            envelope = self._outbox.popleft()
+            envelope.reply_to.settle(envelope, Outcome.UNDELIVERED, reason)
         self._note_quiet()
 
 
-def _key(letter: Letter) -> tuple[str, str, type[Message]]:
-    """Of `latest` letters with equal keys, only the newest is sent."""
-    return letter.sender, letter.target, type(letter.message)
+def _key(envelope: Envelope) -> tuple[str, str, type[Message]]:
+    """Of `latest` messages with equal keys, only the newest is sent."""
+    return envelope.sender, envelope.target, type(envelope.message)
 
 
 class _Nowhere:

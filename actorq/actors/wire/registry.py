@@ -54,11 +54,11 @@ class Registry:
             raise DefinitionError(f"there are two message types {name}: give one of them another name")
         seen: dict[Any, Fields] = {}
         try:
-            faults = list(_faults(inspect.type_info(struct), name, seen))
+            problems = list(_problems(inspect.type_info(struct), name, seen))
         except (TypeError, NameError, RecursionError) as error:
             raise DefinitionError(f"{name} can't travel: {error}") from error
-        if faults:
-            raise DefinitionError(f"{'; '.join(faults)}. What can travel: {_CAN_TRAVEL}")
+        if problems:
+            raise DefinitionError(f"{'; '.join(problems)}. What can travel: {_CAN_TRAVEL}")
         self._seen |= seen
         self._types[name] = struct
         self._names[struct] = name
@@ -95,7 +95,7 @@ def _replies(request: type[Request[Any]]) -> list[type[msgspec.Struct]]:
     return replies
 
 
-def _faults(kind: inspect.Type, where: str, seen: dict[Any, Fields]) -> Iterator[str]:
+def _problems(kind: inspect.Type, where: str, seen: dict[Any, Fields]) -> Iterator[str]:
     """Sentences about what is in the way of sending values of this type."""
     match kind:
         case inspect.CustomType(cls=cls):
@@ -104,18 +104,18 @@ def _faults(kind: inspect.Type, where: str, seen: dict[Any, Fields]) -> Iterator
         case inspect.RawType() | inspect.ExtType() | inspect.MemoryViewType():
             yield f"{where} is {type(kind).__name__.removesuffix('Type').lower()}, which can't travel"
         case inspect.ListType() | inspect.SetType() | inspect.FrozenSetType() | inspect.VarTupleType():
-            yield from _faults(kind.item_type, where, seen)
+            yield from _problems(kind.item_type, where, seen)
         case inspect.TupleType():
             for item in kind.item_types:
-                yield from _faults(item, where, seen)
+                yield from _problems(item, where, seen)
         case inspect.DictType():
-            yield from _faults(kind.key_type, where, seen)
-            yield from _faults(kind.value_type, where, seen)
+            yield from _problems(kind.key_type, where, seen)
+            yield from _problems(kind.value_type, where, seen)
         case inspect.UnionType():
             for item in kind.types:
-                yield from _faults(item, where, seen)
+                yield from _problems(item, where, seen)
         case inspect.Metadata():
-            yield from _faults(kind.type, where, seen)
+            yield from _problems(kind.type, where, seen)
         case (
             inspect.StructType()
             | inspect.DataclassType()
@@ -125,6 +125,6 @@ def _faults(kind: inspect.Type, where: str, seen: dict[Any, Fields]) -> Iterator
             if kind.cls not in seen:
                 seen[kind.cls] = kind
                 for field in kind.fields:
-                    yield from _faults(field.type, f"{kind.cls.__qualname__}.{field.name}", seen)
+                    yield from _problems(field.type, f"{kind.cls.__qualname__}.{field.name}", seen)
         case _:
             pass

@@ -8,16 +8,16 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from actorq.actors.message import seal
-from actorq.actors.runtime.envelope import Letter, Origin, Outcome
+from actorq.actors.runtime.envelope import Envelope, Outcome, ReplyPath
 
-from .codec import Answers, Ended, Found, Reply
-from .route_table import Contract
+from .codec import Answers, EnvelopeEnded, Found, Reply
+from .route_table import RouteTable
 from .transport import Stream
 
 log = logging.getLogger("actorq.actors")
 
 FRAME_BYTES = 1024 * 1024
-"""No more letters are put into a frame that has so many bytes already."""
+"""No more messages are put into a frame that has so many bytes already."""
 
 MAX_ENDED = 1024
 MAX_REASON = 2000
@@ -27,10 +27,10 @@ _NOTHING = (type(None),)
 _WITH_REASON = (Outcome.REFUSED, Outcome.UNDELIVERED, Outcome.IN_DOUBT)
 
 
-class Received(Letter):
-    """A letter from another node."""
+class Received(Envelope):
+    """A message from another node."""
 
-    __slots__ = ("number", "source", "way")
+    __slots__ = ("number", "route", "source")
 
     def __init__(
         self,
@@ -38,65 +38,65 @@ class Received(Letter):
         size: int,
         sender: str,
         target: str,
-        origin: Origin,
+        reply_to: ReplyPath,
         chain: tuple[str, ...],
         charged: bool,
         number: int,
         source: int,
-        way: int,
+        route: int,
     ) -> None:
         self.message = message
         self.size = size
         self.sender = sender
         self.target = target
-        self.origin = origin
+        self.reply_to = reply_to
         self.asked_by = chain
         self.charged = charged
         self.number = number
         self.source = source
-        self.way = way
+        self.route = route
 
 
-class ReceivedEnquiry(Received):
+class ReceivedRequest(Received):
     """One whose sender waits for the answer."""
 
     __slots__ = ()
     wants_reply: ClassVar[bool] = True
 
 
-class Desk:
+class ReplyBuffer:
     """Where the outcomes of what came from one incarnation of the other node are collected."""
 
-    def __init__(self, contract: Contract, answers: Stream, max_frame_bytes: int) -> None:
-        self.sheet = Answers()
+    def __init__(self, route_table: RouteTable, answers: Stream, max_frame_bytes: int) -> None:
+        self.ack_batch = Answers()
         self.answers = answers
-        self._contract = contract
+        self._contract = route_table
         self._max_bytes = max_frame_bytes - FRAME_BYTES
         self._replies: deque[tuple[Reply, int]] = deque()
         self._open = True
         self.awake = False
         """The stream was told that something waits, and hasn't found yet that nothing does."""
 
-    def settle_handled(self, letters: Sequence[Letter]) -> None:
-        for letter in letters:
-            self.settle(letter, Outcome.HANDLED)
+    def settle_handled(self, envelopes: Sequence[Envelope]) -> None:
+        for envelope in envelopes:
+            self.settle(envelope, Outcome.HANDLED)
 
     @property
     def busy(self) -> bool:
         """There is something to be told."""
-        return bool(self.sheet or self._replies)
+        return bool(self.ack_batch or self._replies)
 
     def close(self) -> None:
         """Nobody waits for these answers any more."""
         self._open = False
-        self.sheet = Answers()
+        self.ack_batch = Answers()
         self._replies.clear()
 
-    def settle(self, letter: Letter, outcome: Outcome, answer: Any = None) -> None:
-        if not self._open or not isinstance(letter, Received):
+    def settle(self, envelope: Envelope, outcome: Outcome, answer: Any = None) -> None:
+        if not self._open or not isinstance(envelope, Received):
             return
-        number = letter.number
-        if outcome is Outcome.HANDLED and not letter.wants_reply:
+        number = envelope.number
+        if outcome is Outcome.HANDLED and not envelope.wants_reply:
             self._note_handled(number)
             if not self.awake:
                 self.awake = True
@@ -105,12 +105,12 @@ class Desk:
         if outcome is not Outcome.HANDLED:
             reason = sendable(str(answer)) if outcome in _WITH_REASON else ""
             circle = answer if outcome is Outcome.CIRCULAR else ()
-            self.sheet.ended.append(Ended(number, outcome, reason, circle))
-        elif self._contract.replies[letter.way] == _NOTHING:
+            self.ack_batch.ended.append(EnvelopeEnded(number, outcome, reason, circle))
+        elif self._contract.replies[envelope.route] == _NOTHING:
             self._note_handled(number)
         else:
-            self._reply(letter, answer)
-        if letter.wants_reply:
+            self._reply(envelope, answer)
+        if envelope.wants_reply:
             self.answers.flush()
         else:
             self.answers.wake()
@@ -118,48 +118,48 @@ class Desk:
     def found(self, probe: int, chain: tuple[str, ...]) -> None:
         """Tell that a probe has come back to where it began."""
         if self._open:
-            self.sheet.found.append(Found(probe, chain))
+            self.ack_batch.found.append(Found(probe, chain))
             self.answers.flush()
 
     def take_sheet(self) -> Answers:
         """What is to be told, but no more than a frame should hold; what is left comes next."""
-        sheet, self.sheet = self.sheet, Answers()
-        self.sheet.ended = sheet.ended[MAX_ENDED:]
-        del sheet.ended[MAX_ENDED:]
+        ack_batch, self.ack_batch = self.ack_batch, Answers()
+        self.ack_batch.ended = ack_batch.ended[MAX_ENDED:]
+        del ack_batch.ended[MAX_ENDED:]
         replies, room = self._replies, FRAME_BYTES
-        while replies and (not sheet.replies or replies[0][1] <= room):
+        while replies and (not ack_batch.replies or replies[0][1] <= room):
             reply, size = replies.popleft()
-            sheet.replies.append(reply)
+            ack_batch.replies.append(reply)
             room -= size
-        return sheet
+        return ack_batch
 
-    def put_back(self, sheet: Answers) -> None:
+    def put_back(self, ack_batch: Answers) -> None:
         """All replies but one: each goes in a frame of its own."""
-        self._replies.extend((reply, FRAME_BYTES) for reply in sheet.replies[1:])
-        del sheet.replies[1:]
+        self._replies.extend((reply, FRAME_BYTES) for reply in ack_batch.replies[1:])
+        del ack_batch.replies[1:]
 
     def _note_handled(self, number: int) -> None:
-        handled = self.sheet.handled
+        handled = self.ack_batch.handled
         if handled and handled[-2] + handled[-1] == number:
             handled[-1] += 1
         else:
             handled += (number, 1)
 
-    def _reply(self, letter: Received, answer: Any) -> None:
-        kinds = self._contract.replies[letter.way]
+    def _reply(self, envelope: Received, answer: Any) -> None:
+        kinds = self._contract.replies[envelope.route]
         size = seal(answer) if answer is not None else 0
         if size > self._max_bytes:
             reason = f"the reply of {size} bytes is too large for a frame of {self._max_bytes}"
-            log.error("%s: %s", letter.target, reason)
-            self.sheet.ended.append(Ended(letter.number, Outcome.REFUSED, reason))
+            log.error("%s: %s", envelope.target, reason)
+            self.ack_batch.ended.append(EnvelopeEnded(envelope.number, Outcome.REFUSED, reason))
             return
         try:
-            self._replies.append((Reply(letter.number, kinds.index(type(answer)), answer), size))
+            self._replies.append((Reply(envelope.number, kinds.index(type(answer)), answer), size))
         except ValueError:
             asked = " or ".join(kind.__name__ for kind in kinds)
             reason = f"the reply is a {type(answer).__name__}; to another process only {asked} itself can go"
-            log.error("%s: %s", letter.target, reason)
-            self.sheet.ended.append(Ended(letter.number, Outcome.REFUSED, reason))
+            log.error("%s: %s", envelope.target, reason)
+            self.ack_batch.ended.append(EnvelopeEnded(envelope.number, Outcome.REFUSED, reason))
 
 
 def sendable(reason: str) -> str:

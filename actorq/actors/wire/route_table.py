@@ -16,7 +16,7 @@ from .registry import Registry
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
+class Route:
     """One type of message from one actor to another."""
 
     sender: str
@@ -24,21 +24,21 @@ class Way:
     message: type[Message]
 
 
-class Contract:
+class RouteTable:
     """The ways from one node to another, in an order that follows from the topology alone.
 
     Raises DefinitionError for a type that can't travel.
     """
 
-    def __init__(self, ways: Iterable[Way]) -> None:
-        self.ways = tuple(ways)
-        self.numbers = {(way.sender, way.target, way.message): n for n, way in enumerate(self.ways)}
-        self.latest = tuple(way.message.delivery == "latest" for way in self.ways)
-        self.sizes = tuple(fixed_size(way.message) for way in self.ways)
+    def __init__(self, routes: Iterable[Route]) -> None:
+        self.routes = tuple(routes)
+        self.numbers = {(route.sender, route.target, route.message): n for n, route in enumerate(self.routes)}
+        self.latest = tuple(route.message.delivery == "latest" for route in self.routes)
+        self.sizes = tuple(fixed_size(route.message) for route in self.routes)
         """What each way's messages are reckoned to take, or VARIABLE."""
-        types = {way.message: None for way in self.ways}
+        types = {route.message: None for route in self.routes}
         self._registry = Registry(*types)
-        self.replies = tuple(self._replies(way.message) for way in self.ways)
+        self.replies = tuple(self._replies(route.message) for route in self.routes)
         """What each way's requests may be answered with, by name; () for other messages."""
         self.digest = hashlib.sha256("\n".join(self._lines()).encode()).digest()
         """Equal on both sides if they agree on every way and on every field of what travels there."""
@@ -51,16 +51,16 @@ class Contract:
 
     def _lines(self) -> Iterable[str]:
         name = self._registry.name_of_type
-        for way, replies in zip(self.ways, self.replies, strict=True):
+        for route, replies in zip(self.routes, self.replies, strict=True):
             answers = " | ".join(map(name, replies))
-            yield f"{way.sender} {way.target} {name(way.message)} {way.message.delivery} -> {answers}"
+            yield f"{route.sender} {route.target} {name(route.message)} {route.message.delivery} -> {answers}"
         yield from self._registry.layouts()
 
 
-def contract(specs: Mapping[str, ActorSpec], source: str, target: str) -> Contract:
+def route_table(specs: Mapping[str, ActorSpec], source: str, target: str) -> RouteTable:
     """What the actors of node `source` may send to those of node `target`."""
     found = {
-        Way(connection.sender, connection.target, message): None
+        Route(connection.sender, connection.target, message): None
         for connection in connections(specs)
         if specs[connection.sender].node == source and specs[connection.target].node == target
         for message in connection.carries
@@ -69,5 +69,5 @@ def contract(specs: Mapping[str, ActorSpec], source: str, target: str) -> Contra
         for spec in specs.values():
             if spec.node == target:
                 handlers = spec.cls.definition.complete().handlers
-                found.update({Way(OUTSIDE, spec.name, message): None for message in handlers})
-    return Contract(found)
+                found.update({Route(OUTSIDE, spec.name, message): None for message in handlers})
+    return RouteTable(found)

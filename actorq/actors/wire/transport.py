@@ -1,8 +1,8 @@
-"""What a transport is: it moves letters between nodes, in order, and their outcomes back.
+"""What a transport is: it moves messages between nodes, in order, and their outcomes back.
 
 A transport is a package of its own, found through the entry-point group `actorq.transports`, whose entry is
 a `Transport` class. Bounds, credit and supervision are not its business: what is posted was admitted before.
-One that crosses processes carries frames of bytes, reliably and in order; `Neighbour` makes them.
+One that crosses processes carries frames of bytes, reliably and in order; `PeerSession` makes them.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from actorq.actors.errors import ActorqError
 from actorq.actors.message import Message
-from actorq.actors.runtime.envelope import Letter
+from actorq.actors.runtime.envelope import Envelope
 from actorq.actors.statistics import TransportStatistics
 
 if TYPE_CHECKING:
-    from .link_schema import Border
+    from .link_schema import LinkSchema
 
 CircleFound = Callable[[tuple[str, ...]], None]
 
@@ -29,7 +29,7 @@ ORDINAL_BITS = 12
 """An incarnation's lowest bits count the node's starts; the others are random."""
 
 MAX_STARTS = 1 << ORDINAL_BITS
-"""Of one node in a run: letters are told apart by it."""
+"""Of one node in a run: messages are told apart by it."""
 
 
 def new_incarnation(ordinal: int = 0) -> int:
@@ -77,11 +77,11 @@ class Membership:
 class Inbox(Protocol):
     """The receiving side of a node."""
 
-    def deliver(self, letter: Letter) -> None:
-        """Put the letter into its target's mailbox. Never blocks, never fails."""
+    def deliver(self, envelope: Envelope) -> None:
+        """Put the message into its target's mailbox. Never blocks, never fails."""
         ...
 
-    def deliver_run(self, letters: Sequence[Letter]) -> None:
+    def deliver_run(self, envelopes: Sequence[Envelope]) -> None:
         """The same for several letters of one type to one target."""
         ...
 
@@ -91,7 +91,7 @@ class Inbox(Protocol):
 
 
 class Stream(Protocol):
-    """Frames to one neighbour: carried in order, each exactly once, while both nodes live."""
+    """Frames to one peer: carried in order, each exactly once, while both nodes live."""
 
     source: Callable[[], Any]
     """Gives the next frame's parts when one can be sent, None when there is nothing to send."""
@@ -115,22 +115,22 @@ class Transport(Protocol):
         """Begin to deliver what is sent to this node."""
         ...
 
-    def route(self, border: Border) -> Inbox:
+    def route(self, link_schema: LinkSchema) -> Inbox:
         """The way from one node to another: what it is given arrives at the other's inbox, in order.
 
-        A transport that crosses processes gives a Neighbour, to which `meet` brings its streams.
+        A transport that crosses processes gives a peer, to which `meet` brings its streams.
         """
         ...
 
-    def whereabouts(self, node: str) -> Peer | None:
+    def address_of(self, node: str) -> Peer | None:
         """How an opened node's peers reach it; None if this transport stays within one process."""
         ...
 
-    def meet(self, node: str, peer: Peer) -> None:
+    def peer_up(self, node: str, peer: Peer) -> None:
         """`peer` can be reached from `node` now."""
         ...
 
-    def part(self, node: str, peer: str) -> None:
+    def peer_down(self, node: str, peer: str) -> None:
         """`peer` has died: forget what it hasn't got. It may come back, under another incarnation."""
         ...
 

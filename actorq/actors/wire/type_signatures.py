@@ -58,10 +58,10 @@ def _words(kind: inspect.Type) -> str:
 def _name(kind: Any) -> str:
     """Of a class, or of a generic one with its arguments."""
     kind = getattr(kind, "__origin__", kind) if hasattr(kind, "__metadata__") else kind  # Annotated
-    origin = get_origin(kind) or kind
+    reply_to = get_origin(kind) or kind
     arguments = ", ".join(map(_name, get_args(kind)))
-    name = getattr(origin, "__qualname__", None)
-    found = f"{origin.__module__}:{name}" if name is not None else repr(origin)
+    name = getattr(reply_to, "__qualname__", None)
+    found = f"{reply_to.__module__}:{name}" if name is not None else repr(reply_to)
     return f"{found}[{arguments}]" if arguments else found
 
 

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from actorq.cli.formatting import counted
 from actorq.cli.main import WrongUsage
 from actorq.run.playback import (
-    Learned,
-    Picture,
+    Dashboard,
+    LearnedPolicy,
     PlaybackError,
     film,
     load_learned,
@@ -34,7 +34,7 @@ _QUIETLY = {"PYGAME_HIDE_SUPPORT_PROMPT": "1", "SDL_VIDEODRIVER": "dummy", "SDL_
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Evaluation:
+class EvalOptions:
     """What `actorq eval --json` prints; of several tasks, one by the name of each. These names are stable."""
 
     run: str
@@ -78,7 +78,9 @@ def evaluate_run(
             print(f"{path}: {counted(len(filmed), 'episode')}, return {shown}")
 
 
-def _chosen(learned: dict[str, Learned], task: str | None, *, filming: bool) -> dict[str, Learned]:
+def _chosen(
+    learned: dict[str, LearnedPolicy], task: str | None, *, filming: bool
+) -> dict[str, LearnedPolicy]:
     """All tasks, or the one that is named."""
     names = ", ".join(learned)
     if task is not None and task not in learned:
@@ -88,8 +90,8 @@ def _chosen(learned: dict[str, Learned], task: str | None, *, filming: bool) -> 
     return learned if task is None else {task: learned[task]}
 
 
-def _evaluation(run: Path, learned: Learned, seed: int, returns: NDArray[np.float64]) -> Evaluation:
-    return Evaluation(
+def _evaluation(run: Path, learned: LearnedPolicy, seed: int, returns: NDArray[np.float64]) -> EvalOptions:
+    return EvalOptions(
         run=str(run),
         updates=learned.updates,
         seed=seed,
@@ -100,7 +102,7 @@ def _evaluation(run: Path, learned: Learned, seed: int, returns: NDArray[np.floa
     )
 
 
-def _in_words(learned: Learned, returns: NDArray[np.float64]) -> str:
+def _in_words(learned: LearnedPolicy, returns: NDArray[np.float64]) -> str:
     lines = [f"{learned.task.env}, greedily, after {counted(learned.updates, 'update')} ({learned.actor})"]
     lines += [f"  episode {number:>3}   return {value:g}" for number, value in enumerate(returns, 1)]
     lines.append(f"mean return {returns.mean():.2f} ± {returns.std():.2f}")
@@ -120,12 +122,12 @@ def _check_films(video: Path | None, gif: Path | None) -> None:
             raise WrongUsage(f"{option} needs imageio: pip install 'actorq[video]'")
 
 
-async def _film(learned: Learned, episodes: int, seed: int, paths: list[Path]) -> NDArray[np.float64]:
+async def _film(learned: LearnedPolicy, episodes: int, seed: int, paths: list[Path]) -> NDArray[np.float64]:
     per_second = pictures_per_second(learned.task)
     with ExitStack() as files:
         writers = [files.enter_context(_film_file(path, per_second)) for path in paths]
 
-        def show(picture: Picture) -> None:
+        def show(picture: Dashboard) -> None:
             for writer in writers:
                 writer.append_data(picture)
 

@@ -14,7 +14,7 @@ from actorq.actors.errors import ActorqError
 from actorq.cli.logs import Logs
 from actorq.cli.main import DONE, FAILED, WrongUsage
 from actorq.launchers.host.agent import take_part
-from actorq.launchers.host.join_token import Invitation, read_invitation
+from actorq.launchers.host.join_token import JoinToken, read_join_token
 from actorq.topology.address import Address, parse_address
 
 LEAVE_SECONDS = 1.0
@@ -23,25 +23,25 @@ LEAVE_SECONDS = 1.0
 def join_run(join: str, secret: Path, listen: str | None) -> int:
     """Take part until the run ends; returns the exit status.
 
-    Raises WrongUsage and InvitationError before it tries.
+    Raises WrongUsage and JoinTokenError before it tries.
     """
     try:
         address = parse_address(join)
     except ValueError as error:
         raise WrongUsage(f"--join {join}: {error}") from error
-    invitation = read_invitation(secret)
+    join_token = read_join_token(secret)
     with redirect_stdout(sys.stderr), Logs(colors=sys.stderr.isatty(), progress_lines=True):
-        return anyio.run(_join, invitation, address, listen)
+        return anyio.run(_join, join_token, address, listen)
 
 
-async def _join(invitation: Invitation, address: Address, listen: str | None) -> int:
+async def _join(join_token: JoinToken, address: Address, listen: str | None) -> int:
     leaving = _Leaving()
     status = DONE
     async with anyio.create_task_group() as beside:
         await beside.start(leaving.heed_signals)
         try:
             with leaving.scope:
-                await take_part(invitation, address=address, leave=leaving.wanted, listen=listen)
+                await take_part(join_token, address=address, leave=leaving.wanted, listen=listen)
         except ActorqError as error:
             print(f"actorq: {error}", file=sys.stderr)
             status = FAILED

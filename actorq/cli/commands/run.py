@@ -15,14 +15,14 @@ from actorq.cli.exit_report import outcome
 from actorq.cli.logs import Logs
 from actorq.cli.main import DONE, FAILED
 from actorq.cli.process_start import process_started
-from actorq.cli.signals import Ending
+from actorq.cli.signals import SignalScope
 from actorq.cli.views import View, can_be_live, make_view
 from actorq.run.open_run import Run, RunFailed, going, prepare
 from actorq.run.records.folder import RunFolderError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Order:
+class RunOptions:
     """What `actorq run` was told."""
 
     source: str | None
@@ -34,7 +34,7 @@ class Order:
     json: bool = False
 
 
-def run_topology(order: Order) -> int:
+def run_topology(order: RunOptions) -> int:
     """Run it to its end; returns the exit status. Raises what `prepare` raises, before anything starts."""
     started = process_started()
     with redirect_stdout(sys.stderr):  # what actors print; standard output is the summary's alone
@@ -47,7 +47,7 @@ def run_topology(order: Order) -> int:
     return status
 
 
-async def _run(order: Order, started: float) -> tuple[Run, int]:
+async def _run(order: RunOptions, started: float) -> tuple[Run, int]:
     live = can_be_live()
     with Logs(colors=live, progress_lines=not live) as logs:
         run = prepare(
@@ -69,7 +69,7 @@ async def _run(order: Order, started: float) -> tuple[Run, int]:
 
 
 async def _to_its_end(run: Run, view: View) -> int:
-    ending = Ending(run, view)
+    ending = SignalScope(run, view)
     error: Exception | None = None
     async with anyio.create_task_group() as beside:
         await beside.start(ending.heed_signals)

@@ -1,4 +1,5 @@
-"""A host that joins a run: starts the nodes that the leader gives it, and carries orders and tidings."""
+"""A host that joins a run: starts the nodes that the coordinator gives it, and carries orders and node
+events."""
 
 from __future__ import annotations
 
@@ -18,24 +19,24 @@ from actorq.actors import ActorqError, Membership, NodeDied, find_transport
 from actorq.actors.supervision.control_messages import Listening
 from actorq.launchers.control_stream import ControlStream, FrameError
 from actorq.launchers.log_forwarding import Forwarding
-from actorq.launchers.process.launcher import LocalNode, LocalProcesses
+from actorq.launchers.process.launcher import ProcessLauncher, ProcessNode
 from actorq.launchers.socket_folder import PrivateFolder
 from actorq.topology import Plan, TopologyError, check
 from actorq.topology.address import Address
 from actorq.topology.check.nodes import network
-from actorq.topology.check.problems import Faults
+from actorq.topology.check.problems import Problems
 from actorq.topology.check.tables import add_told
 
 from .certificates import SERVER_NAME
 from .handshake import HandshakeError, introduce
 from .host_protocol import (
-    BEAT_SECONDS,
     GOODBYE_SECONDS,
+    HEARTBEAT_SECONDS,
     LOST,
-    Beat,
     Died,
     Drop,
     Enter,
+    Heartbeat,
     Launch,
     Leaving,
     Over,
@@ -46,7 +47,7 @@ from .host_protocol import (
     give_up_in_time,
     tells_no_certificate,
 )
-from .join_token import Invitation
+from .join_token import JoinToken
 
 log = logging.getLogger("actorq.launchers")
 
@@ -60,21 +61,22 @@ class JoinError(ActorqError):
 
 
 async def take_part(
-    invitation: Invitation, *, address: Address, leave: anyio.Event, listen: str | None = None
+    join_token: JoinToken, *, address: Address, leave: anyio.Event, listen: str | None = None
 ) -> None:
     """Join the run at `address` and have nodes of it, one at a time, until the run has ended.
 
     Nodes listen at the host name or IP address `listen`, or else at the one by which this host reaches the
-    leader. A lost connection is made anew. When `leave` is set the leader is told, and the node ends. Raises
+    leader. A lost connection is made anew. When `leave` is set the coordinator is told, and the node ends.
+    Raises
     JoinError with a sentence if the run refuses this host, can't be reached, or fails; ActorqError if this
     host lacks something. Cancelled, the node's process is killed. Call it in the main thread.
     """
     came_before = False
     while not leave.is_set():
-        stream, wire = await _connect(invitation, address, patient=came_before)
+        stream, wire = await _connect(join_token, address, patient=came_before)
         try:
             host = listen or stream.extra(SocketAttribute.local_address)[0]
-            visit = _Visit(invitation, wire, host)
+            visit = _Visit(join_token, wire, host)
             over = await visit.attend(leave)
         finally:
             with anyio.CancelScope(shield=True):
@@ -90,16 +92,16 @@ async def take_part(
             log.warning("the connection to the run at %s is lost: joining again", address)
 
 
-async def _connect(invitation: Invitation, address: Address, patient: bool) -> tuple[SocketStream, Wire]:
+async def _connect(join_token: JoinToken, address: Address, patient: bool) -> tuple[SocketStream, Wire]:
     """A connection that has proven itself, and the other end to it."""
     until = anyio.current_time() + (RETURN_SECONDS if patient else 0)
-    pause = BEAT_SECONDS
+    pause = HEARTBEAT_SECONDS
     while True:
         try:
             with anyio.fail_after(CONNECT_SECONDS):
                 stream = await anyio.connect_tcp(*address)
                 try:
-                    return stream, await _introduced(stream, invitation)
+                    return stream, await _introduced(stream, join_token)
                 except BaseException:
                     await anyio.aclose_forcefully(stream)
                     raise
@@ -117,18 +119,18 @@ async def _connect(invitation: Invitation, address: Address, patient: bool) -> t
             pause = min(2 * pause, CONNECT_SECONDS)
 
 
-async def _introduced(stream: SocketStream, invitation: Invitation) -> Wire:
+async def _introduced(stream: SocketStream, join_token: JoinToken) -> Wire:
     give_up_in_time(stream)
     secured: SocketStream | TLSStream = stream
-    if invitation.tls is not None:
+    if join_token.tls is not None:
         secured = await TLSStream.wrap(
             stream,
             hostname=SERVER_NAME,
-            ssl_context=invitation.tls.context(server=False),
+            ssl_context=join_token.tls.context(server=False),
             standard_compatible=False,
         )
     wire = Wire(secured)
-    await introduce(wire, invitation.run, bytes.fromhex(invitation.secret))
+    await introduce(wire, join_token.run, bytes.fromhex(join_token.secret))
     return wire
 
 
@@ -149,19 +151,19 @@ def _nobody_listens(error: BaseException) -> bool:
 class _Visit:
     """What goes on over one connection."""
 
-    def __init__(self, invitation: Invitation, wire: Wire, host: str) -> None:
-        self._invitation = invitation
+    def __init__(self, join_token: JoinToken, wire: Wire, host: str) -> None:
+        self._join_token = join_token
         self._host = host
         self._stream = ControlStream(wire, ToHost)
         self._plan: Plan | None = None
-        self._node: LocalNode | None = None
+        self._node: ProcessNode | None = None
         self._hosting = anyio.CancelScope()
         self._refusal = ""
         self.entered = False
-        """The leader has let this host in."""
+        """The coordinator has let this host in."""
 
     async def attend(self, leave: anyio.Event) -> Over | None:
-        """Do what the leader says until it says that the run is over; None if the connection is lost.
+        """Do what the coordinator says until it says that the run is over; None if the connection is lost.
 
         Raises JoinError if this host can't have what it is given.
         """
@@ -184,8 +186,8 @@ class _Visit:
 
     async def _beat(self) -> None:
         while True:
-            self._stream.send_soon(Beat())
-            await anyio.sleep(BEAT_SECONDS)
+            self._stream.send_soon(Heartbeat())
+            await anyio.sleep(HEARTBEAT_SECONDS)
 
     async def _leave_when(self, leave: anyio.Event, tasks: TaskGroup) -> None:
         await leave.wait()
@@ -223,17 +225,17 @@ class _Visit:
         except FrameError as error:
             log.error("what the run said can't be read: %s", error)
 
-    def _processes(self, plan: Plan, enter: Enter, folder: str) -> LocalProcesses:
+    def _processes(self, plan: Plan, enter: Enter, folder: str) -> ProcessLauncher:
         transport = network(plan)
         assert transport is not None
         membership = Membership(
-            run=self._invitation.run,
-            secret=bytes.fromhex(self._invitation.secret),
+            run=self._join_token.run,
+            secret=bytes.fromhex(self._join_token.secret),
             folder=folder,
-            addresses=(anywhere(self._host, self._invitation.tls),),
-            tls=self._invitation.tls,
+            addresses=(anywhere(self._host, self._join_token.tls),),
+            tls=self._join_token.tls,
         )
-        return LocalProcesses(
+        return ProcessLauncher(
             plan.specs,
             (),
             transport=find_transport(transport),
@@ -242,7 +244,7 @@ class _Visit:
             backend=enter.backend,
         )
 
-    async def _serve(self, plan: Plan, processes: LocalProcesses, tasks: TaskGroup) -> None:
+    async def _serve(self, plan: Plan, processes: ProcessLauncher, tasks: TaskGroup) -> None:
         async for message in self._stream:
             match message:
                 case Over():
@@ -263,7 +265,7 @@ class _Visit:
                     if self._node is not None:
                         self._node.post(message)
 
-    async def _have(self, processes: LocalProcesses, launch: Launch, scope: anyio.CancelScope) -> None:
+    async def _have(self, processes: ProcessLauncher, launch: Launch, scope: anyio.CancelScope) -> None:
         """One node, from its launch to its end."""
         died = Died("was dropped", None)
         with scope:
@@ -271,15 +273,15 @@ class _Visit:
         self._stream.send_soon(died)
         self._stream.send_soon(Ready())
 
-    async def _have_node(self, processes: LocalProcesses, launch: Launch) -> Died:
+    async def _have_node(self, processes: ProcessLauncher, launch: Launch) -> Died:
         try:
             node = self._node = await processes.launch(launch.node, launch.incarnation)
         except NodeDied as error:
             return Died(str(error), None)
         try:
             self._stream.send_soon(Listening(node.peer))
-            async for tiding in node.tidings():
-                self._stream.send_soon(tiding)
+            async for node_event in node.node_events():
+                self._stream.send_soon(node_event)
             death = await node.ended()
         finally:
             self._node = None
@@ -297,10 +299,10 @@ def _check(topology: str) -> Plan:
 
 def _lacks(plan: Plan, node: str) -> str:
     """What the node's actors ask of this machine in vain."""
-    faults = Faults()
+    problems = Problems()
     for spec in plan.specs:
         if spec.node == node:
             where = f"actors.{spec.name}"
-            tell = partial(spec.cls.machine_faults, spec.config, spec.tables)
-            add_told(tell, lambda key, where=where: f"{where}.{key}", where, faults)  # type: ignore[misc]
-    return "; ".join(map(str, faults.found()))
+            tell = partial(spec.cls.machine_problems, spec.config, spec.tables)
+            add_told(tell, lambda key, where=where: f"{where}.{key}", where, problems)  # type: ignore[misc]
+    return "; ".join(map(str, problems.found()))

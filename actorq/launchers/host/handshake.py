@@ -1,4 +1,4 @@
-"""How a host that joins and the leader of the run prove to each other that they know the run's secret.
+"""How a host that joins and the coordinator of the run prove to each other that they know the run's secret.
 
 Challenge and response: HMAC-SHA256 (RFC 2104) with a label for each direction, over all that was said before,
 fresh nonces of both ends included. So a proof is good once, and for nobody else. It crosses inside TLS, where
@@ -19,7 +19,7 @@ from actorq.actors import ActorqError
 
 PROTOCOL = 1
 MOST_BYTES = 1024
-"""Of anything said before the proof: no more is ever allocated for a stranger."""
+"""Of anything said before the proof: no more is ever allocated for a unauthenticated peer."""
 
 _LENGTH_BYTES = 2
 _NONCE_BYTES = 32
@@ -30,7 +30,7 @@ class HandshakeError(ActorqError):
     """The other end is none to talk to; the text says why."""
 
 
-class Hello(msgspec.Struct, frozen=True, array_like=True):
+class JoinHello(msgspec.Struct, frozen=True, array_like=True):
     """The host's first words. Later protocols only append fields, so that versions can be told apart."""
 
     protocol: int
@@ -40,7 +40,7 @@ class Hello(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Challenge(msgspec.Struct, frozen=True, array_like=True):
-    """The leader's answer, and its proof."""
+    """The coordinator's answer, and its proof."""
 
     protocol: int
     version: str
@@ -55,11 +55,11 @@ class Proof(msgspec.Struct, frozen=True, array_like=True):
 
 
 async def introduce(stream: ByteStream, run: str, secret: bytes) -> None:
-    """The host's side: return when the leader has proven itself and been sent this host's proof.
+    """The host's side: return when the coordinator has proven itself and been sent this host's proof.
 
     Raises HandshakeError with a sentence for people, and what the stream raises.
     """
-    hello = Hello(PROTOCOL, __version__, run, secrets.token_bytes(_NONCE_BYTES))
+    hello = JoinHello(PROTOCOL, __version__, run, secrets.token_bytes(_NONCE_BYTES))
     await _say(stream, hello)
     challenge = await _hear(stream, Challenge)
     _compare(challenge, "the run is led")
@@ -69,8 +69,8 @@ async def introduce(stream: ByteStream, run: str, secret: bytes) -> None:
 
 
 async def admit(stream: ByteStream, run: str, secret: bytes) -> None:
-    """The leader's side: return when the host has proven itself. Raises as `introduce` does."""
-    hello = await _hear(stream, Hello)
+    """The coordinator's side: return when the host has proven itself. Raises as `introduce` does."""
+    hello = await _hear(stream, JoinHello)
     challenge = Challenge(PROTOCOL, __version__, secrets.token_bytes(_NONCE_BYTES), b"")
     proven = msgspec.structs.replace(challenge, proof=_leaders_proof(secret, hello, challenge))
     await _say(stream, proven)
@@ -82,7 +82,7 @@ async def admit(stream: ByteStream, run: str, secret: bytes) -> None:
         raise HandshakeError("a host doesn't know the run's secret")
 
 
-def _compare(said: Hello | Challenge, what: str) -> None:
+def _compare(said: JoinHello | Challenge, what: str) -> None:
     """Before anything else: nothing more can be relied on if it differs."""
     if (said.protocol, said.version) != (PROTOCOL, __version__):
         theirs = said.version if said.version.isprintable() else "unknown version"
@@ -92,12 +92,12 @@ def _compare(said: Hello | Challenge, what: str) -> None:
         )
 
 
-def _leaders_proof(secret: bytes, hello: Hello, challenge: Challenge) -> bytes:
+def _leaders_proof(secret: bytes, hello: JoinHello, challenge: Challenge) -> bytes:
     said = msgspec.structs.replace(challenge, proof=b"")
     return hmac.digest(secret, _OF_LEADER + _bytes(hello) + _bytes(said), "sha256")
 
 
-def _hosts_proof(secret: bytes, hello: Hello, challenge: Challenge) -> bytes:
+def _hosts_proof(secret: bytes, hello: JoinHello, challenge: Challenge) -> bytes:
     return hmac.digest(secret, _OF_HOST + _bytes(hello) + _bytes(challenge), "sha256")
 
 

@@ -1,4 +1,5 @@
-"""What the leader of a run and a host that has joined say to each other, besides orders and tidings."""
+"""What the coordinator of a run and a host that has joined say to each other, besides orders and node
+events."""
 
 from __future__ import annotations
 
@@ -11,13 +12,13 @@ import anyio
 import msgspec
 from anyio.abc import ByteStream, SocketAttribute, SocketStream
 
-from actorq.actors.supervision.control_messages import Orders, Tidings
+from actorq.actors.supervision.control_messages import Commands, NodeEvents
 from actorq.launchers.log_forwarding import Logged
 from actorq.topology.address import bracketed
 
 from .certificates import Certificates
 
-BEAT_SECONDS = 0.5
+HEARTBEAT_SECONDS = 0.5
 """How often a host says that it is there."""
 
 GOODBYE_SECONDS = 0.5
@@ -32,7 +33,7 @@ class _Said(msgspec.Struct, frozen=True, tag=True):
 
 
 class Enter(_Said, frozen=True, tag=True):
-    """From the leader, once: the run as text, which the host checks for itself."""
+    """From the coordinator, once: the run as text, which the host checks for itself."""
 
     topology: str
     """TOML, as `actorq.topology.check` takes it."""
@@ -67,7 +68,7 @@ class Leaving(_Said, frozen=True, tag=True):
     reason: str
 
 
-class Beat(_Said, frozen=True, tag=True):
+class Heartbeat(_Said, frozen=True, tag=True):
     """It is there."""
 
 
@@ -78,8 +79,8 @@ class Died(_Said, frozen=True, tag=True):
     page: bytes | None
 
 
-ToHost = Enter | Launch | Drop | Over | Orders
-FromHost = Ready | Leaving | Beat | Died | Logged | Tidings
+ToHost = Enter | Launch | Drop | Over | Commands
+FromHost = Ready | Leaving | Heartbeat | Died | Logged | NodeEvents
 
 
 def anywhere(host: str, tls: Certificates | None) -> str:

@@ -1,4 +1,4 @@
-"""A host that has joined, and the node that it has been given, as the leader sees them."""
+"""A host that has joined, and the node that it has been given, as the coordinator sees them."""
 
 from __future__ import annotations
 
@@ -10,11 +10,22 @@ from dataclasses import replace
 import anyio
 
 from actorq.actors import ActorqError, Death, NodeDied, Peer
-from actorq.actors.supervision.control_messages import Listening, Meet, Orders, Tidings
+from actorq.actors.supervision.control_messages import Commands, Listening, NodeEvents, PeerUp
 from actorq.launchers.control_stream import ControlStream, FrameError
 from actorq.launchers.log_forwarding import Logged, relog
 
-from .host_protocol import BEAT_SECONDS, Beat, Died, Drop, FromHost, Launch, Leaving, Ready, ToHost, Wire
+from .host_protocol import (
+    HEARTBEAT_SECONDS,
+    Died,
+    Drop,
+    FromHost,
+    Heartbeat,
+    Launch,
+    Leaving,
+    Ready,
+    ToHost,
+    Wire,
+)
 
 log = logging.getLogger("actorq.launchers")
 
@@ -29,10 +40,10 @@ class HostLost(ActorqError):
     """The host is gone before its node was up: another may take it."""
 
 
-class Guest:
+class HostSession:
     """A host that has proven itself. It has one node at a time, or none."""
 
-    def __init__(self, where: str, wire: Wire, free: Callable[[Guest], None]) -> None:
+    def __init__(self, where: str, wire: Wire, free: Callable[[HostSession], None]) -> None:
         """`free` is called whenever it can take a node."""
         self.where = where
         self.stream = ControlStream(wire, FromHost)
@@ -84,9 +95,9 @@ class Guest:
         silent = 0
         while silent < SILENT_LOOKS:
             self._wire.heard = False
-            await anyio.sleep(BEAT_SECONDS)
+            await anyio.sleep(HEARTBEAT_SECONDS)
             silent = 0 if self._wire.heard else silent + 1
-        self._gone = f"nothing was heard of it for {SILENT_LOOKS * BEAT_SECONDS:g} s"
+        self._gone = f"nothing was heard of it for {SILENT_LOOKS * HEARTBEAT_SECONDS:g} s"
 
     async def _listen(self) -> None:
         try:
@@ -99,7 +110,7 @@ class Guest:
 
     def _hear(self, message: FromHost) -> None:
         match message:
-            case Beat():
+            case Heartbeat():
                 pass
             case Ready():
                 self._free(self)
@@ -122,33 +133,33 @@ class HostNode:
 
     peer: Peer
 
-    def __init__(self, guest: Guest) -> None:
-        self._guest = guest
-        self._told, self._tidings = anyio.create_memory_object_stream[Tidings](math.inf)
+    def __init__(self, host_session: HostSession) -> None:
+        self._host_session = host_session
+        self._told, self._node_events = anyio.create_memory_object_stream[NodeEvents](math.inf)
         self._over = anyio.Event()
         self._death = Death("", None)
         self._host_is_lost = False
 
-    # For the leader of the run.
+    # For the coordinator of the run.
 
-    def post(self, order: Orders) -> None:
+    def post(self, order: Commands) -> None:
         if not self._over.is_set():
-            if isinstance(order, Meet):
-                order = Meet(tuple(map(_from_afar, order.peers)))
-            self._guest.say(order)
+            if isinstance(order, PeerUp):
+                order = PeerUp(tuple(map(_from_afar, order.peers)))
+            self._host_session.say(order)
 
     async def listening(self) -> None:
         """Return when it can be reached. Raises HostLost and NodeDied."""
-        async for tiding in self._tidings:
-            if isinstance(tiding, Listening):
-                self.peer = _from_afar(tiding.peer)
+        async for node_event in self._node_events:
+            if isinstance(node_event, Listening):
+                self.peer = _from_afar(node_event.peer)
                 return
         if self._host_is_lost:
             raise HostLost(self._death.reason)
         raise NodeDied(self._death.reason)
 
-    def tidings(self) -> AsyncIterator[Tidings]:
-        return self._tidings
+    def node_events(self) -> AsyncIterator[NodeEvents]:
+        return self._node_events
 
     async def ended(self) -> Death:
         await self._over.wait()
@@ -157,15 +168,15 @@ class HostNode:
     async def aclose(self) -> None:
         """Its host is told to end it, if it still is there, and gets no other before it has."""
         if not self._over.is_set():
-            self._guest.say(Drop())
+            self._host_session.say(Drop())
             self.end(Death("was dropped", None))
-        self._tidings.close()
+        self._node_events.close()
 
     # For its host.
 
-    def tell(self, tiding: Tidings) -> None:
+    def tell(self, node_event: NodeEvents) -> None:
         if not self._over.is_set():
-            self._told.send_nowait(tiding)
+            self._told.send_nowait(node_event)
 
     def end(self, death: Death) -> None:
         """What it has told can still be read; the first word counts."""

@@ -17,11 +17,11 @@ from .certificates import Certificates
 _MOST_BYTES = 64 * 1024
 
 
-class InvitationError(ActorqError, ValueError):
+class JoinTokenError(ActorqError, ValueError):
     """This file is none, or not kept as a secret."""
 
 
-class Invitation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class JoinToken(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Who has it may take nodes of the run, and reads and writes all that its actors say."""
 
     run: str
@@ -35,31 +35,31 @@ class Invitation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         return f"Invitation(run={self.run!r}, address={self.address!r})"
 
 
-def write_invitation(path: Path, invitation: Invitation) -> None:
+def write_join_token(path: Path, join_token: JoinToken) -> None:
     """Readable by its owner only; what was there before is replaced. Raises OSError."""
     partial = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
     try:
         fd = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(fd, "wb") as file:
-            file.write(msgspec.json.format(msgspec.json.encode(invitation)) + b"\n")
+            file.write(msgspec.json.format(msgspec.json.encode(join_token)) + b"\n")
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
 
 
-def read_invitation(path: Path) -> Invitation:
-    """Raises InvitationError saying what is wrong with the file."""
+def read_join_token(path: Path) -> JoinToken:
+    """Raises JoinTokenError saying what is wrong with the file."""
     try:
         with path.open("rb") as file:
             mode = os.fstat(file.fileno()).st_mode
             content = file.read(_MOST_BYTES)
     except OSError as error:
-        raise InvitationError(f"{path}: can't be read: {error.strerror}") from error
+        raise JoinTokenError(f"{path}: can't be read: {error.strerror}") from error
     if mode & 0o077:
-        raise InvitationError(f"{path}: others may read it, and join the run: chmod 600 {path}")
+        raise JoinTokenError(f"{path}: others may read it, and join the run: chmod 600 {path}")
     try:
-        return msgspec.json.decode(content, type=Invitation)
+        return msgspec.json.decode(content, type=JoinToken)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise InvitationError(
+        raise JoinTokenError(
             f"{path}: is no file that a run has written for nodes to join: {error}"
         ) from error

@@ -1,4 +1,4 @@
-"""Nodes on other hosts, as the leader has them: it listens for hosts that join, and gives them nodes."""
+"""Nodes on other hosts, as the coordinator has them: it listens for hosts that join, and gives them nodes."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from actorq.topology.address import Address, bracketed
 from .certificates import Certificates
 from .handshake import HandshakeError, admit
 from .host_protocol import GOODBYE_SECONDS, LOST, Enter, Over, Wire, give_up_in_time, tells_no_certificate
-from .host_session import Guest, HostLost, HostNode
-from .join_token import Invitation, write_invitation
+from .host_session import HostLost, HostNode, HostSession
+from .join_token import JoinToken, write_join_token
 
 log = logging.getLogger("actorq.launchers")
 
@@ -32,10 +32,10 @@ MOST_COMPLAINTS = 20
 """Different sentences about refused connections that are logged; all are counted."""
 
 
-class Hosts:
+class HostLauncher:
     """Launches nodes on the hosts that join. Use it as an async context manager.
 
-    While it is entered, `invitation` is the path of the file that a host needs to join. A host that has no
+    While it is entered, `join_token` is the path of the file that a host needs to join. A host that has no
     node, as there are more hosts than nodes, waits for one to be lost. Leaving it tells all hosts that the
     run is over; if by an error, that it failed.
     """
@@ -45,7 +45,7 @@ class Hosts:
         topology: str,
         *,
         address: Address,
-        invitation: Path,
+        join_token: Path,
         membership: Membership,
         count: int,
         backend: Literal["asyncio", "trio"],
@@ -53,13 +53,13 @@ class Hosts:
         """`topology` is TOML; `count`: of nodes that hosts are wanted for."""
         self._enter = Enter(topology, backend)
         self._address = address
-        self._invitation = invitation
+        self._join_token = join_token
         self._membership = membership
         self._count = count
         tls: Certificates | None = membership.tls
         self._context = tls.context(server=True) if tls is not None else None
         self._unproven = 0
-        self._guests: set[Guest] = set()
+        self._host_sessions: set[HostSession] = set()
         self._nobody = anyio.Event()
         self._complaints: set[str] = set()
         self._launched: set[str] = set()
@@ -67,7 +67,7 @@ class Hosts:
         """Connections that didn't prove themselves."""
 
     async def __aenter__(self) -> Self:
-        """Raises NodeFailed if it can't listen or write the invitation."""
+        """Raises NodeFailed if it can't listen or write the join token."""
         host, port = self._address
         try:
             self._listener = await anyio.create_tcp_listener(local_host=host, local_port=port)
@@ -78,8 +78,8 @@ class Hosts:
             self._invite()
         except OSError as error:
             await self._listener.aclose()
-            raise NodeFailed("main", f"{self._invitation}: can't be written: {error.strerror}") from error
-        self._offered, self._free = anyio.create_memory_object_stream[Guest](math.inf)
+            raise NodeFailed("main", f"{self._join_token}: can't be written: {error.strerror}") from error
+        self._offered, self._free = anyio.create_memory_object_stream[HostSession](math.inf)
         self._accepting = anyio.CancelScope()
         self._tasks = anyio.create_task_group()
         await self._tasks.__aenter__()
@@ -88,17 +88,17 @@ class Hosts:
         return self
 
     def _invite(self) -> None:
-        invitation = Invitation(
+        join_token = JoinToken(
             run=self._membership.run,
             address=str(self._address),
             secret=self._membership.secret.hex(),
             tls=self._membership.tls,
         )
-        write_invitation(self._invitation, invitation)
+        write_join_token(self._join_token, join_token)
 
     @property
     def _command(self) -> str:
-        return f"actorq node --join {self._address} --secret {shlex.quote(str(self._invitation))}"
+        return f"actorq node --join {self._address} --secret {shlex.quote(str(self._join_token))}"
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -107,9 +107,9 @@ class Hosts:
         failure = str(error) or type(error).__name__ if isinstance(error, Exception) else ""
         with anyio.move_on_after(GOODBYE_SECONDS, shield=True):
             await self._say_goodbye(Over(failure))
-        for guest in self._guests:
-            guest.send_away()
-        self._invitation.unlink(missing_ok=True)
+        for host_session in self._host_sessions:
+            host_session.send_away()
+        self._join_token.unlink(missing_ok=True)
         self._tasks.cancel_scope.cancel()
         cancelled = isinstance(error, anyio.get_cancelled_exc_class())
         given = (kind, error, traceback) if cancelled else (None, None, None)  # others stay ungrouped
@@ -121,9 +121,9 @@ class Hosts:
 
     async def _say_goodbye(self, over: Over) -> None:
         """Closing with something unread in between may cost the hosts the last word: they close first."""
-        for guest in self._guests:
-            guest.stream.send_soon(over)
-        while self._guests:
+        for host_session in self._host_sessions:
+            host_session.stream.send_soon(over)
+        while self._host_sessions:
             self._nobody = anyio.Event()
             await self._nobody.wait()
 
@@ -132,27 +132,27 @@ class Hosts:
     async def launch(self, node: str, incarnation: int) -> HostNode:
         """See Launcher. Waits for a host to join, for ever if need be."""
         while True:
-            guest = await self._free_guest(node)
+            host_session = await self._free_host_session(node)
             try:
-                launched = await guest.launch(node, incarnation)
+                launched = await host_session.launch(node, incarnation)
             except HostLost as lost:
                 log.warning("node %s was not started: %s", node, lost)
                 continue
-            log.info("node %s is at %s", node, guest.where)
+            log.info("node %s is at %s", node, host_session.where)
             self._launched.add(node)
             return launched
 
-    async def _free_guest(self, node: str) -> Guest:
-        guest: Guest | None = None
-        while guest is None or not guest.is_free:
+    async def _free_host_session(self, node: str) -> HostSession:
+        host_session: HostSession | None = None
+        while host_session is None or not host_session.is_free:
             try:
-                guest = self._free.receive_nowait()
+                host_session = self._free.receive_nowait()
             except anyio.WouldBlock:
                 if node in self._launched:
                     self._launched.discard(node)  # said once
                     log.warning("waiting for node %s: %s", node, self._command)
-                guest = await self._free.receive()
-        return guest
+                host_session = await self._free.receive()
+        return host_session
 
     # Hosts.
 
@@ -170,7 +170,7 @@ class Hosts:
             if wire is None:
                 self.strangers += 1
             else:
-                await self._have(Guest(_name(stream), wire, self._offer))
+                await self._have(HostSession(_name(stream), wire, self._offer))
         finally:
             with anyio.CancelScope(shield=True):
                 await anyio.aclose_forcefully(stream)
@@ -205,19 +205,19 @@ class Hosts:
             self._complaints.add(sentence)
             log.warning("refused a connection from %s: %s", _name(stream), sentence)
 
-    async def _have(self, guest: Guest) -> None:
-        self._guests.add(guest)
+    async def _have(self, host_session: HostSession) -> None:
+        self._host_sessions.add(host_session)
         try:
-            guest.stream.send_soon(self._enter)
-            await guest.stay()
+            host_session.stream.send_soon(self._enter)
+            await host_session.stay()
         finally:
-            self._guests.discard(guest)
-            if not self._guests:
+            self._host_sessions.discard(host_session)
+            if not self._host_sessions:
                 self._nobody.set()
 
-    def _offer(self, guest: Guest) -> None:
+    def _offer(self, host_session: HostSession) -> None:
         """It can take a node."""
-        self._offered.send_nowait(guest)
+        self._offered.send_nowait(host_session)
 
 
 def _name(stream: SocketStream) -> str:

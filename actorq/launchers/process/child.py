@@ -1,4 +1,4 @@
-"""A node process: `python -m actorq.launchers.process.child FD PARENT`, as `NodeProcess` starts it.
+"""A node process: `python -m actorq.launchers.process.child FD PARENT`, as `GuardedProcess` starts it.
 
 A fresh interpreter that reads its setup from the socket it inherited, and then lives as that node.
 """
@@ -26,7 +26,7 @@ from actorq.launchers.node_setup import LENGTH, Failed, NodeSetup
 from actorq.launchers.pickling import take_over
 
 LAST_WORDS_SECONDS = 1.0
-"""How long to wait at the end for the parent to take the last tidings and log records."""
+"""How long to wait at the end for the parent to take the last node events and log records."""
 
 _PR_SET_PDEATHSIG = 1
 
@@ -91,19 +91,20 @@ def _read(control: socket.socket, length: int) -> bytes:
     return bytes(buffer)
 
 
-def run(live: Live, orders: Any, setup: NodeSetup, control: socket.socket) -> int:
-    """Run `live` with a stream of `orders`, and with log records on their way home; give the exit status."""
+def run(live: Live, commands: Any, setup: NodeSetup, control: socket.socket) -> int:
+    """Run `live` with a stream of `commands`, and with log records on their way home; give the exit
+    status."""
     forwarding = Forwarding(setup.node, setup.log_levels)
     try:
-        return anyio.run(_lead, live, orders, setup, control, forwarding, backend=setup.backend)
+        return anyio.run(_lead, live, commands, setup, control, forwarding, backend=setup.backend)
     finally:
         forwarding.close()
 
 
 async def _lead(
-    live: Live, orders: Any, setup: NodeSetup, control: socket.socket, forwarding: Forwarding
+    live: Live, commands: Any, setup: NodeSetup, control: socket.socket, forwarding: Forwarding
 ) -> int:
-    stream = ControlStream(await UNIXSocketStream.from_socket(control), orders)
+    stream = ControlStream(await UNIXSocketStream.from_socket(control), commands)
     status = 0
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(stream.serve)

@@ -18,7 +18,7 @@ from anyio.abc import ByteStream, UNIXSocketStream
 
 from actorq.launchers.control_stream import ControlStream
 from actorq.launchers.node_setup import LENGTH, NodeSetup
-from actorq.launchers.pickling import HandingError, hand_over
+from actorq.launchers.pickling import PicklingError, hand_over
 
 log = logging.getLogger("actorq.output")
 
@@ -31,7 +31,7 @@ _LAST_READS = 64
 """Of a process that has ended: its pipe holds less, but what it left behind may go on writing to it."""
 
 
-class NodeProcess:
+class GuardedProcess:
     """One start of a node in an interpreter of its own. It ends with the thread that started it.
 
     `serve` has to run from the start on, in a task of its own, and `aclose` to be called at the end.
@@ -48,7 +48,7 @@ class NodeProcess:
     ) -> None:
         self.pid = popen.pid
         self.stream = ControlStream(control, incoming)
-        """Orders to the process, and its tidings, of which the last can still be read after its end."""
+        """Orders to the process, and its node events, of which the last can still be read after its end."""
         self._popen = popen
         self._pidfd = os.pidfd_open(popen.pid)
         self._control, self._socket = control, ours
@@ -61,11 +61,11 @@ class NodeProcess:
         self._reason = ""
 
     @classmethod
-    async def start(cls, setup: NodeSetup, incoming: Any) -> NodeProcess:
-        """Start an interpreter, whose tidings are of the type `incoming`; `serve` gives it the setup.
+    async def start(cls, setup: NodeSetup, incoming: Any) -> GuardedProcess:
+        """Start an interpreter, whose node events are of the type `incoming`; `serve` gives it the setup.
 
         Call it in a thread that lives as long as the node shall: the process is killed when that thread ends.
-        Raises HandingError naming the actor that can't be handed over, and OSError.
+        Raises PicklingError naming the actor that can't be handed over, and OSError.
         """
         handed = _hand_over(setup)
         ours, theirs = socket.socketpair()
@@ -143,17 +143,17 @@ class NodeProcess:
 def _hand_over(setup: NodeSetup) -> bytes:
     try:
         return hand_over(setup)
-    except HandingError:
+    except PicklingError:
         for spec in setup.specs:
             try:
                 hand_over(spec)
-            except HandingError as error:
-                raise HandingError(f"actor {spec.name!r} can't run in another process: {error}") from error
+            except PicklingError as error:
+                raise PicklingError(f"actor {spec.name!r} can't run in another process: {error}") from error
         raise
 
 
 def _open(setup: NodeSetup, control_fd: int) -> subprocess.Popen[bytes]:
-    inherited = [control_fd, *([] if setup.ledger_fd is None else [setup.ledger_fd])]
+    inherited = [control_fd, *([] if setup.delivery_log_fd is None else [setup.delivery_log_fd])]
     return subprocess.Popen(
         # -P: what lies in the working directory is imported only if it would be here.
         [sys.executable, "-P", *_CHILD, str(control_fd), str(os.getpid())],

@@ -10,14 +10,14 @@ from typing import Literal, Self, cast
 
 import anyio
 
-from actorq.actors import ActorSpec, Death, Layout, Membership, NodeDied, Peer, Transport
-from actorq.actors.supervision.control_messages import Listening, Orders, Tidings
+from actorq.actors import ActorSpec, Death, LogLayout, Membership, NodeDied, Peer, Transport
+from actorq.actors.supervision.control_messages import Commands, Listening, NodeEvents
 from actorq.launchers.log_forwarding import Logged, relog
 from actorq.launchers.node_setup import Failed, NodeSetup
-from actorq.launchers.pickling import HandingError
+from actorq.launchers.pickling import PicklingError
 from actorq.launchers.shared_page import make_page, read_page
 
-from .guarded_process import NodeProcess
+from .guarded_process import GuardedProcess
 
 log = logging.getLogger("actorq.launchers")
 
@@ -28,7 +28,7 @@ STOPPED_LOOKS = 3
 """So many times in a row before it counts as dead: within two seconds."""
 
 
-class LocalProcesses:
+class ProcessLauncher:
     """Launches nodes. Use it as an async context manager: when it is left none of its processes is left.
 
     They also end with the thread that entered it, whatever ends that.
@@ -52,7 +52,7 @@ class LocalProcesses:
         self._folder = folder
         self._backend: Literal["asyncio", "trio"] = backend
         self._seen = set[str]()
-        self._running = set[LocalNode]()
+        self._running = set[ProcessNode]()
 
     async def __aenter__(self) -> Self:
         self._tasks = anyio.create_task_group()
@@ -70,17 +70,19 @@ class LocalProcesses:
         await self._tasks.__aexit__(None, None, None)  # others stay ungrouped
         return None
 
-    async def launch(self, node: str, incarnation: int) -> LocalNode:
+    async def launch(self, node: str, incarnation: int) -> ProcessNode:
         """See Launcher."""
-        page = make_page(Layout(self._specs, node).nbytes)
+        page = make_page(LogLayout(self._specs, node).nbytes)
         try:
-            process = await NodeProcess.start(self._setup(node, incarnation, page), Logged | Failed | Tidings)
+            process = await GuardedProcess.start(
+                self._setup(node, incarnation, page), Logged | Failed | NodeEvents
+            )
         except BaseException as error:
             os.close(page)
-            if isinstance(error, HandingError | OSError):
+            if isinstance(error, PicklingError | OSError):
                 raise NodeDied(str(error)) from error
             raise
-        launched = LocalNode(node, process, page)
+        launched = ProcessNode(node, process, page)
         self._tasks.start_soon(self._serve, launched)
         try:
             await launched.listening()
@@ -91,7 +93,7 @@ class LocalProcesses:
         self._seen.add(node)
         return launched
 
-    async def _serve(self, node: LocalNode) -> None:
+    async def _serve(self, node: ProcessNode) -> None:
         self._running.add(node)
         # Not cancelled with the run, which needs its nodes to end in order.
         with anyio.CancelScope(shield=True):
@@ -109,25 +111,25 @@ class LocalProcesses:
             backend=self._backend,
             specs=tuple(self._specs.values()),
             threads=self._threads,
-            ledger_fd=page,
+            delivery_log_fd=page,
             tls=self._membership.tls,
             addresses=self._membership.addresses,
         )
 
 
-class LocalNode:
+class ProcessNode:
     """The handle of one started process."""
 
     peer: Peer
 
-    def __init__(self, name: str, process: NodeProcess, page: int) -> None:
+    def __init__(self, name: str, process: GuardedProcess, page: int) -> None:
         self._name = name
         self._process = process
         self._page = page
         self._why = ""
         self._death: Death | None = None
 
-    def post(self, order: Orders) -> None:
+    def post(self, order: Commands) -> None:
         self._process.stream.send_soon(order)
 
     async def serve(self) -> None:
@@ -148,27 +150,27 @@ class LocalNode:
 
     async def listening(self) -> None:
         """Return when it can be reached. Raises NodeDied."""
-        async for tiding in self:
-            if isinstance(tiding, Listening):
-                self.peer = tiding.peer
+        async for node_event in self:
+            if isinstance(node_event, Listening):
+                self.peer = node_event.peer
                 return
         raise NodeDied(f"did not start: {await self._process.ended()}{self._why}")
 
-    def tidings(self) -> AsyncIterator[Tidings]:
+    def node_events(self) -> AsyncIterator[NodeEvents]:
         """What the node tells, its log records passed on to this process's logging."""
         return self
 
-    def __aiter__(self) -> AsyncIterator[Tidings]:
+    def __aiter__(self) -> AsyncIterator[NodeEvents]:
         return self  # no generator: one that is left half read has to be closed
 
-    async def __anext__(self) -> Tidings:
-        async for tiding in self._process.stream:
-            if isinstance(tiding, Logged):
-                relog(tiding)
-            elif isinstance(tiding, Failed):
-                self._why += f"\n{tiding.traceback}"
+    async def __anext__(self) -> NodeEvents:
+        async for node_event in self._process.stream:
+            if isinstance(node_event, Logged):
+                relog(node_event)
+            elif isinstance(node_event, Failed):
+                self._why += f"\n{node_event.traceback}"
             else:
-                return cast(Tidings, tiding)
+                return cast(NodeEvents, node_event)
         raise StopAsyncIteration
 
     def kill(self) -> None:

@@ -11,7 +11,7 @@ from actorq.learning.agent import Agent
 from actorq.learning.staging import StagedBatch
 
 
-class Slope(NamedTuple):
+class LossOutput(NamedTuple):
     """What B transitions say of the Q-values, of a loss that is a mean over more of them."""
 
     losses: Tensor
@@ -44,7 +44,7 @@ class QLoss:
             return target.amax(1)
         return target.gather(1, online.argmax(1, keepdim=True)).squeeze(1)
 
-    def __call__(self, q_values: Tensor, next_values: Tensor, batch: StagedBatch, size: int) -> Slope:
+    def __call__(self, q_values: Tensor, next_values: Tensor, batch: StagedBatch, size: int) -> LossOutput:
         """Q(s_t, .) [B, actions], `next_values` [B]; the loss is the mean over `size` transitions."""
         targets = torch.addcmul(batch.returns, batch.discounts, next_values)
         td_errors = targets - q_values.gather(1, batch.actions).squeeze(1)
@@ -52,7 +52,7 @@ class QLoss:
         # The TD error falls as Q rises: hence the minus.
         at_actions = (slopes * batch.weights).div_(-size).unsqueeze(1)
         gradient = torch.zeros_like(q_values).scatter_(1, batch.actions, at_actions)
-        return Slope(torch.dot(batch.weights, losses), td_errors, gradient, targets)
+        return LossOutput(torch.dot(batch.weights, losses), td_errors, gradient, targets)
 
 
 def huber(td_errors: Tensor) -> tuple[Tensor, Tensor]:

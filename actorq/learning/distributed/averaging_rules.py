@@ -19,7 +19,7 @@ Elasticity = Annotated[float, Meta(gt=0, le=1)]
 Vector = NDArray[Any]
 
 
-class Meeting(NamedTuple):
+class Synchronization(NamedTuple):
     """What came of one."""
 
     centre: Vector
@@ -52,7 +52,7 @@ class AveragingRule(Protocol):
     def next(self) -> tuple[int, ...]:
         """Who meets now, in ascending order: they are no longer waiting. Empty: nobody."""
 
-    def meet(self, centre: Vector, vectors: Sequence[Vector]) -> Meeting:
+    def meet(self, centre: Vector, vectors: Sequence[Vector]) -> Synchronization:
         """What the parameters [size] of those who meet make of the centre [size] and of each other."""
 
 
@@ -92,12 +92,12 @@ class Mean:
         meeting, self._here = tuple(sorted(self._here)), set()
         return meeting
 
-    def meet(self, centre: Vector, vectors: Sequence[Vector]) -> Meeting:
+    def meet(self, centre: Vector, vectors: Sequence[Vector]) -> Synchronization:
         total = np.zeros(centre.shape)  # in float64: the mean of equals is what they are
         for vector in vectors:
             total += vector
         mean = (total / len(vectors)).astype(centre.dtype)
-        return Meeting(mean, [mean] * len(vectors), [distance(vector, mean) for vector in vectors])
+        return Synchronization(mean, [mean] * len(vectors), [distance(vector, mean) for vector in vectors])
 
 
 class Elastic:
@@ -128,10 +128,10 @@ class Elastic:
     def next(self) -> tuple[int, ...]:
         return (self._here.pop(0),) if self._here else ()
 
-    def meet(self, centre: Vector, vectors: Sequence[Vector]) -> Meeting:
+    def meet(self, centre: Vector, vectors: Sequence[Vector]) -> Synchronization:
         (vector,) = vectors
         pull = (self._elasticity * (vector - centre)).astype(centre.dtype)
-        return Meeting(centre + pull, [vector - pull], [distance(vector, centre)])
+        return Synchronization(centre + pull, [vector - pull], [distance(vector, centre)])
 
 
 def distance(vector: Vector, centre: Vector) -> float:

@@ -12,7 +12,7 @@ MOST_TIMES_LESS = 16
 """What the slowest worker is dealt, of `agent.batch_size`."""
 
 
-class Dealing:
+class BatchSizing:
     """Deals the workers' rows by their speed: as many as those who live have at `batch_size` each.
 
     A worker's *speed* is its rows by the seconds from being handed a version until its gradient of it came,

@@ -15,7 +15,7 @@ class UpdateRuleSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
     """When pushed gradients become an update, and with what weight.
 
     A gradient's *staleness* τ is the number of updates at its application less those behind the parameters
-    that it was computed from. Single fields are checked when the table is read; `faults` names
+    that it was computed from. Single fields are checked when the table is read; `problems` names
     combinations that contradict each other.
     """
 
@@ -78,14 +78,14 @@ class UpdateRuleSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
             return 0.0
         return DEFAULT_COMPENSATION if self.compensation is None else self.compensation
 
-    def faults(self, workers: int | None = None) -> Iterator[tuple[str, str]]:
+    def problems(self, workers: int | None = None) -> Iterator[tuple[str, str]]:
         """Yield (field, sentence) for each setting that another, or the number of workers, contradicts."""
-        yield from self._rule_faults()
-        yield from self._staleness_faults()
+        yield from self._rule_problems()
+        yield from self._staleness_problems()
         if workers is not None:
-            yield from self._worker_faults(workers)
+            yield from self._worker_problems(workers)
 
-    def _rule_faults(self) -> Iterator[tuple[str, str]]:
+    def _rule_problems(self) -> Iterator[tuple[str, str]]:
         if self.backup and self.rule != "synchronous":
             yield "backup", f"backup workers are for synchronous, and the rule is {self.rule}"
         if self.deal == "speed" and self.rule != "synchronous":
@@ -100,7 +100,7 @@ class UpdateRuleSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
         if self.rule != "softsync" and self.softsync_n is not None:
             yield "softsync_n", f"softsync_n is for softsync, and the rule is {self.rule}"
 
-    def _staleness_faults(self) -> Iterator[tuple[str, str]]:
+    def _staleness_problems(self) -> Iterator[tuple[str, str]]:
         if self.rule == "synchronous" and self.stale != "accept":
             yield "stale", f"no gradient is ever stale under synchronous: {self.stale} would do nothing"
         elif self.rule == "bounded" and self.stale == "drop":
@@ -117,7 +117,7 @@ class UpdateRuleSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
         if self.compensation is not None and self.stale != "compensate":
             yield "compensation", f"compensation is for stale = 'compensate', and stale is {self.stale}"
 
-    def _worker_faults(self, workers: int) -> Iterator[tuple[str, str]]:
+    def _worker_problems(self, workers: int) -> Iterator[tuple[str, str]]:
         if self.rule == "synchronous" and self.backup >= workers:
             yield (
                 "backup",

@@ -18,7 +18,7 @@ Inputs = Sequence[Tensor | None]
 """Of each task: observations [N, *observation_shape], or None for a task that there are none of."""
 
 
-class Pass(Protocol):
+class NetworkBackend(Protocol):
     """A network that can be run in both directions. Call its methods under `torch.no_grad`."""
 
     def evaluate(self, observations: Inputs) -> Sequence[Tensor]:
@@ -37,17 +37,17 @@ class Pass(Protocol):
         """
 
 
-def make_pass(parameters: FlatParameters, compile: Compile = "off") -> Pass:
+def make_backend(parameters: FlatParameters, compile: Compile = "off") -> NetworkBackend:
     """The written-out pass for a plain MLP, autograd for every other network and for what is compiled."""
     module = parameters.module
     if isinstance(module, MultiTaskNetwork):
-        return MultiTaskPass(parameters, compiled(module, compile))
+        return MultiTaskBackend(parameters, compiled(module, compile))
     if type(module) is MLP and not module.dueling and compile == "off":
-        return MLPPass(module)
-    return AutogradPass(parameters, compiled(module, compile))
+        return MLPBackend(module)
+    return AutogradBackend(parameters, compiled(module, compile))
 
 
-class AutogradPass:
+class AutogradBackend:
     """Any module of one task, by autograd."""
 
     def __init__(self, parameters: FlatParameters, module: nn.Module) -> None:
@@ -76,7 +76,7 @@ class AutogradPass:
         torch.autograd.backward(output, _only(output_gradients))
 
 
-class MultiTaskPass:
+class MultiTaskBackend:
     """A network of several tasks, by autograd; their features go through the trunk together."""
 
     def __init__(self, parameters: FlatParameters, module: nn.Module) -> None:
@@ -114,7 +114,7 @@ def _only(tensors: Inputs) -> Tensor:
     return tensor
 
 
-class MLPPass:
+class MLPBackend:
     """A plain MLP with its gradient written out: on small networks about half the time of autograd.
 
     Each weight's gradient is one product, written where it belongs: no graph, no zeroing, no adding up.

@@ -14,7 +14,7 @@ from .custom import load_network_class
 from .flat import FlatParameters
 from .multi_task import make_built_in, make_multi_task_network
 from .spec import observation_scale
-from .task_layout import Spaces
+from .task_layout import TaskSpaces
 
 
 def make_network(
@@ -55,7 +55,7 @@ def make_parameters(
 
 
 def make_task_parameters(
-    agent: Agent, spaces: Sequence[Spaces], seed: int, device: torch.device | str = "cpu"
+    agent: Agent, spaces: Sequence[TaskSpaces], seed: int, device: torch.device | str = "cpu"
 ) -> FlatParameters:
     """The parameters of a network for these tasks, one or several; see `MultiTaskNetwork` and `TaskLayout`.
 

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from actorq.learning.agent import Agent
 from actorq.learning.distributed.sharding import shard_slices
-from actorq.learning.pipeline.partition import LayerShape, Part, layer_shapes, task_layer_shapes
+from actorq.learning.pipeline.partition import LayerShape, StagePart, layer_shapes, task_layer_shapes
 
 from .factory import make_network
 from .networks import join_streams
-from .task_layout import Spaces
+from .task_layout import TaskSpaces
 
 _STRIDES = {"nature_cnn": (4, 2, 1), "minatar_cnn": (1,)}
 
@@ -56,7 +56,7 @@ class Layers(nn.Module):
         return [head(part) for head, part in zip(self.heads, parts, strict=True)]
 
 
-def make_layers(agent: Agent, tasks: Sequence[Spaces], seed: int, part: Part) -> Layers:
+def make_layers(agent: Agent, tasks: Sequence[TaskSpaces], seed: int, part: StagePart) -> Layers:
     """Those of a part, with the initial weights that they have in the whole network of this seed.
 
     On the CPU and in float32. The others are made too, as weights are drawn in turn, but one at a time; a
@@ -82,7 +82,7 @@ def make_layers(agent: Agent, tasks: Sequence[Spaces], seed: int, part: Part) ->
 
 
 def _draw_layers(
-    agent: Agent, spaces: Spaces, generator: torch.Generator
+    agent: Agent, spaces: TaskSpaces, generator: torch.Generator
 ) -> Iterator[tuple[str, list[nn.Module]]]:
     """All layers of a built-in network, one after the other, as torch would initialise them.
 
@@ -151,7 +151,7 @@ def _narrowed(module: nn.Module, rows: slice) -> nn.Module:
 # Custom networks.
 
 
-def custom_layer_shapes(agent: Agent, spaces: Spaces) -> list[LayerShape]:
+def custom_layer_shapes(agent: Agent, spaces: TaskSpaces) -> list[LayerShape]:
     """As `layer_shapes`, which see."""
     return [
         LayerShape(name, tuple(tuple(it.shape) for it in child.parameters()), splits=False)
@@ -163,7 +163,7 @@ _global_generator = threading.Lock()
 """Stages of one process make their parts in threads."""
 
 
-def _children(agent: Agent, spaces: Spaces, seed: int) -> dict[str, nn.Sequential]:
+def _children(agent: Agent, spaces: TaskSpaces, seed: int) -> dict[str, nn.Sequential]:
     """Those with parameters, each with those without that follow it; the first with all before it."""
     with _global_generator:
         network = make_network(agent, spaces.observation_shape, spaces.dtype, spaces.actions, seed)
@@ -185,7 +185,7 @@ def _children(agent: Agent, spaces: Spaces, seed: int) -> dict[str, nn.Sequentia
     return found
 
 
-def _of_custom(agent: Agent, spaces: Spaces, seed: int, wanted: set[str]) -> Layers:
+def _of_custom(agent: Agent, spaces: TaskSpaces, seed: int, wanted: set[str]) -> Layers:
     layers = Layers()
     for name, child in _children(agent, spaces, seed).items():
         if name in wanted:

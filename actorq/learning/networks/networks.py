@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .spec import picture_fault
+from .spec import picture_problem
 
 
 class MLP(nn.Module):
@@ -68,7 +68,7 @@ class NatureCNN(nn.Module):
         self, observation_shape: Sequence[int], hidden: Sequence[int], actions: int, *, dueling: bool = False
     ) -> None:
         super().__init__()
-        _refuse(picture_fault("nature_cnn", observation_shape))
+        _refuse(picture_problem("nature_cnn", observation_shape))
         stack, height, width = observation_shape
         self.convolutions = nn.Sequential(
             nn.Conv2d(stack, 32, 8, stride=4),
@@ -96,7 +96,7 @@ class MinAtarCNN(nn.Module):
         self, observation_shape: Sequence[int], hidden: Sequence[int], actions: int, *, dueling: bool = False
     ) -> None:
         super().__init__()
-        _refuse(picture_fault("minatar_cnn", observation_shape))
+        _refuse(picture_problem("minatar_cnn", observation_shape))
         channels, height, width = observation_shape
         self.convolution = nn.Conv2d(channels, 16, 3)
         self.head = MLP(16 * (height - 2) * (width - 2), hidden, actions, dueling=dueling)
@@ -106,9 +106,9 @@ class MinAtarCNN(nn.Module):
         return self.head(features)  # type: ignore[no-any-return]
 
 
-def _refuse(fault: str | None) -> None:
-    if fault is not None:
-        raise ValueError(fault)
+def _refuse(problem: str | None) -> None:
+    if problem is not None:
+        raise ValueError(problem)
 
 
 def _nature_side(side: int) -> int:

@@ -34,7 +34,7 @@ _CONVOLUTIONS = {
 _LEAST_SIDES = {"nature_cnn": 36, "minatar_cnn": 3}
 
 
-def picture_fault(network: str, observation_shape: Sequence[int]) -> str | None:
+def picture_problem(network: str, observation_shape: Sequence[int]) -> str | None:
     """Why a convolutional network can't take such observations; None if it can, and for all others."""
     least = _LEAST_SIDES.get(network)
     if least is None or (len(observation_shape) == 3 and min(observation_shape[1:]) >= least):
@@ -72,9 +72,9 @@ def network_shapes(agent: Agent, observation_shape: Sequence[int], actions: int)
         return mlp_shapes(agent, math.prod(observation_shape), actions)
     if agent.custom:
         raise ValueError(f"{agent.network!r} is made for one task: several share a built-in network")
-    fault = picture_fault(agent.network, observation_shape)
-    if fault is not None:
-        raise ValueError(fault)
+    problem = picture_problem(agent.network, observation_shape)
+    if problem is not None:
+        raise ValueError(problem)
     channels, *sides = observation_shape
     shapes: list[tuple[int, ...]] = []
     for filters, kernel, stride in _CONVOLUTIONS[agent.network]:

@@ -14,7 +14,7 @@ from actorq.learning.agent import Agent
 from .spec import network_shapes, size
 
 
-class Spaces(Protocol):
+class TaskSpaces(Protocol):
     """What a task's network must know of its environment."""
 
     @property
@@ -35,7 +35,7 @@ class TaskLayout:
     trunk: slice
     heads: list[slice]
 
-    def __init__(self, agent: Agent, spaces: Sequence[Spaces]) -> None:
+    def __init__(self, agent: Agent, spaces: Sequence[TaskSpaces]) -> None:
         """Raises ValueError for tasks that can't share a network."""
         own = [network_shapes(agent, task.observation_shape, task.actions) for task in spaces]
         hidden, head = 2 * len(agent.hidden_widths), 4 if agent.dueling else 2

@@ -12,7 +12,7 @@ from actorq.learning.agent import Agent
 from actorq.learning.device import resolve_device
 from actorq.learning.staging import ObservationStaging
 
-from .backends import make_pass
+from .backends import make_backend
 from .factory import make_parameters
 
 
@@ -33,7 +33,7 @@ class TorchPolicy:
         )
         self._parameters.vector.zero_()
         self._parameters.module.eval()  # the greedy policy drops nothing out
-        self._pass = make_pass(self._parameters)
+        self._pass = make_backend(self._parameters)
         self._stage = ObservationStaging(self._parameters.dtype, self._parameters.device)
 
     @property

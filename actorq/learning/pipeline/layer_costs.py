@@ -11,14 +11,14 @@ from torch import Tensor
 from actorq.learning.agent import Agent
 from actorq.learning.networks.flat import FlatParameters
 from actorq.learning.networks.layers import Layers, make_layers
-from actorq.learning.networks.task_layout import Spaces
+from actorq.learning.networks.task_layout import TaskSpaces
 
-from .partition import Part, layer_shapes
+from .partition import StagePart, layer_shapes
 
 ROUNDS = 5
 
 
-def layer_seconds(agent: Agent, tasks: Sequence[Spaces], rows: int) -> list[float]:
+def layer_seconds(agent: Agent, tasks: Sequence[TaskSpaces], rows: int) -> list[float]:
     """What each layer takes for `rows` transitions of every task, forward three times and backward once.
 
     On the CPU; the best of some rounds. Holds one layer at a time.
@@ -28,7 +28,7 @@ def layer_seconds(agent: Agent, tasks: Sequence[Spaces], rows: int) -> list[floa
     counts = [rows] * len(tasks)
     seconds = []
     for number in range(len(layer_shapes(agent, tasks))):
-        layers = make_layers(agent, tasks, 0, Part(0, number, number + 1))
+        layers = make_layers(agent, tasks, 0, StagePart(0, number, number + 1))
         FlatParameters(layers, dtype)  # gives them gradients
         rounds = [_round(layers, inputs, counts, first=number == 0) for _ in range(ROUNDS)]
         seconds.append(min(took for took, _ in rounds))

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from actorq.learning.agent import Agent
 from actorq.learning.distributed.sharding import shard_slices
 from actorq.learning.networks.spec import network_shapes
-from actorq.learning.networks.task_layout import Spaces
+from actorq.learning.networks.task_layout import TaskSpaces
 
 
 class LayerShape(NamedTuple):
@@ -39,7 +39,7 @@ class LayerShape(NamedTuple):
         return self.shapes[0][0] if self.splits else 0
 
 
-class Part(msgspec.Struct, frozen=True):
+class StagePart(msgspec.Struct, frozen=True):
     """What one stage holds: consecutive layers, or some columns of one layer."""
 
     position: int
@@ -53,7 +53,7 @@ class Part(msgspec.Struct, frozen=True):
     """… of so many."""
 
 
-def layer_shapes(agent: Agent, tasks: Sequence[Spaces]) -> list[LayerShape]:
+def layer_shapes(agent: Agent, tasks: Sequence[TaskSpaces]) -> list[LayerShape]:
     """The layers in the order of computing, which is that of the flat vector.
 
     Called `convolutions.0`, …, `hidden.0`, …, and `output` or, both streams together, `dueling`. For several
@@ -74,7 +74,7 @@ def layer_shapes(agent: Agent, tasks: Sequence[Spaces]) -> list[LayerShape]:
     return [LayerShape("encoders", encoders, False), *trunk, LayerShape("heads", heads, False)]
 
 
-def task_layer_shapes(agent: Agent, task: Spaces) -> list[LayerShape]:
+def task_layer_shapes(agent: Agent, task: TaskSpaces) -> list[LayerShape]:
     """The layers of a built-in network for this task alone."""
     shapes = network_shapes(agent, task.observation_shape, task.actions)
     pairs = list(zip(shapes[0::2], shapes[1::2], strict=True))
@@ -87,7 +87,7 @@ def task_layer_shapes(agent: Agent, task: Spaces) -> list[LayerShape]:
     return [*layers, LayerShape("dueling" if agent.dueling else "output", head, not agent.dueling)]
 
 
-def part_size(layers: Sequence[LayerShape], part: Part) -> int:
+def part_size(layers: Sequence[LayerShape], part: StagePart) -> int:
     """How many parameters a part has."""
     size: int = sum(layer.size for layer in layers[part.begin : part.end])
     if part.columns == 1:
@@ -97,7 +97,7 @@ def part_size(layers: Sequence[LayerShape], part: Part) -> int:
 
 
 def join_parts(
-    layers: Sequence[LayerShape], parts: Sequence[Part], vectors: Sequence[NDArray[Any]]
+    layers: Sequence[LayerShape], parts: Sequence[StagePart], vectors: Sequence[NDArray[Any]]
 ) -> NDArray[Any]:
     """The whole flat vector, of each part's. Raises ValueError for vectors that aren't these parts'."""
     pieces: list[NDArray[Any]] = []
@@ -120,7 +120,7 @@ def join_parts(
 
 
 def split_parts(
-    layers: Sequence[LayerShape], parts: Sequence[Part], vector: NDArray[Any]
+    layers: Sequence[LayerShape], parts: Sequence[StagePart], vector: NDArray[Any]
 ) -> list[NDArray[Any]]:
     """Copies of each part's slice of the whole flat vector, of which `join_parts` would make it again.
 
@@ -144,7 +144,7 @@ def split_parts(
 # Where to cut.
 
 
-def cut_faults(
+def cut_problems(
     layers: Sequence[LayerShape], stages: int, begins: Sequence[str] | None, columns: Mapping[str, int]
 ) -> Iterator[tuple[str, str]]:
     """Yield (setting, sentence) for all that keeps the network from being cut so; `make_parts` needs none."""
@@ -162,7 +162,7 @@ def cut_faults(
             yield "columns", f"{name} can't be split by columns; {able or 'no other layer either'} can"
         elif count > layer.columns:
             yield "columns", f"{name} has {layer.columns} columns, too few for {count} stages"
-    if misplaced := list(_begin_faults(names, begins or ())):
+    if misplaced := list(_begin_problems(names, begins or ())):
         yield from (("cut", sentence) for sentence in misplaced)
         return
     helpers = sum(count - 1 for count in columns.values())
@@ -177,7 +177,7 @@ def cut_faults(
         yield "cut", f"the network has {len(layers)} layers, too few for {stages} stages"
 
 
-def _begin_faults(names: Sequence[str], begins: Sequence[str]) -> Iterator[str]:
+def _begin_problems(names: Sequence[str], begins: Sequence[str]) -> Iterator[str]:
     """What is wrong with where stages begin, all being names of layers."""
     first, *others = names
     if first in begins:
@@ -216,7 +216,7 @@ def make_parts(
     begins: Sequence[str] | None,
     columns: Mapping[str, int],
     costs: Sequence[float],
-) -> list[Part]:
+) -> list[StagePart]:
     """Each stage's part: cut where `begins` says or, if it is None, so that the dearest part is cheapest.
 
     A layer that is split by columns stands alone. `costs`: of each layer.
@@ -226,10 +226,10 @@ def make_parts(
     if begins is None:
         shared = [cost / columns.get(layer.name, 1) for layer, cost in zip(layers, costs, strict=True)]
         first = _balanced(shared, positions, first)
-    parts: list[Part] = []
+    parts: list[StagePart] = []
     for position, (begin, end) in enumerate(zip(first, [*first[1:], len(layers)], strict=True)):
         count = columns.get(layers[begin].name, 1)
-        parts += [Part(position, begin, end, column, count) for column in range(count)]
+        parts += [StagePart(position, begin, end, column, count) for column in range(count)]
     return parts
 
 

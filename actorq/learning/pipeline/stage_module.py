@@ -17,17 +17,17 @@ from actorq.learning.distributed.parameter_shard import square_norm
 from actorq.learning.networks.flat import FlatParameters
 from actorq.learning.networks.layers import make_layers
 from actorq.learning.networks.spec import observation_scale
-from actorq.learning.networks.task_layout import Spaces
+from actorq.learning.networks.task_layout import TaskSpaces
 from actorq.learning.optimizers import State, make_optimizer
 from actorq.learning.staging import StagedBatch
 from actorq.learning.target import TargetNetwork
 
 from .activations import Activations, Outcomes, Tensors
-from .partition import Part
+from .partition import StagePart
 from .stage_passes import make_segment_pass
 
 
-class Segment:
+class StageModule:
     """Holds its layers' parameters, the target's, their gradient, and the optimizer's moments.
 
     Micro-batches pass forward, each under a number of its own, and later backward, in any order; their
@@ -35,7 +35,7 @@ class Segment:
     """
 
     def __init__(
-        self, agent: Agent, tasks: Sequence[Spaces], seed: int, part: Part, device: torch.device
+        self, agent: Agent, tasks: Sequence[TaskSpaces], seed: int, part: StagePart, device: torch.device
     ) -> None:
         """Raises ValueError as `make_layers` does."""
         layers = make_layers(agent, tasks, seed, part)
@@ -124,7 +124,7 @@ class Segment:
         self.updates = state["updates"]
 
 
-class Judged(NamedTuple):
+class HeadLoss(NamedTuple):
     """What the loss says of a micro-batch."""
 
     loss: float
@@ -137,7 +137,7 @@ class Judged(NamedTuple):
 
 def judge(
     q_loss: QLoss, outputs: Activations, outcomes: Sequence[Outcomes], size: int, like: Tensor
-) -> Judged:
+) -> HeadLoss:
     """What the last part's outputs make of a micro-batch of a batch of `size`; computed where `like` is."""
     now, target = _tensors(outputs.now, like), _tensors(outputs.target, like)
     later = _tensors(outputs.later, like) if outputs.later else [None] * len(now)
@@ -149,7 +149,7 @@ def judge(
         slopes.append(q_loss(q_values, q_loss.next_values(next_target, next_online), batch, size))
     td_errors = np.concatenate([slope.td_errors.to(torch.float32).numpy(force=True) for slope in slopes])
     loss = sum(float(slope.losses) for slope in slopes) / size
-    return Judged(loss, td_errors, tuple(_array(slope.output_gradient) for slope in slopes))
+    return HeadLoss(loss, td_errors, tuple(_array(slope.output_gradient) for slope in slopes))
 
 
 def _tensors(arrays: Tensors, like: Tensor) -> list[Tensor]:

@@ -25,7 +25,7 @@ class Passed(NamedTuple):
     """All that is kept in memory for it, parameters among it."""
 
 
-class SegmentPass(Protocol):
+class StagePass(Protocol):
     """Layers that can be run in both directions. Call its methods under `torch.no_grad`."""
 
     def forward(self, now: list[Tensor], later: list[Tensor], rows: Sequence[int]) -> Passed:
@@ -35,7 +35,7 @@ class SegmentPass(Protocol):
         """Add to the parameters' gradients; returns those of the inputs, if they are wanted."""
 
 
-def make_segment_pass(layers: Layers, *, inputs: bool) -> SegmentPass:
+def make_segment_pass(layers: Layers, *, inputs: bool) -> StagePass:
     """The written-out pass for fully connected layers, autograd for all others.
 
     `inputs`: whether the gradient of the inputs is wanted.
@@ -44,10 +44,10 @@ def make_segment_pass(layers: Layers, *, inputs: bool) -> SegmentPass:
     dense = all(type(module) in (nn.Flatten, nn.Linear, nn.ReLU) for module in modules)
     if dense and not layers.encoders and not layers.heads:
         return DensePass(modules, inputs)
-    return AutogradPass(layers, inputs)
+    return AutogradStagePass(layers, inputs)
 
 
-class AutogradPass:
+class AutogradStagePass:
     """Any layers, by autograd."""
 
     def __init__(self, layers: Layers, inputs: bool) -> None:
@@ -71,7 +71,7 @@ class AutogradPass:
 
 
 class DensePass:
-    """Fully connected layers, each with a ReLU or without, the gradient written out as in `MLPPass`.
+    """Fully connected layers, each with a ReLU or without, the gradient written out as in `MLPBackend`.
 
     Both kinds of rows go through in one product, and each weight's gradient is added to where it belongs:
     autograd would make a matrix as large as the weights for every micro-batch.

@@ -10,16 +10,16 @@ from numpy.typing import NDArray
 
 from actorq.replay.sampling.index import IdWindow
 
-from .format import Record
+from .format import ChunkRecord
 
 
-class HeldChunks:
+class ChunkIndex:
     """At most ``capacity`` transitions, first in, first out, by whole chunks: twelve bytes for each."""
 
-    def __init__(self, capacity: int, records: Sequence[Record] = (), *, first: int = 0) -> None:
+    def __init__(self, capacity: int, records: Sequence[ChunkRecord] = (), *, first: int = 0) -> None:
         """``records``: held at first, oldest first, their ids without a gap; or else the ``first`` id."""
         self._window = IdWindow(capacity, first=records[0].first if records else first)
-        self._records: deque[Record] = deque()
+        self._records: deque[ChunkRecord] = deque()
         self._names = np.empty(capacity, np.int64)
         self._rows = np.empty(capacity, np.int32)
         for record in records:
@@ -35,17 +35,17 @@ class HeldChunks:
         return self._names.nbytes + self._rows.nbytes
 
     @property
-    def records(self) -> list[Record]:
+    def records(self) -> list[ChunkRecord]:
         """Oldest first."""
         return list(self._records)
 
     @property
-    def newest(self) -> Record | None:
+    def newest(self) -> ChunkRecord | None:
         return self._records[-1] if self._records else None
 
-    def room_for(self, transitions: int) -> list[Record]:
+    def room_for(self, transitions: int) -> list[ChunkRecord]:
         """The oldest chunks that have to go before so many more fit."""
-        window, going = self._window, list[Record]()
+        window, going = self._window, list[ChunkRecord]()
         size = len(window) + transitions
         for record in self._records:
             if size <= window.capacity:
@@ -54,7 +54,7 @@ class HeldChunks:
             going.append(record)
         return going
 
-    def replace(self, going: Sequence[Record], coming: Sequence[Record]) -> None:
+    def replace(self, going: Sequence[ChunkRecord], coming: Sequence[ChunkRecord]) -> None:
         """Let go of the oldest and hold new ones."""
         for record in going:
             assert self._records.popleft() == record
@@ -72,7 +72,7 @@ class HeldChunks:
         wanted = set(names.tolist())
         return any(record.name in wanted for record in self._records)
 
-    def _append(self, record: Record) -> None:
+    def _append(self, record: ChunkRecord) -> None:
         self._window.extend(record.ids)
         slots = self._window.slots(record.ids)
         self._names[slots] = record.name

@@ -49,7 +49,7 @@ class RedisConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         int, Meta(ge=0, description="megabytes of chunks that a learner keeps, so as not to read them twice")
     ] = 256
 
-    def faults(self) -> Iterator[tuple[str, str]]:
+    def problems(self) -> Iterator[tuple[str, str]]:
         """(field, sentence) for what is wrong."""
         if self.url is not None:
             try:
@@ -58,15 +58,15 @@ class RedisConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             except ValueError:
                 yield "url", "is no address of Redis: write such as redis://HOST:PORT"
                 return
-            yield from (("url", sentence) for sentence in _address_faults(parts, port))
+            yield from (("url", sentence) for sentence in _address_problems(parts, port))
 
-    def machine_faults(self) -> Iterator[tuple[str, str]]:
+    def machine_problems(self) -> Iterator[tuple[str, str]]:
         """(field, sentence) for what this machine lacks."""
         if self.password_env is not None and self.password_env not in os.environ:
             yield "password_env", f"the environment variable {self.password_env} is not set"
 
 
-def _address_faults(parts: SplitResult, port: int | None) -> Iterator[str]:
+def _address_problems(parts: SplitResult, port: int | None) -> Iterator[str]:
     """Nothing of the address is repeated: anything may be a password that stands in the wrong place."""
     options = dict(parse_qsl(parts.query, keep_blank_values=True))
     if parts.scheme not in SCHEMES:
@@ -87,10 +87,10 @@ def _address_faults(parts: SplitResult, port: int | None) -> Iterator[str]:
     elif parts.fragment:
         yield "has a # in it, which no address of Redis has"
     else:
-        yield from _option_faults(options, tls=parts.scheme == "rediss")
+        yield from _option_problems(options, tls=parts.scheme == "rediss")
 
 
-def _option_faults(options: Mapping[str, str], *, tls: bool) -> Iterator[str]:
+def _option_problems(options: Mapping[str, str], *, tls: bool) -> Iterator[str]:
     known = {"db": r"\d+", **(TLS_OPTIONS if tls else {})}
     for name, value in options.items():
         if name not in known:

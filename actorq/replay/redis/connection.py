@@ -37,7 +37,7 @@ def backoff(failures: int) -> float:
     return random.uniform(0.5, 1.0) * min(0.05 * 2.0 ** min(failures, 10), 2.0)
 
 
-class Connection:
+class RedisConnection:
     """A pool of connections, made when they are needed. Blocks: for threads, of which many may use it."""
 
     def __init__(self, url: str, password_env: str | None) -> None:

@@ -30,7 +30,7 @@ OWNER = b"actorq-1:"
 """Begins the value that says whose a shard is."""
 
 
-class Layout(NamedTuple):
+class ChunkLayout(NamedTuple):
     """What all chunks of a replay have in common."""
 
     dtype: str
@@ -40,7 +40,7 @@ class Layout(NamedTuple):
     stack: int
 
     @classmethod
-    def of(cls, chunk: Chunk) -> Layout:
+    def of(cls, chunk: Chunk) -> ChunkLayout:
         return cls(chunk.frames.dtype.str, chunk.frames.shape[1:], chunk.index.shape[1])
 
     @property
@@ -52,7 +52,7 @@ class Layout(NamedTuple):
         return f"frames of {np.dtype(self.dtype)} {self.shape} in stacks of {self.stack}"
 
 
-class Record(NamedTuple):
+class ChunkRecord(NamedTuple):
     """A chunk as its shard's list names it."""
 
     name: int
@@ -70,14 +70,14 @@ class Record(NamedTuple):
         return _RECORD.pack(*self)
 
     @classmethod
-    def unpack(cls, packed: bytes) -> Record:
+    def unpack(cls, packed: bytes) -> ChunkRecord:
         return cls(*_RECORD.unpack(packed))
 
 
 class Rows(NamedTuple):
     """All of a chunk but its frames."""
 
-    layout: Layout
+    layout: ChunkLayout
     frames: int
     """How many there are."""
     records: NDArray[np.void]
@@ -126,7 +126,7 @@ class Keys:
 
 def encode_rows(chunk: Chunk) -> bytes:
     """A chunk without its frames."""
-    layout = Layout.of(chunk)
+    layout = ChunkLayout.of(chunk)
     if len(layout.shape) > _MOST_AXES:
         raise ValueError(f"chunk: frames have {len(layout.shape)} axes; Redis takes at most {_MOST_AXES}")
     shape = layout.shape + (0,) * (_MOST_AXES - len(layout.shape))
@@ -162,7 +162,7 @@ def decode_rows(value: bytes) -> Rows:
     records = _row_dtype(stack)
     if len(value) != _HEADER.size + transitions * records.itemsize or axes > _MOST_AXES:
         raise ValueError(f"the rows of {transitions} transitions can't have {len(value)} bytes")
-    layout = Layout(dtype.rstrip(b"\0").decode(), tuple(shape[:axes]), stack)
+    layout = ChunkLayout(dtype.rstrip(b"\0").decode(), tuple(shape[:axes]), stack)
     return Rows(layout, frames, np.frombuffer(value, records, offset=_HEADER.size))
 
 

@@ -12,7 +12,7 @@ from actorq.replay.chunk import Transitions
 
 from .chunk_cache import ChunkCache
 from .config import Place
-from .connection import Command, Connection, RedisDownError
+from .connection import Command, RedisConnection, RedisDownError
 from .format import Keys, Rows, decode_rows
 from .row_cache import RowCache
 
@@ -28,7 +28,7 @@ class MissingError(Exception):
         self.names = frozenset(names)
 
 
-class Part(NamedTuple):
+class ReadPart(NamedTuple):
     """What is wanted from one shard."""
 
     place: Place
@@ -47,19 +47,19 @@ class RedisReader:
 
     def __init__(self) -> None:
         self._at: tuple[str, str | None] | None = None
-        self._connection: Connection | None = None
+        self._connection: RedisConnection | None = None
         self._cache: ChunkCache | RowCache | None = None
 
-    def at_hand(self, parts: Sequence[Part]) -> Transitions | None:
+    def in_progress(self, parts: Sequence[ReadPart]) -> Transitions | None:
         """What is wanted, [sum of B], if all of it is kept here: this never blocks."""
         if not isinstance(self._cache, ChunkCache):
             return None
         return self._cache.gather(*_joined(parts))
 
-    def read(self, parts: Sequence[Part]) -> Transitions:
+    def read(self, parts: Sequence[ReadPart]) -> Transitions:
         """What is wanted, of all parts in order: [sum of B].
 
-        Raises MissingError, and what `Connection.execute` raises.
+        Raises MissingError, and what `RedisConnection.execute` raises.
         """
         names, rows = _joined(parts)
         reading = _Reading(self._connect(parts), parts)
@@ -73,21 +73,21 @@ class RedisReader:
             self._connection.close()
             self._connection = self._at = None
 
-    def _connect(self, parts: Sequence[Part]) -> Connection:
+    def _connect(self, parts: Sequence[ReadPart]) -> RedisConnection:
         places = {(part.place.url, part.place.password_env) for part in parts}
         if len(places) > 1:
             raise RedisDownError("the shards don't agree yet on where Redis is")
         (at,) = places
         if self._connection is None or at != self._at:
             self.close()
-            self._at, self._connection = at, Connection(*at)
+            self._at, self._connection = at, RedisConnection(*at)
         return self._connection
 
 
 class _Reading:
     """What caches read by: chunks' names alone, whichever shard they are of."""
 
-    def __init__(self, connection: Connection, parts: Sequence[Part]) -> None:
+    def __init__(self, connection: RedisConnection, parts: Sequence[ReadPart]) -> None:
         self._connection = connection
         self._keys = {
             name: keys
@@ -128,7 +128,7 @@ def _make_cache(rows: Rows, cache_mb: int) -> ChunkCache | RowCache:
     return ChunkCache(cache_mb * 2**20) if small else RowCache(cache_mb * 2**20)
 
 
-def _joined(parts: Sequence[Part]) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+def _joined(parts: Sequence[ReadPart]) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
     if len(parts) == 1:
         return parts[0].chunks, parts[0].rows
     return (

@@ -1,4 +1,4 @@
-"""`python -I nurse.py FOLDER LOCK_FD COMMAND…`: runs a Redis server that ends with whoever started this.
+"""`python -I reaper.py FOLDER LOCK_FD COMMAND…`: runs a Redis server that ends with whoever started this.
 
 A small process between the two. When its standard input ends, because who started it closed it or was
 killed, it has the server end in order, and removes the folder; when it is killed itself, the kernel kills
@@ -30,12 +30,12 @@ def main() -> int:
         signal.signal(ignored, signal.SIG_IGN)
     signal.signal(signal.SIGUSR1, starter_gone)
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGUSR1)
-    nurse = os.getpid()
+    reaper = os.getpid()
 
     def die_with_nurse() -> None:  # after the fork; this process has one thread, so anything may be called
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != nurse:
+        if os.getppid() != reaper:
             os._exit(1)
 
     server = subprocess.Popen(

@@ -14,12 +14,12 @@ from actorq.replay.chunk import Chunk
 from actorq.replay.config import ReplayConfig
 from actorq.replay.sampling.index import Index
 
-from .chunk_index import HeldChunks
-from .format import CHUNK_OVERHEAD_BYTES, Layout, Record, encode_rows
-from .store import RedisStore, Write
+from .chunk_index import ChunkIndex
+from .format import CHUNK_OVERHEAD_BYTES, ChunkLayout, ChunkRecord, encode_rows
+from .store import RedisStore, StoreWrite
 
 
-class LocatedDraw(NamedTuple):
+class DrawnRefs(NamedTuple):
     """B transitions, drawn, but not read."""
 
     ids: NDArray[np.int64]
@@ -36,9 +36,9 @@ class LocatedDraw(NamedTuple):
 class Contents:
     """What Redis holds of a shard, and the index over it."""
 
-    held: HeldChunks
+    held: ChunkIndex
     index: Index
-    layout: Layout | None
+    layout: ChunkLayout | None
     """Of its chunks, if there are any."""
 
 
@@ -53,8 +53,8 @@ class RedisReplay:
         """Empty until `adopt` is called. ``seed`` decides every draw."""
         self.store = store
         self._config = config
-        self._contents = Contents(HeldChunks(config.capacity), make_index(config), None)
-        self._layout: Layout | None = None
+        self._contents = Contents(ChunkIndex(config.capacity), make_index(config), None)
+        self._layout: ChunkLayout | None = None
         self._rng = np.random.Generator(np.random.PCG64(seed))
         self._sampled = self._updated = self._late = 0
         self._next_id = 0
@@ -85,7 +85,7 @@ class RedisReplay:
         """
         config, mine = self._config, self._contents
         recovered = self.store.open(config.capacity, afresh=afresh)
-        held = HeldChunks(config.capacity, recovered.records, first=self._next_id)
+        held = ChunkIndex(config.capacity, recovered.records, first=self._next_id)
         index = _index_from(config, held.ids.start)
         if len(held.ids):
             index.add(held.ids, recovered.priorities)
@@ -118,28 +118,28 @@ class RedisReplay:
                 f"a chunk of {len(chunk)} transitions doesn't fit a replay of capacity"
                 f" {self._config.capacity}: make the capacity larger or the chunks shorter"
             )
-        self._layout = self._layout or Layout.of(chunk)
-        if Layout.of(chunk) != self._layout:
-            raise ValueError(f"this chunk has {Layout.of(chunk)}; those before it have {self._layout}")
+        self._layout = self._layout or ChunkLayout.of(chunk)
+        if ChunkLayout.of(chunk) != self._layout:
+            raise ValueError(f"this chunk has {ChunkLayout.of(chunk)}; those before it have {self._layout}")
 
     def bytes_at_capacity(self, chunk: Chunk) -> float:
         """About what Redis needs for as many transitions, if all chunks are like this one."""
         of_chunk = len(encode_rows(chunk)) + chunk.frames.nbytes + CHUNK_OVERHEAD_BYTES
         return of_chunk * (self._config.capacity / len(chunk) + 1)  # the one that comes, before others go
 
-    def plan(self, chunks: Sequence[Chunk]) -> Write:
+    def plan(self, chunks: Sequence[Chunk]) -> StoreWrite:
         """What is to be written for as many of these chunks as fit in one go: at least the first."""
         held = self._contents.held
-        first, records = held.ids.stop, list[Record]()
+        first, records = held.ids.stop, list[ChunkRecord]()
         for chunk in chunks:
             if first + len(chunk) - held.ids.stop > self._config.capacity:
                 break
-            records.append(Record(self.store.new_name(), first, len(chunk), len(chunk.frames)))
+            records.append(ChunkRecord(self.store.new_name(), first, len(chunk), len(chunk.frames)))
             first += len(chunk)
         going = held.room_for(first - held.ids.stop)
-        return Write(chunks[: len(records)], records, going, held.newest)
+        return StoreWrite(chunks[: len(records)], records, going, held.newest)
 
-    def commit(self, write: Write) -> None:
+    def commit(self, write: StoreWrite) -> None:
         """What was planned has been written: draw from it."""
         held, index = self._contents.held, self._contents.index
         if write.evicted:
@@ -149,21 +149,19 @@ class RedisReplay:
             index.add(record.ids, chunk.priorities)
         self._next_id = max(self._next_id, held.ids.stop)
 
-    def ids_of(self, record: Record) -> range:
+    def ids_of(self, record: ChunkRecord) -> range:
         """What the transitions of a chunk are called."""
         return range(self._ahead + record.first, self._ahead + record.ids.stop)
 
     # Drawing.
 
-    def draw(self, count: int) -> LocatedDraw:
+    def draw(self, count: int) -> DrawnRefs:
         """Draw ``count`` transitions, with replacement; none if it is empty."""
         if not (count and len(self)):
-            return LocatedDraw(
-                np.empty(0, np.int64), np.empty(0), np.empty(0, np.int64), np.empty(0, np.int32)
-            )
+            return DrawnRefs(np.empty(0, np.int64), np.empty(0), np.empty(0, np.int64), np.empty(0, np.int32))
         ids, probabilities = self._contents.index.sample(count, self._rng)
         self._sampled += count
-        return LocatedDraw(ids + self._ahead, probabilities, *self._contents.held.locate(ids))
+        return DrawnRefs(ids + self._ahead, probabilities, *self._contents.held.locate(ids))
 
     def holds_any(self, names: NDArray[np.int64]) -> bool:
         """Whether one of these chunks [n] should be in Redis."""
@@ -198,7 +196,7 @@ class RedisReplay:
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Take over counters, and the priorities of what is still held; what has come since stays."""
-        records = [Record(*map(int, row)) for row in state["chunks"]]
+        records = [ChunkRecord(*map(int, row)) for row in state["chunks"]]
         _overlay(self._contents.index, self._contents.held.records, state["index"], records)
         self._rng.bit_generator.state = generator_from(state["generator"])
         self._sampled, self._updated, self._late = state["sampled"], state["updated"], state["late"]
@@ -216,7 +214,7 @@ def _index_from(config: ReplayConfig, first: int) -> Index:
 
 
 def _overlay(
-    index: Index, records: Sequence[Record], newer: dict[str, Any], newer_records: Sequence[Record]
+    index: Index, records: Sequence[ChunkRecord], newer: dict[str, Any], newer_records: Sequence[ChunkRecord]
 ) -> None:
     """Give the chunks that both know the priorities of the newer index."""
     shared = set(records) & set(newer_records)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from actorq.replay.chunk import Transitions
 
-from .format import Layout, Rows
+from .format import ChunkLayout, Rows
 
 _SLACK_FRAMES = 2
 """So many frames more are read, rather than ask twice."""
@@ -64,7 +64,7 @@ class RowCache:
 
 
 def _states(
-    names: Sequence[int], records: NDArray[np.void], layout: Layout, reading: ReadsSpans
+    names: Sequence[int], records: NDArray[np.void], layout: ChunkLayout, reading: ReadsSpans
 ) -> tuple[NDArray[Any], NDArray[Any]]:
     """s_t and s_{t+n} of each record: both from one span of frames where they lie close together."""
     now, later = records["index"], records["next_index"]
@@ -93,5 +93,5 @@ def _states(
     return states[0], states[1]
 
 
-def _frames(read: bytes, layout: Layout) -> NDArray[Any]:
+def _frames(read: bytes, layout: ChunkLayout) -> NDArray[Any]:
     return np.frombuffer(read, layout.dtype).reshape(-1, *layout.shape)

@@ -50,7 +50,7 @@ def find_server() -> str | None:
     return str(brought) if os.access(brought, os.X_OK) else None
 
 
-class RedisServer:
+class RedisServerProcess:
     """Starts a server, again and again on the same socket if need be; none outlives this process.
 
     The socket lies in a folder that only this user may enter. With ``keep`` there is an append-only file in
@@ -134,7 +134,7 @@ def _parent() -> str:
 
 
 class _Process:
-    """One life of the server, with its nurse."""
+    """One life of the server, with its reaper."""
 
     def __init__(self, command: list[str], lock: int | None) -> None:
         held = [] if lock is None else [lock]
@@ -165,7 +165,7 @@ class _Process:
             if lines is None:
                 raise ServerError(f"redis-server has ended: {self._last_words()}")
             for line in lines:
-                if line.startswith(_PID):  # says the nurse
+                if line.startswith(_PID):  # says the reaper
                     self.pid = int(line.removeprefix(_PID))
                 is_ready = is_ready or _READY in line
 

@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 from actorq.replay.chunk import Chunk
 
 from .config import Place
-from .connection import Command, Connection, RedisFullError
+from .connection import Command, RedisConnection, RedisFullError
 from .format import (
     OWNER,
     RECORD_BYTES,
+    ChunkLayout,
+    ChunkRecord,
     Keys,
-    Layout,
-    Record,
     Rows,
     decode_rows,
     encode_frames,
@@ -70,20 +70,20 @@ class LostError(Exception):
 class Recovered(NamedTuple):
     """What a shard has in Redis."""
 
-    records: list[Record]
+    records: list[ChunkRecord]
     """Oldest first, their ids without a gap."""
     priorities: NDArray[np.float32]
     """[all transitions] the raw first ones."""
-    layout: Layout | None
+    layout: ChunkLayout | None
 
 
-class Write(NamedTuple):
+class StoreWrite(NamedTuple):
     """Chunks to be added, and the oldest to be let go for them."""
 
     chunks: Sequence[Chunk]
-    records: Sequence[Record]
-    evicted: Sequence[Record]
-    before: Record | None
+    records: Sequence[ChunkRecord]
+    evicted: Sequence[ChunkRecord]
+    before: ChunkRecord | None
     """The newest chunk that was there already."""
 
 
@@ -100,14 +100,14 @@ class RedisStore:
         Raises RuntimeError if the password's variable isn't set.
         """
         self._place = place
-        self._redis = Connection(place.url, place.password_env)
+        self._redis = RedisConnection(place.url, place.password_env)
         self._keys = Keys(place.shard)
         life = secrets.randbits(31)
         self._owner = OWNER + f"{life:08x}".encode() + (_KEPT if keep else b"")
         self._names = iter(range(life << 32, (life + 1) << 32))
         self._has_claimed = self._is_deleted = False
         self._turn = threading.Lock()
-        self._evicted: deque[tuple[float, Record]] = deque()
+        self._evicted: deque[tuple[float, ChunkRecord]] = deque()
         self._grace = GRACE_SECONDS
 
     def move(self, place: Place) -> None:
@@ -115,14 +115,15 @@ class RedisStore:
         if place != self._place:
             self.close()
             self._place = place
-            self._redis = Connection(place.url, place.password_env)
+            self._redis = RedisConnection(place.url, place.password_env)
 
     def open(self, capacity: int, *, afresh: bool) -> Recovered:
         """Become the shard's owner and read what it holds, at most `capacity`; or, `afresh`, delete it.
 
         May be repeated, to read again what is there; the shard is taken from another owner but once.
         Raises ForeignKeyError if it isn't actorq's, KeptError if it isn't to be deleted, RuntimeError if this
-        Redis may evict what it was given, TakenOverError, LostError, and what `Connection.execute` raises.
+        Redis may evict what it was given, TakenOverError, LostError, and what `RedisConnection.execute`
+        raises.
         """
         with self._in_turn():
             self._check_policy()
@@ -140,10 +141,10 @@ class RedisStore:
         """For a chunk; never given twice."""
         return next(self._names)
 
-    def write(self, write: Write) -> None:
+    def write(self, write: StoreWrite) -> None:
         """Add chunks and let go of others, all or none; may be repeated after an error.
 
-        Raises TakenOverError, LostError, and what `Connection.execute` raises.
+        Raises TakenOverError, LostError, and what `RedisConnection.execute` raises.
         """
         with self._in_turn():
             until = time.monotonic() - self._grace
@@ -164,7 +165,8 @@ class RedisStore:
     def delete(self) -> None:
         """Delete all that the shard has, and nothing else; nothing is written afterwards.
 
-        Raises TakenOverError, and what `Connection.execute` raises; then what is left is the next owner's.
+        Raises TakenOverError, and what `RedisConnection.execute` raises; then what is left is the next
+        owner's.
         """
         with self._in_turn():
             self._is_deleted = True
@@ -213,16 +215,16 @@ class RedisStore:
         for packed in self._redis.execute("LRANGE", keys.list, 0, 0):
             self._unpack(packed)
 
-    def _unpack(self, packed: bytes) -> Record:
+    def _unpack(self, packed: bytes) -> ChunkRecord:
         if len(packed) != RECORD_BYTES:
             raise ForeignKeyError(f"the list {self._keys.list} in Redis holds {packed[:20]!r}; {_REMEDY}")
-        return Record.unpack(packed)
+        return ChunkRecord.unpack(packed)
 
     def _recover(self, capacity: int) -> Recovered:
         """Read first priorities, and let go of what isn't whole, or unlike what came later, and of all before
         it: ids have no gaps.
         """
-        whole: list[Record] = []
+        whole: list[ChunkRecord] = []
         priorities: list[NDArray[np.float32]] = []
         layout = None
         records = [self._unpack(packed) for packed in self._redis.execute("LRANGE", self._keys.list, 0, -1)]
@@ -250,7 +252,7 @@ class RedisStore:
             self._evaluate(AS_OWNER, "LTRIM", gone, -1)
         return Recovered(whole, np.concatenate([np.empty(0, np.float32), *priorities]), layout)
 
-    def _read_rows(self, records: Sequence[Record]) -> Iterator[Rows | None]:
+    def _read_rows(self, records: Sequence[ChunkRecord]) -> Iterator[Rows | None]:
         """Of each chunk, or None if it isn't whole."""
         keys = self._keys
         commands: list[Command] = []
@@ -270,15 +272,15 @@ class RedisStore:
             )
             yield rows if is_whole else None
 
-    def _values(self, write: Write) -> Iterator[Command]:
+    def _values(self, write: StoreWrite) -> Iterator[Command]:
         for chunk, record in zip(write.chunks, write.records, strict=True):
             yield ("SET", self._keys.rows(record.name), encode_rows(chunk))
             yield ("SET", self._keys.frames(record.name), encode_frames(chunk))
 
-    def _unlink(self, record: Record) -> Command:
+    def _unlink(self, record: ChunkRecord) -> Command:
         return ("UNLINK", self._keys.rows(record.name), self._keys.frames(record.name))
 
-    def _delete_all_but(self, records: Sequence[Record]) -> list[bytes]:
+    def _delete_all_but(self, records: Sequence[ChunkRecord]) -> list[bytes]:
         """Delete all other chunks; returns keys among them that aren't actorq's, and are left alone."""
         named = {key.encode() for record in records for key in self._keys.values(record.name)}
         found = [key for key in self._redis.scan(self._keys.pattern) if key not in named]

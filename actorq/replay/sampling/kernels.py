@@ -56,7 +56,7 @@ def _sum_up(tree: NDArray[np.float64], offsets: NDArray[np.int64], leaves: NDArr
         done = -1
         for i in range(leaves.size):
             node = leaves[i] >> (SHIFT * level)
-            if node == done:  # neighbours share their parents
+            if node == done:  # peers share their parents
                 continue
             done = node
             child = offsets[level - 1] + (node << SHIFT)

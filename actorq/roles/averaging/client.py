@@ -9,24 +9,26 @@ from msgspec import Meta
 from numpy.typing import NDArray
 
 from actorq.actors import Actor, Ref, Refused
-from actorq.roles.common.retry import ask_its_lives
+from actorq.roles.common.retry import ask_its_incarnations
 from actorq.roles.replay.rate_limit_gate import STOPPING
 
-from .messages import Join, Meet, Met
+from .messages import JoinAveraging, Synchronize, Synchronized
 
 MeetEveryUpdates = Annotated[
     int, Meta(ge=1, description="updates between two meetings with the other learners, at `root`")
 ]
 
 
-class Averaging:
+class AveragingClient:
     """Brings a learner's parameters to the root; without a root it does nothing.
 
     What is the learner's own stays so: target network and optimizer. The root's death costs a wait: its next
     life is asked. When the run stops, it waits for the learner's loop to be ended.
     """
 
-    def __init__(self, actor: Actor, root: Ref[Join | Meet] | None, every_updates: int) -> None:
+    def __init__(
+        self, actor: Actor, root: Ref[JoinAveraging | Synchronize] | None, every_updates: int
+    ) -> None:
         self._actor, self._root, self._every = actor, root, every_updates
         self._updates = 0
         """Since the last meeting."""
@@ -40,7 +42,7 @@ class Averaging:
         if self._root is None:
             return None
         self._updates = 0
-        return await self._ask(Join(self._actor.name, self._actor.restarts, learning))
+        return await self._ask(JoinAveraging(self._actor.name, self._actor.restarts, learning))
 
     def note_update(self) -> bool:
         """Call after each update; says whether it is time to `meet`."""
@@ -53,16 +55,18 @@ class Averaging:
         Raises Refused for NaN and infinite numbers. Cancelled, the meeting may have been held nonetheless.
         """
         began = self._actor.now()
-        meet = Meet(self._actor.name, self._actor.restarts, self._updates, parameters)
+        meet = Synchronize(self._actor.name, self._actor.restarts, self._updates, parameters)
         met = await self._ask(meet)
         self._updates = 0
         self._actor.observe("meeting_seconds", self._actor.now() - began)
         return met
 
-    async def _ask(self, request: Join | Meet) -> NDArray[Any]:
+    async def _ask(self, request: JoinAveraging | Synchronize) -> NDArray[Any]:
         assert self._root is not None
         try:
-            met: Met = await ask_its_lives(partial(self._root.ask, request), self._actor.sleep)
+            met: Synchronized = await ask_its_incarnations(
+                partial(self._root.ask, request), self._actor.sleep
+            )
         except Refused as refusal:
             if refusal.reason == STOPPING:
                 await self._actor.event().wait()

@@ -10,7 +10,7 @@ from actorq.actors import Message, Request
 from actorq.roles.replay.messages import Version
 
 
-class Met(Message, frozen=True):
+class Synchronized(Message, frozen=True):
     """What to go on with."""
 
     version: Version
@@ -19,7 +19,7 @@ class Met(Message, frozen=True):
     """[size] the flat vector."""
 
 
-class Join(Request[Met], frozen=True):
+class JoinAveraging(Request[Synchronized], frozen=True):
     """Where a learner's life begins: the centre as it is now.
 
     Refused when the run stops, and for a life that has ended.
@@ -33,10 +33,10 @@ class Join(Request[Met], frozen=True):
     """Whether it makes updates from now on: then the others wait for it."""
 
 
-class Meet(Request[Met], frozen=True):
+class Synchronize(Request[Synchronized], frozen=True):
     """Meet the others, or the centre; answered when the meeting is over.
 
-    Refused as `Join` is, and for parameters of the wrong size or type, NaN or infinite.
+    Refused as `JoinAveraging` is, and for parameters of the wrong size or type, NaN or infinite.
     """
 
     learner: str

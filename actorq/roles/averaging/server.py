@@ -16,31 +16,31 @@ import actorq.actors as actors
 from actorq.actors import ActorSpec, Group, Refused, State, Topic, handles
 from actorq.actors.runtime.scheduler import Event
 from actorq.learning.distributed.averaging_rules import Elasticity, RuleName, make_averaging_rule
-from actorq.roles.common.adaptive_executor import Computing
+from actorq.roles.common.adaptive_executor import AdaptiveExecutor
 from actorq.roles.common.death_watch import DIED, Lives, attend
-from actorq.roles.common.learning_actor import Tasked
-from actorq.roles.common.problems import network_faults
+from actorq.roles.common.learning_actor import LearningActor
+from actorq.roles.common.problems import network_problems
 from actorq.roles.parameter_server.messages import Attend
 from actorq.roles.replay.messages import Version, Weights
 from actorq.roles.replay.rate_limit_gate import STOPPING
 
-from .messages import Join, Meet, Met
+from .messages import JoinAveraging, Synchronize, Synchronized
 
 
 @dataclass(eq=False, slots=True)
-class Waiting:
+class WaitingLearner:
     """A learner that has come to meet."""
 
-    meet: Meet
+    meet: Synchronize
     answered: Event
-    answer: Met | None = None
+    answer: Synchronized | None = None
     refusal: str = ""
 
 
-class AveragingServer(Tasked):
+class AveragingServer(LearningActor):
     """Averages the parameters of learners that otherwise learn by themselves, each from its own replay.
 
-    It holds the *centre*: what learners begin with, come to with each meeting, and what deciders see. A
+    It holds the *centre*: what learners begin with, come to with each meeting, and what evaluator see. A
     learner that dies is not waited for; its next life begins at the centre. The root's state is kept with
     every meeting: its own next life goes on from there, with those who learned then.
     """
@@ -64,13 +64,13 @@ class AveragingServer(Tasked):
     weights: Topic[Weights]
 
     @classmethod
-    def faults(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
-        yield from super().faults(config, tables)
+    def problems(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+        yield from super().problems(config, tables)
         if config.elasticity is not None and config.rule != "elastic":
             yield "config.elasticity", f'is of rule = "elastic", not of "{config.rule}"'
 
     @classmethod
-    def wiring_faults(cls, spec: ActorSpec, specs: Mapping[str, ActorSpec]) -> Iterable[tuple[str, str]]:
+    def wiring_problems(cls, spec: ActorSpec, specs: Mapping[str, ActorSpec]) -> Iterable[tuple[str, str]]:
         below = {other.name for other in specs.values() if spec.name in other.ports.get("root", ())}
         learners = set(spec.ports["learners"])
         if strangers := sorted(below - learners):
@@ -79,19 +79,21 @@ class AveragingServer(Tasked):
             yield "ports.learners", f"names {', '.join(strays)}, whose port root doesn't lead here"
 
     @classmethod
-    def state_faults(cls, config: Any, tables: Mapping[str, Any], state: State) -> Iterable[tuple[str, str]]:
-        return network_faults(tables, state["parameters"])
+    def state_problems(
+        cls, config: Any, tables: Mapping[str, Any], state: State
+    ) -> Iterable[tuple[str, str]]:
+        return network_problems(tables, state["parameters"])
 
     async def on_start(self) -> None:
         await self.in_thread(import_module, "torch")  # takes seconds
         self._names = [learner.name for learner in self.learners]
         self._rule = make_averaging_rule(self.config.rule, self.config.elasticity, len(self._names))
-        self._lives = Lives(len(self._names))
+        self._incarnations = Lives(len(self._names))
         self._centre = self._initial()
         self._updates = 0
-        self._waiting: dict[int, Waiting] = {}
+        self._waiting: dict[int, WaitingLearner] = {}
         self._bytes_in = self._bytes_out = 0
-        self._computing = Computing(self)
+        self._computing = AdaptiveExecutor(self)
         self._stopping = False
         self._changed = self.event()
 
@@ -111,7 +113,7 @@ class AveragingServer(Tasked):
     # Learners ask.
 
     @handles
-    async def join(self, request: Join) -> Met:
+    async def join(self, request: JoinAveraging) -> Synchronized:
         learner = self._hear(request)
         self._leave(learner)
         if request.learning:
@@ -119,12 +121,12 @@ class AveragingServer(Tasked):
         return self._give(self._centre)
 
     @handles(concurrent=1024)
-    async def meet(self, request: Meet) -> Met:
+    async def meet(self, request: Synchronize) -> Synchronized:
         learner = self._hear(request)
         self._check(request.parameters)
         self._bytes_in += request.parameters.nbytes
         self._turn_away(learner, "the learner has come anew")
-        waiting = self._waiting[learner] = Waiting(request, self.event())
+        waiting = self._waiting[learner] = WaitingLearner(request, self.event())
         self._rule.came(learner)
         self._changed.set()
         await waiting.answered.wait()
@@ -132,14 +134,14 @@ class AveragingServer(Tasked):
             raise Refused(waiting.refusal)
         return waiting.answer
 
-    def _hear(self, request: Join | Meet) -> int:
+    def _hear(self, request: JoinAveraging | Synchronize) -> int:
         """The learner's number. Raises Refused."""
         if self._stopping:
             raise Refused(STOPPING)
         if request.learner not in self._names:
             raise Refused(f"{request.learner} is none of the learners: {', '.join(self._names)}")
         learner = self._names.index(request.learner)
-        self._lives.hear(learner, request.life)
+        self._incarnations.hear(learner, request.life)
         return learner
 
     def _check(self, parameters: NDArray[Any]) -> None:
@@ -152,14 +154,14 @@ class AveragingServer(Tasked):
         if not np.isfinite(parameters).all():
             raise Refused("there are NaN or infinite numbers among the parameters")
 
-    def _give(self, parameters: NDArray[Any]) -> Met:
+    def _give(self, parameters: NDArray[Any]) -> Synchronized:
         self._bytes_out += parameters.nbytes
-        return Met(self.version, parameters)
+        return Synchronized(self.version, parameters)
 
     # Who lives.
 
     def _bury(self, learner: int) -> None:
-        self._lives.end(learner)
+        self._incarnations.end(learner)
         self._leave(learner)
 
     def _leave(self, learner: int) -> None:
@@ -195,15 +197,15 @@ class AveragingServer(Tasked):
     async def _hold(self, present: tuple[int, ...]) -> None:
         """A meeting of these. Cancelled, they wait on."""
         guests = [self._waiting[learner] for learner in present]
-        vectors = [guest.meet.parameters for guest in guests]
+        vectors = [host_session.meet.parameters for host_session in guests]
         meeting = await self._computing(self._rule.meet, self._centre, vectors)
-        made = sum(guest.meet.updates for guest in guests)
+        made = sum(host_session.meet.updates for host_session in guests)
         self._centre, self._updates = meeting.centre, self._updates + made
-        for learner, guest, answer in zip(present, guests, meeting.answers, strict=True):
-            if self._waiting.get(learner) is guest:  # else it has died meanwhile
+        for learner, host_session, answer in zip(present, guests, meeting.answers, strict=True):
+            if self._waiting.get(learner) is host_session:  # else it has died meanwhile
                 del self._waiting[learner]
-            guest.answer = self._give(answer)
-            guest.answered.set()
+            host_session.answer = self._give(answer)
+            host_session.answered.set()
         self._account(len(guests), made, meeting.distances)
         self.keep_snapshot()
         await self._publish()

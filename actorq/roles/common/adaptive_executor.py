@@ -32,7 +32,7 @@ V = TypeVar("V")
 Args = TypeVarTuple("Args")
 
 
-class Computing:
+class AdaptiveExecutor:
     """Runs one kind of computation again and again, by what it took so far: inline, or in a thread.
 
     Without denormal numbers, which Adam's moments of dead units become, and which are slow. That setting is

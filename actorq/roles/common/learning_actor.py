@@ -10,10 +10,10 @@ from actorq.actors import Table
 from actorq.envs.task import Task, Tasks, task_names, tasks_in
 from actorq.learning.agent import Agent
 
-from .problems import environment_faults
+from .problems import environment_problems
 
 
-class Tasked(actors.Actor):
+class LearningActor(actors.Actor):
     """Reads `[agent]` and either `[task]` or `[[tasks]]`."""
 
     adapts_scale: ClassVar[bool] = True
@@ -24,12 +24,12 @@ class Tasked(actors.Actor):
     agent: Table[Agent]
 
     @classmethod
-    def faults(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
-        yield from environment_faults(tables)
+    def problems(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+        yield from environment_problems(tables)
         if not cls.adapts_scale:
-            yield from _scale_faults(tables, "takes a lone learner, that has the whole network to itself")
+            yield from _scale_problems(tables, "takes a lone learner, that has the whole network to itself")
         elif isinstance(agent := tables.get("agent"), Agent) and agent.custom:
-            yield from _scale_faults(
+            yield from _scale_problems(
                 tables, f"takes a built-in network: of {agent.network} the head isn't known"
             )
 
@@ -45,7 +45,7 @@ def adaptive_tasks(tasks: Sequence[Task]) -> dict[int, str]:
     return {number: name for number, name in names if tasks[number].reward_scale == "adaptive"}
 
 
-def _scale_faults(tables: Mapping[str, Any], why: str) -> Iterator[tuple[str, str]]:
+def _scale_problems(tables: Mapping[str, Any], why: str) -> Iterator[tuple[str, str]]:
     tasks = tasks_in(tables)
     for number in adaptive_tasks(tasks):
         where = "task" if tables.get("tasks") is None else f"tasks[{number}]"

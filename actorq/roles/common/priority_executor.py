@@ -11,14 +11,14 @@ from typing import Any, TypeVar, TypeVarTuple, Unpack, cast
 
 from actorq.actors import Actor
 
-from .adaptive_executor import Computing
-from .semaphore import Turns
+from .adaptive_executor import AdaptiveExecutor
+from .semaphore import ClosableSemaphore
 
 V = TypeVar("V")
 Args = TypeVarTuple("Args")
 
 
-class Computer:
+class PriorityExecutor:
     """Computes one thing at a time; of what waits the lowest rank goes first, and of these the oldest.
 
     What takes long is computed in a thread, and while one computes another stands by: the next computation
@@ -29,7 +29,7 @@ class Computer:
 
     def __init__(self, actor: Actor) -> None:
         self._actor = actor
-        self._turns = Turns(self.threads, actor.event)
+        self._turns = ClosableSemaphore(self.threads, actor.event)
         self._computing = Lock()
         self._waiting: list[tuple[int, int, Computation]] = []
         self._waiting_lock = Lock()
@@ -37,7 +37,7 @@ class Computer:
         self._under_way = 0
 
     async def __call__(
-        self, kind: Computing, function: Callable[[Unpack[Args]], V], *args: *Args, rank: int = 0
+        self, kind: AdaptiveExecutor, function: Callable[[Unpack[Args]], V], *args: *Args, rank: int = 0
     ) -> V:
         """`function(*args)`, and what it raises. Cancelled, it is computed all the same, and dropped."""
         if self._at_once(kind):
@@ -50,7 +50,7 @@ class Computer:
         await computation.over.wait()
         return cast(V, computation.result())
 
-    def _at_once(self, kind: Computing) -> bool:
+    def _at_once(self, kind: AdaptiveExecutor) -> bool:
         """Right here. In a deterministic run always: there, how long something takes must not matter."""
         return not self._under_way and (kind.is_short or self._actor.deterministic)
 

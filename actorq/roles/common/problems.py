@@ -12,26 +12,26 @@ from actorq.learning.agent import Agent
 from actorq.learning.compiling import Compile, missing_compiler
 from actorq.learning.networks.custom import load_network_class
 from actorq.learning.networks.numpy_acting import make_policy
-from actorq.learning.networks.spec import picture_fault
+from actorq.learning.networks.spec import picture_problem
 from actorq.learning.networks.task_layout import TaskLayout
 
 
-def environment_faults(tables: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def environment_problems(tables: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Whether the environments are there, and fit DQN and the network. The tables check themselves."""
     found = tables.get("agent")
-    agent = found if isinstance(found, Agent) and not any(found.faults()) else None
+    agent = found if isinstance(found, Agent) and not any(found.problems()) else None
     if agent is not None and agent.custom:
         try:
             load_network_class(agent.network)
         except ValueError as error:
             yield "agent.network", str(error)
     if tables.get("tasks") is not None:
-        yield from _sharing_faults(tables, agent)
+        yield from _sharing_problems(tables, agent)
     elif {"task", "tasks"} <= tables.keys() and tables["task"] is None:  # neither is there, nor wrong
         yield "task.env", "missing: name what is to be learned here, or several of them in [[tasks]]"
     for where, task in _places(tables):
-        if not any(task.faults()):
-            yield from _task_faults(where, task, agent)
+        if not any(task.problems()):
+            yield from _task_problems(where, task, agent)
 
 
 def _places(tables: Mapping[str, Any]) -> Iterator[tuple[str, Task]]:
@@ -41,7 +41,7 @@ def _places(tables: Mapping[str, Any]) -> Iterator[tuple[str, Task]]:
     return ((f"tasks[{index}]" if several else "task", task) for index, task in enumerate(tasks))
 
 
-def _task_faults(where: str, task: Task, agent: Agent | None) -> Iterator[tuple[str, str]]:
+def _task_problems(where: str, task: Task, agent: Agent | None) -> Iterator[tuple[str, str]]:
     from actorq.envs.make import describe
 
     try:
@@ -49,12 +49,12 @@ def _task_faults(where: str, task: Task, agent: Agent | None) -> Iterator[tuple[
     except TaskError as error:
         yield f"{where}.{error.field}", str(error)
         return
-    fault = None if agent is None else picture_fault(agent.network, spaces.observation_shape)
-    if fault is not None:
-        yield "agent.network", f"{fault}, in {task.env}; use mlp, or a network of your own"
+    problem = None if agent is None else picture_problem(agent.network, spaces.observation_shape)
+    if problem is not None:
+        yield "agent.network", f"{problem}, in {task.env}; use mlp, or a network of your own"
 
 
-def _sharing_faults(tables: Mapping[str, Any], agent: Agent | None) -> Iterator[tuple[str, str]]:
+def _sharing_problems(tables: Mapping[str, Any], agent: Agent | None) -> Iterator[tuple[str, str]]:
     """Whether several tasks can be learned by one network."""
     tasks = tasks_in(tables)
     names = task_names(tasks)
@@ -77,7 +77,7 @@ def _sharing_faults(tables: Mapping[str, Any], agent: Agent | None) -> Iterator[
         )
 
 
-def device_faults(device: str) -> Iterator[tuple[str, str]]:
+def device_problems(device: str) -> Iterator[tuple[str, str]]:
     """Whether this machine has a role's `config.device`; only one that is named costs the import of torch."""
     if device in ("auto", "cpu"):
         return
@@ -89,14 +89,14 @@ def device_faults(device: str) -> Iterator[tuple[str, str]]:
         yield "config.device", str(error)
 
 
-def compile_faults(compile: Compile) -> Iterator[tuple[str, str]]:
+def compile_problems(compile: Compile) -> Iterator[tuple[str, str]]:
     """Whether this machine can do what a role's `config.compile` asks for."""
-    fault = None if compile == "off" else missing_compiler()
-    if fault is not None:
-        yield "config.compile", fault
+    problem = None if compile == "off" else missing_compiler()
+    if problem is not None:
+        yield "config.compile", problem
 
 
-def network_faults(tables: Mapping[str, Any], parameters: NDArray[Any]) -> Iterator[tuple[str, str]]:
+def network_problems(tables: Mapping[str, Any], parameters: NDArray[Any]) -> Iterator[tuple[str, str]]:
     """Whether these could be the parameters of the tables' network."""
     from actorq.envs.make import describe
 

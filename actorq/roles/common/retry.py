@@ -13,7 +13,9 @@ PAUSE_SECONDS = (0.0, 0.1, 1.0)
 """Before the next life is asked, by how many have died over it; the last of them from then on."""
 
 
-async def ask_its_lives(ask: Callable[[], Awaitable[R]], sleep: Callable[[float], Awaitable[None]]) -> R:
+async def ask_its_incarnations(
+    ask: Callable[[], Awaitable[R]], sleep: Callable[[float], Awaitable[None]]
+) -> R:
     """The answer of the life that gives one. An actor past its restart limit ends the run.
 
     Only for what may be done twice. Raises and is cancelled as `ask` is.

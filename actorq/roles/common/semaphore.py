@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from actorq.actors.runtime.scheduler import Event
 
 
-class Turns:
+class ClosableSemaphore:
     """So many are inside at a time; of those who wait the oldest goes first."""
 
     def __init__(self, places: int, new_event: Callable[[], Event]) -> None:

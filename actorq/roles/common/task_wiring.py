@@ -8,7 +8,7 @@ from actorq.actors import ActorSpec
 from actorq.envs.task import task_names, tasks_in
 
 
-def shard_faults(spec: ActorSpec, specs: Mapping[str, ActorSpec]) -> Iterator[tuple[str, str]]:
+def shard_problems(spec: ActorSpec, specs: Mapping[str, ActorSpec]) -> Iterator[tuple[str, str]]:
     """Whether the shards on the port `replay` can be dealt to the tasks, and all deal them alike."""
     tasks, shards = len(tasks_in(spec.tables)), spec.ports["replay"]
     if tasks and len(shards) % tasks:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from actorq.actors import ActorSpec
 
 
-def weights_faults(spec: ActorSpec) -> Iterator[tuple[str, str]]:
+def weights_problems(spec: ActorSpec) -> Iterator[tuple[str, str]]:
     """Of several publishers each has parameters of its own, and the newest would be anyone's."""
     publishers = spec.ports.get("weights", ())
     if len(publishers) > 1:

@@ -1,4 +1,4 @@
-"""The decider: plays the greedy policy and says when the task is solved."""
+"""The evaluator: plays the greedy policy and says when the task is solved."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ import actorq.actors as actors
 from actorq.actors import ActorSpec, Feed, State, Table, handles
 from actorq.envs.task import task_names, tasks_in
 from actorq.learning.device import Device
-from actorq.roles.common.learning_actor import Tasked
-from actorq.roles.common.problems import device_faults, network_faults
-from actorq.roles.common.weights_wiring import weights_faults
+from actorq.roles.common.learning_actor import LearningActor
+from actorq.roles.common.problems import device_problems, network_problems
+from actorq.roles.common.weights_wiring import weights_problems
 from actorq.roles.learner.task_migration import same_tasks
 from actorq.roles.replay.messages import Weights
 
-from .rollouts import GreedyPlay
-from .solve_criterion import Marks, Returns, Stop, mark_faults
+from .rollouts import EvalRollouts
+from .solve_criterion import Returns, SolveCriterion, StopTable, criterion_problems
 
 log = logging.getLogger("actorq.roles")
 
 
-class Evaluator(Tasked):
+class Evaluator(LearningActor):
     """Every so many updates plays whole episodes of every task, greedily, with the newest weights.
 
     Where `[stop] solved` is reached, in each task that has a mark there, it plays again on fresh seeds, and
@@ -43,32 +43,34 @@ class Evaluator(Tasked):
         ] = None
         device: Annotated[Device, Meta(description="where the network acts: auto, cpu, cuda:0, …")] = "auto"
 
-    stop: Table[Stop]
+    stop: Table[StopTable]
     weights: Feed[Weights]
 
     @classmethod
-    def faults(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
-        yield from super().faults(config, tables)
-        yield from mark_faults(tables)
+    def problems(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+        yield from super().problems(config, tables)
+        yield from criterion_problems(tables)
 
     @classmethod
-    def wiring_faults(cls, spec: ActorSpec, specs: Mapping[str, ActorSpec]) -> Iterable[tuple[str, str]]:
-        return weights_faults(spec)
+    def wiring_problems(cls, spec: ActorSpec, specs: Mapping[str, ActorSpec]) -> Iterable[tuple[str, str]]:
+        return weights_problems(spec)
 
     @classmethod
-    def machine_faults(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
-        return device_faults(config.device)
+    def machine_problems(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+        return device_problems(config.device)
 
     @classmethod
-    def state_faults(cls, config: Any, tables: Mapping[str, Any], state: State) -> Iterable[tuple[str, str]]:
+    def state_problems(
+        cls, config: Any, tables: Mapping[str, Any], state: State
+    ) -> Iterable[tuple[str, str]]:
         if same_tasks(task_names(tasks_in(tables)), state["tasks"]):
-            yield from network_faults(tables, state["parameters"])
+            yield from network_problems(tables, state["parameters"])
 
     async def on_start(self) -> None:
         solved, tasks = self.stop.solved, self.all_tasks
-        self._marks = Marks(task_names(tasks), solved)
+        self._marks = SolveCriterion(task_names(tasks), solved)
         episodes = self.config.episodes or (solved.episodes if solved else 20)
-        self._greedy = GreedyPlay(tasks, self.agent, episodes, self.seed, self.config.device)
+        self._greedy = EvalRollouts(tasks, self.agent, episodes, self.seed, self.config.device)
         self._newest: Weights | None = None
         self._arrived = self.event()
         self._next_updates = self.config.every_updates

@@ -1,4 +1,4 @@
-"""The decider of a grid world, where the truth is known: measures how far the learned Q-values are off."""
+"""The evaluator of a grid world, where the truth is known: measures how far the learned Q-values are off."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ class ExactEvaluator(Evaluator):
         ] = 0.05
 
     @classmethod
-    def faults(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
-        yield from super().faults(config, tables)
+    def problems(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+        yield from super().problems(config, tables)
         agent, task = tables.get("agent"), tables.get("task")
         if isinstance(tables.get("tasks"), tuple):
             yield "tasks", "exact Q-values are held against those of one [task]"

@@ -23,7 +23,7 @@ STEPS_IN_A_ROW = 32
 Pause = Callable[[], Awaitable[Any]]
 
 
-class GreedyPlay:
+class EvalRollouts:
     """Plays all tasks with one network, each in environments of its own."""
 
     policies: list[Policy]

@@ -15,25 +15,25 @@ Returns = Mapping[str, NDArray[np.float64]]
 """Of one evaluation, by the task's name."""
 
 
-class Solved(msgspec.Struct, frozen=True):
-    """What deciders read of `[stop] solved`."""
+class ReturnToReach(msgspec.Struct, frozen=True):
+    """What evaluator read of `[stop] solved`."""
 
     mean_return: float | dict[str, float] = msgspec.field(name="return")
     episodes: int = 20
 
 
-class Stop(msgspec.Struct, frozen=True):
-    """What deciders read of `[stop]`."""
+class StopTable(msgspec.Struct, frozen=True):
+    """What evaluator read of `[stop]`."""
 
-    solved: Solved | None = None
+    solved: ReturnToReach | None = None
 
 
-def mark_faults(tables: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def criterion_problems(tables: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Whether `[stop] solved` says of which task it speaks, and speaks of none that isn't there."""
     if "tasks" not in tables:  # left out: what is wrong with them has been told
         return
     names, stop = task_names(tasks_in(tables)), tables.get("stop")
-    if not isinstance(stop, Stop) or stop.solved is None or not names:
+    if not isinstance(stop, StopTable) or stop.solved is None or not names:
         return
     wanted = stop.solved.mean_return
     if not isinstance(wanted, dict):
@@ -51,10 +51,10 @@ def mark_faults(tables: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             yield f"stop.solved.return.{name}", f"no task has this name; there are {', '.join(names)}"
 
 
-class Marks:
+class SolveCriterion:
     """Says whether returns reach what was declared, and which of two evaluations did better."""
 
-    def __init__(self, names: Sequence[str], solved: Solved | None) -> None:
+    def __init__(self, names: Sequence[str], solved: ReturnToReach | None) -> None:
         wanted = solved.mean_return if solved is not None else {}
         self._alone = len(names) == 1
         self._marks = wanted if isinstance(wanted, dict) else {names[0]: wanted}

@@ -13,14 +13,14 @@ from actorq.learning.returns import n_step
 from actorq.replay.chunk import Chunk
 
 Values = NDArray[np.floating[Any]]
-Questions = Generator[NDArray[Any], NDArray[Any], Chunk]
+RolloutSteps = Generator[NDArray[Any], NDArray[Any], Chunk]
 """Yields observations [B, *observation_shape], is sent their Q-values [B, actions], and returns a chunk.
 
 What it yields is overwritten once it goes on: copy what must last.
 """
 
 
-def answered(questions: Questions, q_values: Callable[[NDArray[Any]], Values]) -> Chunk:
+def answered(questions: RolloutSteps, q_values: Callable[[NDArray[Any]], Values]) -> Chunk:
     """What `questions` return when all of them are answered by `q_values`, on the spot."""
     try:
         observations = next(questions)
@@ -31,7 +31,7 @@ def answered(questions: Questions, q_values: Callable[[NDArray[Any]], Values]) -
         return chunk
 
 
-class Trajectory:
+class NStepAdder:
     """Collects the steps of E environments, and makes one `Chunk` of every `length` of them.
 
     Steps are kept in a block of `length` + `n_step` rows, allocated once. A full block gives the transitions
@@ -106,7 +106,7 @@ class Trajectory:
         self._row = row + 1
         return self._row == len(self._actions)
 
-    def flush(self) -> Questions:
+    def flush(self) -> RolloutSteps:
         """The chunk of a full block, whose arrays are the caller's; the block's open end is carried over.
 
         It asks only where episodes were cut off, about their last observations, which nobody acted on, and

@@ -14,22 +14,22 @@ from actorq.learning.device import Device
 from actorq.learning.networks.numpy_acting import needs_torch
 from actorq.replay.chunk import Chunk
 from actorq.roles.common.adaptive_executor import set_torch_threads
-from actorq.roles.common.learning_actor import Tasked
-from actorq.roles.common.problems import device_faults
-from actorq.roles.common.task_wiring import shard_faults
-from actorq.roles.common.weights_wiring import weights_faults
+from actorq.roles.common.learning_actor import LearningActor
+from actorq.roles.common.problems import device_problems
+from actorq.roles.common.task_wiring import shard_problems
+from actorq.roles.common.weights_wiring import weights_problems
 from actorq.roles.inference.messages import Act
 from actorq.roles.replay.messages import Insert, Version, Weights
 
-from .remote_rollout import AskingExploration
-from .rollout import Exploration, ExplorationConfig
-from .task_assignment import choice_faults, idle_faults
+from .remote_rollout import RemoteRollout
+from .rollout import ExplorationConfig, LocalRollout
+from .task_assignment import choice_problems, idle_problems
 
 
-class Environment(Tasked):
+class Explorer(LearningActor):
     """Explores with the newest weights it was sent, or asks an inference actor; sends each chunk to replay.
 
-    With several tasks the shards of the replay are dealt to them in blocks, as `BatchFeed` has it.
+    With several tasks the shards of the replay are dealt to them in blocks, as `ReplayDataset` has it.
     One chunk is under way at most: when the replay's rate limiter holds it back, exploring waits.
     Environment steps and episodes count once their chunk is in.
     """
@@ -42,12 +42,12 @@ class Environment(Tasked):
     inference: Group[Act] | None
 
     @classmethod
-    def faults(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
-        yield from super().faults(config, tables)
-        yield from choice_faults(config.task, tables)
+    def problems(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+        yield from super().problems(config, tables)
+        yield from choice_problems(config.task, tables)
 
     @classmethod
-    def wiring_faults(cls, spec: ActorSpec, specs: Mapping[str, ActorSpec]) -> Iterable[tuple[str, str]]:
+    def wiring_problems(cls, spec: ActorSpec, specs: Mapping[str, ActorSpec]) -> Iterable[tuple[str, str]]:
         wired = [port for port in ("weights", "inference") if port in spec.ports]
         if len(wired) != 1:
             yield (
@@ -56,41 +56,41 @@ class Environment(Tasked):
             )
         elif wired == ["inference"] and spec.config.device != "auto":  # type: ignore[attr-defined]
             yield "config.device", "is for weights of its own; this explorer asks inference"
-        yield from weights_faults(spec)
-        if faults := list(shard_faults(spec, specs)):
-            yield from faults
+        yield from weights_problems(spec)
+        if problems := list(shard_problems(spec, specs)):
+            yield from problems
         else:
-            yield from idle_faults(spec, specs)
+            yield from idle_problems(spec, specs)
 
     @classmethod
-    def machine_faults(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
-        return device_faults(config.device)
+    def machine_problems(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+        return device_problems(config.device)
 
     async def on_start(self) -> None:
         self._version = Version(0, 0)
         self._have_weights = self.event()
         self._lost_the_last = False
         self._chunks = 0
-        self._exploration: Exploration | AskingExploration
+        self._exploration: LocalRollout | RemoteRollout
         if self.inference is None:
             self._exploration = await self._with_weights()
         else:
             asked = self.inference[self.index % len(self.inference)]
-            self._exploration = AskingExploration(self, self.config, self.all_tasks, self.agent, asked)
+            self._exploration = RemoteRollout(self, self.config, self.all_tasks, self.agent, asked)
 
-    async def _with_weights(self) -> Exploration:
+    async def _with_weights(self) -> LocalRollout:
         # Whoever comes first in a process sets torch up for all there.
         first_to_use_torch = needs_torch(self.agent, self.config.device) and "torch" not in sys.modules
         if first_to_use_torch:
             await self.in_thread(import_module, "torch")  # takes seconds
-        exploration = Exploration(self, self.config, self.all_tasks, self.agent, self.config.device)
+        exploration = LocalRollout(self, self.config, self.all_tasks, self.agent, self.config.device)
         if first_to_use_torch:
             set_torch_threads(None, exploration.parameters)
         return exploration
 
     @handles
     async def follow(self, weights: Weights) -> None:
-        assert isinstance(self._exploration, Exploration)
+        assert isinstance(self._exploration, LocalRollout)
         self._exploration.act_with(weights.parameters)
         self._version = weights.version
         self._have_weights.set()
@@ -101,7 +101,7 @@ class Environment(Tasked):
 
     async def _explore(self) -> None:
         """Fill one chunk and send it."""
-        if isinstance(self._exploration, AskingExploration):
+        if isinstance(self._exploration, RemoteRollout):
             chunk, version = await self._exploration.explore()
         else:
             await self._have_weights.wait()

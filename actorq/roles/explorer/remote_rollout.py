@@ -12,7 +12,7 @@ from actorq.actors import Actor, Ref, Refused
 from actorq.envs.task import Task
 from actorq.learning.agent import Agent
 from actorq.replay.chunk import Chunk
-from actorq.roles.common.retry import ask_its_lives
+from actorq.roles.common.retry import ask_its_incarnations
 from actorq.roles.inference.messages import Act, Acted
 from actorq.roles.replay.messages import Version
 from actorq.roles.replay.rate_limit_gate import STOPPING
@@ -20,7 +20,7 @@ from actorq.roles.replay.rate_limit_gate import STOPPING
 from .rollout import ExplorationConfig, Rollout
 
 
-class AskingExploration(Rollout):
+class RemoteRollout(Rollout):
     """A rollout whose questions go to an inference actor, and to its next life if it dies over one."""
 
     def __init__(
@@ -55,7 +55,7 @@ class AskingExploration(Rollout):
             observations.copy(), self.choice.task
         )  # sent arrays are given away, and these are written again
         try:
-            return await ask_its_lives(partial(self._inference.ask, request), self._actor.sleep)
+            return await ask_its_incarnations(partial(self._inference.ask, request), self._actor.sleep)
         except Refused as refusal:
             if refusal.reason == STOPPING:
                 await self._actor.event().wait()  # the end, which it has heard of before us

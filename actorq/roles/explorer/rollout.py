@@ -23,7 +23,7 @@ from .task_assignment import choose_task, take_part
 if TYPE_CHECKING:
     from actorq.envs.environments import Finished
 
-    from .adder import Questions
+    from .adder import RolloutSteps
 
 
 class ExplorationConfig(actors.Config):
@@ -60,7 +60,7 @@ class Rollout:
         from actorq.envs.frames import FrameStack
         from actorq.envs.make import make_environments
 
-        from .adder import Trajectory
+        from .adder import NStepAdder
 
         seed = actor.seed + actor.restarts  # a life from no snapshot is not to live through the same again
         self._actor = actor
@@ -71,7 +71,7 @@ class Rollout:
         self.spaces = self._environments.spaces
         shape, dtype = self.spaces.frame_shape, self.spaces.dtype
         self._stack = FrameStack(config.envs, shape, dtype, task.frame_stack)
-        self._trajectory = Trajectory(
+        self._trajectory = NStepAdder(
             config.envs,
             shape,
             dtype,
@@ -94,7 +94,7 @@ class Rollout:
         """Environment steps so far, in all environments and lives together."""
         return self._environments.env_steps
 
-    def questions(self) -> Questions:
+    def questions(self) -> RolloutSteps:
         """Fill the next chunk; episodes begin with the first one. `count` it when it has reached its replay.
 
         One at a time, and to its end.
@@ -146,7 +146,7 @@ class Rollout:
         self._counted = self.env_steps
 
 
-class Exploration(Rollout):
+class LocalRollout(Rollout):
     """A rollout that answers its own questions, by a network of its own."""
 
     def __init__(

@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 from actorq.actors import ActorSpec
 from actorq.envs.task import Task, task_names, tasks_in
 from actorq.learning.agent import Agent
-from actorq.learning.networks.task_layout import Spaces, TaskLayout
+from actorq.learning.networks.task_layout import TaskLayout, TaskSpaces
 
 TakePart = Callable[[NDArray[Any], int], NDArray[Any]]
 """From the flat vector that all tasks share to the parameters of one task's network."""
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class TaskAssignment:
     """What one explorer explores."""
 
     task: int
@@ -31,21 +31,21 @@ class Choice:
 
 def choose_task(
     named: str | None, tasks: Sequence[Task], index: int, count: int, instances: int = 1
-) -> Choice:
+) -> TaskAssignment:
     """The named task, for all `count` members alike; or else the members take the tasks in turn.
 
     Of a repeated group the members of each instance do, and so explore the same tasks.
     """
     if named is not None:
-        return Choice(task_names(tasks).index(named), index, count)
+        return TaskAssignment(task_names(tasks).index(named), index, count)
     turns, each = len(tasks), count // instances
     instance, place = divmod(index, each)
     task = place % turns
     alike = -(-(each - task) // turns)
-    return Choice(task, instance * alike + place // turns, instances * alike)
+    return TaskAssignment(task, instance * alike + place // turns, instances * alike)
 
 
-def choice_faults(named: str | None, tables: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def choice_problems(named: str | None, tables: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Whether there is a task of that name."""
     if named is None or "tasks" not in tables:  # left out: what is wrong with them has been told
         return
@@ -55,7 +55,7 @@ def choice_faults(named: str | None, tables: Mapping[str, Any]) -> Iterator[tupl
         yield "config.task", f'"{named}" is none of the tasks: {", ".join(names)}'
 
 
-def idle_faults(spec: ActorSpec, specs: Mapping[str, ActorSpec]) -> Iterator[tuple[str, str]]:
+def idle_problems(spec: ActorSpec, specs: Mapping[str, ActorSpec]) -> Iterator[tuple[str, str]]:
     """Whether somebody explores each of the tasks whose shards this explorer is wired to."""
     for name in idle_tasks(spec, specs, "replay"):
         yield "ports.replay", f'nobody explores the task "{name}" there, and learners would wait for it'
@@ -74,6 +74,6 @@ def idle_tasks(spec: ActorSpec, specs: Mapping[str, ActorSpec], port: str) -> It
     return (name for task, name in enumerate(task_names(tasks)) if task not in explored)
 
 
-def take_part(agent: Agent, spaces: Sequence[Spaces]) -> TakePart:
+def take_part(agent: Agent, spaces: Sequence[TaskSpaces]) -> TakePart:
     """How to take it, by the spaces of all tasks; of one task it is the vector itself."""
     return TaskLayout(agent, spaces).part if len(spaces) > 1 else lambda vector, _: vector

@@ -13,7 +13,7 @@ from .messages import Act, Acted
 
 
 @dataclass(eq=False, slots=True)
-class Question:
+class InferenceRequest:
     """A request that waits for its answer."""
 
     request: Act
@@ -31,7 +31,7 @@ class Question:
         return len(self.request.observations)
 
 
-class Gathering:
+class DynamicBatcher:
     """Questions in the order they came, given out in batches, each in one of them and whole.
 
     A batch is due when `batch_size` observations are there, or when the oldest question has waited for
@@ -42,7 +42,7 @@ class Gathering:
     def __init__(self, actor: Actor, batch_size: int, deadline_seconds: float) -> None:
         self._actor = actor
         self._batch_size, self._deadline = batch_size, deadline_seconds
-        self._waiting: deque[Question] = deque()
+        self._waiting: deque[InferenceRequest] = deque()
         self._observations = 0
         self._changed = actor.event()
         self._timing = False
@@ -51,7 +51,7 @@ class Gathering:
 
     async def ask(self, request: Act) -> Acted:
         """The answer, once somebody has settled the question. Raises Refused if it was turned back."""
-        question = Question(request, self._actor.now(), self._actor.event())
+        question = InferenceRequest(request, self._actor.now(), self._actor.event())
         self._waiting.append(question)
         self._observations += len(question)
         if len(self._waiting) == 1 or self._observations >= self._batch_size:
@@ -62,7 +62,7 @@ class Gathering:
             raise outcome or RuntimeError("the question was settled without an answer")
         return outcome
 
-    async def take(self) -> list[Question]:
+    async def take(self) -> list[InferenceRequest]:
         """The next batch, when it is due; whoever takes it settles each of its questions."""
         began = self._actor.now()
         while not self._is_due():
@@ -99,7 +99,7 @@ class Gathering:
         self._timing = False
         self._changed.set()
 
-    def _cut(self) -> Iterable[Question]:
+    def _cut(self) -> Iterable[InferenceRequest]:
         room = self._batch_size
         while self._waiting and (len(self._waiting[0]) <= room or room == self._batch_size):
             question = self._waiting.popleft()

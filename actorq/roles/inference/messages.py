@@ -8,7 +8,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from actorq.actors import Message, Refused, Request
-from actorq.learning.networks.task_layout import Spaces
+from actorq.learning.networks.task_layout import TaskSpaces
 from actorq.roles.replay.messages import Version
 
 
@@ -30,7 +30,7 @@ class Act(Request[Acted], frozen=True):
     """Which of the tasks they are of, by its place in the file."""
 
 
-def check_question(request: Act, tasks: Sequence[Spaces]) -> None:
+def check_question(request: Act, tasks: Sequence[TaskSpaces]) -> None:
     """Raises Refused for observations that are none of a task's, one of these."""
     if not 0 <= request.task < len(tasks):
         raise Refused(f"there is no task {request.task}; there are {len(tasks)}")

@@ -15,19 +15,19 @@ import actorq.actors as actors
 from actorq.actors import ActorSpec, Feed, Refused, handles
 from actorq.learning.device import Device
 from actorq.learning.networks.numpy_acting import make_policy, needs_torch
-from actorq.roles.common.adaptive_executor import Computing, TorchThreads, set_torch_threads
-from actorq.roles.common.learning_actor import Tasked
-from actorq.roles.common.problems import device_faults
-from actorq.roles.common.weights_wiring import weights_faults
+from actorq.roles.common.adaptive_executor import AdaptiveExecutor, TorchThreads, set_torch_threads
+from actorq.roles.common.learning_actor import LearningActor
+from actorq.roles.common.problems import device_problems
+from actorq.roles.common.weights_wiring import weights_problems
 from actorq.roles.explorer.task_assignment import take_part
 from actorq.roles.replay.messages import Weights
 from actorq.roles.replay.rate_limit_gate import STOPPING
 
-from .dynamic_batcher import Gathering, Question
+from .dynamic_batcher import DynamicBatcher, InferenceRequest
 from .messages import Act, Acted, check_question
 
 
-class Inference(Tasked):
+class Inference(LearningActor):
     """Answers what explorers ask in batches, one at a time, with the newest weights it was sent.
 
     After SEED RL's central inference (Espeholt et al. 2020, arXiv 1910.06591). While a batch is computed the
@@ -48,12 +48,12 @@ class Inference(Tasked):
     weights: Feed[Weights]
 
     @classmethod
-    def wiring_faults(cls, spec: ActorSpec, specs: Mapping[str, ActorSpec]) -> Iterable[tuple[str, str]]:
-        return weights_faults(spec)
+    def wiring_problems(cls, spec: ActorSpec, specs: Mapping[str, ActorSpec]) -> Iterable[tuple[str, str]]:
+        return weights_problems(spec)
 
     @classmethod
-    def machine_faults(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
-        return device_faults(config.device)
+    def machine_problems(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+        return device_problems(config.device)
 
     async def on_start(self) -> None:
         from actorq.envs.make import describe
@@ -72,8 +72,8 @@ class Inference(Tasked):
         self._take_part = take_part(agent, self._spaces)
         if with_torch:
             set_torch_threads(config.torch_threads, max(policy.size for policy in self._policies))
-        self._computing = Computing(self)
-        self._gathering = Gathering(self, config.batch_size, config.deadline_seconds)
+        self._computing = AdaptiveExecutor(self)
+        self._gathering = DynamicBatcher(self, config.batch_size, config.deadline_seconds)
         self._newest: Weights | None = None
         self._loaded: Weights | None = None
         self._have_weights = self.event()
@@ -104,7 +104,9 @@ class Inference(Tasked):
             self._report(questions)
             await self.sleep(0)  # others wait for the loop
 
-    def _answer(self, newest: Weights, questions: Sequence[Question]) -> list[tuple[Question, NDArray[Any]]]:
+    def _answer(
+        self, newest: Weights, questions: Sequence[InferenceRequest]
+    ) -> list[tuple[InferenceRequest, NDArray[Any]]]:
         """Q-values for each question, a task's together. Nobody else touches the networks meanwhile."""
         if newest is not self._loaded:
             for task, policy in enumerate(self._policies):
@@ -121,7 +123,7 @@ class Inference(Tasked):
                 answers += [(its, part.copy()) for its, part in zip(mine, parts, strict=True)]
         return answers
 
-    def _report(self, questions: Sequence[Question]) -> None:
+    def _report(self, questions: Sequence[InferenceRequest]) -> None:
         now, observations = self.now(), sum(map(len, questions))
         self.progress("inferences", observations)
         self.observe("inference_batch", observations)

@@ -15,23 +15,23 @@ import actorq.actors as actors
 from actorq.actors import ActorSpec, Group, Ref, State, Topic, handles
 from actorq.learning.compiling import Compile
 from actorq.learning.device import Device
-from actorq.roles.averaging.client import Averaging, MeetEveryUpdates
-from actorq.roles.averaging.messages import Join, Meet
+from actorq.roles.averaging.client import AveragingClient, MeetEveryUpdates
+from actorq.roles.averaging.messages import JoinAveraging, Synchronize
 from actorq.roles.common.adaptive_executor import (
-    Computing,
+    AdaptiveExecutor,
     TorchThreads,
     refuse_divergence,
     set_torch_threads,
 )
 from actorq.roles.common.death_watch import Presence
-from actorq.roles.common.learning_actor import Tasked, adaptive_tasks
-from actorq.roles.common.problems import compile_faults, device_faults
-from actorq.roles.common.task_wiring import shard_faults
+from actorq.roles.common.learning_actor import LearningActor, adaptive_tasks
+from actorq.roles.common.problems import compile_problems, device_problems
+from actorq.roles.common.task_wiring import shard_problems
 from actorq.roles.parameter_server.messages import Attend, Left
-from actorq.roles.replay.dataset import BatchesPerAsk, BatchFeed, Draw, DrawsAhead
+from actorq.roles.replay.dataset import BatchesPerAsk, DatasetDraw, DrawsAhead, ReplayDataset
 from actorq.roles.replay.messages import Sample, UpdatePriorities, Version, Weights
 
-from .task_migration import Joining, joining_faults
+from .task_migration import TaskMigration, joining_problems
 
 if TYPE_CHECKING:
     from actorq.learning.staging import StagedBatch, TransitionBatch
@@ -47,7 +47,7 @@ class Update(NamedTuple):
     """Before clipping; None where nothing is clipped."""
 
 
-class Learner(Tasked):
+class Learner(LearningActor):
     """One learner with its own parameters, target network and optimizer.
 
     It updates as fast as the replay gives batches; how often experience is reused is the replay's
@@ -65,21 +65,23 @@ class Learner(Tasked):
         torch_threads: TorchThreads = None
 
     replay: Group[Sample | UpdatePriorities]
-    root: Ref[Join | Meet] | None
+    root: Ref[JoinAveraging | Synchronize] | None
     weights: Topic[Weights]
 
     @classmethod
-    def wiring_faults(cls, spec: ActorSpec, specs: Mapping[str, ActorSpec]) -> Iterable[tuple[str, str]]:
-        return shard_faults(spec, specs)
+    def wiring_problems(cls, spec: ActorSpec, specs: Mapping[str, ActorSpec]) -> Iterable[tuple[str, str]]:
+        return shard_problems(spec, specs)
 
     @classmethod
-    def machine_faults(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
-        yield from device_faults(config.device)
-        yield from compile_faults(config.compile)
+    def machine_problems(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+        yield from device_problems(config.device)
+        yield from compile_problems(config.compile)
 
     @classmethod
-    def state_faults(cls, config: Any, tables: Mapping[str, Any], state: State) -> Iterable[tuple[str, str]]:
-        yield from joining_faults(tables, state)
+    def state_problems(
+        cls, config: Any, tables: Mapping[str, Any], state: State
+    ) -> Iterable[tuple[str, str]]:
+        yield from joining_problems(tables, state)
         saved, mine = state["optimizer"]["optimizer"], tables["agent"].optimizer
         if mine != saved:
             yield "agent.optimizer", f"is {mine}, but the run has learned with {saved}"
@@ -104,10 +106,10 @@ class Learner(Tasked):
         both = self._online, self._target.parameters
         self._popart = PopArt(agent, spaces, adaptive_tasks(self.all_tasks), *both)
         self._rule = LearningRule(agent, *both, self.config.compile, self._popart)
-        self._joining = Joining(agent, self.all_tasks, spaces)
+        self._joining = TaskMigration(agent, self.all_tasks, spaces)
         self._updates = 0
-        self._computing = Computing(self)
-        self._averaging = Averaging(self, self.root, self.config.meet_every_updates)
+        self._computing = AdaptiveExecutor(self)
+        self._averaging = AveragingClient(self, self.root, self.config.meet_every_updates)
         self._presence = Presence(self)
         self._stepping = threading.Lock()  # a long update is made in a thread, and a state may be asked for
 
@@ -126,7 +128,7 @@ class Learner(Tasked):
         await self._join(learning=False)
         await self._publish()
         size = self.agent.batch_size
-        feed = BatchFeed(
+        feed = ReplayDataset(
             self, self.replay, self.all_tasks, self.config, size, lambda: self.version, self._online
         )
         draw = await feed.next()
@@ -145,7 +147,7 @@ class Learner(Tasked):
             self._popart.write(self._online, joined)
             self._target.copy()
 
-    async def _learn(self, feed: BatchFeed, draw: Draw) -> None:
+    async def _learn(self, feed: ReplayDataset, draw: DatasetDraw) -> None:
         """All updates of a draw; with the last one their new priorities go back."""
         td_errors = {}
         for number, batches in enumerate(draw.updates):

@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 from actorq.actors import State
 from actorq.envs.task import Task, task_names, tasks_in
 from actorq.learning.agent import Agent
-from actorq.learning.networks.task_layout import Spaces, TaskLayout
-from actorq.roles.common.problems import network_faults
+from actorq.learning.networks.task_layout import TaskLayout, TaskSpaces
+from actorq.roles.common.problems import network_problems
 
 
-class Joining:
+class TaskMigration:
     """Between these tasks' network and the one that a state was saved of. Tasks are told apart by name."""
 
-    def __init__(self, agent: Agent, tasks: Sequence[Task], spaces: Sequence[Spaces]) -> None:
+    def __init__(self, agent: Agent, tasks: Sequence[Task], spaces: Sequence[TaskSpaces]) -> None:
         self._tasks, self._names = tasks, list(task_names(tasks))
         shared = not agent.custom and len(agent.hidden_widths) > 1
         self._layout = TaskLayout(agent, spaces) if shared else None
@@ -65,17 +65,21 @@ def same_tasks(now: Sequence[str], then: Sequence[str]) -> bool:
     return list(now) == list(then) or len(now) == len(then) == 1
 
 
-def joining_faults(tables: Mapping[str, Any], state: State) -> Iterator[tuple[str, str]]:
+def joining_problems(tables: Mapping[str, Any], state: State) -> Iterator[tuple[str, str]]:
     """Whether a network of the tables' tasks can go on from a learner's `state`."""
     from actorq.envs.make import describe
 
     tasks, saved = tasks_in(tables), state["tasks"]
     names, before = list(task_names(tasks)), called_now(tasks, saved["names"])
-    joining = Joining(tables["agent"], tasks, [describe(task) for task in tasks])
+    joining = TaskMigration(tables["agent"], tasks, [describe(task) for task in tasks])
     if same_tasks(names, before):
-        faults = list(network_faults(tables, state["parameters"]))
-        yield from faults
-        if not faults and len(names) > 1 and (now := joining.state()) != {key: saved.get(key) for key in now}:
+        problems = list(network_problems(tables, state["parameters"]))
+        yield from problems
+        if (
+            not problems
+            and len(names) > 1
+            and (now := joining.state()) != {key: saved.get(key) for key in now}
+        ):
             yield "tasks", "their environments have other spaces than those that the run has learned"
         return
     both = min(len(names), len(before))

@@ -14,7 +14,7 @@ from actorq.envs.task import Task
 from actorq.learning.agent import Agent
 from actorq.learning.compiling import Compile
 from actorq.learning.distributed.encoded import Codec, Encoded
-from actorq.roles.common.adaptive_executor import Computing, set_torch_threads
+from actorq.roles.common.adaptive_executor import AdaptiveExecutor, set_torch_threads
 from actorq.roles.replay.messages import Version
 from actorq.roles.replay.rate_limit_gate import STOPPING
 
@@ -25,7 +25,7 @@ from .weights_reader import WeightsReader
 
 if TYPE_CHECKING:
     from actorq.learning.staging import StagedBatch, TransitionBatch
-    from actorq.learning.update import Learned
+    from actorq.learning.update import UpdateResult
 
 log = logging.getLogger("actorq.roles")
 
@@ -57,7 +57,7 @@ OutlierDeviations = Annotated[
 ]
 
 
-def front_faults(spec: ActorSpec, specs: Mapping[str, ActorSpec]) -> Iterator[tuple[str, str]]:
+def front_problems(spec: ActorSpec, specs: Mapping[str, ActorSpec]) -> Iterator[tuple[str, str]]:
     """Whether a role that pushes gradients and its front go together."""
     (front,) = spec.ports["front"]
     workers = specs[front].ports.get("workers", ())
@@ -75,7 +75,7 @@ def front_faults(spec: ActorSpec, specs: Mapping[str, ActorSpec]) -> Iterator[tu
         )
 
 
-class Settings(Protocol):
+class PushSettings(Protocol):
     """Of a role that pushes gradients, as its `Config` has them."""
 
     @property
@@ -94,7 +94,7 @@ class Settings(Protocol):
     def outlier_deviations(self) -> float | None: ...
 
 
-class GradientPusher:
+class ParameterServerClient:
     """Computes gradients with a version of the server's parameters and target, and pushes them.
 
     A gradient's slices go to the shards and its ticket to the front, which says what became of it, and which
@@ -105,7 +105,7 @@ class GradientPusher:
     def __init__(
         self,
         actor: Actor,
-        config: Settings,
+        config: PushSettings,
         tasks: Sequence[Task],
         agent: Agent,
         servers: Group[Gradient | Fetch],
@@ -125,7 +125,7 @@ class GradientPusher:
         set_torch_threads(config.torch_threads, self.online.size)
         self._actor, self._config, self._servers, self._front = actor, config, servers, front
         self._rule = LearningRule(agent, self.online, self.target, config.compile)
-        self._computing, self._encoding = Computing(actor), Computing(actor)
+        self._computing, self._encoding = AdaptiveExecutor(actor), AdaptiveExecutor(actor)
         self._weights = WeightsReader(servers, actor.index, self.online.vector, self.target.vector)
         self._outliers = OutlierFilter(config.outlier_deviations)
         self._slices = GradientSlices(
@@ -156,7 +156,7 @@ class GradientPusher:
         """
         return self._in_trouble
 
-    async def compute(self, *batches: TransitionBatch | StagedBatch | None) -> Learned | None:
+    async def compute(self, *batches: TransitionBatch | StagedBatch | None) -> UpdateResult | None:
         """Compute the gradient of a batch, to be pushed next; None if its loss is infinite or NaN.
 
         Of several tasks a batch each, as `LearningRule` takes them.
@@ -202,7 +202,7 @@ class GradientPusher:
             await self.read(computing=True)
         else:
             self._refusals, self._in_trouble = 0, False
-            if pushed.fate in ("late", "stale"):
+            if pushed.delivery_state in ("late", "stale"):
                 self._slices.give_back(slices)
             if pushed.pulled is not None:
                 await self._read(pushed.pulled, computing=True)

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 
 import actorq.actors as actors
 from actorq.actors import ActorDied, Group, Refused, Topic, handles
-from actorq.learning.distributed.batch_sizing import Dealing, least_rows
+from actorq.learning.distributed.batch_sizing import BatchSizing, least_rows
 from actorq.learning.distributed.update_rule_settings import UpdateRuleSettings
 from actorq.learning.distributed.update_rules import Offer, Round, make_update_rule
 from actorq.roles.common.death_watch import DIED, Lives, attend, pause_after
-from actorq.roles.common.learning_actor import Tasked
+from actorq.roles.common.learning_actor import LearningActor
 from actorq.roles.replay.messages import Version, Weights
 from actorq.roles.replay.rate_limit_gate import STOPPING
 
@@ -30,27 +30,27 @@ from .messages import (
     Discard,
     Fetch,
     Forget,
+    GetSliceNorm,
     Keep,
+    ListVersions,
     Pull,
     Pulled,
     Push,
     Pushed,
     Restore,
-    Stand,
     Ticket,
-    Weigh,
 )
-from .pending import NOBODY, Fate, Held, Reader, Waiting
+from .pending import NOBODY, DeliveryState, PendingPull, PendingPush, PendingRequests
 from .recovery import RESTORING, restore
-from .straggler_timeout import Patience
-from .weight_publisher import Publisher
+from .straggler_timeout import StragglerTimeout
+from .weight_publisher import WeightPublisher
 
 RESTORED = "the parameter server was restored: the gradient is of an earlier incarnation; pull again"
 
 Order = Apply | Keep | Discard | Forget
 
 
-class ParameterFront(Tasked):
+class ParameterCoordinator(LearningActor):
     """Orders the updates of a parameter server whose parameters lie in shards.
 
     It holds no parameters. A gradient goes to the shards in slices and to the front by name; the front has
@@ -65,37 +65,41 @@ class ParameterFront(Tasked):
             int, Meta(ge=1, description="updates between two weights for those who only act")
         ] = 16
 
-    servers: Group[Weigh | Combine | Apply | Keep | Discard | Forget | Fetch | Stand | Restore | Attend]
+    servers: Group[
+        GetSliceNorm | Combine | Apply | Keep | Discard | Forget | Fetch | ListVersions | Restore | Attend
+    ]
     workers: Group[Attend]
     weights: Topic[Weights]
 
     @classmethod
-    def faults(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
-        yield from super().faults(config, tables)
-        yield from ((f"config.{field}", sentence) for field, sentence in config.faults())
+    def problems(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+        yield from super().problems(config, tables)
+        yield from ((f"config.{field}", sentence) for field, sentence in config.problems())
 
     async def on_start(self) -> None:
-        for field, sentence in self.config.faults(len(self.workers)):
+        for field, sentence in self.config.problems(len(self.workers)):
             raise ValueError(f"actors.{self.name}.config.{field}: {sentence}")
         await self.in_thread(import_module, "torch")  # takes seconds
         self._incarnation = self._updates = 0
         self._stopping = self._lost = self._settled = False
         self._changed = self.event()
         self._orders: deque[Order] = deque()
-        self._waiting = Waiting()
-        self._lives = Lives(len(self.workers))
+        self._waiting = PendingRequests()
+        self._incarnations = Lives(len(self.workers))
         self._numbers: dict[int, Ticket] = {}
         """Each worker's newest gradient."""
         self._kept: int | None = None
         self._bytes_in = self._bytes_out = 0
         self._rule = make_update_rule(self.config, len(self.workers))
-        self._dealing: Dealing | None = None
+        self._dealing: BatchSizing | None = None
         if self.config.deal == "speed":
             batch_size = self.agent.batch_size
             least = least_rows(batch_size, len(self.all_tasks))
-            self._dealing = Dealing(len(self.workers), batch_size, least)
-        self._patience = Patience(self, self.config.wait_at_most_seconds, self._wait_no_longer)
-        self._publisher = Publisher(self, self.servers, self.weights, partial(self._read, NOBODY, 0, False))
+            self._dealing = BatchSizing(len(self.workers), batch_size, least)
+        self._patience = StragglerTimeout(self, self.config.wait_at_most_seconds, self._wait_no_longer)
+        self._publisher = WeightPublisher(
+            self, self.servers, self.weights, partial(self._read, NOBODY, 0, False)
+        )
 
     def _note_change(self) -> None:
         self._changed.set()
@@ -104,13 +108,15 @@ class ParameterFront(Tasked):
 
     @handles(concurrent=1024)
     async def pull(self, request: Pull) -> Pulled:
-        self._lives.hear(request.worker, request.life)
+        self._incarnations.hear(request.worker, request.incarnation)
         if not request.computing:
             self._rule.idle(request.worker)
-        return await self._read(request.worker, request.life, request.computing)
+        return await self._read(request.worker, request.incarnation, request.computing)
 
-    async def _read(self, worker: int, life: int, computing: bool) -> Pulled:
-        reader = Reader(worker=worker, life=life, computing=computing, answered=self.event())
+    async def _read(self, worker: int, incarnation: int, computing: bool) -> Pulled:
+        reader = PendingPull(
+            worker=worker, incarnation=incarnation, computing=computing, answered=self.event()
+        )
         self._waiting.readers.append(reader)
         await self._answer(reader)
         assert reader.pulled is not None
@@ -119,7 +125,7 @@ class ParameterFront(Tasked):
     @handles(concurrent=1024)
     async def push(self, request: Push) -> Pushed:
         ticket = request.ticket
-        self._lives.hear(ticket.worker, ticket.life)
+        self._incarnations.hear(ticket.worker, ticket.incarnation)
         self._take_number(ticket)
         if self._dealing is not None:
             self._dealing.came(ticket.worker, request.rows, self.now())
@@ -132,9 +138,11 @@ class ParameterFront(Tasked):
             raise
         self._bytes_in += request.bytes
         self._bytes_out += request.bytes_fetched
-        worker, life = ticket.worker, ticket.life
+        worker, incarnation = ticket.worker, ticket.incarnation
         answered = self.event()
-        held = Held(worker=worker, life=life, computing=True, answered=answered, push=request, norm=norm)
+        held = PendingPush(
+            worker=worker, incarnation=incarnation, computing=True, answered=answered, push=request, norm=norm
+        )
         if self._rule.waits:
             self._give_up(ticket.worker, "the worker has pushed another one")
         offer = Offer(ticket.worker, request.version.updates, request.rows)
@@ -143,7 +151,7 @@ class ParameterFront(Tasked):
         if self.config.rule == "softsync":  # nobody waits for the others of a round
             self._answered(held)
         await self._answer(held)
-        return Pushed(held.fate, held.pulled)
+        return Pushed(held.delivery_state, held.pulled)
 
     def _take_number(self, ticket: Ticket) -> None:
         """Each gradient is pushed once. Raises Refused."""
@@ -158,7 +166,7 @@ class ParameterFront(Tasked):
             self._order(Discard((held.push.ticket,)))
             held.refuse(reason)
 
-    async def _answer(self, reader: Reader) -> None:
+    async def _answer(self, reader: PendingPull) -> None:
         self._note_change()
         if self._stopping:
             raise Refused(STOPPING)
@@ -170,7 +178,7 @@ class ParameterFront(Tasked):
         """The gradient's norm over all shards. Raises Refused for one that can't be applied."""
         self._check(push)
         try:
-            weighed = await self.servers.all().ask(Weigh(push.ticket))
+            weighed = await self.servers.all().ask(GetSliceNorm(push.ticket))
         except ActorDied:
             raise Refused(RESTORING) from None
         except Refused as refusal:
@@ -185,7 +193,7 @@ class ParameterFront(Tasked):
             raise Refused(STOPPING)
         if not self._settled:
             raise Refused(RESTORING)
-        self._lives.hear(push.ticket.worker, push.ticket.life)
+        self._incarnations.hear(push.ticket.worker, push.ticket.incarnation)
         if push.rows < 1:
             raise Refused(f"a gradient is a mean over at least 1 transition; this one is over {push.rows}")
         version = push.version
@@ -204,14 +212,14 @@ class ParameterFront(Tasked):
 
     def _bury(self, worker: int) -> None:
         """Nothing more comes of a worker's life, and nobody is to wait for it."""
-        life = self._lives.end(worker)
+        incarnation = self._incarnations.end(worker)
         self._rule.left(worker)
         if self._dealing is not None:
             self._dealing.left(worker)
         self._give_up(worker, DIED)
         self._waiting.refuse_readers_of(worker, DIED)
-        if life is not None:
-            self._order(Forget(worker, life))
+        if incarnation is not None:
+            self._order(Forget(worker, incarnation))
         self._note_change()
 
     def _wait_no_longer(self) -> None:
@@ -263,7 +271,7 @@ class ParameterFront(Tasked):
         )
         self._incarnation, self._updates = version.incarnation, version.updates
         self._rule = make_update_rule(self.config, len(self.workers))
-        for worker in self._lives.dead():
+        for worker in self._incarnations.dead():
             self._rule.left(worker)
         self._kept, self._settled = None, True
         self._note_change()
@@ -323,7 +331,7 @@ class ParameterFront(Tasked):
         if self._updates % self.config.publish_every_updates == 0:
             self._publisher.note_due()
 
-    async def _combined(self, held: list[Held], round: Round) -> tuple[Ticket | None, float]:
+    async def _combined(self, held: list[PendingPush], round: Round) -> tuple[Ticket | None, float]:
         """What to apply: a gradient's ticket, or None for a mean that the shards have made; and its norm.
 
         The rule's factors weigh the mean, and their sum is the step size's: an optimizer that normalizes
@@ -337,7 +345,7 @@ class ParameterFront(Tasked):
         weighed = await self.servers.all().ask(combine)
         return None, math.sqrt(sum(slice.square_norm for slice in weighed))
 
-    def _account(self, held: list[Held], round: Round, norm: float) -> None:
+    def _account(self, held: list[PendingPush], round: Round, norm: float) -> None:
         """Report the update, and let those who pushed read what came of it."""
         self.progress("updates")
         self.report("gradient_norm", norm)
@@ -356,13 +364,13 @@ class ParameterFront(Tasked):
             self._order(Discard((held.push.ticket,)))
             self._settle(held, "late" if reason == "late" else "stale")
 
-    def _settle(self, held: Held, fate: Fate) -> None:
-        self.progress(f"gradients_{fate}")
-        held.fate = fate
+    def _settle(self, held: PendingPush, delivery_state: DeliveryState) -> None:
+        self.progress(f"gradients_{delivery_state}")
+        held.delivery_state = delivery_state
         if self.config.rule != "softsync":
             self._answered(held)
 
-    def _answered(self, held: Held) -> None:
+    def _answered(self, held: PendingPush) -> None:
         """Have it read what came of its gradient, unless it goes on with what it has, and may."""
         if held.push.reads or self.config.rule in ("synchronous", "bounded"):
             self._waiting.readers.append(held)
@@ -384,7 +392,7 @@ class ParameterFront(Tasked):
             if reader.refusal is not None:
                 continue
             rows = None
-            if reader.computing and not self._lives.is_over(reader.worker, reader.life):
+            if reader.computing and not self._incarnations.is_over(reader.worker, reader.incarnation):
                 self._rule.computing(reader.worker, self._updates)
                 if self._dealing is not None:
                     rows = self._dealing.handed(reader.worker, self.now())

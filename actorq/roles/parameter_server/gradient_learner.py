@@ -17,29 +17,30 @@ from actorq.learning.device import Device
 from actorq.learning.distributed.batch_sizing import most_rows
 from actorq.roles.common.adaptive_executor import TorchThreads
 from actorq.roles.common.death_watch import Presence
-from actorq.roles.common.learning_actor import Tasked
-from actorq.roles.common.problems import compile_faults, device_faults
-from actorq.roles.common.task_wiring import shard_faults
-from actorq.roles.replay.dataset import BatchesPerAsk, BatchFeed, Draw, DrawsAhead
+from actorq.roles.common.learning_actor import LearningActor
+from actorq.roles.common.problems import compile_problems, device_problems
+from actorq.roles.common.task_wiring import shard_problems
+from actorq.roles.replay.dataset import BatchesPerAsk, DatasetDraw, DrawsAhead, ReplayDataset
 from actorq.roles.replay.messages import Sample, UpdatePriorities, Version
 
 from .client import (
     GradientCodec,
-    GradientPusher,
     OutlierDeviations,
+    ParameterServerClient,
     ReadEveryGradients,
     TopKShare,
-    front_faults,
+    front_problems,
 )
 from .messages import Attend, Fetch, Gradient, Left, Pull, Push
 
 
-class GradientLearner(Tasked):
+class GradientLearner(LearningActor):
     """Computes gradients on batches of a common replay, for a parameter server.
 
     A learner of Gorila's (Nair et al. 2015) before the replay of Ape-X (Horgan et al. 2018). Its parameters
     are the server's: it pushes each gradient, and goes on with the version that the answer names; see
-    `GradientPusher`. The batch's new priorities go back before that. What several of them do together is the
+    `ParameterServerClient`. The batch's new priorities go back before that. What several of them do together
+    is the
     front's `rule`: one update of a gradient of each, or one of each gradient. When one dies, the others go on
     without it.
     """
@@ -62,21 +63,23 @@ class GradientLearner(Tasked):
     front: Ref[Pull | Push]
 
     @classmethod
-    def wiring_faults(cls, spec: ActorSpec, specs: Mapping[str, ActorSpec]) -> Iterable[tuple[str, str]]:
-        yield from shard_faults(spec, specs)
-        yield from front_faults(spec, specs)
-        yield from draw_faults(spec, specs)
+    def wiring_problems(cls, spec: ActorSpec, specs: Mapping[str, ActorSpec]) -> Iterable[tuple[str, str]]:
+        yield from shard_problems(spec, specs)
+        yield from front_problems(spec, specs)
+        yield from draw_problems(spec, specs)
 
     @classmethod
-    def machine_faults(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
-        yield from device_faults(config.device)
-        yield from compile_faults(config.compile)
+    def machine_problems(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+        yield from device_problems(config.device)
+        yield from compile_problems(config.compile)
 
     async def on_start(self) -> None:
         await self.in_thread(import_module, "torch")  # takes seconds
 
         config = self.config
-        self._pusher = GradientPusher(self, config, self.all_tasks, self.agent, self.servers, self.front)
+        self._pusher = ParameterServerClient(
+            self, config, self.all_tasks, self.agent, self.servers, self.front
+        )
         self._presence = Presence(self)
 
     @handles(concurrent=8)
@@ -88,7 +91,7 @@ class GradientLearner(Tasked):
 
     async def run(self) -> None:
         await self._pusher.read(computing=False)
-        feed = BatchFeed(
+        feed = ReplayDataset(
             self,
             self.replay,
             self.all_tasks,
@@ -104,7 +107,7 @@ class GradientLearner(Tasked):
             draw = await feed.next()
             self.report("waiting_share", feed.take_waiting_share())
 
-    async def _learn(self, feed: BatchFeed, draw: Draw) -> None:
+    async def _learn(self, feed: ReplayDataset, draw: DatasetDraw) -> None:
         """One gradient for each update's batch."""
         for number, batches in enumerate(draw.updates):
             learned = await self._pusher.compute(*batches)
@@ -123,7 +126,7 @@ class GradientLearner(Tasked):
         self._pusher.load_state(state)
 
 
-def draw_faults(spec: ActorSpec, specs: Mapping[str, ActorSpec]) -> Iterator[tuple[str, str]]:
+def draw_problems(spec: ActorSpec, specs: Mapping[str, ActorSpec]) -> Iterator[tuple[str, str]]:
     """Whether the largest draw fits `error_buffer_samples`; where that is not set the bound widens to it."""
     tasks, shards, (front,) = tasks_in(spec.tables), spec.ports["replay"], spec.ports["front"]
     agent, batches = spec.tables.get("agent"), cast(GradientLearner.Config, spec.config).batches_per_ask

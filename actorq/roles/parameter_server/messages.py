@@ -16,7 +16,7 @@ class Ticket(msgspec.Struct, frozen=True, order=True):
     """Names one gradient, wherever its slices are."""
 
     worker: int
-    life: int
+    incarnation: int
     """The worker's restarts."""
     number: int
     """Of the worker's gradients in this life, from 1."""
@@ -49,14 +49,14 @@ class Pull(Request[Pulled], frozen=True):
     worker: int
     computing: bool
     """Whether a gradient of it will follow, for which the update rule may wait."""
-    life: int = 0
+    incarnation: int = 0
     """The worker's restarts."""
 
 
 class Pushed(Message, frozen=True):
     """What became of a gradient, and the version to go on with."""
 
-    fate: Literal["accepted", "scaled", "late", "stale"]
+    delivery_state: Literal["accepted", "scaled", "late", "stale"]
     pulled: Pulled | None
     """None for a worker that goes on with what it has."""
 
@@ -117,18 +117,18 @@ class Fetch(Request[Fetched], frozen=True):
 # The front and a shard.
 
 
-class Weighed(Message, frozen=True):
+class SliceNorm(Message, frozen=True):
     square_norm: float
     """Of the slice; finite."""
 
 
-class Weigh(Request[Weighed], frozen=True):
+class GetSliceNorm(Request[SliceNorm], frozen=True):
     """Check a slice and say its square norm; answered when the slice is there, Refused if it is unusable."""
 
     ticket: Ticket
 
 
-class Combine(Request[Weighed], frozen=True):
+class Combine(Request[SliceNorm], frozen=True):
     """Make the sum of gradients, each times its factor, the next to be applied, and say its square norm."""
 
     incarnation: int
@@ -169,10 +169,10 @@ class Forget(Message, frozen=True):
     """A worker has died: nothing of that life, nor of those before, is worth waiting for."""
 
     worker: int
-    life: int
+    incarnation: int
 
 
-class Standing(Message, frozen=True):
+class VersionList(Message, frozen=True):
     """The versions a shard can be set back to, newest last."""
 
     incarnation: int
@@ -180,7 +180,7 @@ class Standing(Message, frozen=True):
     """Each of the incarnation that made it: updates made anew lead to another version."""
 
 
-class Stand(Request[Standing], frozen=True):
+class ListVersions(Request[VersionList], frozen=True):
     """Stop applying and handing out, and say what there is to go on from."""
 
 

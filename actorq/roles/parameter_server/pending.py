@@ -11,7 +11,7 @@ from actorq.learning.distributed.update_rules import Offer
 
 from .messages import Pulled, Push
 
-Fate = Literal["accepted", "scaled", "late", "stale"]
+DeliveryState = Literal["accepted", "scaled", "late", "stale"]
 
 
 NOBODY = -1
@@ -19,12 +19,12 @@ NOBODY = -1
 
 
 @dataclass(eq=False, slots=True, kw_only=True)
-class Reader:
+class PendingPull:
     """Someone who waits for the newest version to be kept."""
 
     worker: int
     """Its index, or NOBODY."""
-    life: int
+    incarnation: int
     computing: bool
     answered: Event
     pulled: Pulled | None = None
@@ -36,31 +36,31 @@ class Reader:
 
 
 @dataclass(eq=False, slots=True, kw_only=True)
-class Held(Reader):
+class PendingPush(PendingPull):
     """Someone who has pushed a gradient, and reads the version that came of it."""
 
     push: Push
     norm: float
     """Euclidean, over all shards; finite."""
-    fate: Fate = field(default="accepted")
+    delivery_state: DeliveryState = field(default="accepted")
 
 
-class Waiting:
+class PendingRequests:
     """All who wait at a front. Who pushed is held until its gradient's turn comes, and reads after that."""
 
     def __init__(self) -> None:
-        self.readers: list[Reader] = []
-        self._held: defaultdict[Offer, deque[Held]] = defaultdict(deque)
+        self.readers: list[PendingPull] = []
+        self._held: defaultdict[Offer, deque[PendingPush]] = defaultdict(deque)
 
     @property
     def holds(self) -> bool:
         """Whether any gradient waits for its turn."""
         return bool(self._held)
 
-    def hold(self, offer: Offer, held: Held) -> None:
+    def hold(self, offer: Offer, held: PendingPush) -> None:
         self._held[offer].append(held)
 
-    def take(self, offer: Offer) -> Held:
+    def take(self, offer: Offer) -> PendingPush:
         """Whose offer it is; of equal ones the first."""
         waiting = self._held[offer]
         held = waiting.popleft()
@@ -68,12 +68,12 @@ class Waiting:
             del self._held[offer]
         return held
 
-    def take_of(self, worker: int) -> list[Held]:
+    def take_of(self, worker: int) -> list[PendingPush]:
         """All of a worker's."""
         offers = [offer for offer in self._held if offer.worker == worker]
         return [held for offer in offers for held in self._held.pop(offer)]
 
-    def take_readers(self) -> list[Reader]:
+    def take_readers(self) -> list[PendingPull]:
         readers, self.readers = self.readers, []
         return readers
 

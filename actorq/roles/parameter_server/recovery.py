@@ -12,7 +12,7 @@ from actorq.actors import Group
 from actorq.learning.distributed.sharding import shard_slices
 from actorq.roles.replay.messages import Version
 
-from .messages import Restore, Stand, Standing
+from .messages import ListVersions, Restore, VersionList
 
 RESTORING = "the parameter server is being restored; pull again"
 """Why a shard refuses whatever comes between its start, or the front's question, and the answer to it."""
@@ -24,7 +24,7 @@ log = logging.getLogger("actorq.roles")
 
 
 async def restore(
-    servers: Group[Stand | Restore],
+    servers: Group[ListVersions | Restore],
     begin: Callable[[], NDArray[Any]],
     *,
     above: int,
@@ -39,7 +39,7 @@ async def restore(
     ActorDied or Refused if a shard dies meanwhile: try again; and RuntimeError if shards have versions, but
     none in common.
     """
-    standings = await servers.all().ask(Stand())
+    standings = await servers.all().ask(ListVersions())
     origin = newest_common(standings)
     incarnation = 1 + skipping + max(above, *(standing.incarnation for standing in standings))
     vector = begin()
@@ -53,7 +53,7 @@ async def restore(
     return Version(incarnation, origin.updates)
 
 
-def newest_common(standings: Sequence[Standing]) -> Version:
+def newest_common(standings: Sequence[VersionList]) -> Version:
     """The beginning if a shard has nothing yet. Raises RuntimeError if there is none in common."""
     known = [set(standing.versions) or {BEGINNING} for standing in standings]
     common = known[0].intersection(*known[1:])

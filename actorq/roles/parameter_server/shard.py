@@ -12,10 +12,10 @@ from msgspec import Meta
 
 import actorq.actors as actors
 from actorq.actors import Refused, State, handles
-from actorq.roles.common.adaptive_executor import Computing
+from actorq.roles.common.adaptive_executor import AdaptiveExecutor
 from actorq.roles.common.death_watch import DIED, Presence
-from actorq.roles.common.learning_actor import Tasked
-from actorq.roles.common.problems import network_faults
+from actorq.roles.common.learning_actor import LearningActor
+from actorq.roles.common.problems import network_problems
 from actorq.roles.replay.messages import Version
 from actorq.roles.replay.rate_limit_gate import STOPPING
 
@@ -27,16 +27,16 @@ from .messages import (
     Fetch,
     Fetched,
     Forget,
+    GetSliceNorm,
     Gradient,
     Keep,
     Left,
+    ListVersions,
     Restore,
     Restored,
-    Stand,
-    Standing,
+    SliceNorm,
     Ticket,
-    Weigh,
-    Weighed,
+    VersionList,
 )
 from .recovery import RESTORING
 
@@ -45,10 +45,10 @@ if TYPE_CHECKING:
 
     from actorq.learning.distributed.parameter_shard import Shard
 
-    from .version_store import KeptVersions
+    from .version_store import VersionStore
 
 
-class ParameterServer(Tasked):
+class ParameterServer(LearningActor):
     """A shard of a parameter server: `count` of them hold the parameters between them.
 
     Every shard makes the same updates in the same order, which is the front's (role `parameter_front`). It
@@ -77,8 +77,10 @@ class ParameterServer(Tasked):
     one_state = True
 
     @classmethod
-    def state_faults(cls, config: Any, tables: Mapping[str, Any], state: State) -> Iterable[tuple[str, str]]:
-        yield from network_faults(tables, np.zeros(state["size"], np.float32))
+    def state_problems(
+        cls, config: Any, tables: Mapping[str, Any], state: State
+    ) -> Iterable[tuple[str, str]]:
+        yield from network_problems(tables, np.zeros(state["size"], np.float32))
         saved, mine = state["optimizer"], tables["agent"].optimizer
         if mine != saved:
             yield "agent.optimizer", f"is {mine}, but the run has learned with {saved}"
@@ -88,12 +90,12 @@ class ParameterServer(Tasked):
         import torch
 
         torch.set_num_threads(self.config.torch_threads)
-        self._computing = Computing(self)
+        self._computing = AdaptiveExecutor(self)
         self._incarnation = 0
         self._settled = False
-        """From a `Restore` to the next `Stand`: updates are made and slices handed out."""
+        """From a `Restore` to the next `ListVersions`: updates are made and slices handed out."""
         self._shard: Shard | None = None
-        self._readers: KeptVersions | None = None
+        self._readers: VersionStore | None = None
         self._size = 0
         self._gradients: dict[Ticket, Gradient] = {}
         """Until they are applied, discarded or forgotten."""
@@ -127,10 +129,10 @@ class ParameterServer(Tasked):
         self._note_change()
 
     @handles
-    async def stand(self, _: Stand) -> Standing:
+    async def stand(self, _: ListVersions) -> VersionList:
         self._settled = False
         self._note_change()
-        return Standing(self._incarnation, tuple(map(_version_of, self._restorable())))
+        return VersionList(self._incarnation, tuple(map(_version_of, self._restorable())))
 
     def _restorable(self) -> list[State]:
         """The points, and the slice as it is now."""
@@ -146,7 +148,7 @@ class ParameterServer(Tasked):
     async def restore(self, request: Restore) -> Restored:
         from actorq.learning.distributed.parameter_shard import Shard
 
-        from .version_store import KeptVersions
+        from .version_store import VersionStore
 
         if request.initial is not None:
             self._shard = Shard(self.agent, request.initial)
@@ -162,7 +164,7 @@ class ParameterServer(Tasked):
             self._shard.load_state(self._points[-1])
         config = self.config
         self._incarnation, self._size = request.incarnation, request.size
-        self._readers = KeptVersions(
+        self._readers = VersionStore(
             self._incarnation, config.weights, config.kept_versions, request.compensating
         )
         self._gradients.clear()
@@ -193,7 +195,7 @@ class ParameterServer(Tasked):
             self._note_change()
 
     @handles(concurrent=1024)
-    async def weigh(self, request: Weigh) -> Weighed:
+    async def weigh(self, request: GetSliceNorm) -> SliceNorm:
         while (message := self._gradients.get(request.ticket)) is None:
             self._check_settled()
             if self._is_dead(request.ticket):
@@ -201,7 +203,7 @@ class ParameterServer(Tasked):
             if request.ticket in self._discarded:
                 raise Refused("the gradient was discarded")
             await self._changed.wait()
-        return Weighed(self._take(message))
+        return SliceNorm(self._take(message))
 
     def _take(self, message: Gradient) -> float:
         """Decode a slice, to be applied; returns its square norm. Raises Refused if it is unusable."""
@@ -225,7 +227,7 @@ class ParameterServer(Tasked):
         return norm
 
     def _is_dead(self, ticket: Ticket) -> bool:
-        return ticket.life <= self._dead.get(ticket.worker, -1)
+        return ticket.incarnation <= self._dead.get(ticket.worker, -1)
 
     def _drop(self, ticket: Ticket) -> None:
         """A gradient is done with, and so is what the worker was handed before the version it came from."""
@@ -243,7 +245,7 @@ class ParameterServer(Tasked):
     # Updates, in the front's order.
 
     @handles
-    async def combine(self, request: Combine) -> Weighed:
+    async def combine(self, request: Combine) -> SliceNorm:
         if not (self._settled and request.incarnation == self._incarnation):
             raise Refused(RESTORING)
         assert self._shard is not None
@@ -251,7 +253,7 @@ class ParameterServer(Tasked):
         norm = await self._computing(self._shard.combine, gradients, request.factors)
         for ticket in request.tickets:
             self._drop(ticket)
-        return Weighed(norm)
+        return SliceNorm(norm)
 
     def _gradient_of(self, ticket: Ticket, compensation: float) -> Tensor:
         gradient = self._weighed[ticket]
@@ -290,7 +292,7 @@ class ParameterServer(Tasked):
 
     @handles
     async def forget(self, message: Forget) -> None:
-        self._dead[message.worker] = message.life
+        self._dead[message.worker] = message.incarnation
         for ticket in [ticket for ticket in self._gradients if self._is_dead(ticket)]:
             self._drop(ticket)
         self._discarded = {ticket for ticket in self._discarded if not self._is_dead(ticket)}

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from actorq.actors import Actor
 
 
-class Patience:
+class StragglerTimeout:
     """Calls `over` once gradients of a round have waited for so long. Without a limit it never does."""
 
     def __init__(self, actor: Actor, seconds: float | None, over: Callable[[], None]) -> None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 Form = Literal["whole", "delta_float16", "delta_int8"]
 
 
-class KeptVersions:
+class VersionStore:
     """The last `limit` versions of one incarnation, by their updates.
 
     In a delta form readers follow one chain of compressed differences, whose errors don't add up: what a
@@ -76,12 +76,12 @@ class KeptVersions:
         kept = self._kept[updates]
         if self._compensating and request.worker >= 0:
             self._handed.setdefault(request.worker, {})[updates] = kept.parameters
-        same_life = have is not None and have.incarnation == self._incarnation
-        has_target = same_life and request.have_target == kept.target_updates
+        same_incarnation = have is not None and have.incarnation == self._incarnation
+        has_target = same_incarnation and request.have_target == kept.target_updates
         target = None if has_target else kept.target
-        if same_life and have == Version(self._incarnation, updates):
+        if same_incarnation and have == Version(self._incarnation, updates):
             return Fetched(None, (), target)
-        deltas = self._deltas(have, updates) if same_life else None
+        deltas = self._deltas(have, updates) if same_incarnation else None
         if deltas is not None:
             return Fetched(None, tuple(deltas), target)
         return Fetched(kept.parameters, (), target)

@@ -15,7 +15,7 @@ from .messages import Fetch, Pulled
 from .pending import NOBODY
 
 
-class Publisher:
+class WeightPublisher:
     """Reads the newest version from the shards whenever it is due, and publishes it."""
 
     def __init__(

@@ -19,20 +19,20 @@ from actorq.replay.chunk import Batch
 from actorq.replay.config import ReplayConfig
 from actorq.roles.common.adaptive_executor import TorchThreads
 from actorq.roles.common.death_watch import Presence
-from actorq.roles.common.learning_actor import Tasked
-from actorq.roles.common.problems import compile_faults, device_faults
-from actorq.roles.explorer.rollout import Exploration, ExplorationConfig
-from actorq.roles.explorer.task_assignment import choice_faults, idle_tasks
+from actorq.roles.common.learning_actor import LearningActor
+from actorq.roles.common.problems import compile_problems, device_problems
+from actorq.roles.explorer.rollout import ExplorationConfig, LocalRollout
+from actorq.roles.explorer.task_assignment import choice_problems, idle_tasks
 from actorq.roles.replay.messages import Version
 from actorq.roles.replay.sizing import replay_memory
 
 from .client import (
     GradientCodec,
-    GradientPusher,
     OutlierDeviations,
+    ParameterServerClient,
     ReadEveryGradients,
     TopKShare,
-    front_faults,
+    front_problems,
 )
 from .messages import Attend, Fetch, Gradient, Left, Pull, Push
 
@@ -45,11 +45,11 @@ class LocalReplayConfig(ReplayConfig, frozen=True, kw_only=True, forbid_unknown_
     ] = 50_000
 
 
-class Worker(Tasked):
+class Worker(LearningActor):
     """Computes the gradient of the DQN loss on batches of its own experience (Gorila, Nair et al. 2015).
 
     It acts and learns with a version of the server's parameters and target, pushes the gradient, and goes on
-    with the version that the answer names; see `GradientPusher`.
+    with the version that the answer names; see `ParameterServerClient`.
     """
 
     adapts_scale = False
@@ -72,9 +72,9 @@ class Worker(Tasked):
     front: Ref[Pull | Push]
 
     @classmethod
-    def faults(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
-        yield from super().faults(config, tables)
-        yield from choice_faults(config.task, tables)
+    def problems(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+        yield from super().problems(config, tables)
+        yield from choice_problems(config.task, tables)
         if len({share_of(task) for task in tasks_in(tables)}) > 1:
             yield (
                 "tasks",
@@ -88,7 +88,7 @@ class Worker(Tasked):
                 "a worker keeps to samples_per_insert exactly: leave it out",
             )
         unlimited = msgspec.structs.replace(replay, samples_per_insert=None, error_buffer_samples=None)
-        for field, sentence in unlimited.faults():
+        for field, sentence in unlimited.problems():
             yield f"config.replay.{field}", sentence
         chunk = config.envs * config.chunk_steps
         if replay.capacity < chunk:
@@ -98,23 +98,25 @@ class Worker(Tasked):
             )
 
     @classmethod
-    def wiring_faults(cls, spec: ActorSpec, specs: Mapping[str, ActorSpec]) -> Iterable[tuple[str, str]]:
-        yield from front_faults(spec, specs)
+    def wiring_problems(cls, spec: ActorSpec, specs: Mapping[str, ActorSpec]) -> Iterable[tuple[str, str]]:
+        yield from front_problems(spec, specs)
         for name in idle_tasks(spec, specs, "front"):
             yield "ports.front", f'nobody works on the task "{name}", and it would never be learned'
 
     @classmethod
-    def machine_faults(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
-        yield from device_faults(config.device)
-        yield from compile_faults(config.compile)
+    def machine_problems(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+        yield from device_problems(config.device)
+        yield from compile_problems(config.compile)
 
     @classmethod
     def memory(cls, spec: ActorSpec, specs: Mapping[str, ActorSpec]) -> Iterable[tuple[str, int]]:
         return replay_memory(cast(Worker.Config, spec.config).replay, [spec])
 
     @classmethod
-    def state_faults(cls, config: Any, tables: Mapping[str, Any], state: State) -> Iterable[tuple[str, str]]:
-        for field, sentence in config.replay.state_faults(state["replay"]):
+    def state_problems(
+        cls, config: Any, tables: Mapping[str, Any], state: State
+    ) -> Iterable[tuple[str, str]]:
+        for field, sentence in config.replay.state_problems(state["replay"]):
             yield f"config.replay.{field}", sentence
 
     async def on_start(self) -> None:
@@ -123,8 +125,10 @@ class Worker(Tasked):
         from actorq.replay import make_replay
 
         config = self.config
-        self._pusher = GradientPusher(self, config, self.all_tasks, self.agent, self.servers, self.front)
-        self._exploration = Exploration(self, config, self.all_tasks, self.agent, config.device)
+        self._pusher = ParameterServerClient(
+            self, config, self.all_tasks, self.agent, self.servers, self.front
+        )
+        self._exploration = LocalRollout(self, config, self.all_tasks, self.agent, config.device)
         # In a thread: a prioritized index compiles its tree when it is first made on a machine.
         self._replay = await self.in_thread(partial(make_replay, config.replay, seed=self.seed))
         self._inserted = self._batches = 0

@@ -17,29 +17,29 @@ import actorq.actors as actors
 from actorq.actors import ActorDied, ActorSpec, Group, Ref, Refused, State, Topic, handles
 from actorq.envs.task import tasks_in
 from actorq.learning.pipeline.partition import (
-    Part,
-    cut_faults,
+    StagePart,
+    cut_problems,
     join_parts,
     layer_shapes,
     make_parts,
     split_parts,
 )
 from actorq.replay.chunk import Batch
-from actorq.roles.averaging.client import Averaging, MeetEveryUpdates
-from actorq.roles.averaging.messages import Join, Meet
+from actorq.roles.averaging.client import AveragingClient, MeetEveryUpdates
+from actorq.roles.averaging.messages import JoinAveraging, Synchronize
 from actorq.roles.common.adaptive_executor import refuse_divergence
 from actorq.roles.common.death_watch import Presence, pause_after
-from actorq.roles.common.learning_actor import Tasked
-from actorq.roles.common.semaphore import Turns
-from actorq.roles.common.task_wiring import shard_faults
+from actorq.roles.common.learning_actor import LearningActor
+from actorq.roles.common.semaphore import ClosableSemaphore
+from actorq.roles.common.task_wiring import shard_problems
 from actorq.roles.inference.messages import Act, Acted, check_question
-from actorq.roles.parameter_server.messages import Attend, Left, Standing
+from actorq.roles.parameter_server.messages import Attend, Left, VersionList
 from actorq.roles.parameter_server.recovery import newest_common
-from actorq.roles.replay.dataset import BatchesPerAsk, BatchFeed, Draw, DrawsAhead
+from actorq.roles.replay.dataset import BatchesPerAsk, DatasetDraw, DrawsAhead, ReplayDataset
 from actorq.roles.replay.messages import Sample, UpdatePriorities, Version, Weights
 from actorq.roles.replay.rate_limit_gate import STOPPING
 
-from .messages import Evaluate, Flow, Halt, Halted, Read, Resume, Step, Write
+from .messages import Evaluate, Flow, Halted, HaltStage, Read, Resume, StepStage, WriteParameters
 from .micro_batches import join_errors, micro_batches
 from .schedule import PASSED, RESTORING
 
@@ -48,7 +48,7 @@ log = logging.getLogger("actorq.roles")
 Cut = Literal["parameters", "time"] | tuple[str, ...]
 
 
-class PipelineLearner(Tasked):
+class PipelineLearner(LearningActor):
     """A learner whose parameters lie in stages, cut as it says.
 
     Each batch goes to the first stage in micro-batches, and comes back from it when all stages have passed
@@ -82,13 +82,13 @@ class PipelineLearner(Tasked):
         meet_every_updates: MeetEveryUpdates = 50
 
     replay: Group[Sample | UpdatePriorities]
-    stages: Group[Flow | Evaluate | Step | Read | Write | Halt | Resume]
-    root: Ref[Join | Meet] | None
+    stages: Group[Flow | Evaluate | StepStage | Read | WriteParameters | HaltStage | Resume]
+    root: Ref[JoinAveraging | Synchronize] | None
     weights: Topic[Weights]
 
     @classmethod
-    def faults(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
-        yield from super().faults(config, tables)
+    def problems(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+        yield from super().problems(config, tables)
         agent = tables.get("agent")
         if agent is not None and config.micro_batches > agent.batch_size:
             yield "config.micro_batches", f"is more than agent.batch_size = {agent.batch_size}"
@@ -98,10 +98,10 @@ class PipelineLearner(Tasked):
         return 'it is cut by "time", which is never the same twice' if config.cut == "time" else ""
 
     @classmethod
-    def wiring_faults(cls, spec: ActorSpec, specs: Mapping[str, ActorSpec]) -> Iterable[tuple[str, str]]:
+    def wiring_problems(cls, spec: ActorSpec, specs: Mapping[str, ActorSpec]) -> Iterable[tuple[str, str]]:
         from actorq.envs.make import describe
 
-        yield from shard_faults(spec, specs)
+        yield from shard_problems(spec, specs)
         stages, config = spec.ports["stages"], cast(PipelineLearner.Config, spec.config)
         if any(specs[stage].ports["stages"] != stages for stage in stages):
             yield (
@@ -119,11 +119,13 @@ class PipelineLearner(Tasked):
             yield "agent.network", str(error)
             return
         begins = None if isinstance(config.cut, str) else config.cut
-        for setting, fault in cut_faults(layers, len(stages), begins, config.columns):
-            yield f"config.{setting}", fault
+        for setting, problem in cut_problems(layers, len(stages), begins, config.columns):
+            yield f"config.{setting}", problem
 
     @classmethod
-    def state_faults(cls, config: Any, tables: Mapping[str, Any], state: State) -> Iterable[tuple[str, str]]:
+    def state_problems(
+        cls, config: Any, tables: Mapping[str, Any], state: State
+    ) -> Iterable[tuple[str, str]]:
         cut = config.cut if isinstance(config.cut, str) else list(config.cut)
         for setting, mine in (("cut", cut), ("columns", config.columns)):
             if state[setting] != mine:
@@ -134,11 +136,11 @@ class PipelineLearner(Tasked):
 
         self._spaces = [describe(task) for task in self.all_tasks]
         self._layers = layer_shapes(self.agent, self._spaces)
-        self._parts: tuple[Part, ...] = ()
+        self._parts: tuple[StagePart, ...] = ()
         self._incarnation = self._updates = 0
         self._settled = self._learning = self._stopping = False
-        self._restoring = Turns(1, self.event)
-        self._averaging = Averaging(self, self.root, self.config.meet_every_updates)
+        self._restoring = ClosableSemaphore(1, self.event)
+        self._averaging = AveragingClient(self, self.root, self.config.meet_every_updates)
         self._presence = Presence(self)
 
     @handles(concurrent=8)
@@ -157,7 +159,7 @@ class PipelineLearner(Tasked):
     async def run(self) -> None:
         await self._settle()
         await self._publish()
-        feed = BatchFeed(
+        feed = ReplayDataset(
             self, self.replay, self.all_tasks, self.config, self.agent.batch_size, lambda: self.version
         )
         draw = await feed.next()
@@ -168,7 +170,7 @@ class PipelineLearner(Tasked):
             self.report("waiting_share", feed.take_waiting_share())
             draw = await feed.next()
 
-    async def _learn(self, feed: BatchFeed, draw: Draw) -> None:
+    async def _learn(self, feed: ReplayDataset, draw: DatasetDraw) -> None:
         """All updates of a draw; with the last one their new priorities go back."""
         td_errors = {}
         for number, batches in enumerate(draw.updates):
@@ -201,7 +203,7 @@ class PipelineLearner(Tasked):
         seconds = self.now() - began
         loss = sum(each.loss for each in returned)
         factor = self._clip(loss, math.sqrt(sum(each.square_norm for each in returned)))
-        step = Step(flows[0].version, factor, seconds)
+        step = StepStage(flows[0].version, factor, seconds)
         with anyio.CancelScope(shield=True):  # all stages, or none
             await self.stages.all().tell(step)
         if step.version != self.version:
@@ -248,7 +250,7 @@ class PipelineLearner(Tasked):
     async def _write(self, whole: NDArray[Any], *, anew: bool) -> None:
         """Raises ActorDied or Refused if a stage dies; some may have it then, and the others not."""
         slices = split_parts(self._layers, self._parts, whole)
-        await self.stages.all().ask_each([Write(self.version, slice, anew) for slice in slices])
+        await self.stages.all().ask_each([WriteParameters(self.version, slice, anew) for slice in slices])
 
     # Acting.
 
@@ -290,8 +292,8 @@ class PipelineLearner(Tasked):
                     await self.sleep(pause_after(failures))
 
     async def _restore(self) -> None:
-        halted = await self.stages.all().ask(Halt())
-        origin = newest_common([Standing(stage.incarnation, stage.versions) for stage in halted])
+        halted = await self.stages.all().ask(HaltStage())
+        origin = newest_common([VersionList(stage.incarnation, stage.versions) for stage in halted])
         known = [version.updates for stage in halted for version in stage.versions]
         if lost := max(self._updates, *known, 0) - origin.updates:
             whose = ", with the parameters of the root's centre" if self.root is not None else ""
@@ -310,7 +312,7 @@ class PipelineLearner(Tasked):
         if joined is not None:
             await self._write(joined, anew=True)
 
-    async def _cut(self, halted: Sequence[Halted]) -> tuple[Part, ...]:
+    async def _cut(self, halted: Sequence[Halted]) -> tuple[StagePart, ...]:
         """Each stage's part: as they are or, where one has none, as the settings say."""
         parts = tuple(stage.part for stage in halted if stage.part is not None)
         if len(parts) == len(halted):

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from actorq.actors import Message, Request
 from actorq.learning.pipeline.activations import Activations, Outcomes, Tensors
-from actorq.learning.pipeline.partition import Part
+from actorq.learning.pipeline.partition import StagePart
 from actorq.roles.replay.messages import Version
 
 # A micro-batch's way through the stages.
@@ -104,7 +104,7 @@ class Evaluate(Request[Evaluated], frozen=True):
 # An update.
 
 
-class Step(Message, frozen=True):
+class StepStage(Message, frozen=True):
     """Make the update that follows a version."""
 
     version: Version
@@ -134,7 +134,7 @@ class Written(Message, frozen=True):
     pass
 
 
-class Write(Request[Written], frozen=True):
+class WriteParameters(Request[Written], frozen=True):
     """Go on with other parameters than those of this version; they are no update."""
 
     version: Version
@@ -153,11 +153,11 @@ class Halted(Message, frozen=True):
     incarnation: int
     versions: tuple[Version, ...]
     """Oldest first; each of the incarnation that made it."""
-    part: Part | None
+    part: StagePart | None
     """What it holds; None before it was told."""
 
 
-class Halt(Request[Halted], frozen=True):
+class HaltStage(Request[Halted], frozen=True):
     """Drop what is in flight, take nothing more, and say what there is to go on from."""
 
 
@@ -172,7 +172,7 @@ class Resume(Request[Resumed], frozen=True):
     origin: Version
     stage: int
     """Which of the parts is this stage's."""
-    parts: tuple[Part, ...]
+    parts: tuple[StagePart, ...]
     """Of all stages."""
     seed: int
     """Of the whole network's initial parameters."""

@@ -19,10 +19,10 @@ from actorq.learning.pipeline.activations import (
     join_outputs,
     split_columns,
 )
-from actorq.learning.pipeline.partition import Part
-from actorq.roles.common.adaptive_executor import Computing
-from actorq.roles.common.priority_executor import Computer
-from actorq.roles.common.semaphore import Turns
+from actorq.learning.pipeline.partition import StagePart
+from actorq.roles.common.adaptive_executor import AdaptiveExecutor
+from actorq.roles.common.priority_executor import PriorityExecutor
+from actorq.roles.common.semaphore import ClosableSemaphore
 from actorq.roles.replay.messages import Version
 
 from .messages import (
@@ -35,11 +35,11 @@ from .messages import (
     ReturnColumns,
     Returned,
 )
-from .utilization import BusyTime
+from .utilization import Utilization
 
 if TYPE_CHECKING:
     from actorq.learning.algorithms.dqn import QLoss
-    from actorq.learning.pipeline.stage_module import Segment
+    from actorq.learning.pipeline.stage_module import StageModule
 
 RESTORING = "the pipeline is being restored"
 """Why a stage refuses what belongs to an incarnation that is over."""
@@ -47,12 +47,12 @@ RESTORING = "the pipeline is being restored"
 PASSED = "the stage is past this version"
 
 LONG_SECONDS = 0.001
-"""From here on a stage computes in a thread: its neighbours wait for what its loop has to send."""
+"""From here on a stage computes in a thread: its peers wait for what its loop has to send."""
 
 V = TypeVar("V")
 
 
-class StageWork:
+class PipelineSchedule:
     """Takes micro-batches through a segment: one forward, one backward, and all of a batch before the next
     (PipeDream-Flush, Narayanan et al. 2021, arXiv 2006.09503).
 
@@ -65,9 +65,9 @@ class StageWork:
     def __init__(
         self,
         actor: Actor,
-        segment: Segment,
+        segment: StageModule,
         q_loss: QLoss,
-        parts: Sequence[Part],
+        parts: Sequence[StagePart],
         stage: int,
         stages: Group[Flow | ComputeColumns | ReturnColumns | Evaluate],
         incarnation: int,
@@ -83,10 +83,10 @@ class StageWork:
         following = stage + part.columns
         self._next = stages[following] if following < len(parts) else None
         before_last = parts[-1].position - part.position
-        self._in_flight = Turns(before_last + 2 if before_last else 1, actor.event)
-        self._computer, self._busy = Computer(actor), BusyTime(actor.now)
+        self._in_flight = ClosableSemaphore(before_last + 2 if before_last else 1, actor.event)
+        self._computer, self._busy = PriorityExecutor(actor), Utilization(actor.now)
         self._forwards, self._backwards, self._judgements, self._steps, self._evaluations, self._writings = (
-            Computing(actor, LONG_SECONDS) for _ in range(6)
+            AdaptiveExecutor(actor, LONG_SECONDS) for _ in range(6)
         )
         self._updates = segment.updates
         self._returned = 0

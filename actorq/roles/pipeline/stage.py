@@ -12,10 +12,10 @@ import actorq.actors as actors
 from actorq.actors import Group, Refused, State, handles
 from actorq.envs.task import tasks_in
 from actorq.learning.device import Device
-from actorq.learning.pipeline.partition import Part, layer_shapes, part_size
+from actorq.learning.pipeline.partition import StagePart, layer_shapes, part_size
 from actorq.roles.common.adaptive_executor import TorchThreads, set_torch_threads
-from actorq.roles.common.learning_actor import Tasked
-from actorq.roles.common.problems import device_faults
+from actorq.roles.common.learning_actor import LearningActor
+from actorq.roles.common.problems import device_problems
 from actorq.roles.parameter_server.recovery import BEGINNING
 from actorq.roles.replay.messages import Version
 from actorq.roles.replay.rate_limit_gate import STOPPING
@@ -26,8 +26,8 @@ from .messages import (
     Evaluate,
     Evaluated,
     Flow,
-    Halt,
     Halted,
+    HaltStage,
     Partial,
     Read,
     Resume,
@@ -35,17 +35,17 @@ from .messages import (
     ReturnColumns,
     Returned,
     Slice,
-    Step,
-    Write,
+    StepStage,
+    WriteParameters,
     Written,
 )
-from .schedule import RESTORING, StageWork
+from .schedule import RESTORING, PipelineSchedule
 
 if TYPE_CHECKING:
-    from actorq.learning.pipeline.stage_module import Segment
+    from actorq.learning.pipeline.stage_module import StageModule
 
 
-class Stage(Tasked):
+class Stage(LearningActor):
     """One of `count` stages that hold a Q-network between them: each some layers, or some columns of one.
 
     It has its slice of the online and of the target network, of the gradient and of the optimizer's moments,
@@ -64,15 +64,17 @@ class Stage(Tasked):
     stages: Group[Flow | ComputeColumns | ReturnColumns | Evaluate]
 
     @classmethod
-    def machine_faults(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
-        return device_faults(config.device)
+    def machine_problems(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+        return device_problems(config.device)
 
     @classmethod
-    def state_faults(cls, config: Any, tables: Mapping[str, Any], state: State) -> Iterable[tuple[str, str]]:
+    def state_problems(
+        cls, config: Any, tables: Mapping[str, Any], state: State
+    ) -> Iterable[tuple[str, str]]:
         from actorq.envs.make import describe
 
         layers = layer_shapes(tables["agent"], [describe(task) for task in tasks_in(tables)])
-        part = convert(state["part"], Part)
+        part = convert(state["part"], StagePart)
         if part.end > len(layers) or part_size(layers, part) != state["size"]:
             yield (
                 "agent",
@@ -93,13 +95,13 @@ class Stage(Tasked):
         self._device = resolve_device(self.config.device, self.name)
         self._q_loss = QLoss(self.agent)
         self._incarnation = 0
-        self._part: Part | None = None
+        self._part: StagePart | None = None
         self._size = 0
         self._points: list[State] = []
         """What there is to go back to, oldest first."""
-        self._segment: Segment | None = None
-        self._work: StageWork | None = None
-        """From a `Resume` to the next `Halt`."""
+        self._segment: StageModule | None = None
+        self._work: PipelineSchedule | None = None
+        """From a `Resume` to the next `HaltStage`."""
 
     # Micro-batches, and acting.
 
@@ -119,7 +121,7 @@ class Stage(Tasked):
     async def evaluate(self, request: Evaluate) -> Evaluated:
         return await self._work_of(request.version).evaluate(request)
 
-    def _work_of(self, version: Version) -> StageWork:
+    def _work_of(self, version: Version) -> PipelineSchedule:
         if self._work is None or version.incarnation != self._work.incarnation:
             raise Refused(RESTORING)
         return self._work
@@ -127,7 +129,7 @@ class Stage(Tasked):
     # Updates, in the learner's order.
 
     @handles
-    async def step(self, step: Step) -> None:
+    async def step(self, step: StepStage) -> None:
         if self._work is None or step.version != self._version:
             return
         if step.seconds > 0.0:
@@ -144,11 +146,11 @@ class Stage(Tasked):
         return Slice(self._at(request.version).segment.online.read())
 
     @handles
-    async def write(self, request: Write) -> Written:
+    async def write(self, request: WriteParameters) -> Written:
         await self._at(request.version).write(request.parameters, anew=request.anew)
         return Written()
 
-    def _at(self, version: Version) -> StageWork:
+    def _at(self, version: Version) -> PipelineSchedule:
         """Raises Refused unless the parameters are of just this version."""
         work = self._work_of(version)
         if version != self._version:
@@ -163,7 +165,7 @@ class Stage(Tasked):
     # Recovery, by the learner.
 
     @handles
-    async def halt(self, _: Halt) -> Halted:
+    async def halt(self, _: HaltStage) -> Halted:
         self._end_work(RESTORING)
         return Halted(self._incarnation, tuple(map(_version_of, self._restorable())), self._part)
 
@@ -174,7 +176,7 @@ class Stage(Tasked):
 
     @handles
     async def resume(self, request: Resume) -> Resumed:
-        from actorq.learning.pipeline.stage_module import Segment
+        from actorq.learning.pipeline.stage_module import StageModule
 
         part, points = request.parts[request.stage], self._restorable()
         versions = list(map(_version_of, points))
@@ -184,7 +186,7 @@ class Stage(Tasked):
         size = part_size(layer_shapes(self.agent, self._spaces), part)
         set_torch_threads(self.config.torch_threads, size)
         self._segment = segment = await self.in_thread(
-            Segment, self.agent, self._spaces, request.seed, part, self._device
+            StageModule, self.agent, self._spaces, request.seed, part, self._device
         )
         self._incarnation, self._part, self._size = request.incarnation, part, size
         if request.origin == BEGINNING:
@@ -193,7 +195,7 @@ class Stage(Tasked):
             # What came before stays: should another stage die now, it may have no more than that.
             self._points = points[: versions.index(request.origin) + 1]
             segment.load_state(self._points[-1])
-        self._work = StageWork(
+        self._work = PipelineSchedule(
             self, segment, self._q_loss, request.parts, request.stage, self.stages, request.incarnation
         )
         self.keep_snapshot()
@@ -236,7 +238,7 @@ class Stage(Tasked):
     def load_state(self, state: State) -> None:
         if state:
             self._incarnation, self._size = state["incarnation"], state["size"]
-            self._part, self._points = convert(state["part"], Part), state["points"]
+            self._part, self._points = convert(state["part"], StagePart), state["points"]
 
 
 def _version_of(point: State) -> Version:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 
-class BusyTime:
+class Utilization:
     """Counts the time in which anything is inside its `with`, once, however many are."""
 
     def __init__(self, now: Callable[[], float]) -> None:

@@ -11,7 +11,7 @@ from actorq.actors.runtime.scheduler import Event
 T = TypeVar("T")
 
 
-class _Waiter(Generic[T]):
+class _Admission(Generic[T]):
     def __init__(self, count: int, act: Callable[[], T], event: Event) -> None:
         self.count = count
         self.act = act
@@ -20,7 +20,7 @@ class _Waiter(Generic[T]):
         self.error: Exception | None = None
 
 
-class Turnstile:
+class AdmissionQueue:
     """Lets acts through in the order they came, none before it may: nobody starves.
 
     An act is done at the moment it is let through, by whoever made room for it.
@@ -29,7 +29,7 @@ class Turnstile:
     def __init__(self, may_pass: Callable[[int], bool], new_event: Callable[[], Event]) -> None:
         self._may_pass = may_pass
         self._new_event = new_event
-        self._waiting: deque[_Waiter[Any]] = deque()
+        self._waiting: deque[_Admission[Any]] = deque()
 
     @property
     def first(self) -> int:
@@ -40,7 +40,7 @@ class Turnstile:
         """Do `act` once `count` may pass, and return its result. Cancelled in line, it is not done."""
         if not self._waiting and self._may_pass(count):
             return act()
-        waiter = _Waiter(count, act, self._new_event())
+        waiter = _Admission(count, act, self._new_event())
         self._waiting.append(waiter)
         try:
             await waiter.event.wait()

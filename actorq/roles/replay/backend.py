@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from actorq.actors import Actor, Ref
-from actorq.replay.buffer import Drawn, Replay
+from actorq.replay.buffer import Drawn, ReplayBuffer
 from actorq.replay.chunk import Chunk, Transitions
 from actorq.replay.config import ReplayConfig
 from actorq.replay.redis.config import Place, RedisConfig
 
-from .messages import Located, Sampled, WhereIsRedis
+from .messages import Sampled, SampledRefs, WhereIsRedis
 
 if TYPE_CHECKING:
     from actorq.replay.redis.replay import RedisReplay
@@ -37,11 +37,11 @@ NOTHING = Drawn(
 """What is drawn where a shard has no part."""
 
 
-class Holding(Protocol):
+class StorageBackend(Protocol):
     """What a shard does with its transitions that depends on where they are."""
 
     @property
-    def replay(self) -> Replay | RedisReplay: ...
+    def replay(self) -> ReplayBuffer | RedisReplay: ...
 
     origin: int
     """What the shard's ids are ahead of the replay's own."""
@@ -53,7 +53,7 @@ class Holding(Protocol):
         """
         ...
 
-    def draw(self, count: int, beta: float) -> Sampled | Located: ...
+    def draw(self, count: int, beta: float) -> Sampled | SampledRefs: ...
 
     def doubt(self, missing: NDArray[np.int64]) -> None:
         """A learner hasn't found chunks [n] where they should be; none: nor the place itself."""
@@ -65,10 +65,10 @@ class Holding(Protocol):
         """It has stopped in order."""
 
 
-class InMemory:
+class MemoryBackend:
     """Goes with the process, but for what a snapshot keeps."""
 
-    def __init__(self, replay: Replay, origin: int) -> None:
+    def __init__(self, replay: ReplayBuffer, origin: int) -> None:
         self.replay, self.origin = replay, origin
 
     async def add(self, chunk: Chunk) -> range:
@@ -90,7 +90,7 @@ class InMemory:
         pass
 
 
-class InRedis:
+class RedisBackend:
     """What a shard holds is what Redis has, under keys that carry the run's name and its own."""
 
     origin = 0  # Redis knows which ids were given out
@@ -124,9 +124,9 @@ class InRedis:
     async def add(self, chunk: Chunk) -> range:
         return await self._writer.add(chunk)
 
-    def draw(self, count: int, beta: float) -> Located:
+    def draw(self, count: int, beta: float) -> SampledRefs:
         replay = self.replay
-        return Located(*replay.draw(count), replay.total, beta, self._writer.place)
+        return SampledRefs(*replay.draw(count), replay.total, beta, self._writer.place)
 
     def doubt(self, missing: NDArray[np.int64]) -> None:
         self._writer.doubt(of_data=self.replay.holds_any(missing))

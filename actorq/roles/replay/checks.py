@@ -9,16 +9,16 @@ from actorq.actors import ActorSpec
 from actorq.replay.config import LimiterConfig
 
 if TYPE_CHECKING:
-    from .shard import Replay
+    from .shard import ReplayShard
 
 
-def pace_faults(spec: ActorSpec, specs: Mapping[str, ActorSpec]) -> Iterable[tuple[str, str]]:
+def pace_problems(spec: ActorSpec, specs: Mapping[str, ActorSpec]) -> Iterable[tuple[str, str]]:
     """Whether the pace is set where it is kept: at the shard, or at the rate limiter of several."""
-    config, wired = cast("Replay.Config", spec.config), "limiter" in spec.ports
+    config, wired = cast("ReplayShard.Config", spec.config), "limiter" in spec.ports
     if spec.count > 1 and not wired and _is_shared_out(spec, specs):
         yield "ports.limiter", 'several shards keep one pace: wire it to an actor of role "rate_limiter"'
     if not wired:
-        yield from ((f"config.{field}", sentence) for field, sentence in config.size_faults())
+        yield from ((f"config.{field}", sentence) for field, sentence in config.size_problems())
         return
     for field in LimiterConfig.__struct_fields__:
         if getattr(config, field) != getattr(LimiterConfig(), field):
@@ -34,9 +34,9 @@ def _is_shared_out(spec: ActorSpec, specs: Mapping[str, ActorSpec]) -> bool:
     )
 
 
-def redis_faults(spec: ActorSpec, order: list[str]) -> Iterable[tuple[str, str]]:
+def redis_problems(spec: ActorSpec, order: list[str]) -> Iterable[tuple[str, str]]:
     """What is wrong with where this shard is to find Redis. `order`: of all actors' starts."""
-    config = cast("Replay.Config", spec.config)
+    config = cast("ReplayShard.Config", spec.config)
     wired, given = spec.ports.get("redis"), config.redis.url is not None
     if config.store == "memory":
         if wired:

@@ -14,13 +14,13 @@ from actorq.actors import Actor, Group
 from actorq.replay.chunk import Batch, Transitions
 from actorq.replay.sampling.prioritized import importance_weights
 from actorq.replay.shares import split_draws
-from actorq.roles.common.retry import ask_its_lives
+from actorq.roles.common.retry import ask_its_incarnations
 
-from .messages import Located, Sample, Sampled, UpdatePriorities, Version
+from .messages import Sample, Sampled, SampledRefs, UpdatePriorities, Version
 from .redis_reader import RedisReading
 
 
-class ReplayReader:
+class ReplayClient:
     """Draws in two levels, with no tree over all: first how many from each shard, then those from there.
 
     Shards weigh what they said with their last answer. Each draw comes with the probability it was really
@@ -58,9 +58,9 @@ class ReplayReader:
             admit = batches = 0
             if wait := not self._totals.any():
                 self._totals = np.ones(len(self._shards))
-        if isinstance(replies[0], Located):
+        if isinstance(replies[0], SampledRefs):
             if self._redis is None:
-                raise RuntimeError("these shards are in Redis: a ReplayReader reads there for an actor only")
+                raise RuntimeError("these shards are in Redis: a ReplayClient reads there for an actor only")
             replies, transitions = await self._redis.read(replies, version)
         else:
             transitions = _join([reply.transitions for reply in replies if len(reply.ids)])
@@ -92,13 +92,13 @@ class ReplayReader:
         """The first shard has all admitted, then the others draw."""
         first = Sample(int(counts[0]), version, admit, batches, wait)
         others = [Sample(int(count), version, 0, 0, wait) for count in counts[1:]]
-        reply = await ask_its_lives(partial(self._shards[0].ask, first), self._sleep)
+        reply = await ask_its_incarnations(partial(self._shards[0].ask, first), self._sleep)
         if not others:
             return [reply]
         rest = self._shards[1:].all()
-        return [reply, *await ask_its_lives(partial(rest.ask_each, others), self._sleep)]
+        return [reply, *await ask_its_incarnations(partial(rest.ask_each, others), self._sleep)]
 
-    def _ids(self, replies: Sequence[Sampled | Located]) -> NDArray[np.int64]:
+    def _ids(self, replies: Sequence[Sampled | SampledRefs]) -> NDArray[np.int64]:
         count = len(replies)
         return np.concatenate([reply.ids * count + shard for shard, reply in enumerate(replies)])
 

@@ -13,9 +13,9 @@ from actorq.actors import Actor, Group
 from actorq.envs.task import Task, batch_rows
 from actorq.replay.chunk import Batch
 
-from .client import ReplayReader
+from .client import ReplayClient
 from .messages import Sample, UpdatePriorities, Version
-from .prefetcher import Feeding
+from .prefetcher import Prefetcher
 
 if TYPE_CHECKING:
     import torch
@@ -32,7 +32,7 @@ DrawsAhead = Annotated[
 ]
 
 
-class Settings(Protocol):
+class DatasetSettings(Protocol):
     """Of a role that draws, as its `Config` has them."""
 
     @property
@@ -41,7 +41,7 @@ class Settings(Protocol):
     def draws_ahead(self) -> int: ...
 
 
-class Draw(NamedTuple):
+class DatasetDraw(NamedTuple):
     """Batches for as many updates as were drawn with one message."""
 
     drawn: Sequence[Batch]
@@ -50,7 +50,7 @@ class Draw(NamedTuple):
     """Of each update, a batch of each task; for a GPU they are on their way there."""
 
 
-class BatchFeed:
+class ReplayDataset:
     """Draws from the shards of a replay, ahead of the learner, in whose name it does it.
 
     With several tasks the shards are dealt to them in blocks: of six, two tasks have three each, in order. A
@@ -63,7 +63,7 @@ class BatchFeed:
         actor: Actor,
         shards: Group[Sample | UpdatePriorities],
         tasks: Sequence[Task],
-        settings: Settings,
+        settings: DatasetSettings,
         batch_size: int,
         version: Callable[[], Version],
         parameters: FlatParameters | None = None,
@@ -75,15 +75,15 @@ class BatchFeed:
         self._parts = settings.batches_per_ask
         block = len(shards) // len(tasks)
         self._readers = [
-            ReplayReader(shards[task * block : (task + 1) * block], actor.seed + task, actor)
+            ReplayClient(shards[task * block : (task + 1) * block], actor.seed + task, actor)
             for task in range(len(tasks))
         ]
         self._stage_ahead = None
         if parameters is not None and parameters.device.type == "cuda":
             self._stage_ahead = self._make_staging(parameters.dtype, parameters.device, settings.draws_ahead)
-        self._feeding = Feeding(actor, self._draw, settings.draws_ahead)
+        self._feeding = Prefetcher(actor, self._draw, settings.draws_ahead)
 
-    async def next(self) -> Draw:
+    async def next(self) -> DatasetDraw:
         """The next draw, as soon as there is one."""
         return await self._feeding.next()
 
@@ -91,7 +91,7 @@ class BatchFeed:
         """The share of the time since this was asked last that `next` has waited."""
         return self._feeding.take_waiting_share()
 
-    async def update(self, draw: Draw, td_errors: Mapping[int, NDArray[np.float32]]) -> None:
+    async def update(self, draw: DatasetDraw, td_errors: Mapping[int, NDArray[np.float32]]) -> None:
         """Send back what updates of a draw, by their number in it, have found: [B] TD errors, one task's
         after another's."""
         for task, (reader, drawn) in enumerate(zip(self._readers, draw.drawn, strict=True)):
@@ -101,17 +101,17 @@ class BatchFeed:
             found = [errors[before : before + rows] for errors in td_errors.values()]
             await reader.update(np.concatenate(ids), np.abs(np.concatenate(found)))
 
-    async def _draw(self) -> Draw:
+    async def _draw(self) -> DatasetDraw:
         version, drawn = self._version(), []
         for reader, rows in zip(self._readers, batch_rows(self._tasks, self.batch_size), strict=True):
             drawn.append(await reader.draw(rows, self._parts, version))
         updates = list(zip(*(batch.split(self._parts) for batch in drawn), strict=True))
         if self._stage_ahead is None:
-            return Draw(drawn, updates)
+            return DatasetDraw(drawn, updates)
         staged = iter(
             await self._actor.in_thread(self._stage_ahead, [it for update in updates for it in update])
         )
-        return Draw(drawn, [[next(staged) for _ in update] for update in updates])
+        return DatasetDraw(drawn, [[next(staged) for _ in update] for update in updates])
 
     def _make_staging(
         self, dtype: torch.dtype, device: torch.device, ahead: int

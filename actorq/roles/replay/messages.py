@@ -63,8 +63,8 @@ class Sampled(Message, frozen=True, tag=True):
     """The exponent of the importance weights, as the shard that counts batches has it."""
 
 
-class Located(Message, frozen=True, tag=True):
-    """What a shard drew, and where in Redis it is. `ReplayReader` makes a batch of it."""
+class SampledRefs(Message, frozen=True, tag=True):
+    """What a shard drew, and where in Redis it is. `ReplayClient` makes a batch of it."""
 
     ids: NDArray[np.int64]
     """[B] the shard's own names of them."""
@@ -82,7 +82,7 @@ class Located(Message, frozen=True, tag=True):
     """Where the shard's chunks are now."""
 
 
-class Sample(Request[Sampled | Located], frozen=True):
+class Sample(Request[Sampled | SampledRefs], frozen=True):
     """Draw transitions.
 
     With several shards each is asked for its part, the first of them to have all admitted.

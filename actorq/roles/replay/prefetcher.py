@@ -21,7 +21,7 @@ class _Helping(Generic[T]):
         self.result: T | None = None
 
 
-class Feeding(Generic[T]):
+class Prefetcher(Generic[T]):
     """Keeps `ahead` results of `fetch` ready or under way, and measures how long its user waits for one.
 
     So many calls of `fetch` are under way at a time, each in a task of the actor's: what one takes doesn't

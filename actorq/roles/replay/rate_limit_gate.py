@@ -9,12 +9,12 @@ from actorq.actors.runtime.scheduler import Event
 from actorq.replay.config import LimiterConfig
 from actorq.replay.rate_limiter import RateLimiter
 
-from .admission_queue import Turnstile
+from .admission_queue import AdmissionQueue
 
 STOPPING = "the run is stopping"
 
 
-class Gate:
+class RateLimitGate:
     """Counts what passes and has each side wait for what the limiter asks of the other.
 
     Without `samples_per_insert` inserts never wait, and samples only for the first `min_size` inserts.
@@ -29,8 +29,8 @@ class Gate:
                 min_size=config.min_size,
                 error_buffer=config.error_buffer,
             )
-        self._inserts = Turnstile(self._may_insert, new_event)
-        self._samples = Turnstile(self._may_sample, new_event)
+        self._inserts = AdmissionQueue(self._may_insert, new_event)
+        self._samples = AdmissionQueue(self._may_sample, new_event)
         self._inserted = 0
         self._sampled = 0
         self._stopping = False

@@ -10,10 +10,10 @@ from actorq.actors import State, handles
 from actorq.replay.config import LimiterConfig
 
 from .messages import AdmitInsert, AdmitSample, Admitted, Withdraw
-from .rate_limit_gate import Gate
+from .rate_limit_gate import RateLimitGate
 
 
-class RateLimiter(actors.Actor):
+class RateLimiterActor(actors.Actor):
     """Admits inserts and samples of all shards together, each waiting for what it asks of the other.
 
     What is admitted counts at once. What a shard then can't take is withdrawn; what was on its way to a shard
@@ -24,11 +24,11 @@ class RateLimiter(actors.Actor):
         pass
 
     @classmethod
-    def faults(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
-        return ((f"config.{field}", sentence) for field, sentence in config.faults())
+    def problems(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+        return ((f"config.{field}", sentence) for field, sentence in config.problems())
 
     async def on_start(self) -> None:
-        self._gate = Gate(self.config, self.event)
+        self._gate = RateLimitGate(self.config, self.event)
 
     @handles(concurrent=1024)
     async def admit_insert(self, request: AdmitInsert) -> Admitted:

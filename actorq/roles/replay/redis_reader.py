@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from actorq.actors import Actor, ActorDied, Group
 from actorq.replay.chunk import Transitions
 from actorq.replay.redis.connection import RedisDownError, backoff
-from actorq.replay.redis.reader import MissingError, Part, RedisReader
+from actorq.replay.redis.reader import MissingError, ReadPart, RedisReader
 
-from .admission_queue import Turnstile
-from .messages import Located, Sample, UpdatePriorities, Version
+from .admission_queue import AdmissionQueue
+from .messages import Sample, SampledRefs, UpdatePriorities, Version
 
 log = logging.getLogger("actorq.roles")
 
@@ -27,12 +27,12 @@ class RedisReading:
     def __init__(self, actor: Actor, shards: Group[Sample | UpdatePriorities]) -> None:
         self._actor, self._shards = actor, shards
         self._reader: RedisReader | None = None
-        self._line = Turnstile(lambda _: not self._busy, actor.event)
+        self._line = AdmissionQueue(lambda _: not self._busy, actor.event)
         self._busy = False
 
     async def read(
-        self, located: Sequence[Located], version: Version
-    ) -> tuple[Sequence[Located], Transitions]:
+        self, located: Sequence[SampledRefs], version: Version
+    ) -> tuple[Sequence[SampledRefs], Transitions]:
         """The transitions of all shards' draws, in order, and the draws: those of which something was gone
         are made again, counted as `vanished`.
 
@@ -50,18 +50,18 @@ class RedisReading:
         self._busy = True
 
     async def _read(
-        self, located: Sequence[Located], version: Version
-    ) -> tuple[Sequence[Located], Transitions]:
+        self, located: Sequence[SampledRefs], version: Version
+    ) -> tuple[Sequence[SampledRefs], Transitions]:
         if self._reader is None:
             self._reader = RedisReader()
             self._actor.start_soon(self._close_at_the_end)
         failures = vanished = 0
         while True:
-            parts = [Part(each.place, each.chunks, each.rows) for each in located]
+            parts = [ReadPart(each.place, each.chunks, each.rows) for each in located]
             try:
-                at_hand = self._reader.at_hand(parts)
-                if at_hand is not None:
-                    return located, at_hand
+                in_progress = self._reader.in_progress(parts)
+                if in_progress is not None:
+                    return located, in_progress
                 return located, await self._actor.in_thread(self._reader.read, parts)
             except MissingError as error:
                 missing = [each.chunks[np.isin(each.chunks, list(error.names))] for each in located]
@@ -78,8 +78,8 @@ class RedisReading:
                 located = await self._draw_again(located, [NONE] * len(located), version)
 
     async def _draw_again(
-        self, located: Sequence[Located], missing: Sequence[NDArray[np.int64]], version: Version
-    ) -> Sequence[Located]:
+        self, located: Sequence[SampledRefs], missing: Sequence[NDArray[np.int64]], version: Version
+    ) -> Sequence[SampledRefs]:
         samples = [
             Sample(len(each.ids), version, 0, 0, missing=names)
             for each, names in zip(located, missing, strict=True)
@@ -90,7 +90,7 @@ class RedisReading:
             except ActorDied:  # its next life is asked
                 await self._actor.sleep(0)
                 continue
-            return [reply for reply in replies if isinstance(reply, Located)]
+            return [reply for reply in replies if isinstance(reply, SampledRefs)]
 
     async def _close_at_the_end(self) -> None:
         try:

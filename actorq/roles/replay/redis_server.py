@@ -59,19 +59,19 @@ class RedisServer(actors.Actor):
         return "a server's answers come when they come"
 
     @classmethod
-    def faults(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+    def problems(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
         try:
             bytes_of(config.maxmemory)
         except ValueError as error:
             yield "config.maxmemory", str(error)
 
     @classmethod
-    def machine_faults(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+    def machine_problems(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
         if server.find_server() is None:
             yield "role", server.NO_SERVER
 
     async def on_start(self) -> None:
-        self._server = server.RedisServer(
+        self._server = server.RedisServerProcess(
             keep=None if self.config.keep is None else Path.cwd() / self.config.keep,
             append_sync=self.config.append_sync,
             maxmemory=bytes_of(self.config.maxmemory),
@@ -89,14 +89,14 @@ class RedisServer(actors.Actor):
         try:
             await self._server.start()
             self._started.set()
-            short_lives = 0
+            short_incarnations = 0
             while True:
                 began = self.now()
                 last_words = await self._server.ended()
                 log.warning("%s: redis-server died and is started again; it said: %s", self.name, last_words)
                 self.progress("redis_restarts")
-                short_lives = short_lives + 1 if self.now() - began < SOON_SECONDS else 0
-                await self.sleep(BACKOFF_SECONDS[min(short_lives, len(BACKOFF_SECONDS) - 1)])
+                short_incarnations = short_incarnations + 1 if self.now() - began < SOON_SECONDS else 0
+                await self.sleep(BACKOFF_SECONDS[min(short_incarnations, len(BACKOFF_SECONDS) - 1)])
                 await self._server.start()
         finally:
             await self._server.stop()

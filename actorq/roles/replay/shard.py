@@ -14,32 +14,32 @@ from actorq.replay import buffer
 from actorq.replay.buffer import make_replay
 from actorq.replay.config import ReplayConfig
 from actorq.replay.redis.config import RedisConfig, missing_packages
-from actorq.roles.common.retry import ask_its_lives
+from actorq.roles.common.retry import ask_its_incarnations
 
-from .admission_queue import Turnstile
-from .backend import Holding, InMemory, InRedis
-from .checks import pace_faults, redis_faults
+from .admission_queue import AdmissionQueue
+from .backend import MemoryBackend, RedisBackend, StorageBackend
+from .checks import pace_problems, redis_problems
 from .messages import (
     AdmitInsert,
     AdmitSample,
     Insert,
     Inserted,
-    Located,
     Sample,
     Sampled,
+    SampledRefs,
     UpdatePriorities,
     Version,
     WhereIsRedis,
     Withdraw,
 )
-from .rate_limit_gate import STOPPING, Gate
+from .rate_limit_gate import STOPPING, RateLimitGate
 from .sizing import explorers_of, replay_memory
 
 if TYPE_CHECKING:
     from actorq.replay.redis.replay import RedisReplay
 
 
-class Replay(actors.Actor):
+class ReplayShard(actors.Actor):
     """A replay, uniform or prioritized: alone behind its own rate limiter, or a shard behind a common one.
 
     Inserts and samples wait beside each other, each for what the limiter asks of the other; new priorities
@@ -60,41 +60,45 @@ class Replay(actors.Actor):
     redis: Ref[WhereIsRedis] | None
 
     @classmethod
-    def faults(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
-        yield from ((f"config.{field}", sentence) for field, sentence in config.shard_faults())
-        yield from ((f"config.redis.{field}", sentence) for field, sentence in config.redis.faults())
+    def problems(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+        yield from ((f"config.{field}", sentence) for field, sentence in config.shard_problems())
+        yield from ((f"config.redis.{field}", sentence) for field, sentence in config.redis.problems())
         if config.store == "memory" and config.redis != RedisConfig():
             yield "config.redis", 'is for store = "redis"'
 
     @classmethod
-    def wiring_faults(cls, spec: ActorSpec, specs: Mapping[str, ActorSpec]) -> Iterable[tuple[str, str]]:
-        yield from pace_faults(spec, specs)
-        yield from redis_faults(spec, list(specs))
+    def wiring_problems(cls, spec: ActorSpec, specs: Mapping[str, ActorSpec]) -> Iterable[tuple[str, str]]:
+        yield from pace_problems(spec, specs)
+        yield from redis_problems(spec, list(specs))
 
     @classmethod
-    def machine_faults(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+    def machine_problems(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
         if config.store == "redis":
             if missing := missing_packages():
                 yield "config.store", missing
-            yield from ((f"config.redis.{key}", sentence) for key, sentence in config.redis.machine_faults())
+            yield from (
+                (f"config.redis.{key}", sentence) for key, sentence in config.redis.machine_problems()
+            )
 
     @classmethod
     def memory(cls, spec: ActorSpec, specs: Mapping[str, ActorSpec]) -> Iterable[tuple[str, int]]:
-        config = cast(Replay.Config, spec.config)
+        config = cast(ReplayShard.Config, spec.config)
         explorers = explorers_of(spec.name, specs.values())
         return replay_memory(config, explorers, in_redis=config.store == "redis")
 
     @classmethod
-    def state_faults(cls, config: Any, tables: Mapping[str, Any], state: State) -> Iterable[tuple[str, str]]:
+    def state_problems(
+        cls, config: Any, tables: Mapping[str, Any], state: State
+    ) -> Iterable[tuple[str, str]]:
         saved = "memory" if "store" in state["replay"] else "redis"
         if saved != config.store:
             yield "config.store", f"is {config.store}, but the saved replay was in {saved}"
-        yield from ((f"config.{key}", sentence) for key, sentence in config.state_faults(state["replay"]))
+        yield from ((f"config.{key}", sentence) for key, sentence in config.state_problems(state["replay"]))
 
     async def on_start(self) -> None:
-        self._gate = Gate(self.config, self.event) if self.limiter is None else None
-        self._line = Turnstile(lambda _: not self._asking, self.event)
-        self._draws = Turnstile(self._may_draw, self.event)
+        self._gate = RateLimitGate(self.config, self.event) if self.limiter is None else None
+        self._line = AdmissionQueue(lambda _: not self._asking, self.event)
+        self._draws = AdmissionQueue(self._may_draw, self.event)
         self._batches = 0
         self._newest = Version(0, 0)
         self._asking = self._filling = self._stopping = False
@@ -102,17 +106,17 @@ class Replay(actors.Actor):
         """Transitions for which the limiter is being asked; 0 if they may go in at once."""
         self._holding = await self._hold()
 
-    async def _hold(self) -> Holding:
+    async def _hold(self) -> StorageBackend:
         if self.config.store == "redis":
-            in_redis = InRedis(self, self.config, self.config.redis, self.redis)
+            in_redis = RedisBackend(self, self.config, self.config.redis, self.redis)
             await in_redis.open()
             return in_redis
         # In a thread: a prioritized index compiles its tree when it is first made on a machine.
         replay = await self.in_thread(partial(make_replay, self.config, seed=self.seed))
-        return InMemory(replay, self.restarts << 40)  # no name is given out again
+        return MemoryBackend(replay, self.restarts << 40)  # no name is given out again
 
     @property
-    def _replay(self) -> buffer.Replay | RedisReplay:
+    def _replay(self) -> buffer.ReplayBuffer | RedisReplay:
         return self._holding.replay
 
     @handles(concurrent=1024)
@@ -136,7 +140,7 @@ class Replay(actors.Actor):
         return Inserted(ids.start + self._holding.origin, count)
 
     @handles(concurrent=64)
-    async def sample(self, request: Sample) -> Sampled | Located:
+    async def sample(self, request: Sample) -> Sampled | SampledRefs:
         if self._stopping:
             raise Refused(STOPPING)
         if request.missing is not None:
@@ -170,7 +174,7 @@ class Replay(actors.Actor):
     def _may_draw(self, count: int) -> bool:
         return count == 0 or len(self._replay) > 0
 
-    def _draw(self, request: Sample) -> Sampled | Located:
+    def _draw(self, request: Sample) -> Sampled | SampledRefs:
         beta = self.config.beta(self._batches)
         self._batches += request.batches
         drawn = self._holding.draw(request.count, beta)
@@ -232,7 +236,7 @@ class Replay(actors.Actor):
 
     async def _ask_limiter(self, request: AdmitInsert | AdmitSample) -> None:
         assert self.limiter is not None
-        await ask_its_lives(partial(self.limiter.ask, request), self.sleep)
+        await ask_its_incarnations(partial(self.limiter.ask, request), self.sleep)
 
     async def _withdraw(self, count: int) -> None:
         if self._gate is not None:

@@ -31,7 +31,7 @@ class RunFolder:
         self.report = path / "report.html"
         self.summary = path / "summary.json"
         self.histograms = path / "histograms.json"
-        self.invitation = path / "join.secret"
+        self.join_token = path / "join.secret"
 
     @classmethod
     def create(cls, root: Path, name: str) -> RunFolder:

@@ -36,7 +36,7 @@ class Sink(Protocol):
     def close(self) -> None: ...
 
 
-class Lines:
+class LineWriter:
     """metrics.jsonl: each row a line of JSON, in the file at once."""
 
     def __init__(self, path: Path) -> None:
@@ -64,7 +64,7 @@ class Metrics:
         if resumed_at is not None:
             _drop_after(folder.metrics, resumed_at)
         resumed = resumed_at is not None
-        self._sinks: list[Sink] = [Lines(folder.metrics), TensorBoard(folder.tensorboard, resumed)]
+        self._sinks: list[Sink] = [LineWriter(folder.metrics), TensorBoard(folder.tensorboard, resumed)]
         self._entries: SimpleQueue[Entry | None] = SimpleQueue()
         self._thread = Thread(target=self._write_all, name="actorq-metrics", daemon=True)
         self._thread.start()

@@ -18,7 +18,7 @@ Point = tuple[float, float]
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class ChartLine:
     """One curve. Where y is NaN or infinite it is interrupted."""
 
     label: str
@@ -33,7 +33,7 @@ class Chart:
     """What is to be seen in one picture."""
 
     title: str
-    lines: Sequence[Line]
+    lines: Sequence[ChartLine]
     x_label: str
     note: str = ""
     level: tuple[float, str] | None = None
@@ -63,15 +63,15 @@ def to_svg(chart: Chart, width: int, height: int) -> str:
     return f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{label}">{"".join(parts)}</svg>'
 
 
-def _thinned(line: Line) -> Line:
-    """At most _MOST_POINTS points, each the mean of as many neighbours as that takes."""
+def _thinned(line: ChartLine) -> ChartLine:
+    """At most _MOST_POINTS points, each the mean of as many peers as that takes."""
     size = -(-len(line.points) // _MOST_POINTS)
     if size <= 1:
         return line
     groups = range(0, len(line.points), size)
     points = [_mean(line.points[group : group + size]) for group in groups]
     band = [_mean(line.band[group : group + size]) for group in groups] if line.band else ()
-    return Line(line.label, points, band)
+    return ChartLine(line.label, points, band)
 
 
 def _mean(pairs: Sequence[Point]) -> Point:
@@ -81,7 +81,7 @@ def _mean(pairs: Sequence[Point]) -> Point:
     return sum(pair[0] for pair in finite) / len(finite), sum(pair[1] for pair in finite) / len(finite)
 
 
-def _y_scale(chart: Chart, lines: Iterable[Line], height: int) -> Scale:
+def _y_scale(chart: Chart, lines: Iterable[ChartLine], height: int) -> Scale:
     values = [
         y for line in lines for y in (*(y for _, y in line.points), *(v for pair in line.band for v in pair))
     ]
@@ -100,7 +100,7 @@ def _y_scale(chart: Chart, lines: Iterable[Line], height: int) -> Scale:
     return linear(values, bottom, top, 4, pad=0.06)
 
 
-def _stretches(line: Line) -> list[list[int]]:
+def _stretches(line: ChartLine) -> list[list[int]]:
     """The points' indexes, split where a point can't be drawn."""
     found: list[list[int]] = [[]]
     for index, point in enumerate(line.points):
@@ -111,7 +111,7 @@ def _stretches(line: Line) -> list[list[int]]:
     return [stretch for stretch in found if stretch]
 
 
-def _curve(line: Line, index: int, x: Scale, y: Scale, y_text: Callable[[float], str]) -> str:
+def _curve(line: ChartLine, index: int, x: Scale, y: Scale, y_text: Callable[[float], str]) -> str:
     steps = []
     for stretch in _stretches(line):
         corners = [f"{x(line.points[at][0]):.1f} {y(line.points[at][1]):.1f}" for at in stretch]
@@ -129,7 +129,7 @@ def _curve(line: Line, index: int, x: Scale, y: Scale, y_text: Callable[[float],
     return "".join(parts)
 
 
-def _band(line: Line, index: int, x: Scale, y: Scale) -> str:
+def _band(line: ChartLine, index: int, x: Scale, y: Scale) -> str:
     shapes = []
     for stretch in _stretches(line):
         upper = [f"{x(line.points[at][0]):.1f} {y(line.band[at][1]):.1f}" for at in stretch]

@@ -14,7 +14,7 @@ from actorq.run.records.recorder import Row
 from .axes import number, percent, size
 from .bars import BarChart
 from .bins import bins_of
-from .charts import COLOURS, Chart, Line
+from .charts import COLOURS, Chart, ChartLine
 
 MOST_BARS = 40
 MOST_TASKS = 30
@@ -117,7 +117,7 @@ def _evaluation_chart(rows: Sequence[Row], task: str, wanted: float | None) -> C
     band = [(row[mean] - row.get(std, 0.0), row[mean] + row.get(std, 0.0)) for row in evaluated]
     return Chart(
         title=f"Evaluation return{_of(task)}",
-        lines=[Line("mean return", points, band)],
+        lines=[ChartLine("mean return", points, band)],
         x_label=x_label,
         note="the greedy policy's mean return over an evaluation's episodes, ± one standard deviation",
         level=None if wanted is None else (wanted, f"solved at {wanted:g}"),
@@ -201,7 +201,7 @@ def _own_names(rows: Iterable[Row]) -> list[str]:
     ]
 
 
-def _lines_of(rows: Sequence[Row], name: str, panel: _Panel, x: str) -> Iterator[Line]:
+def _lines_of(rows: Sequence[Row], name: str, panel: _Panel, x: str) -> Iterator[ChartLine]:
     if panel.shares:
         yield from _shares(rows, panel.lines, x)
     elif panel.lines:
@@ -212,15 +212,15 @@ def _lines_of(rows: Sequence[Row], name: str, panel: _Panel, x: str) -> Iterator
         yield from _by_actor(rows, name, x)
 
 
-def _several(rows: Sequence[Row], labels: Mapping[str, str], x: str) -> Iterator[Line]:
+def _several(rows: Sequence[Row], labels: Mapping[str, str], x: str) -> Iterator[ChartLine]:
     """A line for each name of which anything was heard."""
     for name, label in labels.items():
         points = [(row[x], row[name]) for row in rows if name in row and x in row]
         if any(math.isfinite(y) for _, y in points):
-            yield Line(label, points)
+            yield ChartLine(label, points)
 
 
-def _shares(rows: Sequence[Row], labels: Mapping[str, str], x: str) -> Iterator[Line]:
+def _shares(rows: Sequence[Row], labels: Mapping[str, str], x: str) -> Iterator[ChartLine]:
     """Of what all these counts grew by from one row to the next, each one's share in percent."""
     totals = [[row.get(name, 0.0) for name in labels] for row in rows]
     grown = [
@@ -234,15 +234,15 @@ def _shares(rows: Sequence[Row], labels: Mapping[str, str], x: str) -> Iterator[
             if x in row and sum(growth) > 0
         ]
         if points and totals[-1][index]:
-            yield Line(f"{label} {totals[-1][index]:,.0f}", points)
+            yield ChartLine(f"{label} {totals[-1][index]:,.0f}", points)
 
 
-def _by_actor(rows: Sequence[Row], name: str, x: str) -> Iterator[Line]:
+def _by_actor(rows: Sequence[Row], name: str, x: str) -> Iterator[ChartLine]:
     """A line for each actor that reports it; the mean and range of more than can be told apart."""
     actors = sorted({key for row in rows for key in row if key.startswith(f"{name}/")}, key=_natural)
     if 0 < len(actors) <= COLOURS:
         for key in actors:
-            yield Line(
+            yield ChartLine(
                 key.removeprefix(f"{name}/"), [(row[x], row[key]) for row in rows if key in row and x in row]
             )
         return
@@ -252,7 +252,7 @@ def _by_actor(rows: Sequence[Row], name: str, x: str) -> Iterator[Line]:
     ranges = [[row[key] for key in actors if key in row] or [row[name]] for row in heard]
     band = [(min(values), max(values)) for values in ranges] if actors else ()
     label = f"mean of {len(actors)} actors, and their range" if actors else name
-    yield Line(label, [(row[x], row[name]) for row in heard], band)
+    yield ChartLine(label, [(row[x], row[name]) for row in heard], band)
 
 
 def _natural(key: str) -> tuple[str, int]:

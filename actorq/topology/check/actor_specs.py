@@ -9,12 +9,12 @@ from typing import Any
 
 from actorq.actors.actor import Actor
 from actorq.actors.spec import ActorSpec, MailboxBounds, derive_seed
-from actorq.topology.schema import Snapshot, Topology
+from actorq.topology.schema import SnapshotTable, Topology
 
 from .convert import convert
 from .members import instances_of, members_of
 from .ports import wiring
-from .problems import Faults
+from .problems import Problems
 from .tables import add_told, tables_of
 
 
@@ -27,38 +27,38 @@ class Given:
 
 
 def settle(
-    name: str, cls: type[Actor], topology: Topology, tables: Mapping[str, Any], faults: Faults
+    name: str, cls: type[Actor], topology: Topology, tables: Mapping[str, Any], problems: Problems
 ) -> Given:
     """Convert and check one actor's settings; if its own are right the role is asked for further faults.
 
     Tables that have faults already are left out of what the role is asked about.
     """
     where = f"actors.{name}"
-    before = len(faults)
+    before = len(problems)
     actor = topology.actors[name]
-    config = convert(actor.config, cls.Config, f"{where}.config", faults)
-    own_tables = tables_of(cls, topology, tables, faults)
-    if topology.deterministic and len(faults) == before and (why := cls.real_time(config)):
-        faults.add("deterministic", f"true, but {name} can't take part: {why}")
+    config = convert(actor.config, cls.Config, f"{where}.config", problems)
+    own_tables = tables_of(cls, topology, tables, problems)
+    if topology.deterministic and len(problems) == before and (why := cls.real_time(config)):
+        problems.add("deterministic", f"true, but {name} can't take part: {why}")
     if actor.snapshot_every is not None:
-        _check_snapshots(f"{where}.snapshot_every", actor.snapshot_every, faults)
-    if len(faults) == before:
-        right = {table: value for table, value in own_tables.items() if not faults.touch(table)}
+        _check_snapshots(f"{where}.snapshot_every", actor.snapshot_every, problems)
+    if len(problems) == before:
+        right = {table: value for table, value in own_tables.items() if not problems.touch(table)}
 
         def place(key: str) -> str:
             return key if re.split(r"[.[]", key, maxsplit=1)[0] in own_tables else f"{where}.{key}"
 
         def tell() -> Iterable[tuple[str, str]]:
-            return cls.faults(config, right)
+            return cls.problems(config, right)
 
-        add_told(tell, place, where, faults, whole=len(right) == len(own_tables))
+        add_told(tell, place, where, problems, whole=len(right) == len(own_tables))
     return Given(config, own_tables)
 
 
-def _check_snapshots(where: str, every: Snapshot, faults: Faults) -> None:
-    if (every.seconds is None) == (every.updates is None) and not faults.touch(where):
+def _check_snapshots(where: str, every: SnapshotTable, problems: Problems) -> None:
+    if (every.seconds is None) == (every.updates is None) and not problems.touch(where):
         found = "neither seconds nor updates" if every.seconds is None else "both seconds and updates"
-        faults.add(where, f"found {found}", "give one of them")
+        problems.add(where, f"found {found}", "give one of them")
 
 
 def actor_specs(
@@ -66,7 +66,7 @@ def actor_specs(
 ) -> list[ActorSpec]:
     """The members of one actor. `node_of`: each member's node."""
     actor = topology.actors[name]
-    every = actor.snapshot_every or Snapshot()
+    every = actor.snapshot_every or SnapshotTable()
     instances = instances_of(name, topology)
     ports = [wiring(topology, name, instance) for instance in range(instances)]
     return [

@@ -19,7 +19,7 @@ from .groups import check_groups, group_specs
 from .members import members_of
 from .nodes import check_importable, check_nodes, place
 from .ports import Roles, check_ports
-from .problems import Faults, TopologyError
+from .problems import Problems, TopologyError
 from .roles import RoleError, extend_import_path, find_role
 from .tables import add_told, read_tables
 
@@ -39,40 +39,40 @@ def check(source: Source, overrides: Sequence[str] = (), *, transport: str | Non
     Raises TopologyError with all faults.
     """
     document = read(source, overrides, transport)
-    faults = Faults()
-    topology = _read_topology(document, faults)
+    problems = Problems()
+    topology = _read_topology(document, problems)
     actors, nodes = _names(document, "actors"), _names(document, "nodes")
-    roles = _find_roles(topology, faults)
+    roles = _find_roles(topology, problems)
     all_found = bool(actors) and len(roles) == len(actors)
-    tables = read_tables(topology, roles, all_found, faults)
-    check_nodes(topology, nodes, faults)
-    check_importable(topology, roles, faults)
-    check_ports(topology, roles, actors, faults)
-    check_groups(topology, actors, faults)
-    _check_stop(topology, roles, all_found, faults)
-    given = {name: settle(name, cls, topology, tables, faults) for name, cls in roles.items()}
-    if faults:
-        raise TopologyError(faults.found(), document.origin)
+    tables = read_tables(topology, roles, all_found, problems)
+    check_nodes(topology, nodes, problems)
+    check_importable(topology, roles, problems)
+    check_ports(topology, roles, actors, problems)
+    check_groups(topology, actors, problems)
+    _check_stop(topology, roles, all_found, problems)
+    given = {name: settle(name, cls, topology, tables, problems) for name, cls in roles.items()}
+    if problems:
+        raise TopologyError(problems.found(), document.origin)
     node_of, node_specs = place(topology)
     specs = [
         spec for name, cls in roles.items() for spec in actor_specs(name, cls, topology, given[name], node_of)
     ]
-    _check_between(specs, topology, roles, faults)
-    if faults:
-        raise TopologyError(faults.found(), document.origin)
+    _check_between(specs, topology, roles, problems)
+    if problems:
+        raise TopologyError(problems.found(), document.origin)
     return Plan(
         topology=topology, specs=tuple(specs), groups=group_specs(topology), nodes=node_specs, tables=tables
     )
 
 
-def _read_topology(document: Document, faults: Faults) -> Topology:
+def _read_topology(document: Document, problems: Problems) -> Topology:
     own = {key: value for key, value in document.tables.items() if key in OWN_KEYS}
     others = {key: value for key, value in document.tables.items() if key not in OWN_KEYS}
-    topology: Topology = convert({**own, "tables": others}, Topology, "", faults)
+    topology: Topology = convert({**own, "tables": others}, Topology, "", problems)
     if topology.actors is UNUSABLE:
         return msgspec.structs.replace(topology, actors={})
-    if not topology.actors and not faults.touch("actors"):
-        faults.add("actors", "there are none", "a topology needs at least one [actors.NAME]")
+    if not topology.actors and not problems.touch("actors"):
+        problems.add("actors", "there are none", "a topology needs at least one [actors.NAME]")
     return topology
 
 
@@ -82,7 +82,7 @@ def _names(document: Document, table: str) -> list[str]:
     return [str(name) for name in declared] if isinstance(declared, Mapping) else []
 
 
-def _find_roles(topology: Topology, faults: Faults) -> dict[str, type[Actor]]:
+def _find_roles(topology: Topology, problems: Problems) -> dict[str, type[Actor]]:
     extend_import_path(topology.python_path)
     roles = {}
     for name, actor in topology.actors.items():
@@ -90,22 +90,24 @@ def _find_roles(topology: Topology, faults: Faults) -> dict[str, type[Actor]]:
             try:
                 roles[name] = find_role(actor.role, topology.python_path)
             except RoleError as error:
-                faults.add(f"actors.{name}.role", error.problem, error.hint)
+                problems.add(f"actors.{name}.role", error.problem, error.hint)
     return roles
 
 
-def _check_stop(topology: Topology, roles: Roles, all_found: bool, faults: Faults) -> None:
+def _check_stop(topology: Topology, roles: Roles, all_found: bool, problems: Problems) -> None:
     read = any("stop" in cls.definition.tables for cls in roles.values())
     if topology.stop.solved is not None and all_found and not read:
-        faults.add(
+        problems.add(
             "stop.solved", "nobody would measure it", 'it takes an actor that evaluates: role "evaluator"'
         )
 
 
-def _check_between(specs: Sequence[ActorSpec], topology: Topology, roles: Roles, faults: Faults) -> None:
+def _check_between(specs: Sequence[ActorSpec], topology: Topology, roles: Roles, problems: Problems) -> None:
     """Have each role say what is wrong between its actor and others."""
     by_name = {spec.name: spec for spec in specs}
     for name, cls in roles.items():
         first = by_name[members_of(name, topology)[0].name]
         where = f"actors.{name}"
-        add_told(partial(cls.wiring_faults, first, by_name), partial("{}.{}".format, where), where, faults)
+        add_told(
+            partial(cls.wiring_problems, first, by_name), partial("{}.{}".format, where), where, problems
+        )

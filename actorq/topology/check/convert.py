@@ -13,14 +13,14 @@ import msgspec
 from actorq.topology.render.describe import bare, describe, options, show, split
 from actorq.topology.suggest import suggestion
 
-from .problems import Faults
+from .problems import Problems
 
 UNUSABLE: Any = object()
 """In place of a value that could not be converted; its fault has been told."""
 
 
-def convert(value: Any, kind: Any, where: str, faults: Faults) -> Any:
-    """`value` as the type `kind`. What is wrong goes to `faults`, named by its key below `where`.
+def convert(value: Any, kind: Any, where: str, problems: Problems) -> Any:
+    """`value` as the type `kind`. What is wrong goes to `problems`, named by its key below `where`.
 
     A struct is answered even if some of its fields were wrong: those have their defaults, or are UNUSABLE.
     """
@@ -30,19 +30,19 @@ def convert(value: Any, kind: Any, where: str, faults: Faults) -> Any:
     alternatives = [bare(option) for option in options(inner)]
     structs = [option for option in alternatives if is_struct(option)]
     if len(structs) == 1 and isinstance(value, structs[0] | Mapping):
-        return _convert_struct(plain(value), structs[0], where, faults)
+        return _convert_struct(plain(value), structs[0], where, problems)
     for option in alternatives:
         origin = get_origin(option)
         if origin is type and isinstance(value, type):
             return value
         if isinstance(value, Mapping) and isinstance(origin, type) and issubclass(origin, Mapping):
-            return _convert_table(value, get_args(option), metas, where, faults)
+            return _convert_table(value, get_args(option), metas, where, problems)
         if origin in (list, tuple) and isinstance(value, list | tuple):
-            before = len(faults)
-            _check_items(value, get_args(option), where, faults)
-            if len(faults) > before:
+            before = len(problems)
+            _check_items(value, get_args(option), where, problems)
+            if len(problems) > before:
                 return UNUSABLE
-    return _convert_whole(value, kind, where, faults)
+    return _convert_whole(value, kind, where, problems)
 
 
 def plain(value: Any) -> Any:
@@ -67,49 +67,49 @@ def is_struct(kind: Any) -> bool:
     return isinstance(kind, type) and issubclass(kind, msgspec.Struct)
 
 
-def _convert_struct(table: Mapping[Any, Any], kind: Any, where: str, faults: Faults) -> Any:
+def _convert_struct(table: Mapping[Any, Any], kind: Any, where: str, problems: Problems) -> Any:
     fields = {field.encode_name: field for field in msgspec.structs.fields(kind)}
     rules = kind.__struct_config__
-    before = len(faults)
+    before = len(problems)
     for key in table:
         if key not in fields and key != rules.tag_field and rules.forbid_unknown_fields:
-            faults.add(below(where, key), "unknown key", suggestion(str(key), fields, "known keys"))
+            problems.add(below(where, key), "unknown key", suggestion(str(key), fields, "known keys"))
     values = {}
     for key, field in fields.items():
         if key in table:
-            value = convert(table[key], field.type, below(where, key), faults)
+            value = convert(table[key], field.type, below(where, key), problems)
             if value is not UNUSABLE or not has_default(field):
                 values[field.name] = value
         elif not has_default(field):
-            faults.add(below(where, key), "missing", f"expected {describe(field.type)}")
+            problems.add(below(where, key), "missing", f"expected {describe(field.type)}")
             values[field.name] = UNUSABLE
     try:
         return kind(**values)
     except Exception as error:  # a __post_init__ may raise anything, over UNUSABLE fields too
-        if len(faults) == before:
-            faults.add(where, str(error) or type(error).__name__)
+        if len(problems) == before:
+            problems.add(where, str(error) or type(error).__name__)
         return UNUSABLE
 
 
 def _convert_table(
-    value: Mapping[Any, Any], kinds: tuple[Any, ...], metas: tuple[Any, ...], where: str, faults: Faults
+    value: Mapping[Any, Any], kinds: tuple[Any, ...], metas: tuple[Any, ...], where: str, problems: Problems
 ) -> Any:
     key_kind, item_kind = kinds or (Any, Any)
     table = {}
     for key, item in value.items():
-        right_key = convert(key, key_kind, below(where, key), faults)
-        right = convert(item, item_kind, below(where, key), faults)
+        right_key = convert(key, key_kind, below(where, key), problems)
+        right = convert(item, item_kind, below(where, key), problems)
         if right is not UNUSABLE:
             table[key if right_key is UNUSABLE else right_key] = right
     if metas:
-        _convert_whole(dict.fromkeys(map(str, value)), Annotated[dict, *metas], where, faults)
+        _convert_whole(dict.fromkeys(map(str, value)), Annotated[dict, *metas], where, problems)
     return table
 
 
-def _check_items(value: Any, kinds: tuple[Any, ...], where: str, faults: Faults) -> None:
+def _check_items(value: Any, kinds: tuple[Any, ...], where: str, problems: Problems) -> None:
     """Only to name each wrong item; `_convert_whole` makes the list."""
     for index, (item, kind) in enumerate(zip(value, _item_kinds(kinds, len(value)), strict=False)):
-        convert(item, kind, f"{where}[{index}]", faults)
+        convert(item, kind, f"{where}[{index}]", problems)
 
 
 def _item_kinds(kinds: tuple[Any, ...], length: int) -> Iterator[Any]:
@@ -118,14 +118,14 @@ def _item_kinds(kinds: tuple[Any, ...], length: int) -> Iterator[Any]:
     yield from kinds
 
 
-def _convert_whole(value: Any, kind: Any, where: str, faults: Faults) -> Any:
+def _convert_whole(value: Any, kind: Any, where: str, problems: Problems) -> Any:
     is_nan = isinstance(value, float) and math.isnan(value)
     try:
         if not is_nan:
             return msgspec.convert(value, _without_classes(kind))
     except Exception:  # the type may be anyone's; msgspec's own words mean little to a file's author
         pass
-    faults.add(where, f"found {show(value)}", f"expected {describe(kind)}")
+    problems.add(where, f"found {show(value)}", f"expected {describe(kind)}")
     return UNUSABLE
 
 

@@ -13,7 +13,7 @@ from actorq.topology.schema import INPROC, MAIN, NodeTable, Topology
 from actorq.topology.suggest import quoted, suggestion
 
 from .members import instances_of, members_of, numbered
-from .problems import Faults
+from .problems import Problems
 
 ENTRY_POINTS = "actorq.transports"
 
@@ -23,55 +23,57 @@ def installed_transports() -> list[str]:
     return sorted(point.name for point in entry_points(group=ENTRY_POINTS))
 
 
-def check_nodes(topology: Topology, known: list[str], faults: Faults) -> None:
+def check_nodes(topology: Topology, known: list[str], problems: Problems) -> None:
     """`known`: the declared nodes, wrong ones too."""
     transports = installed_transports()
     for name, node in topology.nodes.items():
         if node.transport not in transports:
             problem = f'transport "{node.transport}" is not installed'
             hint = f"installed: {quoted(transports)}; --transport {INPROC} puts all nodes on {INPROC}"
-            faults.add(f"nodes.{name}.transport", problem, hint)
-    _check_main(topology, faults)
-    _check_network(topology, faults)
+            problems.add(f"nodes.{name}.transport", problem, hint)
+    _check_main(topology, problems)
+    _check_network(topology, problems)
     for name, actor in topology.actors.items():
         if actor.node not in known and actor.node != MAIN:
             hint = suggestion(actor.node, dict.fromkeys([MAIN, *known]), "nodes")
-            faults.add(f"actors.{name}.node", f'unknown node "{actor.node}"', hint)
+            problems.add(f"actors.{name}.node", f'unknown node "{actor.node}"', hint)
     processes = 1 + sum(node.count for name, node in topology.nodes.items() if is_elsewhere(node))
     if topology.deterministic and processes > 1:
         problem = f"true, but the nodes take {processes} processes; a deterministic run has one"
-        faults.add("deterministic", problem, f"--transport {INPROC} puts all nodes on {INPROC}")
+        problems.add("deterministic", problem, f"--transport {INPROC} puts all nodes on {INPROC}")
 
 
-def _check_main(topology: Topology, faults: Faults) -> None:
+def _check_main(topology: Topology, problems: Problems) -> None:
     main = topology.nodes.get(MAIN, NodeTable())
     if main.place != "here":
-        faults.add(
+        problems.add(
             "nodes.main.place", f'"{main.place}", but main is always the caller\'s process', 'use "here"'
         )
     if main.count != 1:
-        faults.add("nodes.main.count", f"{main.count}, but main is one process, the caller's")
+        problems.add("nodes.main.count", f"{main.count}, but main is one process, the caller's")
     if main.address is not None:
-        _check_address(main.address, faults)
+        _check_address(main.address, problems)
     for name, node in topology.nodes.items():
         for key in ("address", "insecure"):
             if name != MAIN and getattr(node, key):
                 hint = f"put it into [nodes.{MAIN}]: nodes of other hosts come to main"
-                faults.add(f"nodes.{name}.{key}", "only main has one", hint)
+                problems.add(f"nodes.{name}.{key}", "only main has one", hint)
 
 
-def _check_address(text: str, faults: Faults) -> None:
+def _check_address(text: str, problems: Problems) -> None:
     try:
         address = parse_address(text)
     except ValueError as error:
-        faults.add("nodes.main.address", f'found "{text}"', str(error))
+        problems.add("nodes.main.address", f'found "{text}"', str(error))
         return
     if address.is_wildcard:
         hint = "give the one by which the other hosts reach this one"
-        faults.add("nodes.main.address", f'"{text}" means all interfaces, and nobody can be sent there', hint)
+        problems.add(
+            "nodes.main.address", f'"{text}" means all interfaces, and nobody can be sent there', hint
+        )
 
 
-def _check_network(topology: Topology, faults: Faults) -> None:
+def _check_network(topology: Topology, problems: Problems) -> None:
     """What holds for nodes in several processes, and on several hosts."""
     installed = installed_transports()
     elsewhere = {
@@ -83,15 +85,15 @@ def _check_network(topology: Topology, faults: Faults) -> None:
     for name, transport in elsewhere.items():
         if transport != first:
             hint = f"use one for all nodes that are not on {INPROC}"
-            faults.add(f"nodes.{name}.transport", f'"{transport}", while others are on "{first}"', hint)
+            problems.add(f"nodes.{name}.transport", f'"{transport}", while others are on "{first}"', hint)
     main = topology.nodes.get(MAIN, NodeTable())
     hosts = hosts_of(topology)
-    if hosts and main.address is None and not faults.at("nodes.main.address"):
+    if hosts and main.address is None and not problems.at("nodes.main.address"):
         hint = 'such as [nodes.main] address = "tcp://10.0.0.1:7070"'
-        faults.add("nodes.main.address", f'missing: node "{hosts[0]}" joins from another host', hint)
+        problems.add("nodes.main.address", f'missing: node "{hosts[0]}" joins from another host', hint)
     if hosts and not main.insecure and find_spec("cryptography") is None:
         problem = "false, and TLS needs the package cryptography, which is not installed"
-        faults.add("nodes.main.insecure", problem, "pip install cryptography; true goes without TLS")
+        problems.add("nodes.main.insecure", problem, "pip install cryptography; true goes without TLS")
 
 
 def hosts_of(topology: Topology) -> list[str]:
@@ -99,7 +101,7 @@ def hosts_of(topology: Topology) -> list[str]:
     return [name for name, node in topology.nodes.items() if is_elsewhere(node) and node.place == "host"]
 
 
-def check_importable(topology: Topology, roles: Mapping[str, type[Actor]], faults: Faults) -> None:
+def check_importable(topology: Topology, roles: Mapping[str, type[Actor]], problems: Problems) -> None:
     """Other hosts import the actors' classes by name: nothing is handed to them that they would run."""
     hosts = hosts_of(topology)
     if not hosts:
@@ -114,7 +116,7 @@ def check_importable(topology: Topology, roles: Mapping[str, type[Actor]], fault
             problem = (
                 f'{cls.__qualname__} is defined {where}: node "{hosts[0]}" on another host can\'t import it'
             )
-            faults.add(f"actors.{name}.role", problem, "move it to the top of a module that both have")
+            problems.add(f"actors.{name}.role", problem, "move it to the top of a module that both have")
 
 
 def is_elsewhere(node: NodeTable | NodeSpec) -> bool:

@@ -12,13 +12,13 @@ from actorq.topology.schema import Topology
 from actorq.topology.suggest import quoted, suggestion
 
 from .members import count_seen_from, seen_from
-from .problems import Faults
+from .problems import Problems
 
 Roles = Mapping[str, type[Actor]]
 """Actor name to class, of the actors whose role was found."""
 
 
-def check_ports(topology: Topology, roles: Roles, known: list[str], faults: Faults) -> None:
+def check_ports(topology: Topology, roles: Roles, known: list[str], problems: Problems) -> None:
     """`known`: the declared actors, wrong ones too."""
     for name, actor in topology.actors.items():
         for port_name, wired in actor.ports.items():
@@ -26,11 +26,11 @@ def check_ports(topology: Topology, roles: Roles, known: list[str], faults: Faul
             targets = _targets(wired)
             for target in targets:
                 if target not in known:
-                    faults.add(where, f'unknown actor "{target}"', suggestion(target, known, "actors"))
+                    problems.add(where, f'unknown actor "{target}"', suggestion(target, known, "actors"))
             for target in {target for target in targets if targets.count(target) > 1}:
-                faults.add(where, f'"{target}" stands there twice')
+                problems.add(where, f'"{target}" stands there twice')
         if name in roles:
-            _check_ports_of(name, topology, roles, faults)
+            _check_ports_of(name, topology, roles, problems)
 
 
 def wiring(topology: Topology, name: str, instance: int) -> dict[str, tuple[str, ...]]:
@@ -47,7 +47,7 @@ def _targets(wired: str | tuple[str, ...]) -> tuple[str, ...]:
     return (wired,) if isinstance(wired, str) else wired
 
 
-def _check_ports_of(name: str, topology: Topology, roles: Roles, faults: Faults) -> None:
+def _check_ports_of(name: str, topology: Topology, roles: Roles, problems: Problems) -> None:
     cls, wired = roles[name], topology.actors[name].ports
     ports = cls.definition.ports
     base = f"actors.{name}.ports"
@@ -55,36 +55,40 @@ def _check_ports_of(name: str, topology: Topology, roles: Roles, faults: Faults)
         if port_name not in ports:
             wirable = [port.name for port in ports.values() if port.kind != "topic"]
             hint = suggestion(port_name, wirable, f"ports of {cls.__name__}")
-            faults.add(f"{base}.{port_name}", "unknown port", hint)
+            problems.add(f"{base}.{port_name}", "unknown port", hint)
     for port in ports.values():
         where = f"{base}.{port.name}"
         if port.kind == "topic":
             if port.name in wired:
                 hint = "its subscribers wire it, each by a Feed port of its own"
-                faults.add(where, f"{port.describe()} is published, not wired", hint)
+                problems.add(where, f"{port.describe()} is published, not wired", hint)
         elif port.name in wired:
-            _check_port(where, name, port, topology, roles, faults)
-        elif port.required and not (faults.at(base) or faults.touch(where)):
-            faults.add(where, f"missing; {port.describe()} has to be wired", _candidates(port, roles))
+            _check_port(where, name, port, topology, roles, problems)
+        elif port.required and not (problems.at(base) or problems.touch(where)):
+            problems.add(where, f"missing; {port.describe()} has to be wired", _candidates(port, roles))
 
 
-def _check_port(where: str, name: str, port: Port, topology: Topology, roles: Roles, faults: Faults) -> None:
+def _check_port(
+    where: str, name: str, port: Port, topology: Topology, roles: Roles, problems: Problems
+) -> None:
     wired = topology.actors[name].ports[port.name]
     targets = _targets(wired)
     if not targets:
-        faults.add(where, "an empty list", _candidates(port, roles))
+        problems.add(where, "an empty list", _candidates(port, roles))
     if port.kind == "ref":
-        _check_single(where, name, port, wired, topology, faults)
+        _check_single(where, name, port, wired, topology, problems)
     if port.kind == "feed":
-        _check_published(where, port, targets, roles, faults)
+        _check_published(where, port, targets, roles, problems)
     else:
         for target in targets:
-            _check_handled(where, port, target, roles, faults)
+            _check_handled(where, port, target, roles, problems)
 
 
-def _check_single(where: str, name: str, port: Port, wired: Any, topology: Topology, faults: Faults) -> None:
+def _check_single(
+    where: str, name: str, port: Port, wired: Any, topology: Topology, problems: Problems
+) -> None:
     if not isinstance(wired, str):
-        faults.add(where, f"a list, but {port.describe()} is wired to one actor", "Group[…] takes several")
+        problems.add(where, f"a list, but {port.describe()} is wired to one actor", "Group[…] takes several")
         return
     if wired not in topology.actors:
         return
@@ -94,20 +98,22 @@ def _check_single(where: str, name: str, port: Port, wired: Any, topology: Topol
         if seen > count:
             several = f"is {seen} actors, {count} in each instance of its group"
         problem = f'"{wired}" {several}, but {port.describe()} is wired to one actor'
-        faults.add(where, problem, f"declare the port as {port.describe().replace('Ref', 'Group', 1)}")
+        problems.add(where, problem, f"declare the port as {port.describe().replace('Ref', 'Group', 1)}")
 
 
-def _check_handled(where: str, port: Port, target: str, roles: Roles, faults: Faults) -> None:
+def _check_handled(where: str, port: Port, target: str, roles: Roles, problems: Problems) -> None:
     if target not in roles:
         return
     handled = roles[target].definition.handlers
     unhandled = [message for message in port.messages if message not in handled]
     if unhandled:
         problem = f'"{target}" ({roles[target].__name__}) does not handle {_names(unhandled)}'
-        faults.add(where, problem, f"it handles {_names(handled) or 'no messages'}")
+        problems.add(where, problem, f"it handles {_names(handled) or 'no messages'}")
 
 
-def _check_published(where: str, port: Port, targets: tuple[str, ...], roles: Roles, faults: Faults) -> None:
+def _check_published(
+    where: str, port: Port, targets: tuple[str, ...], roles: Roles, problems: Problems
+) -> None:
     """Each target publishes something of the feed, and each of its messages is published by some target."""
     if not all(target in roles for target in targets):
         return
@@ -116,13 +122,13 @@ def _check_published(where: str, port: Port, targets: tuple[str, ...], roles: Ro
         if not set(port.messages) & messages:
             problem = f'"{target}" ({roles[target].__name__}) does not publish {_names(port.messages)}'
             hint = f"it publishes {_names(messages) or 'nothing: it has no Topic'}"
-            faults.add(where, problem, hint)
+            problems.add(where, problem, hint)
             return
     missing = [
         message for message in port.messages if not any(message in known for known in published.values())
     ]
     if missing and targets:
-        faults.add(where, f"nobody it is wired to publishes {_names(missing)}", _candidates(port, roles))
+        problems.add(where, f"nobody it is wired to publishes {_names(missing)}", _candidates(port, roles))
 
 
 def _published(cls: type[Actor]) -> set[type[Message]]:

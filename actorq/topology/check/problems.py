@@ -9,7 +9,7 @@ from actorq.actors.errors import ActorqError
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
+class Problem:
     """One thing that is wrong: where, what, and what would be right."""
 
     where: str
@@ -27,35 +27,35 @@ def _one_line(text: str) -> str:
 
 
 class TopologyError(ActorqError, ValueError):
-    """The topology can't run; `faults` has everything that is wrong with it."""
+    """The topology can't run; `problems` has everything that is wrong with it."""
 
-    def __init__(self, faults: Sequence[Fault], source: str = "") -> None:
-        self.faults = tuple(faults)
+    def __init__(self, problems: Sequence[Problem], source: str = "") -> None:
+        self.problems = tuple(problems)
         self.source = source
-        count = "1 fault" if len(self.faults) == 1 else f"{len(self.faults)} faults"
-        lines = "".join(f"\n  {fault}" for fault in self.faults)
+        count = "1 fault" if len(self.problems) == 1 else f"{len(self.problems)} faults"
+        lines = "".join(f"\n  {problem}" for problem in self.problems)
         super().__init__(f"{source or 'the topology'} has {count}:{lines}")
 
 
-class Faults:
+class Problems:
     """Collects faults; the same one is kept once."""
 
     def __init__(self) -> None:
-        self._found: dict[Fault, None] = {}
+        self._found: dict[Problem, None] = {}
 
     def add(self, where: str, problem: str, hint: str = "") -> None:
-        self._found[Fault(where, problem, hint)] = None
+        self._found[Problem(where, problem, hint)] = None
 
     def at(self, where: str) -> bool:
         """Whether a fault was found at this very key."""
-        return any(fault.where == where for fault in self._found)
+        return any(problem.where == where for problem in self._found)
 
     def touch(self, where: str) -> bool:
         """Whether a fault was found at this key or below it."""
         within = (where + ".", where + "[")
-        return any(fault.where == where or fault.where.startswith(within) for fault in self._found)
+        return any(problem.where == where or problem.where.startswith(within) for problem in self._found)
 
-    def found(self) -> tuple[Fault, ...]:
+    def found(self) -> tuple[Problem, ...]:
         return tuple(self._found)
 
     def __len__(self) -> int:

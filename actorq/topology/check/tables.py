@@ -14,13 +14,13 @@ from actorq.topology.suggest import nearest, quoted, suggestion
 
 from .convert import UNUSABLE, below, convert, is_struct, plain
 from .ports import Roles
-from .problems import Faults
+from .problems import Problems
 
 LENT = ("stop", "run")
 """Topology's own tables that a role may read."""
 
 
-def read_tables(topology: Topology, roles: Roles, all_found: bool, faults: Faults) -> dict[str, Any]:
+def read_tables(topology: Topology, roles: Roles, all_found: bool, problems: Problems) -> dict[str, Any]:
     """The declared tables by name, each as the struct that its roles declare.
 
     A table may be left out of the file if all its keys have defaults; and if all its readers declare it as
@@ -34,32 +34,33 @@ def read_tables(topology: Topology, roles: Roles, all_found: bool, faults: Fault
             if table in OWN_KEYS:
                 if table not in LENT:
                     problem = f'{cls.__name__} declares a table "{table}", which topology keeps for itself'
-                    faults.add(f"actors.{actor}.role", problem, f"it lends {quoted(LENT)}")
+                    problems.add(f"actors.{actor}.role", problem, f"it lends {quoted(LENT)}")
                 continue
             readers.setdefault(table, []).append(actor)
             known = declared.setdefault(table, kind)
             if _needed(known) != _needed(kind):
                 problem = f"declared as {_name(known)} and as {_name(kind)}"
-                faults.add(table, problem, f"the roles of {quoted(readers[table])} must agree")
+                problems.add(table, problem, f"the roles of {quoted(readers[table])} must agree")
             elif type(None) not in options(kind):
                 declared[table] = kind
-    _check_unknown(topology, declared, all_found, faults)
+    _check_unknown(topology, declared, all_found, problems)
     return {
-        table: _read(table, kind, topology.tables, readers[table], faults) for table, kind in declared.items()
+        table: _read(table, kind, topology.tables, readers[table], problems)
+        for table, kind in declared.items()
     }
 
 
-def lent(topology: Topology, table: str, kind: Any, faults: Faults) -> Any:
+def lent(topology: Topology, table: str, kind: Any, problems: Problems) -> Any:
     """One of topology's own tables, with so many of its keys as the reader's struct has."""
-    if faults.touch(table):
+    if problems.touch(table):
         return UNUSABLE
-    return convert(_view(getattr(topology, table), kind), kind, table, faults)
+    return convert(_view(getattr(topology, table), kind), kind, table, problems)
 
 
-def tables_of(cls: Any, topology: Topology, tables: Mapping[str, Any], faults: Faults) -> dict[str, Any]:
+def tables_of(cls: Any, topology: Topology, tables: Mapping[str, Any], problems: Problems) -> dict[str, Any]:
     """What one actor is given."""
     return {
-        table: lent(topology, table, kind, faults) if table in LENT else tables.get(table)
+        table: lent(topology, table, kind, problems) if table in LENT else tables.get(table)
         for table, kind in cls.definition.tables.items()
     }
 
@@ -68,7 +69,7 @@ def add_told(
     tell: Callable[[], Iterable[tuple[str, str]]],
     place: Callable[[str], str],
     teller: str,
-    faults: Faults,
+    problems: Problems,
     whole: bool = True,
 ) -> None:
     """Add the faults that a role or table tells of its own settings; `place` says where a key stands.
@@ -77,41 +78,43 @@ def add_told(
     """
     try:
         for key, sentence in tell():
-            faults.add(place(key), sentence)
+            problems.add(place(key), sentence)
     except Exception as error:  # it is anyone's code
         if not whole:
             return
-        faults.add(teller, f"its own check failed: {type(error).__name__}: {error}")
+        problems.add(teller, f"its own check failed: {type(error).__name__}: {error}")
 
 
-def _read(table: str, kind: Any, given: Mapping[str, Any], readers: list[str], faults: Faults) -> Any:
+def _read(table: str, kind: Any, given: Mapping[str, Any], readers: list[str], problems: Problems) -> Any:
     if table not in given and type(None) in options(kind):
         return None
-    before = len(faults)
-    value = convert(given.get(table, {}), kind, table, faults)
-    if len(faults) == before:
+    before = len(problems)
+    value = convert(given.get(table, {}), kind, table, problems)
+    if len(problems) == before:
         if isinstance(value, tuple):
             for index, each in enumerate(value):
-                _ask(each, f"{table}[{index}]", faults)
+                _ask(each, f"{table}[{index}]", problems)
         else:
-            _ask(value, table, faults)
+            _ask(value, table, problems)
     return value
 
 
-def _ask(value: Any, where: str, faults: Faults) -> None:
+def _ask(value: Any, where: str, problems: Problems) -> None:
     """Have a table say what is wrong with it."""
     tell = getattr(value, "faults", None)
     if isinstance(value, msgspec.Struct) and callable(tell):
-        add_told(tell, partial(below, where), where, faults)
+        add_told(tell, partial(below, where), where, problems)
 
 
-def _check_unknown(topology: Topology, declared: Mapping[str, Any], all_found: bool, faults: Faults) -> None:
+def _check_unknown(
+    topology: Topology, declared: Mapping[str, Any], all_found: bool, problems: Problems
+) -> None:
     known = [*OWN_KEYS, *declared]
     for key, value in topology.tables.items():
         if key not in declared and (all_found or nearest(str(key), known)):
             is_table = isinstance(value, Mapping | msgspec.Struct)
             problem = "unknown table: no actor's role reads it" if is_table else "unknown key"
-            faults.add(below("", key), problem, suggestion(str(key), known, "known"))
+            problems.add(below("", key), problem, suggestion(str(key), known, "known"))
 
 
 def _view(value: Any, kind: Any) -> Any:

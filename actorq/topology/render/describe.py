@@ -45,7 +45,7 @@ def options(kind: Any) -> tuple[Any, ...]:
 def describe(kind: Any) -> str:
     """What a type allows: `describe(Annotated[int, Meta(ge=1)])` is "an integer (at least 1)".
 
-    A type can bring words of its own: `Meta(extra={"words": "a name of letters and digits"})`.
+    A type can bring words of its own: `Meta(extra={"words": "a name of envelopes and digits"})`.
     """
     inner, metas = split(kind)
     for meta in metas:

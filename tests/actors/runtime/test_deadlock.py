@@ -73,7 +73,7 @@ async def test_a_request_chain_that_waits_for_itself(world: World, path: str, na
     assert system.statistics().dead_letters == 0
 
 
-class Meeting(Walker):
+class Synchronization(Walker):
     """Waits for all the others before asking on."""
 
     arrived: ClassVar[Record[str]]
@@ -92,7 +92,7 @@ class Meeting(Walker):
 
 @pytest.mark.parametrize("names", ["ab", "abc", "abcd"])
 async def test_asks_that_cross(world: World, names: str) -> None:
-    specs, found = walkers(names, fresh(Meeting, arrived=Record(), together=len(names)))
+    specs, found = walkers(names, fresh(Synchronization, arrived=Record(), together=len(names)))
     async with world.system(*specs) as system, anyio.create_task_group() as tasks:
         for name, following in zip(names, names[1:] + names[0], strict=True):
             tasks.start_soon(system.ref(name).ask, Echo(following))
@@ -106,7 +106,7 @@ async def test_asks_that_cross(world: World, names: str) -> None:
 
 
 class Pushing(Actor):
-    """Tells its neighbour more than it takes, from a handler."""
+    """Tells its peer more than it takes, from a handler."""
 
     other: Ref[Add]
     found: ClassVar[Record[str]]

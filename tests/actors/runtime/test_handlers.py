@@ -49,7 +49,7 @@ async def test_concurrent_handlers_keep_to_their_limit_and_delay_nobody_else(wor
         await world.still(system)
         running = [text for text in cls.log.entries if text in ("a", "b", "c")]
         assert len(running) == 2
-        assert system.statistics().actors[0].mailbox.at_hand == 2
+        assert system.statistics().actors[0].mailbox.in_progress == 2
         assert system.statistics().actors[0].mailbox.unread == 1
         cls.gates[running[0]].set()
         await cls.log.reaches(5)

@@ -1,4 +1,4 @@
-"""Credit per link, bounds in bytes, `latest` delivery, and letters that nobody handles."""
+"""Credit per link, bounds in bytes, `latest` delivery, and messages that nobody handles."""
 
 from typing import ClassVar
 
@@ -8,9 +8,9 @@ import pytest
 
 from actorq.actors import (
     Actor,
+    ChannelStatistics,
     DeadLetter,
     Feed,
-    LinkStatistics,
     MailboxBounds,
     Message,
     MessageTooLarge,
@@ -45,8 +45,8 @@ def gated() -> type[Gated]:
     return fresh(Gated, record=Record(), gate=anyio.Event(), begun=anyio.Event())
 
 
-def link(system: System, sender: str) -> LinkStatistics:
-    (found,) = next(actor.links for actor in system.statistics().actors if actor.name == sender)
+def channel(system: System, sender: str) -> ChannelStatistics:
+    (found,) = next(actor.channels for actor in system.statistics().actors if actor.name == sender)
     return found
 
 
@@ -63,8 +63,8 @@ class Sender(Actor):
             await self.to.tell(message)
             self.told.add(message)
 
-    async def on_undelivered(self, letter: DeadLetter) -> None:
-        self.dead.add(letter)
+    async def on_undelivered(self, envelope: DeadLetter) -> None:
+        self.dead.add(envelope)
 
 
 def sender(*messages: Add | Text | Block | Weights) -> type[Sender]:
@@ -82,16 +82,16 @@ async def test_a_full_link_slows_its_sender_and_no_other(world: World) -> None:
         await modest.told.reaches(1)
         await world.still(system)
         assert len(eager.told.entries) == 3
-        statistics = link(system, "eager")
+        statistics = channel(system, "eager")
         assert (statistics.sent, statistics.outstanding, statistics.waiting) == (3, 3, 1)
         assert statistics.outstanding_bytes > 0
-        assert link(system, "modest").waiting == 0
+        assert channel(system, "modest").waiting == 0
         to.gate.set()
         assert len(await to.record.reaches(51)) == 51
         await eager.told.reaches(50)
         assert [m for m in to.record.entries if isinstance(m, Add)] == [Add(i) for i in range(50)]
         await system.quiesce()
-        assert link(system, "eager") == LinkStatistics("to", 50, 50, 0, 0, 0, 0, 0)
+        assert channel(system, "eager") == ChannelStatistics("to", 50, 50, 0, 0, 0, 0, 0)
     assert system.statistics().dead_letters == 0
 
 
@@ -103,7 +103,7 @@ async def test_a_message_counts_until_its_handler_has_returned(world: World) -> 
         await to.begun.wait()
         await world.still(system)
         assert len(one.told.entries) == 1
-        assert system.statistics().actors[0].mailbox.at_hand == 1
+        assert system.statistics().actors[0].mailbox.in_progress == 1
         to.gate.set()
         await one.told.reaches(2)
 
@@ -117,7 +117,7 @@ async def test_the_bound_in_bytes(world: World) -> None:
         await one.told.reaches(2)
         await world.still(system)
         assert len(one.told.entries) == 2
-        assert link(system, "one").outstanding_bytes == 928
+        assert channel(system, "one").outstanding_bytes == 928
         with pytest.raises(MessageTooLarge, match=r"Block of 1664 bytes from outside to to: .*at most 1000"):
             await system.ref("to").tell(Block(np.zeros(200)))
         to.gate.set()
@@ -182,7 +182,7 @@ async def test_latest_keeps_the_newest_of_each_sender_and_never_waits(world: Wor
         assert Weights(19) in handled
         assert Weights(-8) in handled
         for name, sent in (("one", 20), ("two", 9)):
-            statistics = link(system, name)
+            statistics = channel(system, name)
             assert statistics.sent == sent
             assert statistics.handled + statistics.superseded == sent
             assert statistics.outstanding == statistics.outstanding_bytes == 0
@@ -190,7 +190,7 @@ async def test_latest_keeps_the_newest_of_each_sender_and_never_waits(world: Wor
     assert system.statistics().dead_letters == 0
 
 
-class Publisher(Actor):
+class WeightPublisher(Actor):
     weights: Topic[Weights]
     go: ClassVar[Record[str]]
 
@@ -216,7 +216,7 @@ class Subscriber(Actor):
 async def test_a_topic_reaches_its_subscribers_and_its_newest_is_repeated_after_a_restart(
     world: World,
 ) -> None:
-    publisher = fresh(Publisher, go=Record())
+    publisher = fresh(WeightPublisher, go=Record())
     subscriber = fresh(Subscriber, record=Record())
     async with world.system(
         spec("publisher", publisher),
@@ -253,8 +253,8 @@ async def test_in_doubt_is_what_was_begun_and_undelivered_what_was_not(
             for _ in range(3):
                 await self.to.tell(Poke())
 
-        async def on_undelivered(self, letter: DeadLetter) -> None:
-            self.dead.add(letter)
+        async def on_undelivered(self, envelope: DeadLetter) -> None:
+            self.dead.add(envelope)
 
     poker = fresh(Poker, dead=Record())
     config = Misbehaving.Config(place="handler")
@@ -268,13 +268,13 @@ async def test_in_doubt_is_what_was_begun_and_undelivered_what_was_not(
         for later in (second, third):
             assert later.outcome is Outcome.UNDELIVERED
             assert "its restart policy is never" in later.reason
-        assert link(system, "poker").undelivered == 3
+        assert channel(system, "poker").undelivered == 3
         statistics = system.statistics()
         assert (statistics.undelivered, statistics.in_doubt, statistics.dead_letters) == (2, 1, 3)
     assert "dead letter: Poke from poker to to, in doubt" in caplog.text
 
 
-async def test_a_crash_leaves_the_unread_to_the_next_life(world: World) -> None:
+async def test_a_crash_leaves_the_unread_to_the_next_incarnation(world: World) -> None:
     record = Record[str]()
 
     class Fragile(Actor):

@@ -82,7 +82,7 @@ async def test_asking(world: World) -> None:
     assert system.statistics().dead_letters == 0
 
 
-async def test_refused_goes_to_the_asker_and_the_actor_lives_on(
+async def test_refused_goes_to_the_asker_and_the_actor_incarnations_on(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with world.system(spec("counter", Counter)) as system:

@@ -1,4 +1,4 @@
-"""What a dead node's page tells of each letter is what became of it, whenever death came."""
+"""What a dead node's page tells of each message is what became of it, whenever death came."""
 
 from collections import defaultdict, deque
 from typing import Any
@@ -9,18 +9,18 @@ from hypothesis import strategies as st
 
 from actorq.actors import Actor, ActorSpec, handles
 from actorq.actors.message import Message
-from actorq.actors.runtime.envelope import Letter
+from actorq.actors.runtime.envelope import Envelope
 from actorq.actors.supervision.delivery_log import (
     CRASHES,
     MAX_NODES,
     MAX_NUMBER,
     WORD,
-    Fate,
-    LaneLedger,
-    Layout,
-    Ledger,
+    DeliveryLog,
+    DeliveryState,
+    LogLayout,
+    QueueLog,
 )
-from actorq.actors.wire.peer_session import LETTERS_OF_ONE_LIFE
+from actorq.actors.wire.peer_session import ENVELOPES_OF_ONE_LIFE
 from actorq.actors.wire.reply_buffer import Received
 from actorq.actors.wire.transport import ORDINAL_BITS
 from tests.actors.messages import Add, Echo, GetTotal, Text, Total, Visit
@@ -28,7 +28,8 @@ from tests.actors.world import spec
 
 
 class Several(Actor):
-    """Add and GetTotal in the lane that handles one at a time, the others in lanes of their own."""
+    """Add and GetTotal in the mailbox queue that handles one at a time, the others in mailbox queues of
+    their own."""
 
     @handles
     async def add(self, message: Add) -> None:
@@ -59,7 +60,7 @@ def specs() -> dict[str, ActorSpec]:
     return {each.name: each for each in (*here, *others)}
 
 
-LAYOUT = Layout(specs(), "here")
+LAYOUT = LogLayout(specs(), "here")
 SOURCES = ("main", "other", "third")
 LANES: list[tuple[str, type[Message] | None, int]] = [
     ("first", None, 1),
@@ -68,7 +69,7 @@ LANES: list[tuple[str, type[Message] | None, int]] = [
     ("second", None, 1),
 ]
 MESSAGES: list[list[type[Message]]] = [[Add, GetTotal], [Echo], [Visit], [Add]]
-"""What goes to each lane."""
+"""What goes to each mailbox queue."""
 
 
 def received(source: int, number: int) -> Received:
@@ -93,72 +94,72 @@ class Page:
 
 
 class Twin:
-    """Remembers of each letter what has become of it; the ledger remembers a few words of all."""
+    """Remembers of each message what has become of it; the delivery log remembers a few words of all."""
 
     def __init__(self) -> None:
         self.page = Page()
         words: Any = self.page
-        self.lanes = []
+        self.mailboxes = []
         for actor, message, capacity in LANES:
-            start, slots = LAYOUT.lane(actor, message)
+            start, slots = LAYOUT.mailbox(actor, message)
             assert slots == capacity
-            self.lanes.append(LaneLedger(words, start, len(LAYOUT.sources), capacity))
-        self.fates: dict[tuple[str, str, type[Message], int], Fate] = {}
-        self.unread: defaultdict[int, deque[Letter]] = defaultdict(deque)
-        self.at_hand: defaultdict[int, list[Letter]] = defaultdict(list)
+            self.mailboxes.append(QueueLog(words, start, len(LAYOUT.sources), capacity))
+        self.delivery_states: dict[tuple[str, str, type[Message], int], DeliveryState] = {}
+        self.unread: defaultdict[int, deque[Envelope]] = defaultdict(deque)
+        self.in_progress: defaultdict[int, list[Envelope]] = defaultdict(list)
         self.numbers = dict.fromkeys(SOURCES, 0)
-        self.keys: dict[Letter, tuple[str, str, type[Message], int]] = {}
+        self.keys: dict[Envelope, tuple[str, str, type[Message], int]] = {}
 
     def restart(self, source: str) -> None:
         """The sender's node is started again; what it has sent is still to be handled."""
-        self.numbers[source] = (self.numbers[source] // LETTERS_OF_ONE_LIFE + 1) * LETTERS_OF_ONE_LIFE
+        self.numbers[source] = (self.numbers[source] // ENVELOPES_OF_ONE_LIFE + 1) * ENVELOPES_OF_ONE_LIFE
 
-    def send(self, lane: int, source: str, kind: int) -> None:
+    def send(self, mailbox: int, source: str, kind: int) -> None:
         self.numbers[source] += 1
-        letter = received(LAYOUT.sources[source], self.numbers[source])
-        kinds = MESSAGES[lane]
-        key = (source, LANES[lane][0], kinds[kind % len(kinds)], letter.number)
-        self.keys[letter] = key
-        self.fates[key] = Fate.NOT_BEGUN
-        self.unread[lane].append(letter)
+        envelope = received(LAYOUT.sources[source], self.numbers[source])
+        kinds = MESSAGES[mailbox]
+        key = (source, LANES[mailbox][0], kinds[kind % len(kinds)], envelope.number)
+        self.keys[envelope] = key
+        self.delivery_states[key] = DeliveryState.NOT_BEGUN
+        self.unread[mailbox].append(envelope)
 
-    def begin(self, lane: int) -> None:
-        if self.unread[lane] and len(self.at_hand[lane]) < LANES[lane][2]:
-            letter = self.unread[lane].popleft()
-            self.at_hand[lane].append(letter)
-            self.lanes[lane].begin(letter)
+    def begin(self, mailbox: int) -> None:
+        if self.unread[mailbox] and len(self.in_progress[mailbox]) < LANES[mailbox][2]:
+            envelope = self.unread[mailbox].popleft()
+            self.in_progress[mailbox].append(envelope)
+            self.mailboxes[mailbox].begin(envelope)
             between, after = self.page.seen
             self.check(between)  # a death then finds the handler not called
-            self.fates[self.keys[letter]] = Fate.AT_HAND
+            self.delivery_states[self.keys[envelope]] = DeliveryState.AT_HAND
             self.check(after)
 
-    def end(self, lane: int, which: int) -> None:
-        if self.at_hand[lane]:
-            letter = self.at_hand[lane].pop(which % len(self.at_hand[lane]))
-            self.lanes[lane].end(letter)
-            self.fates[self.keys[letter]] = Fate.DONE
+    def end(self, mailbox: int, which: int) -> None:
+        if self.in_progress[mailbox]:
+            envelope = self.in_progress[mailbox].pop(which % len(self.in_progress[mailbox]))
+            self.mailboxes[mailbox].end(envelope)
+            self.delivery_states[self.keys[envelope]] = DeliveryState.DONE
             (after,) = self.page.seen
             self.check(after)
 
     def check(self, page: bytes) -> None:
-        """Of every letter that was ever sent."""
-        for key, fate in self.fates.items():
-            assert LAYOUT.fate(page, *key) is fate, (key, fate)
+        """Of every message that was ever sent."""
+        for key, delivery_state in self.delivery_states.items():
+            assert LAYOUT.delivery_state(page, *key) is delivery_state, (key, delivery_state)
         self.page.seen.clear()
 
 
-lanes = st.integers(0, len(LANES) - 1)
+mailboxes = st.integers(0, len(LANES) - 1)
 steps = st.one_of(
-    st.tuples(st.just("send"), lanes, st.sampled_from(SOURCES), st.integers(0, 1)),
-    st.tuples(st.just("begin"), lanes),
-    st.tuples(st.just("begin"), lanes),
-    st.tuples(st.just("end"), lanes, st.integers(0, 2)),
+    st.tuples(st.just("send"), mailboxes, st.sampled_from(SOURCES), st.integers(0, 1)),
+    st.tuples(st.just("begin"), mailboxes),
+    st.tuples(st.just("begin"), mailboxes),
+    st.tuples(st.just("end"), mailboxes, st.integers(0, 2)),
     st.tuples(st.just("restart"), st.sampled_from(SOURCES)),
 )
 
 
 @given(st.lists(steps, max_size=60))
-def test_the_page_tells_what_became_of_each_letter(taken: list[Any]) -> None:
+def test_the_page_tells_what_became_of_each_envelope(taken: list[Any]) -> None:
     twin = Twin()
     twin.check(bytes(LAYOUT.nbytes))
     for name, *arguments in taken:
@@ -168,24 +169,24 @@ def test_the_page_tells_what_became_of_each_letter(taken: list[Any]) -> None:
 def test_words_have_room_for_the_last_node_and_the_last_number() -> None:
     sources = MAX_NODES
     words = memoryview(bytearray(WORD * (sources + 2))).cast("Q")
-    ledger = LaneLedger(words, 0, sources, 2)
-    letters = [received(sources - 1, number) for number in (MAX_NUMBER, MAX_NUMBER - 1)]
-    for letter in letters:
-        ledger.begin(letter)
+    delivery_log = QueueLog(words, 0, sources, 2)
+    envelopes = [received(sources - 1, number) for number in (MAX_NUMBER, MAX_NUMBER - 1)]
+    for envelope in envelopes:
+        delivery_log.begin(envelope)
     assert len(set(words[sources:])) == 2
-    ledger.end(letters[0])
+    delivery_log.end(envelopes[0])
     assert [bool(word) for word in words[sources:]] == [False, True]
 
 
-def test_every_letter_of_every_life_has_a_number() -> None:
-    last_life = (1 << ORDINAL_BITS) - 1
-    assert (last_life + 1) * LETTERS_OF_ONE_LIFE - 1 == MAX_NUMBER
+def test_every_envelope_of_every_incarnation_has_a_number() -> None:
+    last_incarnation = (1 << ORDINAL_BITS) - 1
+    assert (last_incarnation + 1) * ENVELOPES_OF_ONE_LIFE - 1 == MAX_NUMBER
 
 
-def test_lanes_do_not_overlap() -> None:
+def test_mailboxes_do_not_overlap() -> None:
     words: list[int] = []
     for actor, message, capacity in LANES:
-        start, _ = LAYOUT.lane(actor, message)
+        start, _ = LAYOUT.mailbox(actor, message)
         words += range(start, start + len(LAYOUT.sources) + capacity + CRASHES)
     assert sorted(words) == list(range(LAYOUT.nbytes // WORD))
 
@@ -193,33 +194,37 @@ def test_lanes_do_not_overlap() -> None:
 def test_the_layout_is_of_one_node() -> None:
     assert dict(LAYOUT.sources) == {"main": 0, "here": 1, "other": 2, "third": 3}
     with pytest.raises(KeyError):
-        LAYOUT.lane("a", None)
-    assert Layout(specs(), "nowhere").nbytes == WORD  # no page is empty: it can be mapped
+        LAYOUT.mailbox("a", None)
+    assert LogLayout(specs(), "nowhere").nbytes == WORD  # no page is empty: it can be mapped
 
 
-def test_a_ledger_writes_into_the_memory_it_is_given() -> None:
+def test_a_delivery_log_writes_into_the_memory_it_is_given() -> None:
     memory = bytearray(LAYOUT.nbytes + 100)
-    ledger = Ledger(LAYOUT, memoryview(memory))
-    ledger.lane("second", None).begin(received(LAYOUT.sources["third"], 7))
+    delivery_log = DeliveryLog(LAYOUT, memoryview(memory))
+    delivery_log.mailbox("second", None).begin(received(LAYOUT.sources["third"], 7))
     page = bytes(memory[: LAYOUT.nbytes])
-    assert LAYOUT.fate(page, "third", "second", Add, 7) is Fate.AT_HAND
-    assert LAYOUT.fate(page, "third", "second", Add, 8) is Fate.NOT_BEGUN
-    assert LAYOUT.fate(page, "other", "second", Add, 7) is Fate.NOT_BEGUN
-    assert LAYOUT.fate(page, "third", "first", Add, 7) is Fate.NOT_BEGUN
+    assert LAYOUT.delivery_state(page, "third", "second", Add, 7) is DeliveryState.AT_HAND
+    assert LAYOUT.delivery_state(page, "third", "second", Add, 8) is DeliveryState.NOT_BEGUN
+    assert LAYOUT.delivery_state(page, "other", "second", Add, 7) is DeliveryState.NOT_BEGUN
+    assert LAYOUT.delivery_state(page, "third", "first", Add, 7) is DeliveryState.NOT_BEGUN
 
 
-@pytest.mark.parametrize("lane", LANES[:2])
-def test_what_a_life_crashed_over_stays_in_doubt(lane: tuple[str, type[Message] | None, int]) -> None:
+@pytest.mark.parametrize("mailbox", LANES[:2])
+def test_what_a_incarnation_crashed_over_stays_in_doubt(
+    mailbox: tuple[str, type[Message] | None, int],
+) -> None:
     page = bytearray(LAYOUT.nbytes)
-    actor, message, _ = lane
-    ledger = Ledger(LAYOUT, memoryview(page)).lane(actor, message)
-    handled = next(kind for kind in MESSAGES[LANES.index(lane)])
+    actor, message, _ = mailbox
+    delivery_log = DeliveryLog(LAYOUT, memoryview(page)).mailbox(actor, message)
+    handled = next(kind for kind in MESSAGES[LANES.index(mailbox)])
     for number in range(1, CRASHES + 2):
-        ledger.begin(received(1, number))
-        ledger.crashed(received(1, number))
+        delivery_log.begin(received(1, number))
+        delivery_log.crashed(received(1, number))
     after = received(1, CRASHES + 2)
-    ledger.begin(after)
-    ledger.end(after)
+    delivery_log.begin(after)
+    delivery_log.end(after)
     source = next(name for name, index in LAYOUT.sources.items() if index == 1)
-    fates = [LAYOUT.fate(bytes(page), source, actor, handled, n) for n in range(1, CRASHES + 3)]
-    assert fates == [Fate.DONE, *[Fate.AT_HAND] * CRASHES, Fate.DONE]
+    delivery_states = [
+        LAYOUT.delivery_state(bytes(page), source, actor, handled, n) for n in range(1, CRASHES + 3)
+    ]
+    assert delivery_states == [DeliveryState.DONE, *[DeliveryState.AT_HAND] * CRASHES, DeliveryState.DONE]

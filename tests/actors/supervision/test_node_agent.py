@@ -7,74 +7,80 @@ import anyio
 import numpy as np
 import pytest
 
-from actorq.actors import Actor, Follower, Membership
-from actorq.actors.supervision import control_messages as orders
+from actorq.actors import Actor, Membership, NodeAgent
+from actorq.actors.supervision import control_messages as commands
 from actorq.testing import Record
 from actorq_nng import NngTransport
 from tests.actors.world import fresh, spec
 
-START = orders.Start("a", begun=False, restarts=1)
+START = commands.Start("a", begun=False, restarts=1)
 
 
 class Told(Actor):
     """Records its lives."""
 
-    lives: ClassVar[Record[str]]
+    incarnations: ClassVar[Record[str]]
 
     async def on_start(self) -> None:
-        self.lives.add("start")
+        self.incarnations.add("start")
 
     async def run(self) -> None:
-        self.lives.add("run")
+        self.incarnations.add("run")
 
 
-async def followed(cls: type[Actor], *given: orders.Orders, until: type[orders.Tidings]) -> list[Any]:
-    """What a node has told when such a tiding came, of those about its actor."""
+async def followed(
+    cls: type[Actor], *given: commands.Commands, until: type[commands.NodeEvents]
+) -> list[Any]:
+    """What a node has told when such a node events came, of those about its actor."""
     told: list[Any] = []
     enough = anyio.Event()
 
-    def post(tiding: orders.Tidings) -> None:
-        told.append(tiding)
-        if isinstance(tiding, until):
+    def post(node_event: commands.NodeEvents) -> None:
+        told.append(node_event)
+        if isinstance(node_event, until):
             enough.set()
 
-    async def giver() -> AsyncIterator[orders.Orders]:
+    async def giver() -> AsyncIterator[commands.Commands]:
         for order in given:
             yield order
         await enough.wait()
         await anyio.wait_all_tasks_blocked()
 
-    follower = Follower(
+    node_agent = NodeAgent(
         {"a": spec("a", cls, node="one")},
         "one",
         transport=NngTransport(),
         membership=Membership(),
-        ledger=None,
+        delivery_log=None,
         post=post,
     )
-    await follower.follow(giver())
-    return [tiding for tiding in told if isinstance(tiding, orders.Up | orders.Ended | orders.Observed)]
+    await node_agent.follow(giver())
+    return [
+        node_event
+        for node_event in told
+        if isinstance(node_event, commands.Up | commands.ActorEnded | commands.Observed)
+    ]
 
 
 @pytest.mark.anyio
 async def test_begin_right_behind_a_start_begins_its_own_loop() -> None:
-    lives = Record[str]()
-    assert await followed(fresh(Told, lives=lives), START, orders.Begin(), until=orders.Up) == [
-        orders.Up("a")
-    ]
-    assert lives.entries == ["start", "run"]
+    incarnations = Record[str]()
+    assert await followed(
+        fresh(Told, incarnations=incarnations), START, commands.Begin(), until=commands.Up
+    ) == [commands.Up("a")]
+    assert incarnations.entries == ["start", "run"]
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("end", [orders.Halt("a"), orders.Kill("a")], ids=["halt", "kill"])
-async def test_an_end_right_behind_a_start_ends_that_life_and_no_other(end: Any) -> None:
-    lives = Record[str]()
-    cls = fresh(Told, lives=lives)
-    ended = orders.Ended("a", told_to_end=True)
-    assert await followed(cls, START, end, until=orders.Ended) == [ended]
-    assert lives.entries == []
-    assert await followed(cls, START, end, START, until=orders.Up) == [ended, orders.Up("a")]
-    assert lives.entries == ["start"]
+@pytest.mark.parametrize("end", [commands.HaltActor("a"), commands.Kill("a")], ids=["halt", "kill"])
+async def test_an_end_right_behind_a_start_ends_that_incarnation_and_no_other(end: Any) -> None:
+    incarnations = Record[str]()
+    cls = fresh(Told, incarnations=incarnations)
+    ended = commands.ActorEnded("a", told_to_end=True)
+    assert await followed(cls, START, end, until=commands.ActorEnded) == [ended]
+    assert incarnations.entries == []
+    assert await followed(cls, START, end, START, until=commands.Up) == [ended, commands.Up("a")]
+    assert incarnations.entries == ["start"]
 
 
 class Observer(Actor):
@@ -87,8 +93,8 @@ class Observer(Actor):
 
 @pytest.mark.anyio
 async def test_what_is_observed_is_sent_in_one() -> None:
-    up, observed = await followed(Observer, START, until=orders.Up)
-    assert up == orders.Up("a")
+    up, observed = await followed(Observer, START, until=commands.Up)
+    assert up == commands.Up("a")
     age = observed.distribution
     assert (observed.actor, observed.name) == ("a", "age")
     assert (age.count, age.total, age.smallest, age.largest, age.not_finite) == (3, 8.0, 2.0, 3.0, 1)

@@ -66,14 +66,14 @@ WHERE = {
 class Told(Misbehaving):
     """Records its lives."""
 
-    lives: ClassVar[Record[str]]
+    incarnations: ClassVar[Record[str]]
 
     async def on_start(self) -> None:
-        self.lives.add("start")
+        self.incarnations.add("start")
         await super().on_start()
 
     async def on_stop(self) -> None:
-        self.lives.add("stop")
+        self.incarnations.add("stop")
         await super().on_stop()
 
 
@@ -86,7 +86,7 @@ LIVING = ["__init__", "on_start", "load_state", "run", "task", "state", *list(TR
 async def test_a_crash_in_each_place_under_each_policy(
     world: World, place: str, policy: RestartPolicy, caplog: pytest.LogCaptureFixture
 ) -> None:
-    cls = fresh(Told, lives=Record())
+    cls = fresh(Told, incarnations=Record())
     me = spec("it", cls, config=cls.Config(place=place), restart=policy)
     if policy == "always":  # its loop would end, and it with it
         me = spec("it", fresh(cls, run=_run_on), config=cls.Config(place=place), restart=policy)
@@ -99,7 +99,7 @@ async def test_a_crash_in_each_place_under_each_policy(
         if policy == "never":
             assert "and its restart policy is never" in await _last_words(it)
         else:
-            await cls.lives.reaches({"__init__": 1}.get(place, 2))
+            await cls.incarnations.reaches({"__init__": 1}.get(place, 2))
             assert await it.ask(GetPokes()) == Pokes(10)  # the last snapshot
         (statistics,) = system.statistics().actors
         assert statistics.crashes == 1
@@ -109,7 +109,7 @@ async def test_a_crash_in_each_place_under_each_policy(
             assert (system.in_doubt, system.undelivered) == (begun, 0)
     starts = {"__init__": 0, "on_start": 1}.get(place, 1) + (policy != "never")
     stops = policy != "never"
-    assert cls.lives.entries == ["start"] * starts + ["stop"] * stops
+    assert cls.incarnations.entries == ["start"] * starts + ["stop"] * stops
     (crash,) = [record for record in caplog.records if record.levelno == logging.ERROR]
     assert crash.getMessage() == f"it crashed in {WHERE.get(place, place)}: Misbehaviour: {place}"
     assert crash.exc_info is not None
@@ -134,13 +134,13 @@ async def _run_on(self: Misbehaving) -> None:
 async def test_a_crash_in_on_stop_fails_the_run_once_all_have_stopped(
     world: World, policy: RestartPolicy
 ) -> None:
-    cls, other = fresh(Told, lives=Record()), fresh(Told, lives=Record())
+    cls, other = fresh(Told, incarnations=Record()), fresh(Told, incarnations=Record())
     me = spec("it", fresh(cls, run=_run_on), config=cls.Config(place="on_stop"), restart=policy)
     with pytest.raises(ActorFailed, match="'it' crashed in on_stop: Misbehaviour: on_stop while") as failure:
         async with world.system(spec("other", fresh(other, run=_run_on)), me):
             pass
     assert isinstance(failure.value.__cause__, Misbehaviour)
-    assert cls.lives.entries == other.lives.entries == ["start", "stop"]
+    assert cls.incarnations.entries == other.incarnations.entries == ["start", "stop"]
 
 
 class Forsaken(Actor):
@@ -197,10 +197,10 @@ async def test_always_starts_again_who_ended_its_loop_and_on_failure_does_not(wo
             if self.restarts == 2:
                 await anyio.sleep_forever()
 
-    cls = fresh(Brief, lives=Record())
+    cls = fresh(Brief, incarnations=Record())
     async with world.system(spec("it", cls, restart="always")) as system:
-        await cls.lives.reaches(5)
-        assert cls.lives.entries == ["start", "stop", "start", "stop", "start"]
+        await cls.incarnations.reaches(5)
+        assert cls.incarnations.entries == ["start", "stop", "start", "stop", "start"]
         assert system.statistics().restarts == 2
         assert system.statistics().actors[0].crashes == 0
     assert system.statistics().dead_letters == 0
@@ -215,14 +215,14 @@ async def test_always_starts_again_who_ended_its_loop_and_on_failure_does_not(wo
     [("one-for-one", ["b"]), ("one-for-all", ["a", "b", "c"]), ("rest-for-one", ["b", "c"])],
 )
 async def test_who_is_started_again(world: World, strategy: Strategy, restarted: list[str]) -> None:
-    lives = Record[str]()
+    incarnations = Record[str]()
 
     class Member(Misbehaving):
         async def on_start(self) -> None:
-            lives.add(f"{self.name} starts")
+            incarnations.add(f"{self.name} starts")
 
         async def on_stop(self) -> None:
-            lives.add(f"{self.name} stops")
+            incarnations.add(f"{self.name} stops")
 
     group = GroupSpec(name="team", strategy=strategy, limits=RestartLimits(backoff_seconds=0.0))
     names = ["a", "b", "c", "x"]
@@ -232,11 +232,11 @@ async def test_who_is_started_again(world: World, strategy: Strategy, restarted:
         for name in names
     ]
     async with world.system(*specs, groups=[group]) as system:
-        await lives.reaches(4)
+        await incarnations.reaches(4)
         await system.ref("b").tell(Poke())
         stopped = [name for name in reversed(restarted) if name != "b"]
-        await lives.reaches(4 + len(stopped) + len(restarted))
-        assert lives.entries[4:] == [
+        await incarnations.reaches(4 + len(stopped) + len(restarted))
+        assert incarnations.entries[4:] == [
             *(f"{name} stops" for name in stopped),
             *(f"{name} starts" for name in restarted),
         ]
@@ -245,16 +245,16 @@ async def test_who_is_started_again(world: World, strategy: Strategy, restarted:
         statistics = {actor.name: actor for actor in system.statistics().actors}
         assert [name for name in names if statistics[name].restarts] == restarted
         assert [name for name in names if statistics[name].crashes] == ["b"]
-    assert lives.entries[-4:] == ["x stops", "c stops", "b stops", "a stops"]
+    assert incarnations.entries[-4:] == ["x stops", "c stops", "b stops", "a stops"]
 
 
 @pytest.mark.anyio
 async def test_two_crashes_at_once_in_a_group_are_one_restart_of_all(world: World) -> None:
-    gate, lives = anyio.Event(), Record[str]()
+    gate, incarnations = anyio.Event(), Record[str]()
 
     class Member(Actor):
         async def on_start(self) -> None:
-            lives.add(self.name)
+            incarnations.add(self.name)
 
         @handles
         async def text(self, message: Text) -> None:
@@ -276,18 +276,18 @@ async def test_two_crashes_at_once_in_a_group_are_one_restart_of_all(world: Worl
         for name in "ab":
             assert await system.ref(name).ask(Echo(name)) == Text(name)
         await world.still(system)
-        assert lives.entries[-2:] == ["a", "b"]
+        assert incarnations.entries[-2:] == ["a", "b"]
         assert all(actor.alive for actor in system.statistics().actors)
 
 
 @pytest.mark.anyio
 async def test_a_crash_while_its_group_waits_for_it_to_answer_begins_the_recovery_anew(world: World) -> None:
     """B's on_start asks A, which then crashes in its loop: A comes back only if B's start is given up."""
-    lives, asked = Record[str](), anyio.Event()
+    incarnations, asked = Record[str](), anyio.Event()
 
     class A(Actor):
         async def on_start(self) -> None:
-            lives.add("a")
+            incarnations.add("a")
 
         async def run(self) -> None:
             if self.restarts == 1:
@@ -313,14 +313,14 @@ async def test_a_crash_while_its_group_waits_for_it_to_answer_begins_the_recover
                 await self.a.ask(Echo(""))
             except ActorDied:
                 await anyio.sleep_forever()
-            lives.add("b")
+            incarnations.add("b")
 
     group = GroupSpec(name="g", strategy="rest-for-one", limits=RestartLimits(backoff_seconds=0.0))
     async with world.system(
         spec("a", A, group="g"), spec("b", B, {"a": "a"}, group="g"), groups=[group]
     ) as system:
         await system.ref("a").tell(Text("crash"))
-        assert await lives.reaches(5) == ["a", "b", "a", "a", "b"]
+        assert await incarnations.reaches(5) == ["a", "b", "a", "a", "b"]
 
 
 @pytest.mark.anyio
@@ -346,8 +346,8 @@ async def test_who_is_never_restarted_is_not_restarted_with_its_group(world: Wor
 async def test_past_the_limit_the_run_stops_with_the_actors_error_as_cause(
     world: World, allowed: int
 ) -> None:
-    cls, lives = fresh(Told, lives=Record(), run=_run_on), Record[str]()
-    other = fresh(Told, lives=lives, run=_run_on)
+    cls, incarnations = fresh(Told, incarnations=Record(), run=_run_on), Record[str]()
+    other = fresh(Told, incarnations=incarnations, run=_run_on)
     limits = RestartLimits(max_restarts=allowed, backoff_seconds=0.0)
     config = cls.Config(place="run", times=99)
     cancelled = anyio.Event()
@@ -369,7 +369,7 @@ async def test_past_the_limit_the_run_stops_with_the_actors_error_as_cause(
     assert "_may_crash" in "".join(traceback.format_exception(failure.value.__cause__))
     assert failure.value.actor == "it"
     assert system.statistics().restarts == allowed
-    assert lives.entries == ["start", "stop"]
+    assert incarnations.entries == ["start", "stop"]
 
 
 class Harmful(Actor):
@@ -395,11 +395,11 @@ def test_that_it_must_not_be_started_again_is_known_elsewhere() -> None:
 @pytest.mark.anyio
 async def test_an_actor_that_cannot_start_fails_the_run_before_its_body(world: World) -> None:
     config = Misbehaving.Config(place="__init__", times=99)
-    later = fresh(Told, lives=Record())
+    later = fresh(Told, incarnations=Record())
     with pytest.raises(ActorFailed, match="'it' crashed in __init__") as failure:
         async with world.system(spec("it", Misbehaving, config=config), spec("later", later)):
             pytest.fail("it began")
-    assert later.lives.entries == []
+    assert later.incarnations.entries == []
     assert isinstance(failure.value.__cause__, Misbehaviour)
 
 
@@ -440,17 +440,17 @@ def test_restarts_count_within_a_time_only(backend: Backend) -> None:
     async def crash_slowly() -> None:
         system, started = crashing()
         async with system:
-            for life in range(2, 7):
+            for incarnation in range(2, 7):
                 await system.ref("it").tell(Text("again"))
-                await started.reaches(life)
+                await started.reaches(incarnation)
                 await anyio.sleep(31)
 
     async def crash_quickly() -> None:
         system, started = crashing()
         async with system:
-            for life in range(2, 7):
+            for incarnation in range(2, 7):
                 await system.ref("it").tell(Text("again"))
-                await started.reaches(life)
+                await started.reaches(incarnation)
                 await anyio.sleep(20)
 
     run_virtually(backend, crash_slowly)
@@ -461,11 +461,11 @@ def test_restarts_count_within_a_time_only(backend: Backend) -> None:
 async def crash_with_progress(after_seconds: float) -> None:
     system, started = crashing()
     async with system:
-        for life in range(2, 7):
+        for incarnation in range(2, 7):
             await anyio.sleep(after_seconds)
             await system.ref("it").tell(Add(1))
             await system.ref("it").tell(Text("again"))
-            await started.reaches(life)
+            await started.reaches(incarnation)
 
 
 def test_progress_resets_the_count(backend: Backend) -> None:
@@ -484,10 +484,10 @@ def pauses(backend: Backend, seed: int) -> list[float]:
         system, started = crashing(limits, seed)
         waited = []
         async with system:
-            for life in range(2, 6):
+            for incarnation in range(2, 6):
                 before = anyio.current_time()
                 await system.ref("it").tell(Text("again"))
-                await started.reaches(life)
+                await started.reaches(incarnation)
                 waited.append(started.entries[-1] - before)
         return waited
 
@@ -534,7 +534,7 @@ async def test_mailbox_and_refs_outlive_a_crash(world: World) -> None:
 
 
 @pytest.mark.anyio
-async def test_an_ask_waits_for_the_next_life(world: World) -> None:
+async def test_an_ask_waits_for_the_next_incarnation(world: World) -> None:
     """Unread, it is answered by the next life; begun, it fails."""
 
     class Asked(Actor):

@@ -1,4 +1,4 @@
-"""Frames: all letters and answers that may travel come back equal, in order, as views."""
+"""Frames: all messages and answers that may travel come back equal, in order, as views."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -12,13 +12,13 @@ from hypothesis.extra import numpy as npst
 from numpy.typing import NDArray
 
 from actorq.actors.message import HEADER_BYTES, Message
-from actorq.actors.runtime.envelope import Letter, Outcome
+from actorq.actors.runtime.envelope import Envelope, Outcome
 from actorq.actors.wire.codec import (
     LARGE_BYTES,
+    MAX_ENVELOPES,
     MAX_HEADER_BYTES,
-    MAX_LETTERS,
     Answers,
-    Ended,
+    EnvelopeEnded,
     Found,
     Packer,
     Probe,
@@ -26,7 +26,7 @@ from actorq.actors.wire.codec import (
     Unpacker,
 )
 from actorq.actors.wire.registry import WireError
-from actorq.actors.wire.route_table import Contract, Way
+from actorq.actors.wire.route_table import Route, RouteTable
 from tests.actors.frames import (
     ADD,
     ADD_BY_OTHER,
@@ -61,7 +61,7 @@ KINDS = ("?", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8", 
 DTYPES = [order + kind for kind in KINDS for order in "<>"]
 
 
-def rearranged(array: Array, way: int) -> Array:
+def rearranged(array: Array, route: int) -> Array:
     """The same array, or a view of it that is not C-ordered."""
     views: list[Callable[[Array], Array]] = [
         lambda a: a,
@@ -71,7 +71,7 @@ def rearranged(array: Array, way: int) -> Array:
         np.asfortranarray,
         lambda a: np.broadcast_to(a, (3, *a.shape)),
     ]
-    return views[way](array)
+    return views[route](array)
 
 
 arrays = st.builds(
@@ -106,7 +106,7 @@ messages = st.builds(
 )
 counts = st.integers(0, 2**64 - 1)
 chains = st.lists(names, min_size=1, max_size=4).map(tuple)
-letters = (
+envelopes = (
     st.builds(told, messages, size=counts)
     | st.builds(told, st.builds(Add, amount=numbers), st.sampled_from(["explorer", "learner"]))
     | st.builds(asked, st.builds(GetTotal) | st.builds(Get, name=names), st.just(()) | chains)
@@ -116,30 +116,32 @@ letters = (
 # What may travel comes back.
 
 
-def unpacked(frame: memoryview) -> list[Letter]:
-    """The letters again, each made anew from what the frame says, numbered one after the other."""
-    found: list[Letter] = []
-    for run in Unpacker().letters(CONTRACT, frame):
-        way = CONTRACT.ways[run.way]
+def unpacked(frame: memoryview) -> list[Envelope]:
+    """The messages again, each made anew from what the frame says, numbered one after the other."""
+    found: list[Envelope] = []
+    for run in Unpacker().envelopes(CONTRACT, frame):
+        route = CONTRACT.routes[run.route]
         assert run.first == 1 + len(found)
         for index, message in enumerate(run.messages):
-            assert isinstance(message, way.message)
-            letter = told(message, way.sender) if run.chains is None else asked(message, run.chains[index])
-            letter.size = run.sizes[index]
-            found.append(letter)
+            assert isinstance(message, route.message)
+            envelope = (
+                told(message, route.sender) if run.chains is None else asked(message, run.chains[index])
+            )
+            envelope.size = run.sizes[index]
+            found.append(envelope)
     return found
 
 
 @settings(max_examples=50)
-@given(st.lists(letters, max_size=4))
-def test_letters_come_back_equal_and_in_order(sent: Sequence[Letter]) -> None:
+@given(st.lists(envelopes, max_size=4))
+def test_envelopes_come_back_equal_and_in_order(sent: Sequence[Envelope]) -> None:
     found = unpacked(frame_of(sent))
-    for letter, back in zip(sent, found, strict=True):
-        assert same(back.message, letter.message)
-        assert (back.sender, back.wants_reply) == (letter.sender, letter.wants_reply)
-        assert back.chain == letter.chain
-        if isinstance(letter.message, Everything):  # the others' sizes follow from their types
-            assert back.size == letter.size
+    for envelope, back in zip(sent, found, strict=True):
+        assert same(back.message, envelope.message)
+        assert (back.sender, back.wants_reply) == (envelope.sender, envelope.wants_reply)
+        assert back.chain == envelope.chain
+        if isinstance(envelope.message, Everything):  # the others' sizes follow from their types
+            assert back.size == envelope.size
 
 
 @given(messages | st.none() | st.builds(Total, value=st.floats(allow_nan=False)))
@@ -147,12 +149,12 @@ def test_a_reply_comes_back_equal(reply: Message | None) -> None:
     assert same(reply_and_back(reply), reply)
 
 
-def test_letters_of_one_way_share_a_run() -> None:
+def test_envelopes_of_one_way_share_a_run() -> None:
     sent = [told(Add(amount=number)) for number in range(3)]
     sent += [told(Add(amount=3), "learner"), told(Floats(data=np.ones(2, np.float32)), size=77)]
     sent += [asked(GetTotal()), asked(GetTotal(), ("learner", "replay")), told(Add(amount=4))]
-    runs = Unpacker().letters(CONTRACT, frame_of(sent, first=100))
-    assert [(run.way, run.first, len(run.messages)) for run in runs] == [
+    runs = Unpacker().envelopes(CONTRACT, frame_of(sent, first=100))
+    assert [(run.route, run.first, len(run.messages)) for run in runs] == [
         (ADD, 100, 3),
         (ADD_BY_OTHER, 103, 1),
         (FLOATS, 104, 1),
@@ -164,23 +166,23 @@ def test_letters_of_one_way_share_a_run() -> None:
 
 
 def test_a_request_may_be_told_and_asked() -> None:
-    told_and_asked = Unpacker().letters(CONTRACT, frame_of([told(GetTotal()), asked(GetTotal())]))
-    assert [(run.way, run.chains) for run in told_and_asked] == [(GET_TOTAL, None), (GET_TOTAL, ((),))]
+    told_and_asked = Unpacker().envelopes(CONTRACT, frame_of([told(GetTotal()), asked(GetTotal())]))
+    assert [(run.route, run.chains) for run in told_and_asked] == [(GET_TOTAL, None), (GET_TOTAL, ((),))]
 
 
-def test_no_letters() -> None:
-    assert Unpacker().letters(CONTRACT, frame_of([])) == []
+def test_no_envelopes() -> None:
+    assert Unpacker().envelopes(CONTRACT, frame_of([])) == []
 
 
-def test_as_many_letters_as_a_frame_may_have() -> None:
-    sent = [told(Add(amount=number)) for number in range(MAX_LETTERS)]
-    (run,) = Unpacker().letters(CONTRACT, frame_of(sent))
-    assert run.messages == [letter.message for letter in sent]
+def test_as_many_envelopes_as_a_frame_may_have() -> None:
+    sent = [told(Add(amount=number)) for number in range(MAX_ENVELOPES)]
+    (run,) = Unpacker().envelopes(CONTRACT, frame_of(sent))
+    assert run.messages == [envelope.message for envelope in sent]
     with pytest.raises(WireError, match="can't be read"):
-        Unpacker().letters(CONTRACT, frame_of([*sent, told(Add(amount=0))]))
-    mixed = [told(Add(amount=0), name) for name in ("explorer", "learner") for _ in range(MAX_LETTERS)]
+        Unpacker().envelopes(CONTRACT, frame_of([*sent, told(Add(amount=0))]))
+    mixed = [told(Add(amount=0), name) for name in ("explorer", "learner") for _ in range(MAX_ENVELOPES)]
     with pytest.raises(WireError, match="8192 letters or more; at most 4096"):
-        Unpacker().letters(CONTRACT, frame_of(mixed))
+        Unpacker().envelopes(CONTRACT, frame_of(mixed))
 
 
 OUTCOMES = [outcome for outcome in Outcome if outcome is not Outcome.HANDLED]
@@ -191,7 +193,7 @@ OUTCOMES = [outcome for outcome in Outcome if outcome is not Outcome.HANDLED]
     st.builds(
         Answers,
         handled=st.lists(st.tuples(counts, counts)).map(lambda pairs: [n for pair in pairs for n in pair]),
-        ended=st.lists(st.builds(Ended, counts, st.sampled_from(OUTCOMES), names, chains)),
+        ended=st.lists(st.builds(EnvelopeEnded, counts, st.sampled_from(OUTCOMES), names, chains)),
         probes=st.lists(st.builds(Probe, counts, counts, chains)),
         found=st.lists(st.builds(Found, counts, chains)),
         freed=st.lists(counts),
@@ -208,7 +210,7 @@ def test_answers_come_back_equal(answers: Answers, payloads: list[Everything]) -
 
 def test_a_sheet_is_true_if_it_says_anything() -> None:
     assert not Answers()
-    ended = Ended(1, Outcome.REFUSED, "no")
+    ended = EnvelopeEnded(1, Outcome.REFUSED, "no")
     for said in ([(1, 1), [], []], [[], [ended], []], [[], [], [Reply(1, 0, None)]]):
         assert Answers(*said)
     assert Answers(probes=[Probe(1, 0, ("a",))])
@@ -241,11 +243,11 @@ def test_many_arrays() -> None:
 
 def test_frames_of_one_packer_are_independent() -> None:
     packer, unpacker = Packer(), Unpacker()
-    first = packer.letters(CONTRACT, 1, [told(everything())])
+    first = packer.envelopes(CONTRACT, 1, [told(everything())])
     packer.answers(Answers(replies=[Reply(1, 0, Floats(data=np.ones(3, np.float32)))]))
-    small = packer.letters(CONTRACT, 2, [told(Add(amount=1))])
-    assert [run.messages for run in unpacker.letters(CONTRACT, joined(small))] == [[Add(amount=1)]]
-    (run,) = unpacker.letters(CONTRACT, joined(first))
+    small = packer.envelopes(CONTRACT, 2, [told(Add(amount=1))])
+    assert [run.messages for run in unpacker.envelopes(CONTRACT, joined(small))] == [[Add(amount=1)]]
+    (run,) = unpacker.envelopes(CONTRACT, joined(first))
     assert same(run.messages[0], everything())
 
 
@@ -257,7 +259,7 @@ def writable(frame: memoryview) -> bytearray:
 
 
 def message_in(frame: bytearray | memoryview) -> Any:
-    (run,) = Unpacker().letters(CONTRACT, memoryview(frame))
+    (run,) = Unpacker().envelopes(CONTRACT, memoryview(frame))
     return run.messages[0]
 
 
@@ -279,7 +281,7 @@ def test_arrays_are_read_only_views_of_the_frame() -> None:
 def test_a_view_keeps_its_frame_and_nothing_else_does() -> None:
     frame = writable(frame_of([told(Floats(data=np.ones(3, np.float32))), told(Add(amount=1))]))
     unpacker = Unpacker()
-    floats, add = unpacker.letters(CONTRACT, memoryview(frame))
+    floats, add = unpacker.envelopes(CONTRACT, memoryview(frame))
     with pytest.raises(BufferError):  # memory that is seen by others can't move
         frame.append(0)
     del floats
@@ -289,9 +291,9 @@ def test_a_view_keeps_its_frame_and_nothing_else_does() -> None:
 
 def test_a_frame_that_fails_is_not_kept() -> None:
     frame = writable(frame_of([told(Floats(data=np.ones(3, np.float32)))]))
-    unpacker, nothing = Unpacker(), Contract([])
+    unpacker, nothing = Unpacker(), RouteTable([])
     with pytest.raises(WireError):
-        unpacker.letters(nothing, memoryview(frame))
+        unpacker.envelopes(nothing, memoryview(frame))
     frame.append(0)
 
 
@@ -312,7 +314,7 @@ def test_only_what_is_not_aligned_is_copied(shift: int) -> None:
 
 def test_arrays_are_copied_once() -> None:
     message = Floats(data=np.zeros(2**20, np.float32))
-    parts, peak = measured(lambda: Packer().letters(CONTRACT, 1, [told(message)]))
+    parts, peak = measured(lambda: Packer().envelopes(CONTRACT, 1, [told(message)]))
     assert peak < 20_000
     assert np.shares_memory(np.asarray(parts[-1]), message.data)
     frame = joined(parts)
@@ -378,8 +380,8 @@ def test_only_a_request_can_be_asked() -> None:
 def test_a_packer_goes_on_after_what_cannot_travel() -> None:
     packer = Packer()
     with pytest.raises(WireError):
-        packer.letters(CONTRACT, 1, [told(with_anything([np.ones(3), object()]))])
-    assert same(message_in(joined(packer.letters(CONTRACT, 1, [told(everything())]))), everything())
+        packer.envelopes(CONTRACT, 1, [told(with_anything([np.ones(3), object()]))])
+    assert same(message_in(joined(packer.envelopes(CONTRACT, 1, [told(everything())]))), everything())
 
 
 class Annotated(Message):
@@ -390,12 +392,12 @@ class Annotated(Message):
 
 
 def test_dtype_of_an_annotation() -> None:
-    contract = Contract([Way("a", "b", Annotated)])
+    route_table = RouteTable([Route("a", "b", Annotated)])
 
     def through(message: Message) -> Message | WireError:
-        letter = told(message, "a")
-        letter.target = "b"
-        (run,) = Unpacker().letters(contract, joined(Packer().letters(contract, 1, [letter])))
+        envelope = told(message, "a")
+        envelope.target = "b"
+        (run,) = Unpacker().envelopes(route_table, joined(Packer().envelopes(route_table, 1, [envelope])))
         return run.messages[0]
 
     right = Annotated(
@@ -408,13 +410,13 @@ def test_dtype_of_an_annotation() -> None:
             raise error  # type: ignore[misc]
 
 
-# One letter that can't be decoded.
+# One message that can't be decoded.
 
 
-def test_one_undecodable_letter_among_good_ones() -> None:
-    sent: list[Letter] = [told(Picky(amount=number)) for number in range(4)]
+def test_one_undecodable_envelope_among_good_ones() -> None:
+    sent: list[Envelope] = [told(Picky(amount=number)) for number in range(4)]
     msgspec.structs.force_setattr(sent[2].message, "amount", -1)
-    (run,) = Unpacker().letters(CONTRACT, frame_of([*sent, *sent], first=5))
+    (run,) = Unpacker().envelopes(CONTRACT, frame_of([*sent, *sent], first=5))
     assert run.first == 5
     for index in (0, 1, 3, 4, 5, 7):
         assert run.messages[index] == sent[index % 4].message
@@ -424,10 +426,10 @@ def test_one_undecodable_letter_among_good_ones() -> None:
         assert str(error) == "Picky can't be decoded: \"an error of the user's own\""
 
 
-def test_undecodable_letters_do_not_hurt_other_runs() -> None:
+def test_undecodable_envelopes_do_not_hurt_other_runs() -> None:
     wrong = told(Floats(data=np.zeros(3)))  # type: ignore[arg-type]
     right = Floats(data=np.ones(2, np.float32))
-    before, run, after = Unpacker().letters(
+    before, run, after = Unpacker().envelopes(
         CONTRACT, frame_of([asked(GetTotal()), wrong, told(right), told(everything())])
     )
     assert before.messages == [GetTotal()]
@@ -435,7 +437,7 @@ def test_undecodable_letters_do_not_hurt_other_runs() -> None:
         raise run.messages[0]  # type: ignore[misc]
     assert same(run.messages[1], right)
     assert same(after.messages[0], everything())
-    assert (after.way, after.first) == (EVERYTHING, 4)
+    assert (after.route, after.first) == (EVERYTHING, 4)
 
 
 def test_an_undecodable_reply_does_not_hurt_the_others() -> None:
@@ -484,10 +486,10 @@ SMALL = LARGE[:-1]
 def test_large_arrays_are_lent() -> None:
     memory = SharedMemory(room=2)
     message = with_anything([LARGE, SMALL, LARGE.reshape(-1, 8), LARGE[::-1]])  # no room for the last one
-    frame = joined(Packer(memory.lend).letters(CONTRACT, 1, [told(message)]))
+    frame = joined(Packer(memory.lend).envelopes(CONTRACT, 1, [told(message)]))
     assert list(memory.blocks.values()) == [LARGE.tobytes()] * 2
     assert 2 * LARGE_BYTES <= len(frame) < 2 * LARGE_BYTES + 2000
-    (run,) = Unpacker(memory.borrow).letters(CONTRACT, frame)
+    (run,) = Unpacker(memory.borrow).envelopes(CONTRACT, frame)
     assert same(run.messages[0], message)
     decoded: Any = run.messages[0]
     for array, offset in zip((decoded.anything[0], decoded.anything[2]), memory.blocks, strict=True):
@@ -513,9 +515,9 @@ def test_what_was_lent_for_a_frame_that_fails_is_taken_back(spoilt: list[Any]) -
     memory = SharedMemory()
     packer = Packer(memory.lend, memory.take_back)
     with pytest.raises(WireError):
-        packer.letters(CONTRACT, 1, [told(Floats(data=LARGE)), told(with_anything(spoilt))])
+        packer.envelopes(CONTRACT, 1, [told(Floats(data=LARGE)), told(with_anything(spoilt))])
     assert not memory.blocks
-    packer.letters(CONTRACT, 1, [told(Floats(data=LARGE))])
+    packer.envelopes(CONTRACT, 1, [told(Floats(data=LARGE))])
     assert len(memory.blocks) == 1
     with pytest.raises(WireError):
         packer.answers(Answers(replies=[Reply(1, 0, with_anything([LARGE, object()]))]))
@@ -524,12 +526,12 @@ def test_what_was_lent_for_a_frame_that_fails_is_taken_back(spoilt: list[Any]) -
 
 def test_a_block_that_cannot_be_read() -> None:
     memory = SharedMemory()
-    frame = joined(Packer(memory.lend).letters(CONTRACT, 1, [told(Floats(data=LARGE))]))
+    frame = joined(Packer(memory.lend).envelopes(CONTRACT, 1, [told(Floats(data=LARGE))]))
     memory.take_back(64)
     with pytest.raises(WireError, match="bytes at 64 can't be read: no such block"):
-        Unpacker(memory.borrow).letters(CONTRACT, frame)
+        Unpacker(memory.borrow).envelopes(CONTRACT, frame)
     with pytest.raises(WireError, match="names a block of memory, but none is shared"):
-        Unpacker().letters(CONTRACT, frame)
+        Unpacker().envelopes(CONTRACT, frame)
 
 
 def test_kinds_of_replies_are_in_the_order_of_their_names() -> None:

@@ -14,9 +14,9 @@ from actorq.actors.runtime.envelope import Outcome
 from actorq.actors.supervision.delivery_log import MAX_NUMBER
 from actorq.actors.wire.codec import (
     LARGE_BYTES,
-    MAX_LETTERS,
+    MAX_ENVELOPES,
     Answers,
-    Ended,
+    EnvelopeEnded,
     Found,
     Packer,
     Probe,
@@ -57,23 +57,23 @@ def padded(frame: bytes, data: bytes) -> bytes:
     return frame + bytes(-len(frame) % 64) + data
 
 
-def letters(*runs: Any, first: Any = 1, table: Any = (), data: bytes = b"") -> bytes:
+def envelopes(*runs: Any, first: Any = 1, table: Any = (), data: bytes = b"") -> bytes:
     """A frame with these parts, whatever they are."""
     return prefixed(msgpack.encode([first, runs, table])) + data
 
 
-def run(way: Any = ADD, payloads: Any = ([3],), chains: Any = None, sizes: Any = None) -> list[Any]:
-    return [way, payloads, chains, sizes]
+def run(route: Any = ADD, payloads: Any = ([3],), chains: Any = None, sizes: Any = None) -> list[Any]:
+    return [route, payloads, chains, sizes]
 
 
 def floats(*table: Any, data: bytes = b"", reference: bytes = bytes(4)) -> bytes:
-    """A letter with an array of the table."""
-    return letters(run(FLOATS, [[msgpack.Ext(1, reference)]], None, [88]), table=table, data=data)
+    """A message with an array of the table."""
+    return envelopes(run(FLOATS, [[msgpack.Ext(1, reference)]], None, [88]), table=table, data=data)
 
 
-def raw(payloads: bytes, way: int = ADD) -> bytes:
-    """A letter with these bytes where its payloads are."""
-    head = msgpack.encode([1, [[way, msgspec.Raw(payloads), None, [88]]], []])
+def raw(payloads: bytes, route: int = ADD) -> bytes:
+    """A message with these bytes where its payloads are."""
+    head = msgpack.encode([1, [[route, msgspec.Raw(payloads), None, [88]]], []])
     return prefixed(head)
 
 
@@ -108,76 +108,79 @@ MALFORMED = {
     "letters of 4 G": (raw(b"\xdd\xff\xff\xff\xff"), "can't be read"),
     "nested deeply": (raw(b"\x91" * 100_000 + b"\x90"), "recursion"),
     "nested not so deeply": (raw(b"\x91" * 2_000 + b"\x90", EVERYTHING), "recursion"),
-    "number 0": (letters(first=0), "Expected `int` >= 1"),
-    "negative number": (letters(first=-1), "Expected `int` >= 1"),
-    "number beyond the ledger's": (letters(first=MAX_NUMBER), "Expected `int` <="),
+    "number 0": (envelopes(first=0), "Expected `int` >= 1"),
+    "negative number": (envelopes(first=-1), "Expected `int` >= 1"),
+    "number beyond the ledger's": (envelopes(first=MAX_NUMBER), "Expected `int` <="),
     "number of 128 bits": (prefixed(b"\x93\xc7\x10\x00" + bytes(16) + b"\x90\x90"), "can't be read"),
-    "way of another": (letters(run(7)), "goes way 7; the contract has 7"),
-    "negative way": (letters(run(-1)), "can't be read"),
-    "way of text": (letters(run("0")), "can't be read"),
-    "runs without number": (letters(*[run()] * (MAX_LETTERS + 1)), "can't be read"),
-    "payloads of no list": (letters(run(payloads=3)), "a run of letters can't be read"),
-    "too many letters": (letters(run(payloads=[[]] * (MAX_LETTERS + 1))), "a run of letters can't be read"),
-    "too many in all": (letters(*[run(payloads=[[3]] * MAX_LETTERS)] * 2), "at most 4096 are allowed"),
-    "sizes too few": (letters(run(FLOATS, [[3], [3]], None, [1])), "a run of 2 letters has 1 sizes"),
-    "chains too many": (letters(run(GET_TOTAL, [[]], [[], []])), "or chains for others"),
-    "chain of numbers": (letters(run(GET_TOTAL, [[]], [[1]])), "can't be read"),
-    "negative size": (letters(run(FLOATS, [[3]], None, [-1])), "can't be read"),
-    "message asked": (letters(run(chains=[[]])), "way 1, which carries no requests"),
-    "unknown dtype": (letters(table=[("|O", [1])]), "unknown dtype '|O'"),
-    "structured dtype": (letters(table=[("i4,f4", [1])]), "unknown dtype 'i4,f4'"),
-    "negative shape": (letters(table=[("<f4", [-1])]), "can't be read"),
-    "shape of text": (letters(table=[("<f4", ["1"])]), "can't be read"),
-    "65 dimensions": (letters(table=[("<f4", [1] * 65)]), "can't be read"),
-    "65537 arrays": (letters(table=[("<f4", [0])] * 65_537), "can't be read"),
-    "array beyond the frame": (letters(table=[("<f4", [100])], data=bytes(400)), "exceeds a frame"),
-    "one array too many": (padded(letters(table=[("|u1", [8])] * 2), bytes(64)), "exceeds a frame"),
-    "array of 16 EB": (letters(table=[("|u1", [2**64 - 1])]), "exceeds a frame"),
-    "shape that overflows": (letters(table=[("<f4", [HUGE, HUGE, 4])], data=bytes(64)), "exceeds a frame"),
-    "impossible empty shape": (padded(letters(table=[("<f4", [0, HUGE, HUGE])]), b""), "impossible shape"),
-    "bytes left over": (letters(run(), data=b"\0"), "its header says"),
-    "block of nobody": (letters(table=[("<f4", [1], 64)]), "none is shared"),
-    "negative block": (letters(table=[("<f4", [1], -64)]), "can't be read"),
+    "way of another": (envelopes(run(7)), "goes way 7; the contract has 7"),
+    "negative way": (envelopes(run(-1)), "can't be read"),
+    "way of text": (envelopes(run("0")), "can't be read"),
+    "runs without number": (envelopes(*[run()] * (MAX_ENVELOPES + 1)), "can't be read"),
+    "payloads of no list": (envelopes(run(payloads=3)), "a run of letters can't be read"),
+    "too many letters": (
+        envelopes(run(payloads=[[]] * (MAX_ENVELOPES + 1))),
+        "a run of letters can't be read",
+    ),
+    "too many in all": (envelopes(*[run(payloads=[[3]] * MAX_ENVELOPES)] * 2), "at most 4096 are allowed"),
+    "sizes too few": (envelopes(run(FLOATS, [[3], [3]], None, [1])), "a run of 2 letters has 1 sizes"),
+    "chains too many": (envelopes(run(GET_TOTAL, [[]], [[], []])), "or chains for others"),
+    "chain of numbers": (envelopes(run(GET_TOTAL, [[]], [[1]])), "can't be read"),
+    "negative size": (envelopes(run(FLOATS, [[3]], None, [-1])), "can't be read"),
+    "message asked": (envelopes(run(chains=[[]])), "way 1, which carries no requests"),
+    "unknown dtype": (envelopes(table=[("|O", [1])]), "unknown dtype '|O'"),
+    "structured dtype": (envelopes(table=[("i4,f4", [1])]), "unknown dtype 'i4,f4'"),
+    "negative shape": (envelopes(table=[("<f4", [-1])]), "can't be read"),
+    "shape of text": (envelopes(table=[("<f4", ["1"])]), "can't be read"),
+    "65 dimensions": (envelopes(table=[("<f4", [1] * 65)]), "can't be read"),
+    "65537 arrays": (envelopes(table=[("<f4", [0])] * 65_537), "can't be read"),
+    "array beyond the frame": (envelopes(table=[("<f4", [100])], data=bytes(400)), "exceeds a frame"),
+    "one array too many": (padded(envelopes(table=[("|u1", [8])] * 2), bytes(64)), "exceeds a frame"),
+    "array of 16 EB": (envelopes(table=[("|u1", [2**64 - 1])]), "exceeds a frame"),
+    "shape that overflows": (envelopes(table=[("<f4", [HUGE, HUGE, 4])], data=bytes(64)), "exceeds a frame"),
+    "impossible empty shape": (padded(envelopes(table=[("<f4", [0, HUGE, HUGE])]), b""), "impossible shape"),
+    "bytes left over": (envelopes(run(), data=b"\0"), "its header says"),
+    "block of nobody": (envelopes(table=[("<f4", [1], 64)]), "none is shared"),
+    "negative block": (envelopes(table=[("<f4", [1], -64)]), "can't be read"),
 }
 
 
 @pytest.mark.parametrize(("frame", "sentence"), MALFORMED.values(), ids=MALFORMED)
-def test_a_malformed_frame_of_letters_costs_nothing(frame: bytes, sentence: str) -> None:
+def test_a_malformed_frame_of_envelopes_costs_nothing(frame: bytes, sentence: str) -> None:
     def attempt() -> None:
         with pytest.raises(WireError, match=sentence):
-            Unpacker().letters(CONTRACT, memoryview(frame))
+            Unpacker().envelopes(CONTRACT, memoryview(frame))
 
     _, peak = measured(attempt)
     assert peak < 200_000 + 30 * len(frame)
 
 
 UNDECODABLE = {
-    "missing field": (letters(run(payloads=[[]])), "Expected `array` of at least length 1, got 0"),
-    "wrong type of field": (letters(run(payloads=[["3"]])), "Expected `int`, got `str`"),
-    "no fields at all": (letters(run(payloads=[3])), "Expected `array`, got `int`"),
-    "fields by name": (letters(run(payloads=[{"amount": 3}])), "Expected `array`, got `object`"),
+    "missing field": (envelopes(run(payloads=[[]])), "Expected `array` of at least length 1, got 0"),
+    "wrong type of field": (envelopes(run(payloads=[["3"]])), "Expected `int`, got `str`"),
+    "no fields at all": (envelopes(run(payloads=[3])), "Expected `array`, got `int`"),
+    "fields by name": (envelopes(run(payloads=[{"amount": 3}])), "Expected `array`, got `object`"),
     "array for a number": (
-        letters(run(payloads=[[msgpack.Ext(1, bytes(4))]])),
+        envelopes(run(payloads=[[msgpack.Ext(1, bytes(4))]])),
         "Expected `int`, got `ext`",
     ),
-    "array for a message": (letters(run(payloads=[msgpack.Ext(1, bytes(4))])), "got `ext`"),
-    "number for an array": (letters(run(FLOATS, [[3]], None, [1])), "Expected `.*ndarray.*`, got `int`"),
+    "array for a message": (envelopes(run(payloads=[msgpack.Ext(1, bytes(4))])), "got `ext`"),
+    "number for an array": (envelopes(run(FLOATS, [[3]], None, [1])), "Expected `.*ndarray.*`, got `int`"),
     "not text": (raw(b"\x91\x94\x01\xca\x00\x00\x00\x00\xc2\xa1\xff", EVERYTHING), "can't be decoded"),
     "missing array": (floats(), "no array 0 in a table of 0"),
     "reference of any length": (floats(reference=b"\xff" * 10_000), "no array|Exceeds the limit"),
     "unknown extension": (
-        letters(run(FLOATS, [[msgpack.Ext(2, bytes(4))]], None, [1])),
+        envelopes(run(FLOATS, [[msgpack.Ext(2, bytes(4))]], None, [1])),
         "no array",
     ),
     "wrong dtype": (padded(floats(("<f8", [1])), bytes(8)), "Expected an array of float32, got float64"),
-    "type's own error": (letters(run(PICKY, [[-1]])), "an error of the user's own"),
+    "type's own error": (envelopes(run(PICKY, [[-1]])), "an error of the user's own"),
 }
 
 
 @pytest.mark.parametrize(("frame", "sentence"), UNDECODABLE.values(), ids=UNDECODABLE)
-def test_an_undecodable_letter_costs_nothing_but_itself(frame: bytes, sentence: str) -> None:
+def test_an_undecodable_envelope_costs_nothing_but_itself(frame: bytes, sentence: str) -> None:
     def attempt() -> None:
-        ((error,),) = [each.messages for each in Unpacker().letters(CONTRACT, memoryview(frame))]
+        ((error,),) = [each.messages for each in Unpacker().envelopes(CONTRACT, memoryview(frame))]
         with pytest.raises(WireError, match=sentence):
             raise error  # type: ignore[misc]
 
@@ -187,7 +190,7 @@ def test_an_undecodable_letter_costs_nothing_but_itself(frame: bytes, sentence: 
 
 MALFORMED_ANSWERS = {
     "empty": (b"", "cut short"),
-    "letters": (letters(run()), "can't be read"),
+    "letters": (envelopes(run()), "can't be read"),
     "stretch without length": (answers(handled=[1]), "has no length"),
     "negative stretch": (answers(handled=[1, -1]), "can't be read"),
     "unknown outcome": (answers(ended=[[1, "eaten", "", []]]), "can't be read"),
@@ -219,36 +222,36 @@ def test_a_malformed_frame_of_answers_costs_nothing(frame: bytes, sentence: str)
     assert peak < 200_000 + 30 * len(frame)
 
 
-def test_forged_frames_are_right_but_for_their_fault() -> None:
-    (plain,) = Unpacker().letters(CONTRACT, memoryview(letters(run())))
+def test_forged_frames_are_right_but_for_their_problem() -> None:
+    (plain,) = Unpacker().envelopes(CONTRACT, memoryview(envelopes(run())))
     assert plain.messages == [Add(amount=3)]
     frame = padded(floats(("<f4", [2])), bytes(8))
-    (received,) = Unpacker().letters(CONTRACT, memoryview(frame))
+    (received,) = Unpacker().envelopes(CONTRACT, memoryview(frame))
     assert same(received.messages[0], Floats(data=np.zeros(2, np.float32)))
     said = Unpacker().answers(
         memoryview(answers([1, 1], [[2, "circular", "", ["a"]]], [[1, 3, [1.0]]])), replies_to
     )
     assert (said.handled, said.replies) == ([1, 1], [Reply(1, 3, Total(value=1.0))])
-    assert said.ended == [Ended(2, Outcome.CIRCULAR, "", ("a",))]
+    assert said.ended == [EnvelopeEnded(2, Outcome.CIRCULAR, "", ("a",))]
 
 
 def test_an_array_of_an_earlier_frame_is_not_found() -> None:
     unpacker = Unpacker()
-    spoilt = padded(letters(run(way=7), table=[("<f4", [2])]), bytes(8))
+    spoilt = padded(envelopes(run(route=7), table=[("<f4", [2])]), bytes(8))
     with pytest.raises(WireError, match="goes way 7"):
-        unpacker.letters(CONTRACT, memoryview(spoilt))
-    ((error,),) = [each.messages for each in unpacker.letters(CONTRACT, memoryview(floats()))]
+        unpacker.envelopes(CONTRACT, memoryview(spoilt))
+    ((error,),) = [each.messages for each in unpacker.envelopes(CONTRACT, memoryview(floats()))]
     with pytest.raises(WireError, match="no array 0 in a table of 0"):
         raise error  # type: ignore[misc]
 
 
-def test_letters_that_are_too_many_are_not_made() -> None:
+def test_envelopes_that_are_too_many_are_not_made() -> None:
     """A byte each on the wire, and some hundred as objects."""
     frame = memoryview(raw(b"\xdd" + (2**22).to_bytes(4, "big") + bytes([0x90]) * 2**22, GET_TOTAL))
 
     def attempt() -> None:
         with pytest.raises(WireError, match="a run of letters can't be read"):
-            Unpacker().letters(CONTRACT, frame)
+            Unpacker().envelopes(CONTRACT, frame)
 
     assert measured(attempt)[1] < 2 * len(frame)
 
@@ -266,17 +269,17 @@ UNPACKER = Unpacker(borrow)
 """One for all frames: none leaves anything to the next."""
 
 
-def attempt_letters(frame: bytes) -> None:
+def attempt_envelopes(frame: bytes) -> None:
     """Either a WireError, or messages of the contract that can be sent on."""
     try:
-        runs = UNPACKER.letters(CONTRACT, memoryview(frame))
+        runs = UNPACKER.envelopes(CONTRACT, memoryview(frame))
     except WireError:
         return
     for received in runs:
         for message in received.messages:
             if not isinstance(message, WireError):
-                way = CONTRACT.ways[received.way]
-                (again,) = UNPACKER.letters(CONTRACT, frame_of([told(message, way.sender)]))
+                route = CONTRACT.routes[received.route]
+                (again,) = UNPACKER.envelopes(CONTRACT, frame_of([told(message, route.sender)]))
                 assert same(again.messages[0], message)
 
 
@@ -291,26 +294,26 @@ def attempt_answers(frame: bytes) -> None:
         assert same(getattr(again, name), getattr(said, name))
 
 
-def a_frame_of_letters() -> bytes:
+def a_frame_of_envelopes() -> bytes:
     sent = [told(Add(amount=1)), told(everything()), told(Add(amount=300)), asked(Get(name="x"), ("a", "b"))]
     return bytes(frame_of(sent))
 
 
 def a_frame_of_answers() -> bytes:
     lent = Floats(data=np.zeros(LARGE_BYTES // 4, np.float32))
-    sheet = Answers(
+    ack_batch = Answers(
         handled=[1, 3, 9, 1],
-        ended=[Ended(4, Outcome.REFUSED, "no"), Ended(5, Outcome.CIRCULAR, "", ("a", "b"))],
+        ended=[EnvelopeEnded(4, Outcome.REFUSED, "no"), EnvelopeEnded(5, Outcome.CIRCULAR, "", ("a", "b"))],
         replies=[Reply(6, 3, Total(value=1.5)), Reply(7, 1, everything()), Reply(8, 2, lent)],
         probes=[Probe(1, GET, ("a",))],
         found=[Found(3, ("a", "b"))],
         freed=[64],
     )
-    return bytes(joined(Packer(lambda array: 64).answers(sheet)))
+    return bytes(joined(Packer(lambda array: 64).answers(ack_batch)))
 
 
 FRAMES = {
-    "letters": (a_frame_of_letters(), attempt_letters),
+    "letters": (a_frame_of_envelopes(), attempt_envelopes),
     "answers": (a_frame_of_answers(), attempt_answers),
 }
 either = pytest.mark.parametrize(("frame", "attempt"), FRAMES.values(), ids=FRAMES)
@@ -327,7 +330,7 @@ def test_every_single_bit_may_flip(frame: bytes, attempt: Any) -> None:
 @pytest.mark.parametrize(
     ("frame", "decode"),
     [
-        (FRAMES["letters"][0], lambda frame: UNPACKER.letters(CONTRACT, frame)),
+        (FRAMES["letters"][0], lambda frame: UNPACKER.envelopes(CONTRACT, frame)),
         (FRAMES["answers"][0], lambda frame: UNPACKER.answers(frame, replies_to)),
     ],
     ids=FRAMES,
@@ -356,5 +359,5 @@ def test_damage_of_all_kinds(frame: bytes, attempt: Any) -> None:
 @settings(max_examples=200)
 @given(st.binary(max_size=200), st.booleans())
 def test_random_bytes(data: bytes, with_prefix: bool) -> None:
-    attempt_letters(prefixed(data) if with_prefix else data)
+    attempt_envelopes(prefixed(data) if with_prefix else data)
     attempt_answers(prefixed(data) if with_prefix else data)

@@ -1,4 +1,4 @@
-"""Between two nodes every letter ends once: answered, or as its receiver's death allows."""
+"""Between two nodes every message ends once: answered, or as its receiver's death allows."""
 
 from typing import Any
 
@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from actorq.actors.runtime.envelope import Outcome
-from actorq.actors.wire.codec import LARGE_BYTES, MAX_LETTERS
-from actorq.actors.wire.peer_session import LETTERS_OF_ONE_LIFE, MAX_PROBES
+from actorq.actors.wire.codec import LARGE_BYTES, MAX_ENVELOPES
+from actorq.actors.wire.peer_session import ENVELOPES_OF_ONE_LIFE, MAX_PROBES
 from actorq.actors.wire.registry import WireError
-from actorq.actors.wire.reply_buffer import FRAME_BYTES, MAX_ENDED, MAX_REASON, ReceivedEnquiry
+from actorq.actors.wire.reply_buffer import FRAME_BYTES, MAX_ENDED, MAX_REASON, ReceivedRequest
 from tests.actors.linked_sessions import Sides, forged, numbers, opened, unsendable
 from tests.actors.messages import Add, Block, Echo, GetTotal, Measure, Nothing, Text, Total, Weights
 
@@ -20,63 +20,65 @@ WHY = "node far was killed"
 
 @pytest.fixture
 def sides() -> Sides:
-    return Sides().meet()
+    return Sides().peer_up()
 
 
 @pytest.fixture
 def apart() -> Sides:
     """Nothing can be sent for now."""
-    return Sides().meet(is_open=False)
+    return Sides().peer_up(is_open=False)
 
 
-# Letters.
+# Messages.
 
 
-def test_letters_arrive_in_order(sides: Sides) -> None:
+def test_envelopes_arrive_in_order(sides: Sides) -> None:
     for number in range(10):
         sides.tell(Add(number))
         if number % 3 == 0:
             sides.carry()
     sides.tell(Text("last"))
     assert sides.received() == [*map(Add, range(10)), Text("last")]
-    letters = list(sides.far.mailbox.lane.queue)
-    assert numbers(letters) == list(range(1, 12))
-    assert {(letter.sender, letter.target, letter.source) for letter in letters} == {("boss", "worker", 0)}
+    envelopes = list(sides.far.mailbox.mailbox.queue)
+    assert numbers(envelopes) == list(range(1, 12))
+    assert {(envelope.sender, envelope.target, envelope.source) for envelope in envelopes} == {
+        ("boss", "worker", 0)
+    }
 
 
 def test_what_is_told_in_one_turn_goes_as_one_frame(sides: Sides) -> None:
     for number in range(100):
         sides.tell(Add(number))
-    assert not sides.letters.frames
-    sides.letters.turn()
-    assert len(sides.letters.frames) == 1
+    assert not sides.envelopes.frames
+    sides.envelopes.turn()
+    assert len(sides.envelopes.frames) == 1
 
 
 def test_an_ask_goes_at_once_with_all_that_waits(sides: Sides) -> None:
     sides.tell(Add(1))
     sides.ask(GetTotal())
-    sides.letters.deliver()
+    sides.envelopes.deliver()
     assert sides.far.mailbox.messages() == [Add(1), GetTotal()]
 
 
 def test_a_frame_has_a_bound(apart: Sides) -> None:
-    for _ in range(MAX_LETTERS + 1):
+    for _ in range(MAX_ENVELOPES + 1):
         apart.tell(Add(1))
     for _ in range(3):
         apart.tell(Text("x"), size=FRAME_BYTES // 2)
     opened(apart)
-    assert len(apart.letters.frames) == 3
-    assert len(apart.received()) == MAX_LETTERS + 4
+    assert len(apart.envelopes.frames) == 3
+    assert len(apart.received()) == MAX_ENVELOPES + 4
 
 
-def test_letters_keep_their_chain_and_their_size(sides: Sides) -> None:
+def test_envelopes_keep_their_chain_and_their_size(sides: Sides) -> None:
     sides.tell(Text("long"), size=1234)
     sides.ask(GetTotal(), ("outside", "boss"))
     sides.carry()
-    told, asked = sides.far.mailbox.lane.queue
+    told, asked = sides.far.mailbox.mailbox.queue
     assert (told.size, told.chain, told.wants_reply) == (1234, (), False)
     assert (asked.size, asked.chain, asked.wants_reply) == (64, ("outside", "boss"), True)
-    assert isinstance(asked, ReceivedEnquiry)
+    assert isinstance(asked, ReceivedRequest)
 
 
 def test_only_the_newest_is_sent(apart: Sides) -> None:
@@ -93,15 +95,15 @@ def test_only_the_newest_is_sent(apart: Sides) -> None:
     assert apart.received() == [Add(1), Weights(4)]
     apart.carry()
     assert [outcome for outcome, _ in apart.sender.outcomes()] == [SUPERSEDED]
-    assert all(not letter.charged for letter in list(apart.far.mailbox.lane.queue)[1:])
+    assert all(not envelope.charged for envelope in list(apart.far.mailbox.mailbox.queue)[1:])
 
 
-def test_the_numbers_of_a_later_life_are_higher() -> None:
+def test_the_numbers_of_a_later_incarnation_are_higher() -> None:
     for ordinal in (0, 1, 5):
-        sides = Sides(incarnation=(99 << 12) | ordinal).meet()
+        sides = Sides(incarnation=(99 << 12) | ordinal).peer_up()
         sides.tell(Add(1))
         sides.carry()
-        assert numbers(list(sides.far.mailbox.lane.queue)) == [ordinal * LETTERS_OF_ONE_LIFE + 1]
+        assert numbers(list(sides.far.mailbox.mailbox.queue)) == [ordinal * ENVELOPES_OF_ONE_LIFE + 1]
 
 
 # Outcomes.
@@ -123,8 +125,8 @@ def test_every_outcome_of_a_tell_comes_back(sides: Sides) -> None:
     assert not sides.answers.frames  # they go with the turn
     assert not sides.main.quiet
     sides.carry()
-    ended = {letter: (outcome, answer) for letter, outcome, answer in sides.sender.ended}
-    assert [ended[letter] for letter in sent] == endings
+    ended = {envelope: (outcome, answer) for envelope, outcome, answer in sides.sender.ended}
+    assert [ended[envelope] for envelope in sent] == endings
     assert sides.main.quiet
 
 
@@ -160,7 +162,7 @@ def test_a_request_that_was_told_needs_no_reply(sides: Sides) -> None:
     assert sides.sender.outcomes() == [(HANDLED, None)]
 
 
-def test_handled_letters_are_told_by_stretches(sides: Sides) -> None:
+def test_handled_envelopes_are_told_by_stretches(sides: Sides) -> None:
     for number in range(1000):
         sides.tell(Add(number))
     sides.carry()
@@ -176,10 +178,10 @@ def test_replies_do_not_wait_for_handlers_before_them(sides: Sides) -> None:
     sides.ask(Echo("first"))
     sides.ask(Echo("second"))
     sides.carry()
-    lane = sides.far.mailbox.lane
-    first, second = lane.take(), lane.take()
-    second.origin.settle(second, HANDLED, Text("second"))
-    first.origin.settle(first, HANDLED, Text("first"))
+    mailbox = sides.far.mailbox.mailbox
+    first, second = mailbox.take(), mailbox.take()
+    second.reply_to.settle(second, HANDLED, Text("second"))
+    first.reply_to.settle(first, HANDLED, Text("first"))
     sides.carry()
     assert sides.sender.outcomes() == [(HANDLED, Text("second")), (HANDLED, Text("first"))]
 
@@ -220,7 +222,7 @@ def test_any_reason_can_be_sent(sides: Sides) -> None:
     assert sides.sender.outcomes() == [(REFUSED, "no file \\udcff")]
 
 
-# A neighbour that is broken.
+# A peer that is broken.
 
 
 @pytest.mark.parametrize(
@@ -246,7 +248,7 @@ def test_answers_to_what_was_not_asked(sides: Sides, answers: Any, sentence: str
     assert ended < 2
 
 
-def test_an_answer_that_comes_twice_ends_a_letter_once(sides: Sides) -> None:
+def test_an_answer_that_comes_twice_ends_a_envelope_once(sides: Sides) -> None:
     sides.tell(Add(1))
     sides.tell(Add(2))
     sides.carry()
@@ -270,12 +272,12 @@ def test_a_probe_crosses_and_comes_back(sides: Sides) -> None:
     assert found == [("boss", "worker", "boss")]
 
 
-def test_a_probe_does_not_wait_behind_letters(apart: Sides) -> None:
+def test_a_probe_does_not_wait_behind_envelopes(apart: Sides) -> None:
     apart.tell(Add(1))
     apart.main.probe("worker", Add, ("boss",), lambda chain: None)
     apart.far_answers.deliver()
     assert apart.far.mailbox.probes
-    assert not apart.letters.frames
+    assert not apart.envelopes.frames
 
 
 def test_probes_are_forgotten_in_the_end(sides: Sides) -> None:
@@ -326,7 +328,7 @@ class Shared:
 def shared() -> tuple[Sides, Shared, Shared]:
     here, there = Shared(), Shared()
     here.other, there.other = there, here
-    return Sides().meet(here=here, there=there), here, there
+    return Sides().peer_up(here=here, there=there), here, there
 
 
 LARGE = np.arange(LARGE_BYTES / 8)
@@ -339,7 +341,7 @@ def test_large_arrays_go_by_shared_memory(shared: tuple[Sides, Shared, Shared]) 
     assert isinstance(request, Measure)
     assert np.shares_memory(request.data, np.frombuffer(here.lent[64]))
     there.let_go.append(64)
-    sides.far.neighbour.let_go()
+    sides.far.peer_session.let_go()
     sides.carry()
     assert not here.lent
     with pytest.raises(WireError, match="64 is not lent"):
@@ -373,7 +375,7 @@ def test_a_successor_is_lent_its_own(shared: tuple[Sides, Shared, Shared]) -> No
     sides.carry()
     sides.die()
     here.lent.clear()
-    sides.meet()
+    sides.peer_up()
     (block,) = sides.received()
     assert isinstance(block, Block)
     assert not here.lent  # no memory is shared with this one

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from actorq.actors.runtime.envelope import Outcome
-from actorq.actors.wire.codec import MAX_HEADER_BYTES, MAX_LETTERS
+from actorq.actors.wire.codec import MAX_ENVELOPES, MAX_HEADER_BYTES
 from tests.actors.linked_sessions import MAX_FRAME_BYTES, Sides, opened, unsendable
 from tests.actors.messages import Add, Block, Echo, GetTotal, Text, Total, Weights
 
@@ -16,21 +16,21 @@ UNDELIVERED = Outcome.UNDELIVERED
 
 @pytest.fixture
 def sides() -> Sides:
-    return Sides().meet()
+    return Sides().peer_up()
 
 
 @pytest.fixture
 def apart() -> Sides:
     """Nothing can be sent for now."""
-    return Sides().meet(is_open=False)
+    return Sides().peer_up(is_open=False)
 
 
-def test_a_letter_that_cannot_travel_comes_back_and_does_not_hurt_the_others(apart: Sides) -> None:
+def test_a_envelope_that_cannot_travel_comes_back_and_does_not_hurt_the_others(apart: Sides) -> None:
     wrong = {3, 4, 17, 29}
     sent = [apart.tell(unsendable() if number in wrong else Add(number)) for number in range(30)]
     opened(apart)
     assert apart.received() == [Add(number) for number in range(30) if number not in wrong]
-    assert [letter for letter, _, _ in apart.sender.ended] == [sent[number] for number in sorted(wrong)]
+    assert [envelope for envelope, _, _ in apart.sender.ended] == [sent[number] for number in sorted(wrong)]
     for outcome, reason in apart.sender.outcomes():
         assert outcome is UNDELIVERED
         assert reason.startswith("Text can't cross to another process: it can't be encoded: 'utf-8'")
@@ -49,7 +49,7 @@ def test_an_ask_that_cannot_travel(sides: Sides) -> None:
 
 
 def test_thousands_that_cannot_travel(apart: Sides) -> None:
-    for _ in range(MAX_LETTERS):
+    for _ in range(MAX_ENVELOPES):
         apart.tell(unsendable())
     opened(apart)
     assert {outcome for outcome, _ in apart.sender.outcomes()} == {UNDELIVERED}
@@ -63,24 +63,24 @@ def test_a_message_that_is_no_request_cannot_be_asked(sides: Sides) -> None:
     assert (outcome, "it can be told, not asked" in reason) == (UNDELIVERED, True)
 
 
-def test_letters_that_are_too_much_together_go_apart(apart: Sides) -> None:
+def test_envelopes_that_are_too_much_together_go_apart(apart: Sides) -> None:
     """What they are reckoned to take need not be what they take."""
     texts = [Text("x" * (MAX_HEADER_BYTES // 2 - 100)) for _ in range(3)]
     for text in texts:
         apart.tell(text)
     apart.tell(Weights(1))
     opened(apart)
-    assert len(apart.letters.frames) > 1
+    assert len(apart.envelopes.frames) > 1
     apart.tell(Weights(2))
     assert apart.sender.outcomes() == []
     opened(apart)
     assert apart.received() == [*texts, Weights(2)]
 
 
-def test_a_latest_letter_put_back_is_still_superseded(apart: Sides) -> None:
+def test_a_latest_envelope_put_back_is_still_superseded(apart: Sides) -> None:
     apart.tell(Weights(1))
     apart.tell(unsendable())
-    apart.letters.source()  # takes the first alone, for the second can't travel
+    apart.envelopes.source()  # takes the first alone, for the second can't travel
     apart.tell(Weights(2))
     apart.tell(Weights(3))
     assert [outcome for outcome, _ in apart.sender.outcomes()] == [SUPERSEDED]
@@ -139,7 +139,7 @@ def test_a_wrong_reply_is_a_refusal(sides: Sides, answer: Any, sentence: str) ->
     assert sentence in reason
 
 
-def test_an_undecodable_letter_is_undelivered(sides: Sides) -> None:
+def test_an_undecodable_envelope_is_undelivered(sides: Sides) -> None:
     wrong: Any = np.zeros(3, np.float32)
     sides.tell(Add(1))
     sides.tell(Block(wrong))

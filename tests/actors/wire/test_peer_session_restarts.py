@@ -1,11 +1,11 @@
-"""Whatever happens to the other node, each letter ends once, in the way a naive twin says."""
+"""Whatever happens to the other node, each message ends once, in the way a naive twin says."""
 
 from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from actorq.actors.runtime.envelope import Letter, Outcome
+from actorq.actors.runtime.envelope import Envelope, Outcome
 from tests.actors.linked_sessions import Sides
 from tests.actors.messages import Add, Echo, Text, Weights
 
@@ -16,20 +16,20 @@ ENDINGS: list[tuple[Outcome, Any]] = [(HANDLED, Text("")), (REFUSED, "not today"
 
 
 class Twin:
-    """All that is to be known of one letter."""
+    """All that is to be known of one message."""
 
-    def __init__(self, number: int, letter: Letter) -> None:
+    def __init__(self, number: int, envelope: Envelope) -> None:
         self.number = number
-        self.letter = letter
-        self.latest = isinstance(letter.message, Weights)
-        self.sendable = not isinstance(letter.message, Text)
+        self.envelope = envelope
+        self.latest = isinstance(envelope.message, Weights)
+        self.sendable = not isinstance(envelope.message, Text)
         self.sent = self.begun = self.answered = False
         self.may_end: set[Outcome] = set()
         self.must_end = False
 
     def dies(self, with_page: bool) -> None:
-        """Of a node that has died, or was told that its letters come back."""
-        ask = self.letter.wants_reply
+        """Of a node that has died, or was told that its messages come back."""
+        ask = self.envelope.wants_reply
         self.must_end = True
         if self.sent and (not with_page or (self.begun and not self.answered)):
             self.may_end = {IN_DOUBT}
@@ -42,19 +42,20 @@ class Twin:
 
 
 class Lives:
-    """Letters are sent, arrive, are handled and answered when the test says; and then the other node dies."""
+    """Messages are sent, arrive, are handled and answered when the test says; and then the other node
+    dies."""
 
     def __init__(self) -> None:
-        self.sides = Sides().meet(is_open=False)
+        self.sides = Sides().peer_up(is_open=False)
         self.twins: list[Twin] = []
-        self.at_hand: Twin | None = None
-        self.alive, self.buried = True, False
+        self.in_progress: Twin | None = None
+        self.alive, self.retired = True, False
         self.last_begun = -1
 
     def waiting(self) -> list[Twin]:
         """Those that have not ended."""
-        over = {letter for letter, _, _ in self.sides.sender.ended}
-        return [twin for twin in self.twins if twin.letter not in over]
+        over = {envelope for envelope, _, _ in self.sides.sender.ended}
+        return [twin for twin in self.twins if twin.envelope not in over]
 
     def twin_of(self, message: Any) -> Twin:
         number = message.amount if isinstance(message, Add) else None
@@ -67,14 +68,14 @@ class Lives:
         number = len(self.twins)
         older = [twin for twin in self.waiting() if twin.latest and not twin.sent]
         if kind == "echo":
-            letter = self.sides.ask(Echo(str(number)))
+            envelope = self.sides.ask(Echo(str(number)))
         else:
             message = {"add": Add(number), "weights": Weights(number)}.get(kind, Text("\ud800"))
-            letter = self.sides.tell(message)
-        self.twins.append(Twin(number, letter))
+            envelope = self.sides.tell(message)
+        self.twins.append(Twin(number, envelope))
         if kind == "weights":
             self.supersede(older)
-        if self.buried:
+        if self.retired:
             self.come_back()
 
     def supersede(self, twins: list[Twin]) -> None:
@@ -94,15 +95,15 @@ class Lives:
             twin.sent = twin.sendable
             if not twin.sendable:
                 twin.may_end, twin.must_end = {UNDELIVERED}, True
-        self.sides.letters.open = True
-        self.sides.letters.flush()
-        self.sides.letters.open = False
+        self.sides.envelopes.open = True
+        self.sides.envelopes.flush()
+        self.sides.envelopes.open = False
 
     def arrive(self) -> None:
-        if not self.alive or not self.sides.letters.frames:
+        if not self.alive or not self.sides.envelopes.frames:
             return
         unread = self.sides.far.mailbox.messages()
-        self.sides.letters.deliver()
+        self.sides.envelopes.deliver()
         gone = [message for message in unread if message not in self.sides.far.mailbox.messages()]
         for message in gone:
             twin = self.twin_of(message)
@@ -111,20 +112,20 @@ class Lives:
     # The far side.
 
     def begin(self) -> None:
-        if not self.alive or self.at_hand or not self.sides.far.mailbox.lane.queue:
+        if not self.alive or self.in_progress or not self.sides.far.mailbox.mailbox.queue:
             return
-        twin = self.at_hand = self.twin_of(self.sides.far.mailbox.begin().message)
+        twin = self.in_progress = self.twin_of(self.sides.far.mailbox.begin().message)
         assert not twin.begun  # what may have begun is never sent again
         assert twin.number > self.last_begun  # and nothing overtakes
         self.last_begun = twin.number
         twin.begun = True
 
     def end(self, ending: tuple[Outcome, Any]) -> None:
-        if not self.alive or self.at_hand is None:
+        if not self.alive or self.in_progress is None:
             return
         self.sides.far.mailbox.end(*ending)
-        self.at_hand.may_end, self.at_hand.answered = {ending[0]}, True
-        self.at_hand = None
+        self.in_progress.may_end, self.in_progress.answered = {ending[0]}, True
+        self.in_progress = None
 
     def answers_arrive(self) -> None:
         if not self.alive:
@@ -142,35 +143,35 @@ class Lives:
         left = [twin for twin in waiting if not twin.must_end and twin.latest]
         self.supersede(left[:-1])
         self.sides.die(with_page)
-        self.alive, self.at_hand = False, None
+        self.alive, self.in_progress = False, None
 
     def die_in_the_cradle(self) -> None:
-        if self.alive or self.buried:
+        if self.alive or self.retired:
             return
         for twin in self.waiting():
             twin.dies(with_page=False)
-        self.sides.main.part(None, "it never started")
+        self.sides.main.peer_down(None, "it never started")
 
-    def begin_next_life(self) -> None:
-        if self.alive or self.buried:
+    def begin_next_incarnation(self) -> None:
+        if self.alive or self.retired:
             return
-        self.sides.meet(is_open=False)
+        self.sides.peer_up(is_open=False)
         self.alive = True
 
-    def bury(self) -> None:
+    def retire(self) -> None:
         if self.alive or len(self.twins) < 10:
             return
-        self.buried = True
+        self.retired = True
         self.come_back()
-        self.sides.main.bury("past its restart limit")
+        self.sides.main.retire("past its restart limit")
 
     # What holds at all times.
 
-    def each_letter_ends_once_as_it_may(self) -> None:
-        ended = {letter: outcome for letter, outcome, _ in self.sides.sender.ended}
+    def each_envelope_ends_once_as_it_may(self) -> None:
+        ended = {envelope: outcome for envelope, outcome, _ in self.sides.sender.ended}
         assert len(ended) == len(self.sides.sender.ended)
         for twin in self.twins:
-            outcome = ended.get(twin.letter)
+            outcome = ended.get(twin.envelope)
             if outcome is None:
                 assert not twin.must_end, (twin.number, twin.may_end)
             else:
@@ -178,19 +179,19 @@ class Lives:
 
     def end_all(self) -> None:
         """In the end all have ended."""
-        if not self.alive and not self.buried:
-            self.begin_next_life()
+        if not self.alive and not self.retired:
+            self.begin_next_incarnation()
         if self.alive:
             self.flush()
-            while self.sides.letters.frames:
+            while self.sides.envelopes.frames:
                 self.arrive()
-            if self.at_hand:
+            if self.in_progress:
                 self.end(ENDINGS[0])
-            while self.sides.far.mailbox.lane.queue:
+            while self.sides.far.mailbox.mailbox.queue:
                 self.begin()
                 self.end(ENDINGS[0])
             self.answers_arrive()
-        self.each_letter_ends_once_as_it_may()
+        self.each_envelope_ends_once_as_it_may()
         assert len(self.sides.sender.ended) == len(self.twins)
         assert self.sides.main.quiet
 
@@ -205,16 +206,16 @@ steps = st.one_of(
     st.tuples(st.just("answers_arrive")),
     st.tuples(st.just("die"), st.sampled_from([True, True, False])),
     st.tuples(st.just("die_in_the_cradle")),
-    *[st.tuples(st.just("begin_next_life"))] * 2,
+    *[st.tuples(st.just("begin_next_incarnation"))] * 2,
     st.tuples(st.just("bury")),
 )
 
 
 @settings(max_examples=200)
 @given(st.lists(steps, min_size=10, max_size=50))
-def test_each_letter_ends_once_as_the_twin_says(taken: list[Any]) -> None:
-    lives = Lives()
+def test_each_envelope_ends_once_as_the_twin_says(taken: list[Any]) -> None:
+    incarnations = Lives()
     for name, *arguments in taken:
-        getattr(lives, name)(*arguments)
-        lives.each_letter_ends_once_as_it_may()
-    lives.end_all()
+        getattr(incarnations, name)(*arguments)
+        incarnations.each_envelope_ends_once_as_it_may()
+    incarnations.end_all()

@@ -25,9 +25,9 @@ from actorq.actors import (
 )
 from actorq.actors.message import HEADER_BYTES, VARIABLE
 from actorq.actors.spec import MAIN, OUTSIDE
-from actorq.actors.supervision.delivery_log import Layout
-from actorq.actors.wire.link_schema import Border
-from actorq.actors.wire.route_table import Contract, Way, contract
+from actorq.actors.supervision.delivery_log import LogLayout
+from actorq.actors.wire.link_schema import LinkSchema
+from actorq.actors.wire.route_table import Route, RouteTable, route_table
 from tests.actors.messages import Add, Block, Echo, GetTotal, Nothing, Text, Total, Weights
 from tests.actors.world import spec
 
@@ -72,37 +72,39 @@ def specs() -> dict[str, ActorSpec]:
     return {each.name: each for each in found}
 
 
-def ways(source: str, target: str) -> set[tuple[str, str, Any]]:
-    return {(way.sender, way.target, way.message) for way in contract(specs(), source, target).ways}
+def routes(source: str, target: str) -> set[tuple[str, str, Any]]:
+    return {
+        (route.sender, route.target, route.message) for route in route_table(specs(), source, target).routes
+    }
 
 
 def test_every_connection_is_a_way() -> None:
-    assert ways("main", "store") == {
+    assert routes("main", "store") == {
         ("learner", "replay", GetTotal),
         ("learner", "replay", Block),
         (OUTSIDE, "replay", GetTotal),
         (OUTSIDE, "replay", Block),
     }
-    assert ways("far", "store") == {("explorer.0", "replay", Block), ("explorer.1", "replay", Block)}
+    assert routes("far", "store") == {("explorer.0", "replay", Block), ("explorer.1", "replay", Block)}
     texts = {(a, b, Text) for a in ("explorer.0", "explorer.1") for b in ("explorer.0", "explorer.1")}
-    assert ways("far", "far") == texts
-    assert ways("store", "far") == ways("store", "main") == ways("far", "main") == set()
+    assert routes("far", "far") == texts
+    assert routes("store", "far") == routes("store", "main") == routes("far", "main") == set()
 
 
 def test_a_topic_sends_what_its_subscribers_take() -> None:
-    learned = {way for way in ways("main", "far") if way[0] == "learner"}
+    learned = {route for route in routes("main", "far") if route[0] == "learner"}
     assert learned == {("learner", "explorer.0", Weights), ("learner", "explorer.1", Weights)}
 
 
 def test_the_application_outside_sends_from_main_only() -> None:
-    outside = {way for way in ways(MAIN, "far") if way[0] == OUTSIDE}
+    outside = {route for route in routes(MAIN, "far") if route[0] == OUTSIDE}
     assert outside == {(OUTSIDE, f"explorer.{i}", kind) for i in (0, 1) for kind in (Weights, Text)}
-    assert not any(way[0] == OUTSIDE for source in ("store", "far") for way in ways(source, "far"))
+    assert not any(route[0] == OUTSIDE for source in ("store", "far") for route in routes(source, "far"))
 
 
 def test_what_is_known_of_each_way() -> None:
     kinds: list[type[Message]] = [Add, Weights, Block, GetTotal, Nothing]
-    made = Contract(Way("a", "b", kind) for kind in kinds)
+    made = RouteTable(Route("a", "b", kind) for kind in kinds)
     assert made.numbers == {("a", "b", kind): number for number, kind in enumerate(kinds)}
     assert made.latest == (False, True, False, False, False)
     assert made.sizes == (HEADER_BYTES + 8, HEADER_BYTES + 8, VARIABLE, HEADER_BYTES, HEADER_BYTES)
@@ -110,22 +112,22 @@ def test_what_is_known_of_each_way() -> None:
 
 
 def test_both_sides_number_alike() -> None:
-    here = Border(specs(), "main", "far", incarnation=0)
-    there = Border(specs(), "far", "main", incarnation=0)
-    assert here.out.ways == there.into.ways
-    assert here.into.ways == there.out.ways
+    here = LinkSchema(specs(), "main", "far", incarnation=0)
+    there = LinkSchema(specs(), "far", "main", incarnation=0)
+    assert here.out.routes == there.into.routes
+    assert here.into.routes == there.out.routes
     assert here.digest == there.digest
-    assert here.digest != Border(specs(), "main", "store", incarnation=0).digest
+    assert here.digest != LinkSchema(specs(), "main", "store", incarnation=0).digest
 
 
-def test_a_border_knows_where_the_ledger_of_either_side_is() -> None:
-    here = Border(specs(), "main", "far", incarnation=0)
-    assert here.source == Layout(specs(), "main").sources["far"] == 2
-    assert here.layout.nbytes == Layout(specs(), "far").nbytes
+def test_a_link_schema_knows_where_the_delivery_log_of_either_side_is() -> None:
+    here = LinkSchema(specs(), "main", "far", incarnation=0)
+    assert here.source == LogLayout(specs(), "main").sources["far"] == 2
+    assert here.layout.nbytes == LogLayout(specs(), "far").nbytes
 
 
 def test_an_incarnation_tells_how_often_it_was_started() -> None:
-    assert Border(specs(), "main", "far", incarnation=(77 << 12) | 5).ordinal == 5
+    assert LinkSchema(specs(), "main", "far", incarnation=(77 << 12) | 5).ordinal == 5
 
 
 DIGEST = f"""
@@ -136,7 +138,7 @@ print(contract(specs(), "main", "far").digest.hex())
 
 def test_another_process_comes_to_the_same_digest() -> None:
     """Though its hashes of text are others, and its objects lie elsewhere."""
-    digest = contract(specs(), "main", "far").digest.hex()
+    digest = route_table(specs(), "main", "far").digest.hex()
     for seed in ("1", "2"):
         result = subprocess.run(
             [sys.executable, "-c", DIGEST],
@@ -152,35 +154,35 @@ def made(name: str, fields: list[Any], base: type = Message, **rest: Any) -> Any
     return msgspec.defstruct(name, fields, bases=(base,), module="somewhere", frozen=True, **rest)
 
 
-def digest(*ways: Way) -> bytes:
-    return Contract(ways).digest
+def digest(*routes: Route) -> bytes:
+    return RouteTable(routes).digest
 
 
 INNER = made("Inner", [("number", int)], msgspec.Struct)
 
 DIFFERENT = {
-    "another sender": [Way("c", "b", made("M", [("number", int)]))],
-    "another target": [Way("a", "c", made("M", [("number", int)]))],
-    "another name": [Way("a", "b", made("N", [("number", int)]))],
-    "one more": [Way("a", "b", made("M", [("number", int)])), Way("a", "b", Add)],
-    "another field": [Way("a", "b", made("M", [("numbers", int)]))],
-    "another type": [Way("a", "b", made("M", [("number", float)]))],
-    "one more field": [Way("a", "b", made("M", [("number", int), ("more", int)]))],
-    "a struct in it": [Way("a", "b", made("M", [("number", INNER)]))],
-    "a bound": [Way("a", "b", made("M", [("number", Annotated[int, msgspec.Meta(ge=0)])]))],
-    "another delivery": [Way("a", "b", made("M", [("number", int)], namespace={"delivery": "latest"}))],
+    "another sender": [Route("c", "b", made("M", [("number", int)]))],
+    "another target": [Route("a", "c", made("M", [("number", int)]))],
+    "another name": [Route("a", "b", made("N", [("number", int)]))],
+    "one more": [Route("a", "b", made("M", [("number", int)])), Route("a", "b", Add)],
+    "another field": [Route("a", "b", made("M", [("numbers", int)]))],
+    "another type": [Route("a", "b", made("M", [("number", float)]))],
+    "one more field": [Route("a", "b", made("M", [("number", int), ("more", int)]))],
+    "a struct in it": [Route("a", "b", made("M", [("number", INNER)]))],
+    "a bound": [Route("a", "b", made("M", [("number", Annotated[int, msgspec.Meta(ge=0)])]))],
+    "another delivery": [Route("a", "b", made("M", [("number", int)], namespace={"delivery": "latest"}))],
 }
 
 
 @pytest.mark.parametrize("other", DIFFERENT.values(), ids=DIFFERENT)
-def test_whatever_differs_shows_in_the_digest(other: list[Way]) -> None:
+def test_whatever_differs_shows_in_the_digest(other: list[Route]) -> None:
     message = made("M", [("number", int)])
-    assert digest(Way("a", "b", message)) == digest(Way("a", "b", made("M", [("number", int)])))
-    assert digest(Way("a", "b", message)) != digest(*other)
+    assert digest(Route("a", "b", message)) == digest(Route("a", "b", made("M", [("number", int)])))
+    assert digest(Route("a", "b", message)) != digest(*other)
 
 
 def test_the_order_of_the_ways_shows_in_the_digest() -> None:
-    one, two = Way("a", "b", Add), Way("a", "b", Text)
+    one, two = Route("a", "b", Add), Route("a", "b", Text)
     assert digest(one, two) != digest(two, one)
 
 
@@ -190,17 +192,17 @@ def test_the_fields_of_structs_inside_show_in_the_digest() -> None:
         return made("M", [("middle", made("Middle", [("inner", inner)], msgspec.Struct))])
 
     number = ("number", int)
-    assert digest(Way("a", "b", outer(number))) == digest(Way("a", "b", outer(number)))
-    assert digest(Way("a", "b", outer(number))) != digest(Way("a", "b", outer(("number", float))))
-    assert digest(Way("a", "b", outer(number))) != digest(Way("a", "b", outer(number, ("more", int))))
+    assert digest(Route("a", "b", outer(number))) == digest(Route("a", "b", outer(number)))
+    assert digest(Route("a", "b", outer(number))) != digest(Route("a", "b", outer(("number", float))))
+    assert digest(Route("a", "b", outer(number))) != digest(Route("a", "b", outer(number, ("more", int))))
 
 
 def test_the_fields_of_replies_show_in_the_digest() -> None:
     def asked(kind: type) -> Any:
         return request(made("R", [("value", kind)]))
 
-    assert digest(Way("a", "b", asked(int))) == digest(Way("a", "b", asked(int)))
-    assert digest(Way("a", "b", asked(int))) != digest(Way("a", "b", asked(float)))
+    assert digest(Route("a", "b", asked(int))) == digest(Route("a", "b", asked(int)))
+    assert digest(Route("a", "b", asked(int))) != digest(Route("a", "b", asked(float)))
 
 
 def request(asked: Any) -> Any:
@@ -208,9 +210,9 @@ def request(asked: Any) -> Any:
     return types.new_class("Get", (Request[reply],), {}, lambda body: body.update(__module__="somewhere"))
 
 
-def asking(first: str, second: str, fewer: bool = False) -> Contract:
+def asking(first: str, second: str, fewer: bool = False) -> RouteTable:
     one, other = (made(name, [("value", int)]) for name in (first, second))
-    return Contract([Way("a", "b", request(one if fewer else one | other))])
+    return RouteTable([Route("a", "b", request(one if fewer else one | other))])
 
 
 def test_replies_are_numbered_by_their_names() -> None:
@@ -229,8 +231,8 @@ def test_the_dtypes_of_arrays_show_in_the_digest() -> None:
     def array(scalar: Any) -> Any:
         return made("M", [("data", dict[str, NDArray[scalar]])])
 
-    assert digest(Way("a", "b", array(np.float32))) == digest(Way("a", "b", array(np.float32)))
-    assert digest(Way("a", "b", array(np.float32))) != digest(Way("a", "b", array(np.float64)))
+    assert digest(Route("a", "b", array(np.float32))) == digest(Route("a", "b", array(np.float32)))
+    assert digest(Route("a", "b", array(np.float32))) != digest(Route("a", "b", array(np.float64)))
 
 
 def test_notes_in_annotations_are_not_in_the_digest() -> None:
@@ -239,7 +241,7 @@ def test_notes_in_annotations_are_not_in_the_digest() -> None:
     def noted() -> Any:
         return made("M", [("number", Annotated[int, object()])])
 
-    assert digest(Way("a", "b", noted())) == digest(Way("a", "b", noted()))
+    assert digest(Route("a", "b", noted())) == digest(Route("a", "b", noted()))
 
 
 class Hooked(Message):
@@ -253,4 +255,4 @@ class GetHooked(Request[Hooked]):
 @pytest.mark.parametrize("message", [Hooked, GetHooked])
 def test_types_that_cannot_travel_are_refused(message: type[Message]) -> None:
     with pytest.raises(DefinitionError, match=r"Hooked.hook is collections.abc.Callable, which can't travel"):
-        Contract([Way("a", "b", Echo), Way("a", "b", message)])
+        RouteTable([Route("a", "b", Echo), Route("a", "b", message)])

@@ -17,7 +17,7 @@ from actorq.launchers.host.handshake import (
     PROTOCOL,
     Challenge,
     HandshakeError,
-    Hello,
+    JoinHello,
     Proof,
     admit,
     introduce,
@@ -68,7 +68,9 @@ def pair() -> tuple[End, End]:
 Outcome = Exception | None
 
 
-async def both(host: Callable[[ByteStream], object], leader: Callable[[ByteStream], object]) -> list[Outcome]:
+async def both(
+    host: Callable[[ByteStream], object], coordinator: Callable[[ByteStream], object]
+) -> list[Outcome]:
     """What comes of the two, each at its end; whoever is done hangs up."""
     outcomes: list[Outcome] = [None, None]
 
@@ -81,7 +83,7 @@ async def both(host: Callable[[ByteStream], object], leader: Callable[[ByteStrea
 
     ends = pair()
     async with anyio.create_task_group() as tasks:
-        for index, each in enumerate((host, leader)):
+        for index, each in enumerate((host, coordinator)):
             tasks.start_soon(act, index, ends[index], each)
     return outcomes
 
@@ -120,26 +122,26 @@ async def test_nothing_is_read_beyond_it() -> None:
 
     rest = []
 
-    async def leader(stream: ByteStream) -> None:
+    async def coordinator(stream: ByteStream) -> None:
         await admit(stream, "r", SECRET)
         rest.append(await stream.receive())
 
-    assert await both(host, leader) == [None, None]
+    assert await both(host, coordinator) == [None, None]
     assert rest == [b"at once"]
 
 
 @pytest.mark.anyio
-async def test_a_leader_without_the_secret_is_told_nothing() -> None:
-    host, leader = await both(introducing(), admitting(secret=OTHER))
+async def test_a_coordinator_without_the_secret_is_told_nothing() -> None:
+    host, coordinator = await both(introducing(), admitting(secret=OTHER))
     assert isinstance(host, HandshakeError)
     assert "who answers there doesn't know the run's secret: is the file of this run?" in str(host)
-    assert isinstance(leader, EndOfStream), "no proof was sent that it could try guesses on"
+    assert isinstance(coordinator, EndOfStream), "no proof was sent that it could try guesses on"
 
 
 @pytest.mark.anyio
 async def test_a_host_without_the_secret() -> None:
     async def host(stream: ByteStream) -> None:
-        await say(stream, Hello(PROTOCOL, __version__, "r", b"n" * 32))
+        await say(stream, JoinHello(PROTOCOL, __version__, "r", b"n" * 32))
         await say(stream, Proof(b"p" * 32))
 
     assert str((await both(host, admitting()))[1]) == "a host doesn't know the run's secret"
@@ -153,22 +155,22 @@ async def test_a_host_of_another_run() -> None:
 @pytest.mark.anyio
 async def test_what_was_heard_is_no_good_again() -> None:
     """Not at the same leader, and not at the other side."""
-    host_end, leader_end = pair()
+    host_end, coordinator_end = pair()
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(introduce, host_end, "r", SECRET)
-        tasks.start_soon(admit, leader_end, "r", SECRET)
-    _, leader = await both(saying(host_end.sent), admitting())
-    assert str(leader) == "a host doesn't know the run's secret"
-    host, _ = await both(introducing(), saying(leader_end.sent))
+        tasks.start_soon(admit, coordinator_end, "r", SECRET)
+    _, coordinator = await both(saying(host_end.sent), admitting())
+    assert str(coordinator) == "a host doesn't know the run's secret"
+    host, _ = await both(introducing(), saying(coordinator_end.sent))
     assert "doesn't know the run's secret" in str(host)
 
 
 @pytest.mark.anyio
 async def test_proofs_are_not_reflected() -> None:
-    """Who gets a host's hello answered by the true leader has a proof of the leader's, not of a host."""
+    """Who gets a host's hello answered by the true leader has a proof of the coordinator's, not of a host."""
 
     async def host(stream: ByteStream) -> None:
-        hello = Hello(PROTOCOL, __version__, "r", b"n" * 32)
+        hello = JoinHello(PROTOCOL, __version__, "r", b"n" * 32)
         await say(stream, hello)
         challenge = await handshake._hear(stream, Challenge)
         await say(stream, Proof(challenge.proof))
@@ -178,20 +180,20 @@ async def test_proofs_are_not_reflected() -> None:
 
 @pytest.mark.anyio
 async def test_another_version_is_told_to_both() -> None:
-    older = Hello(PROTOCOL, "0.0.1", "r", b"n" * 32)
+    older = JoinHello(PROTOCOL, "0.0.1", "r", b"n" * 32)
 
     async def old_host(stream: ByteStream) -> None:
         await say(stream, older)
 
-    async def old_leader(stream: ByteStream) -> None:
-        await handshake._hear(stream, Hello)
+    async def old_coordinator(stream: ByteStream) -> None:
+        await handshake._hear(stream, JoinHello)
         await say(stream, Challenge(PROTOCOL + 1, "9.0", b"n" * 32, b""))
 
     this = f"this is actorq {__version__} (protocol {PROTOCOL})"
     sentence = f"a host wants to join by actorq 0.0.1 (protocol {PROTOCOL}), {this}: install the same version"
     assert sentence in str((await both(old_host, admitting()))[1])
     sentence = f"the run is led by actorq 9.0 (protocol {PROTOCOL + 1}), {this}: install the same version"
-    assert sentence in str((await both(introducing(), old_leader))[0])
+    assert sentence in str((await both(introducing(), old_coordinator))[0])
 
 
 @pytest.mark.anyio
@@ -217,4 +219,4 @@ async def test_noise_is_refused(noise: bytes) -> None:
 
 def test_later_versions_may_append() -> None:
     said = msgspec.msgpack.encode([PROTOCOL + 1, "9.0", "r", b"n", "more"])
-    assert msgspec.msgpack.decode(said, type=Hello).version == "9.0"
+    assert msgspec.msgpack.decode(said, type=JoinHello).version == "9.0"

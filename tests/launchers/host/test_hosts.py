@@ -15,11 +15,11 @@ import anyio
 import pytest
 
 from actorq.actors import ActorDied, ActorFailed, NodeFailed, System
-from actorq.launchers.host import host_session as guest
+from actorq.launchers.host import host_session as host_session
 from actorq.launchers.host import launcher as hosts
-from actorq.launchers.host.host_protocol import BEAT_SECONDS
+from actorq.launchers.host.host_protocol import HEARTBEAT_SECONDS
 from actorq.launchers.host.host_session import SILENT_LOOKS
-from actorq.launchers.host.join_token import read_invitation
+from actorq.launchers.host.join_token import read_join_token
 from actorq.topology.address import parse_address
 from tests.launchers.actors import Board, Gate, Hold, Identity, Number, Say, WaitAndAnswer, Who, WhoIsNext
 from tests.launchers.joined_hosts import Joiner, joining, topology, waiting
@@ -35,7 +35,7 @@ def board(tmp_path: Path) -> Iterator[Board]:
 
 
 @pytest.fixture
-def gate(tmp_path: Path) -> Iterator[Gate]:
+def acceptor(tmp_path: Path) -> Iterator[Gate]:
     made = Gate(tmp_path)
     yield made
     made.close()
@@ -45,7 +45,7 @@ def gate(tmp_path: Path) -> Iterator[Gate]:
 def _hosts_may_stand_still(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """A busy machine doesn't lose a host; the tests of hosts that say nothing are the slow ones."""
     if request.node.get_closest_marker("slow") is None:
-        monkeypatch.setattr(guest, "SILENT_LOOKS", 40)
+        monkeypatch.setattr(host_session, "SILENT_LOOKS", 40)
 
 
 async def who(system: System, name: str) -> Identity:
@@ -85,10 +85,10 @@ async def test_two_hosts_join_and_talk(
     tables = topology(board, hosts=2, insecure=insecure)
     async with AsyncExitStack() as stack:
         async with waiting(anyio_backend, tables, tmp_path) as run:
-            assert stat.S_IMODE(run.invitation.stat().st_mode) == 0o600
-            assert ("PRIVATE KEY" in run.invitation.read_text()) is not insecure
+            assert stat.S_IMODE(run.join_token.stat().st_mode) == 0o600
+            assert ("PRIVATE KEY" in run.join_token.read_text()) is not insecure
             assert "waiting for 2 nodes: actorq node --join tcp://127.0.0.1:" in caplog.text
-            joiners = [await stack.enter_async_context(joining(run.invitation)) for _ in range(2)]
+            joiners = [await stack.enter_async_context(joining(run.join_token)) for _ in range(2)]
             async with run.system() as system:
                 pids = [(await who(system, f"on_{node}")).pid for node in ("main", "far0", "far1")]
                 assert pids[0] == os.getpid()
@@ -101,7 +101,7 @@ async def test_two_hosts_join_and_talk(
                 await who(system, "on_far1")
         assert (system.undelivered, system.in_doubt) == (0, 0)
         assert [await joiner.ended() for joiner in joiners] == [0, 0]
-        assert not run.invitation.exists()
+        assert not run.join_token.exists()
     far = [record for record in caplog.records if "hello from afar" in record.getMessage()]
     said_by = [(record.name, vars(record)["node"], vars(record)["actor"]) for record in far]
     assert sorted(said_by) == [("actorq.output", "far1", ""), ("tests.cast", "far1", "on_far1")]
@@ -110,7 +110,7 @@ async def test_two_hosts_join_and_talk(
 async def lose(
     backend: Any,
     board: Board,
-    gate: Gate,
+    acceptor: Gate,
     folder: Path,
     how: Callable[[Joiner, Identity], None],
     *,
@@ -119,16 +119,16 @@ async def lose(
     """Lose the far node over a question; answers who has it before and after, once all is well again."""
     async with AsyncExitStack() as stack:
         async with waiting(backend, topology(board), folder) as run:
-            first = heir = await stack.enter_async_context(joining(run.invitation))
+            first = heir = await stack.enter_async_context(joining(run.join_token))
             async with run.system() as system:
                 before = await who(system, "on_far0")
                 if spare:
-                    heir = await stack.enter_async_context(joining(run.invitation))
+                    heir = await stack.enter_async_context(joining(run.join_token))
                     await heir.until("waiting for a node")
 
                 async def ask() -> None:
                     with pytest.raises(ActorDied, match="far0"):
-                        await system.ref("on_far0").ask(WaitAndAnswer(gate.path))
+                        await system.ref("on_far0").ask(WaitAndAnswer(acceptor.path))
 
                 async with anyio.create_task_group() as asks:
                     asks.start_soon(ask)
@@ -142,20 +142,20 @@ async def lose(
 
 
 async def test_a_killed_node_comes_back_where_it_was(
-    anyio_backend: str, board: Board, gate: Gate, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    anyio_backend: str, board: Board, acceptor: Gate, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     def kill(joiner: Joiner, node: Identity) -> None:
         os.kill(node.pid, signal.SIGKILL)
 
-    await lose(anyio_backend, board, gate, tmp_path, kill, spare=False)
+    await lose(anyio_backend, board, acceptor, tmp_path, kill, spare=False)
     assert "node far0 killed by SIGKILL" in caplog.text
 
 
 async def test_a_killed_host_is_replaced_by_a_spare(
-    anyio_backend: str, board: Board, gate: Gate, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    anyio_backend: str, board: Board, acceptor: Gate, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     before, _ = await lose(
-        anyio_backend, board, gate, tmp_path, lambda joiner, node: joiner.send(signal.SIGKILL)
+        anyio_backend, board, acceptor, tmp_path, lambda joiner, node: joiner.send(signal.SIGKILL)
     )
     assert "was lost with its host 127.0.0.1:" in caplog.text
     assert "it has closed the connection" in caplog.text
@@ -164,38 +164,38 @@ async def test_a_killed_host_is_replaced_by_a_spare(
 
 @pytest.mark.slow
 async def test_a_stopped_node_is_ended(
-    anyio_backend: str, board: Board, gate: Gate, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    anyio_backend: str, board: Board, acceptor: Gate, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     def stop(joiner: Joiner, node: Identity) -> None:
         os.kill(node.pid, signal.SIGSTOP)
 
-    await lose(anyio_backend, board, gate, tmp_path, stop, spare=False)
+    await lose(anyio_backend, board, acceptor, tmp_path, stop, spare=False)
     assert "node far0 was stopped from outside (SIGSTOP)" in caplog.text
 
 
 @pytest.mark.slow
 async def test_a_silent_host_is_lost(
-    anyio_backend: str, board: Board, gate: Gate, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    anyio_backend: str, board: Board, acceptor: Gate, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     began = time.monotonic()
-    await lose(anyio_backend, board, gate, tmp_path, lambda joiner, node: joiner.send(signal.SIGSTOP))
+    await lose(anyio_backend, board, acceptor, tmp_path, lambda joiner, node: joiner.send(signal.SIGSTOP))
     assert "nothing was heard of it for 1.5 s" in caplog.text
-    assert time.monotonic() - began > SILENT_LOOKS * BEAT_SECONDS
+    assert time.monotonic() - began > SILENT_LOOKS * HEARTBEAT_SECONDS
 
 
 @pytest.mark.slow
 async def test_a_host_that_was_silent_comes_back(
-    anyio_backend: str, board: Board, gate: Gate, tmp_path: Path
+    anyio_backend: str, board: Board, acceptor: Gate, tmp_path: Path
 ) -> None:
     async with (
         waiting(anyio_backend, topology(board), tmp_path) as run,
-        joining(run.invitation) as joiner,
+        joining(run.join_token) as joiner,
         run.system() as system,
     ):
         before = await who(system, "on_far0")
         joiner.send(signal.SIGSTOP)
         with pytest.raises(ActorDied):
-            await system.ref("on_far0").ask(WaitAndAnswer(gate.path))
+            await system.ref("on_far0").ask(WaitAndAnswer(acceptor.path))
         joiner.send(signal.SIGCONT)
         await gone(before.pid)
         after = await answered_again(system, "on_far0", before)
@@ -205,21 +205,21 @@ async def test_a_host_that_was_silent_comes_back(
 
 @pytest.mark.slow
 async def test_who_computes_is_not_silent(
-    anyio_backend: str, board: Board, gate: Gate, tmp_path: Path
+    anyio_backend: str, board: Board, acceptor: Gate, tmp_path: Path
 ) -> None:
-    """Neither a node that holds Python's lock for longer than a silent host may live, nor the leader."""
-    longer = 2 * SILENT_LOOKS * BEAT_SECONDS
+    """Neither a node that holds Python's lock for longer than a silent host may live, nor the coordinator."""
+    longer = 2 * SILENT_LOOKS * HEARTBEAT_SECONDS
     async with (
         waiting(anyio_backend, topology(board), tmp_path) as run,
-        joining(run.invitation),
+        joining(run.join_token),
         run.system() as system,
     ):
         before = await who(system, "on_far0")
-        await system.ref("on_far0").tell(Hold(gate.path, "computing"))
+        await system.ref("on_far0").tell(Hold(acceptor.path, "computing"))
         await board.reads("on_far0 holds")
         time.sleep(longer / 2)  # noqa: ASYNC251
         await anyio.sleep(longer / 2)
-        gate.open()
+        acceptor.open()
         assert await who(system, "on_far0") == before
 
 
@@ -229,14 +229,14 @@ async def test_a_host_that_is_interrupted_leaves_its_node_to_the_next(
     async with (
         AsyncExitStack() as stack,
         waiting(anyio_backend, topology(board), tmp_path) as run,
-        joining(run.invitation) as first,
+        joining(run.join_token) as first,
         run.system() as system,
     ):
         before = await who(system, "on_far0")
         first.send(signal.SIGINT)
         assert await first.ended() == 130
         await gone(before.pid)
-        second = await stack.enter_async_context(joining(run.invitation))
+        second = await stack.enter_async_context(joining(run.join_token))
         after = await answered_again(system, "on_far0", before)
         await system.ref("on_far0").tell(Number(1))
         await second.until(f"process {after.pid}")
@@ -250,7 +250,7 @@ async def test_a_run_that_fails_says_so(anyio_backend: str, board: Board, tmp_pa
 
     async def fail(stack: AsyncExitStack) -> None:
         async with waiting(anyio_backend, tables, tmp_path) as run:
-            joiners.append(await stack.enter_async_context(joining(run.invitation)))
+            joiners.append(await stack.enter_async_context(joining(run.join_token)))
             async with run.system():
                 await anyio.sleep_forever()
 
@@ -268,7 +268,7 @@ async def test_a_run_that_is_given_up_while_it_waits(
     async with AsyncExitStack() as stack:
         with anyio.CancelScope() as scope:
             async with waiting(anyio_backend, topology(board), tmp_path) as run:
-                joiner = await stack.enter_async_context(joining(run.invitation))
+                joiner = await stack.enter_async_context(joining(run.join_token))
                 await joiner.until("waiting for a node")
                 scope.cancel()
                 await anyio.sleep_forever()
@@ -284,7 +284,7 @@ async def test_where_nobody_can_listen(anyio_backend: str, board: Board, tmp_pat
             pass
 
 
-async def test_strangers_are_closed_and_counted(
+async def test_unauthenticated_peers_are_closed_and_counted(
     anyio_backend: str, board: Board, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Waves of connections that say nothing, or nonsense; who has the secret is let in all the same."""
@@ -300,14 +300,14 @@ async def test_strangers_are_closed_and_counted(
                         await stream.receive()
 
     async with waiting(anyio_backend, topology(board), tmp_path) as run:
-        address = parse_address(read_invitation(run.invitation).address)
+        address = parse_address(read_join_token(run.join_token).address)
         refused = run.launchers["far0"]
-        assert isinstance(refused, hosts.Hosts)
+        assert isinstance(refused, hosts.HostLauncher)
         for _ in range(3):
             async with anyio.create_task_group() as wave:
                 for number in range(2 * hosts.MOST_UNPROVEN):
                     wave.start_soon(strange, os.urandom(64) if number % 2 else b"\x16\x03\x01")
         monkeypatch.setattr(hosts, "PROOF_SECONDS", 20.0)  # who has the secret gets the time that it takes
-        async with joining(run.invitation), run.system() as system:
+        async with joining(run.join_token), run.system() as system:
             assert (await who(system, "on_far0")).pid != os.getpid()
     assert refused.strangers == 3 * 2 * hosts.MOST_UNPROVEN

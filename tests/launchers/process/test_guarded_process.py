@@ -18,7 +18,7 @@ import pytest
 
 from actorq.actors import ActorSpec
 from actorq.launchers.node_setup import Failed
-from actorq.launchers.pickling import HandingError
+from actorq.launchers.pickling import PicklingError
 from actorq.launchers.shared_page import make_page, read_page
 from tests.launchers.processes import ask, running, start
 from tests.launchers.small_actors import Calling, Quiet
@@ -92,7 +92,7 @@ async def test_who_cant_be_handed_over_is_named(anyio_backend: str) -> None:
     lock = threading.Lock()
     fine = ActorSpec(name="fine", cls=Quiet, config=Quiet.Config())
     stuck = ActorSpec(name="stuck", cls=Calling, config=Calling.Config(call=lambda: lock))
-    with pytest.raises(HandingError, match=r"actor 'stuck' can't run in another process: .*_thread.lock"):
+    with pytest.raises(PicklingError, match=r"actor 'stuck' can't run in another process: .*_thread.lock"):
         await start(anyio_backend, specs=(fine, stuck))
 
 
@@ -119,7 +119,7 @@ async def test_a_node_that_has_done_its_work(anyio_backend: str) -> None:
     async with running(anyio_backend) as node:
         await node.stream.send(Do("end"))
         assert await node.ended() == "exited with status 0"
-        assert [tiding async for tiding in node.stream] == []
+        assert [node_event async for node_event in node.stream] == []
 
 
 @pytest.mark.anyio
@@ -127,7 +127,7 @@ async def test_a_failing_node_says_why_before_it_ends(anyio_backend: str) -> Non
     async with running(anyio_backend) as node:
         await node.stream.send(Do("fail"))
         assert await node.ended() == "exited with status 1"
-        (failed,) = [tiding async for tiding in node.stream]  # read after its end
+        (failed,) = [node_event async for node_event in node.stream]  # read after its end
     assert isinstance(failed, Failed)
     assert failed.traceback.rstrip().endswith("ValueError: this node is told to fail")
 
@@ -150,7 +150,7 @@ async def test_a_signal_is_named(anyio_backend: str, number: signal.Signals) -> 
         os.kill(node.pid, signal.SIGINT)  # ignored
         os.kill(node.pid, number)
         assert await node.ended() == f"killed by {number.name}"
-        assert [tiding async for tiding in node.stream] == []
+        assert [node_event async for node_event in node.stream] == []
         node.kill()  # and nothing happens
 
 
@@ -229,7 +229,7 @@ async def test_an_orphan_that_holds_the_socket_hides_no_death(anyio_backend: str
         orphan = await ask(node, "have_orphan")
         try:
             os.kill(node.pid, signal.SIGKILL)
-            assert [tiding async for tiding in node.stream] == []
+            assert [node_event async for node_event in node.stream] == []
         finally:
             os.kill(orphan, signal.SIGKILL)
 
@@ -237,7 +237,7 @@ async def test_an_orphan_that_holds_the_socket_hides_no_death(anyio_backend: str
 @pytest.mark.anyio
 async def test_a_page_is_read_after_its_writers_death(anyio_backend: str) -> None:
     page = make_page(10_000)
-    async with running(anyio_backend, ledger_fd=page) as node:
+    async with running(anyio_backend, delivery_log_fd=page) as node:
         await node.stream.send(Do("write_page", b"begun, not done"))
         assert await node.ended() == "killed by SIGKILL"
     written = read_page(page)

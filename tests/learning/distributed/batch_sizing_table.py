@@ -6,7 +6,7 @@
 import heapq
 import random
 
-from actorq.learning.distributed.batch_sizing import Dealing, least_rows
+from actorq.learning.distributed.batch_sizing import BatchSizing, least_rows
 from actorq.learning.distributed.update_rule_settings import UpdateRuleSettings
 from actorq.learning.distributed.update_rules import Offer, make_update_rule
 
@@ -30,7 +30,7 @@ class Simulation:
         self._settings, self._fixed = settings, fixed
         self._slower = [1.0] * (WORKERS - 1) + [slower]
         self._rule = make_update_rule(settings, WORKERS)
-        self._dealing = Dealing(WORKERS, BATCH_SIZE, least_rows(BATCH_SIZE, 1))
+        self._dealing = BatchSizing(WORKERS, BATCH_SIZE, least_rows(BATCH_SIZE, 1))
         self._rng = random.Random(0)
         self._now, self._version, self._applied = 0.0, 0, 0
         self._coming: list[tuple[float, int, Offer]] = []

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actorq.learning.distributed.batch_sizing import Dealing, apportioned, least_rows, most_rows
+from actorq.learning.distributed.batch_sizing import BatchSizing, apportioned, least_rows, most_rows
 
 from .batch_sizing_table import rows
 
@@ -44,12 +44,12 @@ def test_nobody_is_dealt_more_than_the_most(workers: int, data: st.DataObject) -
 
 
 def test_before_anything_is_measured_all_have_the_batch_size() -> None:
-    dealing = Dealing(3, 32)
+    dealing = BatchSizing(3, 32)
     assert [dealing.handed(worker, 0.0) for worker in range(3)] == [32, 32, 32]
 
 
 def test_twice_as_fast_is_twice_the_rows() -> None:
-    dealing = Dealing(2, 300)
+    dealing = BatchSizing(2, 300)
     for worker, seconds in enumerate((1.0, 2.0)):
         rows = dealing.handed(worker, 5.0)
         dealing.came(worker, rows, 5.0 + seconds)
@@ -59,7 +59,7 @@ def test_twice_as_fast_is_twice_the_rows() -> None:
 
 def test_a_round_is_dealt_by_one_measurement() -> None:
     """Though one is handed its version after another has pushed: or rows would add up to something else."""
-    dealing = Dealing(2, 300)
+    dealing = BatchSizing(2, 300)
     for worker, seconds in enumerate((1.0, 2.0)):
         dealing.came(worker, dealing.handed(worker, 5.0), 5.0 + seconds)
     dealing.begin_round()
@@ -69,7 +69,7 @@ def test_a_round_is_dealt_by_one_measurement() -> None:
 
 
 def test_the_dead_have_no_rows_and_begin_anew() -> None:
-    dealing = Dealing(3, 100)
+    dealing = BatchSizing(3, 100)
     for worker in range(3):
         dealing.came(worker, dealing.handed(worker, 0.0), 1.0 + 9 * (worker == 2))
     dealing.left(2)
@@ -78,7 +78,7 @@ def test_the_dead_have_no_rows_and_begin_anew() -> None:
 
 
 def test_a_clock_that_stands_still_measures_nothing() -> None:
-    dealing = Dealing(2, 10)
+    dealing = BatchSizing(2, 10)
     dealing.came(0, dealing.handed(0, 1.0), 1.0)
     dealing.came(1, 10, 7.0)  # it was handed nothing
     dealing.begin_round()
@@ -86,7 +86,7 @@ def test_a_clock_that_stands_still_measures_nothing() -> None:
 
 
 def round_seconds(
-    dealing: Dealing, overheads: list[float], rows_per_second: list[float], rounds: int
+    dealing: BatchSizing, overheads: list[float], rows_per_second: list[float], rounds: int
 ) -> list[float]:
     """How long each worker takes in the last of so many rounds, each up to 10 % more or less."""
     rng = random.Random(0)
@@ -108,7 +108,7 @@ def round_seconds(
 @pytest.mark.parametrize("overhead", [0.0, 0.005])
 @pytest.mark.parametrize("speeds", [[1e4, 1e4], [1e4, 1e3], [1e4, 1e4, 1e4, 1e3], [5e3, 1e4, 2e4, 4e4]])
 def test_after_a_while_all_are_done_together(speeds: list[float], overhead: float) -> None:
-    dealing = Dealing(len(speeds), 256)
+    dealing = BatchSizing(len(speeds), 256)
     taken = round_seconds(dealing, [overhead] * len(speeds), speeds, 200)
     equal = overhead + 256 / min(speeds)
     assert max(taken) < 1.25 * min(taken)
@@ -116,7 +116,7 @@ def test_after_a_while_all_are_done_together(speeds: list[float], overhead: floa
 
 
 def test_who_becomes_slow_is_dealt_less_and_more_once_it_is_fast_again() -> None:
-    dealing = Dealing(2, 256)
+    dealing = BatchSizing(2, 256)
     round_seconds(dealing, [0.0, 0.0], [1e4, 1e4], 50)
     round_seconds(dealing, [0.0, 0.0], [1e4, 1e2], 50)
     assert dealing.handed(1, 1e6) < 12

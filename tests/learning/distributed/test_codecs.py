@@ -352,7 +352,7 @@ def spoiled() -> list[tuple[str, Encoded, str]]:
 
 
 @pytest.mark.parametrize(("encoded", "match"), [pytest.param(*rest, id=name) for name, *rest in spoiled()])
-def test_one_fault_is_refused_and_named(encoded: Encoded, match: str) -> None:
+def test_one_problem_is_refused_and_named(encoded: Encoded, match: str) -> None:
     out = torch.full((300,), 7.0)
     with pytest.raises(ValueError, match=match):
         decode(encoded, out)

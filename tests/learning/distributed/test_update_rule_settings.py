@@ -10,8 +10,8 @@ from actorq.learning.distributed.update_rule_settings import UpdateRuleSettings
 WORKERS = 4
 
 
-def faults(settings: dict[str, Any], workers: int | None = WORKERS) -> list[tuple[str, str]]:
-    return list(msgspec.convert(settings, UpdateRuleSettings).faults(workers))
+def problems(settings: dict[str, Any], workers: int | None = WORKERS) -> list[tuple[str, str]]:
+    return list(msgspec.convert(settings, UpdateRuleSettings).problems(workers))
 
 
 @pytest.mark.parametrize(
@@ -32,8 +32,8 @@ def faults(settings: dict[str, Any], workers: int | None = WORKERS) -> list[tupl
         {"rule": "bounded", "max_staleness": 3, "stale": "compensate", "compensation": 0.1},
     ],
 )
-def test_settings_that_agree_have_no_faults(settings: dict[str, Any]) -> None:
-    assert faults(settings) == []
+def test_settings_that_agree_have_no_problems(settings: dict[str, Any]) -> None:
+    assert problems(settings) == []
 
 
 @pytest.mark.parametrize(
@@ -59,14 +59,14 @@ def test_settings_that_agree_have_no_faults(settings: dict[str, Any]) -> None:
     ],
 )
 def test_contradictions_name_field_and_reason(settings: dict[str, Any], field: str, words: str) -> None:
-    [(found, sentence)] = faults(settings)
+    [(found, sentence)] = problems(settings)
     assert found == field
     assert words in sentence
 
 
 def test_without_a_number_of_workers_only_the_settings_themselves_are_compared() -> None:
-    assert faults({"rule": "synchronous", "backup": 99}, workers=None) == []
-    assert faults({"rule": "softsync", "softsync_n": 99}, workers=None) == []
+    assert problems({"rule": "synchronous", "backup": 99}, workers=None) == []
+    assert problems({"rule": "softsync", "softsync_n": 99}, workers=None) == []
 
 
 @pytest.mark.parametrize(

@@ -18,8 +18,8 @@ from actorq.learning.networks.layers import make_layers
 from actorq.learning.pipeline.layer_costs import layer_seconds
 from actorq.learning.pipeline.partition import (
     LayerShape,
-    Part,
-    cut_faults,
+    StagePart,
+    cut_problems,
     join_parts,
     layer_shapes,
     make_parts,
@@ -60,12 +60,12 @@ def test_a_layer_that_is_split_stands_alone(data: st.DataObject) -> None:
     columns = {f"layer.{index}": count for index, count in split.items()}
     layers = plain(costs)
     stages = len(costs) + sum(count - 1 for count in columns.values())
-    assert not list(cut_faults(layers, stages, None, columns))
+    assert not list(cut_problems(layers, stages, None, columns))
     parts = make_parts(layers, stages, None, columns, costs)
     assert len(parts) == stages
     for index, count in split.items():
         assert [part for part in parts if part.begin == index] == [
-            Part(index, index, index + 1, column, count) for column in range(count)
+            StagePart(index, index, index + 1, column, count) for column in range(count)
         ]
 
 
@@ -87,7 +87,7 @@ def test_parts_begin_as_the_whole_begins(agent: Agent, tasks: Sequence[Task]) ->
 
 def test_making_layers_leaves_torchs_generator_alone() -> None:
     before = torch.get_rng_state()
-    make_layers(MLP, VECTOR, 3, Part(0, 1, 2, 1, 2))
+    make_layers(MLP, VECTOR, 3, StagePart(0, 1, 2, 1, 2))
     assert torch.equal(before, torch.get_rng_state())
 
 
@@ -108,9 +108,9 @@ def test_making_layers_leaves_torchs_generator_alone() -> None:
 def test_what_cant_be_cut_is_told(
     stages: int, begins: list[str] | None, columns: Mapping[str, int], setting: str, words: str
 ) -> None:
-    faults = list(cut_faults(layer_shapes(MLP, VECTOR), stages, begins, columns))
-    assert faults[0][0] == setting
-    assert words in faults[0][1]
+    problems = list(cut_problems(layer_shapes(MLP, VECTOR), stages, begins, columns))
+    assert problems[0][0] == setting
+    assert words in problems[0][1]
 
 
 @pytest.mark.parametrize(
@@ -128,15 +128,15 @@ def test_what_cant_be_cut_is_told(
 def test_a_wrong_number_of_stages_is_told_with_what_would_be_right(
     stages: int, columns: Mapping[str, int], words: str
 ) -> None:
-    [(setting, fault)] = cut_faults(layer_shapes(MLP, VECTOR), stages, ["hidden.1"], columns)
+    [(setting, problem)] = cut_problems(layer_shapes(MLP, VECTOR), stages, ["hidden.1"], columns)
     assert setting == "cut"
-    assert words in fault
+    assert words in problem
 
 
 def test_all_that_is_wrong_with_where_stages_begin_is_told_at_once() -> None:
     begins = ["hidden.2", "hidden.0", "hidden.1", "hidden.1"]
-    told = [fault for _, fault in cut_faults(layer_shapes(MLP, VECTOR), 4, begins, {})]
-    about = [fault.partition(" is ")[0] for fault in told]
+    told = [problem for _, problem in cut_problems(layer_shapes(MLP, VECTOR), 4, begins, {})]
+    about = [problem.partition(" is ")[0] for problem in told]
     assert about == ["'hidden.0'", "'hidden.1'", "hidden.2, hidden.1"]
 
 
@@ -144,8 +144,8 @@ def test_a_convolution_cant_be_split_and_nor_can_two_heads() -> None:
     layers = layer_shapes(DUELING, PICTURE)
     assert [layer.name for layer in layers] == ["convolutions.0", "hidden.0", "hidden.1", "dueling"]
     for name in ("convolutions.0", "dueling"):
-        [(setting, fault)] = list(cut_faults(layers, 4, None, {name: 2}))
-        assert (setting, fault) == (
+        [(setting, problem)] = list(cut_problems(layers, 4, None, {name: 2}))
+        assert (setting, problem) == (
             "columns",
             f"{name} can't be split by columns; hidden.0, hidden.1 can",
         )

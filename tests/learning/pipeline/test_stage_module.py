@@ -15,8 +15,8 @@ from actorq.learning.algorithms.dqn import QLoss
 from actorq.learning.networks.factory import make_task_parameters
 from actorq.learning.optimizers import clip_gradient_norm, make_optimizer
 from actorq.learning.pipeline.activations import Activations, Outcomes, Tensors
-from actorq.learning.pipeline.partition import Part, join_parts, layer_shapes, make_parts
-from actorq.learning.pipeline.stage_module import Segment, judge
+from actorq.learning.pipeline.partition import StagePart, join_parts, layer_shapes, make_parts
+from actorq.learning.pipeline.stage_module import StageModule, judge
 from actorq.learning.target import TargetNetwork
 from actorq.learning.update import LearningRule
 from tests.learning.networks.test_multi_task import Task
@@ -33,7 +33,11 @@ CUSTOM = Agent(network="tests.learning.sequences:Sequence", max_gradient_norm=0.
 
 
 def run(
-    layers: Sequence[Segment], parts: Sequence[Part], number: int, inputs: Activations, rows: Sequence[int]
+    layers: Sequence[StageModule],
+    parts: Sequence[StagePart],
+    number: int,
+    inputs: Activations,
+    rows: Sequence[int],
 ) -> Activations:
     """Forward through all parts; columns side by side."""
     made: list[Activations] = []
@@ -54,7 +58,7 @@ def joined(made: Sequence[Activations]) -> Activations:
     return made[0] if len(made) == 1 else Activations(join("now"), join("later"), join("target"))
 
 
-def back(layers: Sequence[Segment], parts: Sequence[Part], number: int, gradients: Tensors) -> None:
+def back(layers: Sequence[StageModule], parts: Sequence[StagePart], number: int, gradients: Tensors) -> None:
     incoming: list[Tensors] = []
     for segment, part in reversed(list(zip(layers, parts, strict=True))):
         if part.columns == 1:
@@ -78,9 +82,9 @@ def micro_batch(batches: Sequence[Batch], rows: slice, double: bool) -> tuple[Ac
 
 
 def learn_in_parts(
-    agent: Agent, tasks: Sequence[Task], parts: Sequence[Part], draws: Sequence[Sequence[Batch]]
+    agent: Agent, tasks: Sequence[Task], parts: Sequence[StagePart], draws: Sequence[Sequence[Batch]]
 ) -> list[NDArray[Any]]:
-    segments = [Segment(agent, tasks, 3, part, CPU) for part in parts]
+    segments = [StageModule(agent, tasks, 3, part, CPU) for part in parts]
     q_loss, like = QLoss(agent), segments[-1].online.vector
     for batches in draws:
         size = sum(len(batch.actions) for batch in batches)

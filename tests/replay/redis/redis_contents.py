@@ -5,7 +5,7 @@ from __future__ import annotations
 import redis
 
 from actorq.replay import Chunk
-from actorq.replay.redis.format import Keys, Record, decode_rows
+from actorq.replay.redis.format import ChunkRecord, Keys, decode_rows
 
 
 def contents(url: str, shard: str) -> dict[int, Chunk]:
@@ -13,7 +13,7 @@ def contents(url: str, shard: str) -> dict[int, Chunk]:
     keys, found = Keys(shard), dict[int, Chunk]()
     with redis.Redis.from_url(url) as client:
         for packed in client.lrange(keys.list, 0, -1):
-            record = Record.unpack(packed)
+            record = ChunkRecord.unpack(packed)
             rows, frames = (client.get(key) for key in keys.values(record.name))
             assert isinstance(rows, bytes)
             assert isinstance(frames, bytes)

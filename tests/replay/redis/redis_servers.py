@@ -12,11 +12,11 @@ from typing import Any
 
 import redis
 
-from actorq.replay.redis import reaper as nurse
+from actorq.replay.redis import reaper as reaper
 from actorq.replay.redis.config import Place
 from actorq.replay.redis.server import find_server
 
-NURSE = Path(nurse.__file__)
+NURSE = Path(reaper.__file__)
 PID = re.compile(r"pid (\d+)")
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from actorq.replay.redis.connection import Connection, RedisDownError
+from actorq.replay.redis.connection import RedisConnection, RedisDownError
 
 from .redis_servers import LittleRedis
 
@@ -25,7 +25,7 @@ def test_who_answers_but_is_no_redis_is_told() -> None:
 
         thread = threading.Thread(target=answer)
         thread.start()
-        connection = Connection(f"redis://127.0.0.1:{listener.getsockname()[1]}", None)
+        connection = RedisConnection(f"redis://127.0.0.1:{listener.getsockname()[1]}", None)
         with pytest.raises(RuntimeError, match="is no Redis"):
             connection.execute("PING")
         thread.join()
@@ -37,7 +37,7 @@ class Client:
 
     closed = False
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: RedisConnection) -> None:
         self._connection = connection
 
     def execute_command(self, *_: Any) -> str:
@@ -50,7 +50,7 @@ class Client:
 
 
 def test_a_thread_that_is_at_a_connection_closes_it_when_it_is_done() -> None:
-    connection = Connection("redis://nowhere", None)
+    connection = RedisConnection("redis://nowhere", None)
     client = connection._client = Client(connection)
     assert connection.execute("PING") == "the answer"
     assert client.closed
@@ -64,7 +64,7 @@ def test_looking_through_all_keys_ends_when_it_is_closed(
     server = LittleRedis(tmp_path / "redis")
     try:
         server.client.mset({f"key{number}": "" for number in range(5000)})
-        connection = Connection(server.url, None)
+        connection = RedisConnection(server.url, None)
         assert len(connection.scan("*")) == 5000
         scan, pages = connection._client.scan, 0
 

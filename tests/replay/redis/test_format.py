@@ -9,9 +9,9 @@ import pytest
 
 from actorq.replay.redis.config import RedisConfig, bytes_of
 from actorq.replay.redis.format import (
+    ChunkLayout,
+    ChunkRecord,
     Keys,
-    Layout,
-    Record,
     decode_rows,
     encode_frames,
     encode_rows,
@@ -25,7 +25,7 @@ def test_a_chunk_comes_back_as_it_was(dtype: Any, stack: int, shape: tuple[int, 
     chunk = make_chunk(10, stack=stack, n_step=3, frame_shape=shape)
     chunk = changed(chunk, frames=(chunk.frames % 2).astype(dtype))
     rows = decode_rows(encode_rows(chunk))
-    assert rows.layout == Layout.of(chunk)
+    assert rows.layout == ChunkLayout.of(chunk)
     back = rows.chunk(bytes(encode_frames(chunk)))
     for name in chunk.__struct_fields__:
         mine, its = getattr(back, name), getattr(chunk, name)
@@ -49,8 +49,8 @@ def test_what_is_no_chunk_is_told_apart() -> None:
 
 
 def test_a_record_comes_back_as_it_was() -> None:
-    record = Record(2**62 + 5, 2**40, 64, 70)
-    assert Record.unpack(record.pack()) == record
+    record = ChunkRecord(2**62 + 5, 2**40, 64, 70)
+    assert ChunkRecord.unpack(record.pack()) == record
     assert record.ids == range(2**40, 2**40 + 64)
 
 
@@ -79,19 +79,19 @@ def test_sizes_are_read_as_redis_reads_them() -> None:
         ("unix:///run/redis.sock?password=secret", "password_env"),
     ],
 )
-def test_a_wrong_url_is_a_fault(url: str, words: str) -> None:
-    ((field, sentence),) = RedisConfig(url=url).faults()
+def test_a_wrong_url_is_a_problem(url: str, words: str) -> None:
+    ((field, sentence),) = RedisConfig(url=url).problems()
     assert field == "url"
     assert words in sentence
 
 
 @pytest.mark.parametrize("url", ["redis://host", "rediss://user@host:6380/1", "unix:///run/redis.sock"])
 def test_a_right_url_is_none(url: str) -> None:
-    assert not list(RedisConfig(url=url).faults())
+    assert not list(RedisConfig(url=url).problems())
 
 
-def test_a_password_that_is_not_there_is_the_machines_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_password_that_is_not_there_is_the_machines_problem(monkeypatch: pytest.MonkeyPatch) -> None:
     config = RedisConfig(url="redis://host", password_env="NO_SUCH_PASSWORD")
-    assert [field for field, _ in config.machine_faults()] == ["password_env"]
+    assert [field for field, _ in config.machine_problems()] == ["password_env"]
     monkeypatch.setenv("NO_SUCH_PASSWORD", "secret")
-    assert not list(config.machine_faults())
+    assert not list(config.machine_problems())

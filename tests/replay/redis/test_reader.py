@@ -12,8 +12,8 @@ from actorq.replay import Chunk, ReplayConfig
 from actorq.replay.chunk import Transitions
 from actorq.replay.redis.chunk_cache import ChunkCache
 from actorq.replay.redis.format import Keys
-from actorq.replay.redis.reader import MissingError, Part, RedisReader
-from actorq.replay.redis.replay import LocatedDraw, RedisReplay
+from actorq.replay.redis.reader import MissingError, ReadPart, RedisReader
+from actorq.replay.redis.replay import DrawnRefs, RedisReplay
 from actorq.replay.redis.row_cache import RowCache
 from actorq.replay.redis.store import RedisStore
 from tests.replay.chunks import changed, make_chunk
@@ -41,11 +41,11 @@ class Filled:
         self.replay.adopt(self.replay.read(afresh=True))
         self.firsts = [insert(self.replay, chunk)[0].start for chunk in chunks]
 
-    def draw(self, count: int) -> tuple[LocatedDraw, Part]:
+    def draw(self, count: int) -> tuple[DrawnRefs, ReadPart]:
         drawn = self.replay.draw(count)
-        return drawn, Part(self.place, drawn.chunks, drawn.rows)
+        return drawn, ReadPart(self.place, drawn.chunks, drawn.rows)
 
-    def expect(self, got: Transitions, drawn: LocatedDraw, start: int = 0) -> None:
+    def expect(self, got: Transitions, drawn: DrawnRefs, start: int = 0) -> None:
         for row, i in enumerate(drawn.ids.tolist(), start):
             number = int(np.searchsorted(self.firsts, i, side="right")) - 1
             chunk, position = self.chunks[number], i - self.firsts[number]
@@ -74,11 +74,11 @@ def chunks_of(count: int, **shape: Any) -> list[Chunk]:
 def test_small_chunks_are_read_once(server: LittleRedis, reader: RedisReader) -> None:
     shard = Filled(server, "run:small", chunks_of(30, stack=2))
     drawn, part = shard.draw(64)
-    assert reader.at_hand([part]) is None
+    assert reader.in_progress([part]) is None
     shard.expect(reader.read([part]), drawn)
     assert isinstance(reader._cache, ChunkCache)
     calls = server.client.info("commandstats")["cmdstat_get"]["calls"]
-    kept = reader.at_hand([part])
+    kept = reader.in_progress([part])
     assert kept is not None
     shard.expect(kept, drawn)
     again = reader.read([part])
@@ -102,7 +102,7 @@ def test_of_large_chunks_only_the_frames_wanted_are_read(
         frames = 32 * (stack + 3) * 4 * shape[0] * shape[1]
         assert read < frames + 300_000  # rows, and what Redis says of itself
         assert isinstance(reader._cache, RowCache)
-        assert reader.at_hand([part]) is None
+        assert reader.in_progress([part]) is None
     shard.replay.store.close()
 
 
@@ -162,6 +162,6 @@ def test_what_is_gone_is_named(server: LittleRedis, reader: RedisReader, shape: 
         with pytest.raises(MissingError) as raised:
             reader.read([part])
         assert raised.value.names == {gone}
-    left = Part(part.place, part.chunks[part.chunks != gone], part.rows[part.chunks != gone])
+    left = ReadPart(part.place, part.chunks[part.chunks != gone], part.rows[part.chunks != gone])
     assert len(reader.read([left]).actions) == len(left.rows)
     shard.replay.store.close()

@@ -17,17 +17,17 @@ import pytest
 import redis
 
 from actorq.replay.redis import server as module
-from actorq.replay.redis.server import RedisServer, ServerError, find_server
+from actorq.replay.redis.server import RedisServerProcess, ServerError, find_server
 
 pytestmark = pytest.mark.anyio
 
 STARTER = """
 import anyio, sys
 from pathlib import Path
-from actorq.replay.redis.server import RedisServer
+from actorq.replay.redis.server import RedisServerProcess
 
 async def main():
-    server = RedisServer(keep=Path(sys.argv[1]), append_sync="always")
+    server = RedisServerProcess(keep=Path(sys.argv[1]), append_sync="always")
     await server.start()
     print(server.pid, server._process._nurse.pid, server.url, flush=True)
     await anyio.sleep_forever()
@@ -37,17 +37,17 @@ anyio.run(main)
 
 
 @pytest.fixture
-async def server() -> AsyncIterator[RedisServer]:
-    made = RedisServer()
+async def server() -> AsyncIterator[RedisServerProcess]:
+    made = RedisServerProcess()
     yield made
     await made.stop()
 
 
-def client(server: RedisServer) -> redis.Redis:
+def client(server: RedisServerProcess) -> redis.Redis:
     return redis.Redis.from_url(server.url)
 
 
-async def test_only_its_user_may_reach_it(server: RedisServer) -> None:
+async def test_only_its_user_may_reach_it(server: RedisServerProcess) -> None:
     await server.start()
     folder = Path(server.url.removeprefix("unix://")).parent
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
@@ -67,7 +67,7 @@ async def test_a_long_path_of_temporary_files_is_avoided(
     long = tmp_path / ("x" * 100)
     long.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(long))
-    server = RedisServer()
+    server = RedisServerProcess()
     try:
         await server.start()
         with client(server) as connected:
@@ -76,7 +76,7 @@ async def test_a_long_path_of_temporary_files_is_avoided(
         await server.stop()
 
 
-async def test_it_starts_again_on_the_same_socket(server: RedisServer) -> None:
+async def test_it_starts_again_on_the_same_socket(server: RedisServerProcess) -> None:
     await server.start()
     url, pid = server.url, server.pid
     os.kill(pid, signal.SIGKILL)
@@ -90,7 +90,7 @@ async def test_it_starts_again_on_the_same_socket(server: RedisServer) -> None:
 
 async def test_what_is_kept_is_there_again(tmp_path: Path) -> None:
     for turn in range(3):
-        server = RedisServer(keep=tmp_path / "kept", append_sync="always")
+        server = RedisServerProcess(keep=tmp_path / "kept", append_sync="always")
         await server.start()
         with client(server) as connected:
             assert connected.get("turn") == (str(turn - 1).encode() if turn else None)
@@ -102,7 +102,7 @@ async def test_what_is_kept_is_there_again(tmp_path: Path) -> None:
 
 async def test_a_kept_folder_has_one_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "LOCK_SECONDS", 0.05)
-    first, second = RedisServer(keep=tmp_path), RedisServer(keep=tmp_path)
+    first, second = RedisServerProcess(keep=tmp_path), RedisServerProcess(keep=tmp_path)
     await first.start()
     with pytest.raises(ServerError, match=f"in use .* process {first.pid}"):
         await second.start()
@@ -118,20 +118,20 @@ async def test_a_kept_folder_has_one_server(tmp_path: Path, monkeypatch: pytest.
 
 async def test_it_says_why_it_cannot_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "appendonly.aof").write_text("this is no append-only file")
-    server = RedisServer(keep=tmp_path)
+    server = RedisServerProcess(keep=tmp_path)
     with pytest.raises(ServerError, match=r"(?i)bad file format"):
         await server.start()
     await server.stop()
     monkeypatch.setenv("PATH", "")
     monkeypatch.setattr(module, "find_spec", lambda _: None)
     assert find_server() is None
-    server = RedisServer()
+    server = RedisServerProcess()
     with pytest.raises(ServerError, match="actorq\\[redis\\]"):
         await server.start()
     await server.stop()
 
 
-async def test_cancelled_while_it_starts_it_ends(server: RedisServer) -> None:
+async def test_cancelled_while_it_starts_it_ends(server: RedisServerProcess) -> None:
     with anyio.CancelScope() as scope:
         scope.cancel()
         await server.start()
@@ -144,11 +144,11 @@ async def test_a_kill_of_its_starter_leaves_nothing_behind(tmp_path: Path, victi
         [sys.executable, "-c", STARTER, str(tmp_path / "kept")], stdout=subprocess.PIPE, cwd=Path.cwd()
     )
     assert starter.stdout is not None
-    pid, nurse, url = starter.stdout.readline().decode().split()
-    server, its_nurse = os.pidfd_open(int(pid)), os.pidfd_open(int(nurse))
+    pid, reaper, url = starter.stdout.readline().decode().split()
+    server, its_nurse = os.pidfd_open(int(pid)), os.pidfd_open(int(reaper))
     with redis.Redis.from_url(url) as connected:
         connected.set("key", "value")
-    os.kill(starter.pid if victim == "starter" else int(nurse), signal.SIGKILL)
+    os.kill(starter.pid if victim == "starter" else int(reaper), signal.SIGKILL)
     for ended in (server, its_nurse):
         await anyio.wait_readable(ended)
         os.close(ended)
@@ -158,7 +158,7 @@ async def test_a_kill_of_its_starter_leaves_nothing_behind(tmp_path: Path, victi
     starter.kill()
     starter.wait()
     starter.stdout.close()
-    again = RedisServer(keep=tmp_path / "kept")
+    again = RedisServerProcess(keep=tmp_path / "kept")
     await again.start()
     with client(again) as connected:
         assert connected.get("key") == b"value"

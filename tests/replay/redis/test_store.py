@@ -14,7 +14,7 @@ import redis
 from actorq.replay import ReplayConfig
 from actorq.replay.redis import store
 from actorq.replay.redis.connection import RedisDownError, RedisFullError
-from actorq.replay.redis.format import Keys, Record
+from actorq.replay.redis.format import ChunkRecord, Keys
 from actorq.replay.redis.replay import RedisReplay
 from actorq.replay.redis.store import (
     GRACE_SECONDS,
@@ -135,7 +135,7 @@ def test_what_is_not_ours_among_our_chunks_is_told_and_left_alone(server: Little
 
 def test_a_value_that_is_no_chunk_is_told(server: LittleRedis) -> None:
     server.client.set(KEYS.rows(7), "hello")
-    server.client.rpush(KEYS.list, Record(7, 0, 5, 6).pack())
+    server.client.rpush(KEYS.list, ChunkRecord(7, 0, 5, 6).pack())
     with pytest.raises(ForeignKeyError, match="no rows of a chunk"):
         opened(server)
     assert server.client.get(KEYS.rows(7)) == b"hello"

@@ -1,4 +1,4 @@
-"""Redis by TLS, through a proxy that ends it: the server at hand knows none."""
+"""Redis by TLS, through a proxy that ends it: the server in progress knows none."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_redis_is_reached_by_tls_and_only_with_a_certificate_that_is_trusted(
     proxy = TlsProxy(little.socket, chain)
     try:
         url = f"rediss://127.0.0.1:{proxy.port}?ssl_ca_certs="
-        assert not list(RedisConfig(url=f"{url}{authority}").faults())
+        assert not list(RedisConfig(url=f"{url}{authority}").problems())
         store = RedisStore(Place(f"{url}{authority}", "SESAME", "run:replay.0", 1))
         replay = RedisReplay(ReplayConfig(capacity=50), store)
         replay.adopt(replay.read(afresh=False))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from actorq.actors import Message, Refused, System, handles
-from actorq.roles.averaging.messages import Met
+from actorq.roles.averaging.messages import Synchronized
 from actorq.roles.replay.messages import Version, Weights
 from actorq.testing import Record
 from tests.actors.world import AT_ONCE, all_blocked, fresh
@@ -37,9 +37,9 @@ class MortalRoot(Zero):
         raise RuntimeError("as it was told")
 
 
-async def all_of(*asks: Any) -> list[Met]:
+async def all_of(*asks: Any) -> list[Synchronized]:
     """What coroutines that wait for one another return."""
-    answers: list[Met | None] = [None] * len(asks)
+    answers: list[Synchronized | None] = [None] * len(asks)
 
     async def one(index: int) -> None:
         answers[index] = await asks[index]
@@ -113,7 +113,7 @@ async def test_a_dead_learner_is_not_waited_for_and_comes_back_to_the_centre() -
         assert (met.parameters == 5.0).all()
         with pytest.raises(Refused, match="died"):
             await other.meet(7.0)
-        again = Voice(system, 1, life=1)
+        again = Voice(system, 1, incarnation=1)
         assert ((await again.join(learning=True)).parameters == 5.0).all()
         met, _ = await all_of(again.meet(6.0), one.meet(8.0))
         assert (met.parameters == 7.0).all()
@@ -136,7 +136,7 @@ async def test_the_parameters_of_who_dies_at_the_meeting_count_for_nothing() -> 
         assert ((await one.meet(5.0)).parameters == 5.0).all()
 
 
-async def test_the_roots_next_life_goes_on_from_the_last_meeting() -> None:
+async def test_the_roots_next_incarnation_goes_on_from_the_last_meeting() -> None:
     centres: Record[Weights] = Record()
     specs = tree(bystanders(2), root=MortalRoot, centres=centres)
     async with System(specs, AT_ONCE) as system:
@@ -171,7 +171,7 @@ async def test_what_no_mean_can_be_made_of_is_refused(parameters: Any, reason: s
         assert ((await one.meet(1.0)).parameters == 1.0).all()
 
 
-async def test_strangers_are_refused() -> None:
+async def test_unauthenticated_peers_are_refused() -> None:
     async with System(tree(bystanders(1)), AT_ONCE) as system:
         with pytest.raises(Refused, match=r"learner\.7 is none of the learners: learner\.0"):
             await Voice(system, 7).join(learning=False)
@@ -230,9 +230,9 @@ async def test_a_learner_dies_and_catches_up(rule: str) -> None:
 
     members = [counting(said), fresh(Frail, said=said)]
     async with System(tree(members, root=Zero, rule=rule), AT_ONCE, deterministic=True):
-        await said._until(lambda: len([1 for _, life, _ in said.entries if life == 1]) > 10)
-    *_, last = [value for name, life, value in said.entries if (name, life) == ("learner.1", 0)]
-    begins, *_ = [value for _, life, value in said.entries if life == 1]
+        await said._until(lambda: len([1 for _, incarnation, _ in said.entries if incarnation == 1]) > 10)
+    *_, last = [value for name, incarnation, value in said.entries if (name, incarnation) == ("learner.1", 0)]
+    begins, *_ = [value for _, incarnation, value in said.entries if incarnation == 1]
     assert begins >= last > 0, "it begins where the others are, not at zero"
 
 
@@ -256,13 +256,13 @@ async def test_no_meeting_is_held_without_those_who_were_sent_away_at_the_end() 
     """The loop may go on for a moment after it was cancelled, with all there that it waits for."""
     held: list[tuple[int, ...]] = []
 
-    class Ending(Zero):
+    class SignalScope(Zero):
         def on_drain(self) -> None:
             self._rule.left(1)
             super().on_drain()
             held.append(self._rule.next())
 
-    async with System(tree(bystanders(2), root=Ending), AT_ONCE) as system:
+    async with System(tree(bystanders(2), root=SignalScope), AT_ONCE) as system:
         one, other = Voice(system, 0), Voice(system, 1)
         await one.join(learning=True)
         await other.join(learning=True)

@@ -28,7 +28,7 @@ def tree(**root: Any) -> dict[str, Any]:
     }
 
 
-def faults(topology: dict[str, Any]) -> str:
+def problems(topology: dict[str, Any]) -> str:
     with pytest.raises(TopologyError) as refused:
         check(topology)
     return str(refused.value)
@@ -43,16 +43,16 @@ def test_the_learners_of_all_groups_meet() -> None:
 def test_who_comes_to_the_root_is_among_its_learners() -> None:
     topology = tree()
     topology["actors"]["loner"]["ports"]["root"] = "root"
-    assert "actors.root.ports.learners: lacks loner, whose port root leads here" in faults(topology)
+    assert "actors.root.ports.learners: lacks loner, whose port root leads here" in problems(topology)
 
 
 def test_who_never_comes_is_not_waited_for() -> None:
-    told = faults(tree(ports={"learners": ["learner", "loner"]}))
+    told = problems(tree(ports={"learners": ["learner", "loner"]}))
     assert "actors.root.ports.learners: names loner, whose port root doesn't lead here" in told
 
 
 def test_elasticity_is_for_elastic_averaging() -> None:
-    told = faults(tree(config={"elasticity": 0.1}))
+    told = problems(tree(config={"elasticity": 0.1}))
     assert 'actors.root.config.elasticity: is of rule = "elastic", not of "mean"' in told
     check(tree(config={"elasticity": 0.1, "rule": "elastic"}))
-    assert "elasticity" in faults(tree(config={"elasticity": 1.5, "rule": "elastic"}))
+    assert "elasticity" in problems(tree(config={"elasticity": 1.5, "rule": "elastic"}))

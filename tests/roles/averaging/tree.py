@@ -13,17 +13,17 @@ from actorq.actors import Actor, ActorSpec, Ref, System, derive_seed, handles
 from actorq.envs.task import Task
 from actorq.learning.agent import Agent
 from actorq.replay.chunk import Transitions
-from actorq.roles.averaging.client import Averaging
-from actorq.roles.averaging.messages import Join, Meet, Met
+from actorq.roles.averaging.client import AveragingClient
+from actorq.roles.averaging.messages import JoinAveraging, Synchronize, Synchronized
 from actorq.roles.averaging.server import AveragingServer
 from actorq.roles.common.death_watch import Presence
 from actorq.roles.learner.learner import Learner
 from actorq.roles.parameter_server.messages import Attend, Left
-from actorq.roles.replay.dataset import BatchFeed, Draw
+from actorq.roles.replay.dataset import DatasetDraw, ReplayDataset
 from actorq.roles.replay.messages import Sample, Sampled, UpdatePriorities, Weights
 from actorq.testing import Record
 from tests.actors.world import fresh, spec
-from tests.roles.actors import Follower
+from tests.roles.actors import NodeAgent
 from tests.roles.learner.learners import interleaved
 from tests.roles.parameter_server.server import Bystander
 from tests.roles.topologies import batch_of
@@ -42,14 +42,14 @@ def tree(
     centres: Record[Weights] | None = None,
     **config: Any,
 ) -> list[ActorSpec]:
-    """The root, a decider's stand-in, and `learner.0`, … of these classes."""
+    """The root, a evaluator's stand-in, and `learner.0`, … of these classes."""
     names = tuple(f"learner.{index}" for index in range(len(members)))
-    follower = fresh(Follower, record=centres if centres is not None else Record())
+    node_agent = fresh(NodeAgent, record=centres if centres is not None else Record())
     wired = {"learners": names}
     settings = AveragingServer.Config(**config)
     return [
         spec("root", root, wired, settings, seed=derive_seed(0, "root"), tables=TABLES),
-        spec("decider", follower, {"weights": "root"}),
+        spec("decider", node_agent, {"weights": "root"}),
         *(
             spec(name, cls, {"root": "root"} if "root" in cls.definition.complete().ports else None)
             for name, cls in zip(names, members, strict=True)
@@ -64,18 +64,18 @@ def bystanders(count: int) -> list[type[Actor]]:
 class Voice:
     """What a test says to the root in one learner's name."""
 
-    def __init__(self, system: System, learner: int, life: int = 0) -> None:
+    def __init__(self, system: System, learner: int, incarnation: int = 0) -> None:
         self._root = system.ref("root")
-        self.name, self._life = f"learner.{learner}", life
+        self.name, self._incarnation = f"learner.{learner}", incarnation
 
-    async def join(self, *, learning: bool) -> Met:
-        met: Met = await self._root.ask(Join(self.name, self._life, learning))
+    async def join(self, *, learning: bool) -> Synchronized:
+        met: Synchronized = await self._root.ask(JoinAveraging(self.name, self._incarnation, learning))
         return met
 
-    async def meet(self, parameters: float | NDArray[Any], updates: int = 1) -> Met:
+    async def meet(self, parameters: float | NDArray[Any], updates: int = 1) -> Synchronized:
         """A number stands for parameters that are all that number."""
         vector = np.full(SIZE, parameters) if isinstance(parameters, float) else parameters
-        met: Met = await self._root.ask(Meet(self.name, self._life, updates, vector))
+        met: Synchronized = await self._root.ask(Synchronize(self.name, self._incarnation, updates, vector))
         return met
 
 
@@ -86,10 +86,10 @@ class Counting(Actor):
     every: ClassVar[int] = 4
     said: ClassVar[Record[tuple[str, int, float]]]
     """(name, restarts, first parameter)"""
-    root: Ref[Join | Meet]
+    root: Ref[JoinAveraging | Synchronize]
 
     async def on_start(self) -> None:
-        self._averaging = Averaging(self, self.root, self.every)
+        self._averaging = AveragingClient(self, self.root, self.every)
         self._presence = Presence(self)
 
     @handles(concurrent=8)
@@ -152,7 +152,7 @@ class Limited(Learner):
     limit: ClassVar[int] = 60
     resting: ClassVar[Record[str]]
 
-    async def _learn(self, feed: BatchFeed, draw: Draw) -> None:
+    async def _learn(self, feed: ReplayDataset, draw: DatasetDraw) -> None:
         if self._updates >= self.limit:
             self.resting.add(self.name)
             await self.event().wait()

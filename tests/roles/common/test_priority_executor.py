@@ -10,8 +10,8 @@ import anyio
 import pytest
 
 from actorq.actors import Actor, ActorSpec, System
-from actorq.roles.common.adaptive_executor import Computing
-from actorq.roles.common.priority_executor import Computer
+from actorq.roles.common.adaptive_executor import AdaptiveExecutor
+from actorq.roles.common.priority_executor import PriorityExecutor
 from tests.actors.world import fresh
 
 pytestmark = pytest.mark.anyio
@@ -46,7 +46,11 @@ async def test_the_urgent_go_first_and_of_these_the_oldest() -> None:
     order: list[str] = []
 
     async def body(actor: Actor) -> None:
-        computer, kind, gate = Computer(actor), Computing(actor, ALWAYS_LONG), threading.Event()
+        computer, kind, gate = (
+            PriorityExecutor(actor),
+            AdaptiveExecutor(actor, ALWAYS_LONG),
+            threading.Event(),
+        )
         under_way = actor.event()
         begun = threading.Event()
 
@@ -73,7 +77,7 @@ async def test_the_urgent_go_first_and_of_these_the_oldest() -> None:
 
 async def test_the_next_one_begins_though_the_loop_is_held() -> None:
     async def body(actor: Actor) -> None:
-        computer, kind = Computer(actor), Computing(actor, ALWAYS_LONG)
+        computer, kind = PriorityExecutor(actor), AdaptiveExecutor(actor, ALWAYS_LONG)
         begun, gate, second = threading.Event(), threading.Event(), threading.Event()
 
         def first() -> None:
@@ -104,8 +108,8 @@ async def test_one_at_a_time() -> None:
             inside_now -= 1
 
     async def body(actor: Actor) -> None:
-        computer = Computer(actor)
-        kinds = [Computing(actor, ALWAYS_LONG), Computing(actor, ALWAYS_SHORT)]
+        computer = PriorityExecutor(actor)
+        kinds = [AdaptiveExecutor(actor, ALWAYS_LONG), AdaptiveExecutor(actor, ALWAYS_SHORT)]
         async with anyio.create_task_group() as tasks:
             for number in range(200):
                 tasks.start_soon(computer.__call__, kinds[number % 2], count_in)
@@ -118,7 +122,7 @@ async def test_one_at_a_time() -> None:
 @pytest.mark.parametrize("deterministic", [False, True])
 async def test_results_and_errors_come_to_who_asked(long_seconds: float, deterministic: bool) -> None:
     async def body(actor: Actor) -> None:
-        computer, kind = Computer(actor), Computing(actor, long_seconds)
+        computer, kind = PriorityExecutor(actor), AdaptiveExecutor(actor, long_seconds)
         for number in range(3):
             assert await computer(kind, divmod, 17, number + 1) == divmod(17, number + 1)
             with pytest.raises(ZeroDivisionError):
@@ -129,7 +133,11 @@ async def test_results_and_errors_come_to_who_asked(long_seconds: float, determi
 
 async def test_who_is_cancelled_takes_nobodys_turn() -> None:
     async def body(actor: Actor) -> None:
-        computer, kind, gate = Computer(actor), Computing(actor, ALWAYS_LONG), threading.Event()
+        computer, kind, gate = (
+            PriorityExecutor(actor),
+            AdaptiveExecutor(actor, ALWAYS_LONG),
+            threading.Event(),
+        )
         results: list[int] = []
 
         async def compute(number: int, scope: anyio.CancelScope) -> None:

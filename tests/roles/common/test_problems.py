@@ -8,17 +8,17 @@ import pytest
 
 from actorq.envs.task import Task
 from actorq.learning.agent import Agent
-from actorq.roles.common.problems import device_faults, environment_faults
+from actorq.roles.common.problems import device_problems, environment_problems
 from actorq.topology import TopologyError, check
 
 
-def faults(agent: Agent, env: str = "CartPole-v1") -> list[tuple[str, str]]:
-    return list(environment_faults({"agent": agent, "task": Task(env=env)}))
+def problems(agent: Agent, env: str = "CartPole-v1") -> list[tuple[str, str]]:
+    return list(environment_problems({"agent": agent, "task": Task(env=env)}))
 
 
 @pytest.mark.parametrize("network", ["mlp", "tests.learning.custom:Tanh"])
 def test_networks_that_fit_have_none(network: str) -> None:
-    assert faults(Agent(network=network)) == []
+    assert problems(Agent(network=network)) == []
 
 
 @pytest.mark.parametrize(
@@ -31,15 +31,15 @@ def test_networks_that_fit_have_none(network: str) -> None:
     ],
 )
 def test_a_network_that_cannot_be_used_is_found_before_the_start(network: str, words: str) -> None:
-    ((key, sentence),) = faults(Agent(network=network))
+    ((key, sentence),) = problems(Agent(network=network))
     assert key == "agent.network"
     assert words in sentence
 
 
 def test_pictures_must_be_large_enough() -> None:
-    ((_, sentence),) = faults(Agent(network="nature_cnn"), "tests.roles.actors:Stamp")
+    ((_, sentence),) = problems(Agent(network="nature_cnn"), "tests.roles.actors:Stamp")
     assert "at least 36; the observations are [3, 10, 12]" in sentence
-    assert faults(Agent(network="minatar_cnn"), "tests.roles.actors:Stamp") == []
+    assert problems(Agent(network="minatar_cnn"), "tests.roles.actors:Stamp") == []
 
 
 def topology() -> dict[str, Any]:
@@ -91,14 +91,14 @@ def test_a_name_that_is_no_device_is_found_before_the_start(actor: str) -> None:
 
 def test_a_device_that_the_machine_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    assert list(device_faults("auto")) == list(device_faults("cpu")) == []
-    ((key, sentence),) = device_faults("cuda:1")
+    assert list(device_problems("auto")) == list(device_problems("cpu")) == []
+    ((key, sentence),) = device_problems("cuda:1")
     assert key == "config.device"
     assert "no CUDA device here" in sentence
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
-    assert list(device_faults("cuda:1")) == []
-    assert len(list(device_faults("cuda:2"))) == 1
+    assert list(device_problems("cuda:1")) == []
+    assert len(list(device_problems("cuda:2"))) == 1
 
 
 CART, GRID = {"env": "CartPole-v1", "name": "cart"}, {"env": "actorq/GridWorld-v0", "name": "grid"}
@@ -120,7 +120,7 @@ def several(*tasks: dict[str, Any], **changed: Any) -> dict[str, Any]:
 def told(source: dict[str, Any], *overrides: str) -> dict[str, str]:
     with pytest.raises(TopologyError) as caught:
         check(source, overrides)
-    return {fault.where: fault.problem for fault in caught.value.faults}
+    return {problem.where: problem.problem for problem in caught.value.problems}
 
 
 def test_tasks_that_one_network_can_learn() -> None:
@@ -179,7 +179,7 @@ def test_a_cut_by_time_is_refused_where_time_is_virtual() -> None:
     overrides = ["deterministic=true", 'actors.learner.config.cut="time"']
     with pytest.raises(TopologyError) as caught:
         check("model_parallel", overrides, transport="inproc")
-    ((fault,)) = caught.value.faults
-    assert fault.where == "deterministic"
-    assert "learner can't take part" in fault.problem
+    ((problem,)) = caught.value.problems
+    assert problem.where == "deterministic"
+    assert "learner can't take part" in problem.problem
     assert check("model_parallel", overrides[:1], transport="inproc").specs

@@ -5,13 +5,13 @@ from __future__ import annotations
 import anyio
 import pytest
 
-from actorq.roles.common.semaphore import Turns
+from actorq.roles.common.semaphore import ClosableSemaphore
 
 pytestmark = pytest.mark.anyio
 
 
 async def test_the_oldest_goes_first() -> None:
-    turns, order = Turns(1, anyio.Event), list[str]()
+    turns, order = ClosableSemaphore(1, anyio.Event), list[str]()
 
     async def take(name: str) -> None:
         async with turns.turn():
@@ -26,7 +26,7 @@ async def test_the_oldest_goes_first() -> None:
 
 
 async def test_so_many_are_inside() -> None:
-    turns, inside, most = Turns(2, anyio.Event), 0, 0
+    turns, inside, most = ClosableSemaphore(2, anyio.Event), 0, 0
 
     async def take() -> None:
         nonlocal inside, most
@@ -45,7 +45,7 @@ async def test_so_many_are_inside() -> None:
 @pytest.mark.parametrize("leave_first", [True, False])
 async def test_who_is_cancelled_leaves_its_place(leave_first: bool) -> None:
     """Also in the moment in which its turn has come."""
-    turns = Turns(1, anyio.Event)
+    turns = ClosableSemaphore(1, anyio.Event)
 
     async def take(scope: anyio.CancelScope) -> None:
         with scope:
@@ -66,7 +66,7 @@ async def test_who_is_cancelled_leaves_its_place(leave_first: bool) -> None:
 
 
 async def test_once_closed_nobody_enters() -> None:
-    turns, failed = Turns(1, anyio.Event), list[str]()
+    turns, failed = ClosableSemaphore(1, anyio.Event), list[str]()
 
     async def take() -> None:
         try:

@@ -15,7 +15,7 @@ AGENT = {"hidden": [8, 8]}
 def refused(source: dict[str, Any]) -> dict[str, str]:
     with pytest.raises(TopologyError) as caught:
         check(source)
-    return {fault.where: fault.problem for fault in caught.value.faults}
+    return {problem.where: problem.problem for problem in caught.value.problems}
 
 
 def learning(*, explorer: dict[str, Any], learner: dict[str, Any], **more: Any) -> dict[str, Any]:

@@ -13,21 +13,26 @@ from actorq.envs.make import describe
 from actorq.envs.task import NamedTask, Task
 from actorq.learning.networks.task_layout import TaskLayout
 from actorq.roles.evaluation.evaluator import Evaluator
-from actorq.roles.evaluation.solve_criterion import Marks, Solved, Stop, mark_faults
+from actorq.roles.evaluation.solve_criterion import (
+    ReturnToReach,
+    SolveCriterion,
+    StopTable,
+    criterion_problems,
+)
 from actorq.roles.replay.messages import Version, Weights
 from actorq.topology import TopologyError, check
-from tests.roles.actors import AGENT, MOODY, Moody, Publish, Publisher, Watch, moody, spec, weights
+from tests.roles.actors import AGENT, MOODY, Moody, Publish, Watch, WeightPublisher, moody, spec, weights
 
 pytestmark = pytest.mark.anyio
 
-SOLVED = Stop(solved=Solved(mean_return=0.7, episodes=3))
+SOLVED = StopTable(solved=ReturnToReach(mean_return=0.7, episodes=3))
 
 
-def actors(task: Task, stop: Stop = SOLVED, **config: Any) -> list[ActorSpec]:
+def actors(task: Task, stop: StopTable = SOLVED, **config: Any) -> list[ActorSpec]:
     tables = {"task": task, "agent": AGENT, "stop": stop}
     given = Evaluator.Config(every_updates=10, **config)
     return [
-        spec("learner", Publisher),
+        spec("learner", WeightPublisher),
         spec("decider", Evaluator, {"weights": "learner"}, given, tables=tables),
     ]
 
@@ -66,7 +71,7 @@ async def test_plays_every_so_many_updates() -> None:
             assert watch.counts["evaluations"] == expected
 
 
-async def test_another_life_of_the_learner_is_evaluated_at_once() -> None:
+async def test_another_incarnation_of_the_learner_is_evaluated_at_once() -> None:
     watch = Watch()
     async with System(actors(moody()), reports=watch) as system:
         await publish(system, 1000)
@@ -79,7 +84,7 @@ async def test_another_life_of_the_learner_is_evaluated_at_once() -> None:
 
 async def test_without_a_goal_it_keeps_the_best_and_is_never_solved() -> None:
     watch = Watch()
-    async with System(actors(moody(0.0, 1.0), Stop(), episodes=2), reports=watch) as system:
+    async with System(actors(moody(0.0, 1.0), StopTable(), episodes=2), reports=watch) as system:
         for number in (1, 2, 3):
             await publish(system, 10 * number)
             await watch.progress.has(("evaluations", number))
@@ -92,11 +97,11 @@ async def test_without_a_goal_it_keeps_the_best_and_is_never_solved() -> None:
 async def test_goes_on_from_its_state() -> None:
     """The next evaluation when it was due, the best as it was, and seeds that it has not yet seen."""
     Moody.seeds.clear()
-    async with System(actors(moody(1.0), Stop()), reports=(watch := Watch())) as system:
+    async with System(actors(moody(1.0), StopTable()), reports=(watch := Watch())) as system:
         await publish(system, 10)
         await watch.progress.has(("evaluations", 1))
     states = system.final_states
-    async with System(actors(moody(), Stop()), states=states, reports=(watch := Watch())) as system:
+    async with System(actors(moody(), StopTable()), states=states, reports=(watch := Watch())) as system:
         await publish(system, 19)
         await publish(system, 21)
         await watch.progress.has(("evaluations", 1))
@@ -114,8 +119,8 @@ async def test_several_tasks_are_all_to_reach_their_marks_twice() -> None:
     """The second task falls short the first time; the third has no mark and may do as it likes."""
     tasks = (named("a", 1.0, 1.0, 1.0), named("b", 0.0, 0.5, 0.75), named("c", 0.25))
     agent = msgspec.structs.replace(AGENT, hidden=(2, 2))
-    wanted = Stop(solved=Solved(mean_return={"a": 1.0, "b": 0.5}, episodes=2))
-    decider = spec(
+    wanted = StopTable(solved=ReturnToReach(mean_return={"a": 1.0, "b": 0.5}, episodes=2))
+    evaluator = spec(
         "decider",
         Evaluator,
         {"weights": "learner"},
@@ -125,7 +130,7 @@ async def test_several_tasks_are_all_to_reach_their_marks_twice() -> None:
     spaces = [describe(task) for task in tasks]
     parameters = np.zeros(TaskLayout(agent, spaces).size, np.float32)
     watch = Watch()
-    async with System([spec("learner", Publisher), decider], reports=watch) as system:
+    async with System([spec("learner", WeightPublisher), evaluator], reports=watch) as system:
         for updates in (10, 20):
             await system.ref("learner").tell(Publish([Weights(Version(0, updates), parameters + updates)]))
             await watch.progress.has(("evaluations", updates // 10))
@@ -139,14 +144,14 @@ async def test_several_tasks_are_all_to_reach_their_marks_twice() -> None:
 
 
 def test_what_lies_above_one_mark_makes_up_for_no_other() -> None:
-    marks = Marks(["a", "b"], Solved(mean_return={"a": 100.0, "b": -100.0}))
+    marks = SolveCriterion(["a", "b"], ReturnToReach(mean_return={"a": 100.0, "b": -100.0}))
     good, better = (
         {"a": np.array([100.0, a]), "b": np.array([-100.0, b])} for a, b in ((300.0, -120.0), (100.0, -110.0))
     )
     assert marks.score(good) < marks.score(better)
     assert not marks.reached(better)
     assert marks.reached({"a": np.array([90.0, 110.0]), "b": np.array([-100.0])})
-    alone = Marks(["a"], Solved(mean_return=100.0))
+    alone = SolveCriterion(["a"], ReturnToReach(mean_return=100.0))
     assert alone.score({"a": np.array([300.0])}) == 300.0
 
 
@@ -159,25 +164,28 @@ def test_what_lies_above_one_mark_makes_up_for_no_other() -> None:
     ],
 )
 def test_marks_that_speak_of_no_task(wanted: Any, where: str, words: str) -> None:
-    stop = Stop(solved=Solved(mean_return=wanted))
-    ((place, sentence),) = mark_faults({"tasks": (named("a"), named("b")), "stop": stop})
+    stop = StopTable(solved=ReturnToReach(mean_return=wanted))
+    ((place, sentence),) = criterion_problems({"tasks": (named("a"), named("b")), "stop": stop})
     assert place == where
     assert words in sentence
 
 
-def test_right_marks_are_no_faults() -> None:
+def test_right_marks_are_no_problems() -> None:
     for wanted, tables in (
         (1.0, {"task": moody(), "tasks": None}),
         ({MOODY: 1.0}, {"task": moody(), "tasks": None}),
         ({"a": 1.0}, {"tasks": (named("a"), named("b"))}),
     ):
-        assert list(mark_faults({**tables, "stop": Stop(solved=Solved(mean_return=wanted))})) == []
+        assert (
+            list(criterion_problems({**tables, "stop": StopTable(solved=ReturnToReach(mean_return=wanted))}))
+            == []
+        )
 
 
-def test_marks_are_not_held_against_tasks_that_have_faults_themselves() -> None:
+def test_marks_are_not_held_against_tasks_that_have_problems_themselves() -> None:
     with pytest.raises(TopologyError) as caught:
         check("multitask", ["tasks.0.share=-1", "task.env=CartPole-v1"])
-    assert [fault.where for fault in caught.value.faults] == ["tasks[0].share"]
+    assert [problem.where for problem in caught.value.problems] == ["tasks[0].share"]
 
 
 @pytest.mark.parametrize(

@@ -9,18 +9,18 @@ import pytest
 
 from actorq.actors import ActorSpec, System
 from actorq.envs.task import Task
-from actorq.roles.explorer.explorer import Environment
+from actorq.roles.explorer.explorer import Explorer
 from actorq.roles.replay.messages import Insert, Version
 from actorq.testing import Record
 from tests.actors.world import AT_ONCE, all_blocked, fresh
-from tests.roles.actors import AGENT, Inbox, Publish, Publisher, Watch, spec, weights
+from tests.roles.actors import AGENT, Inbox, Publish, Watch, WeightPublisher, spec, weights
 
 pytestmark = pytest.mark.anyio
 
 CARTPOLE = {"task": Task(env="CartPole-v1"), "agent": AGENT}
 
 
-class Faltering(Environment):
+class Faltering(Explorer):
     """Crashes once, after some chunks."""
 
     after_steps: ClassVar[int] = 32
@@ -31,11 +31,11 @@ class Faltering(Environment):
         await super()._explore()
 
 
-def actors(record: Record[Insert], explorer: type[Environment] = Environment) -> list[ActorSpec]:
-    config = Environment.Config(envs=2, chunk_steps=8, epsilon=0.5)
+def actors(record: Record[Insert], explorer: type[Explorer] = Explorer) -> list[ActorSpec]:
+    config = Explorer.Config(envs=2, chunk_steps=8, epsilon=0.5)
     return [
         spec("replay", fresh(Inbox, record=record)),
-        spec("learner", Publisher),
+        spec("learner", WeightPublisher),
         spec("explorer", explorer, {"replay": "replay", "weights": "learner"}, config, tables=CARTPOLE),
     ]
 
@@ -54,7 +54,7 @@ async def test_waits_for_weights_and_then_acts_with_the_newest() -> None:
         learner = next(actor for actor in system.statistics().actors if actor.name == "learner")
     assert {insert.version.updates for insert in record.entries} <= set(range(100))
     assert record.entries[-1].version == Version(0, 99)
-    (link,) = learner.links
+    (link,) = learner.channels
     assert link.superseded > 0, "only the newest unread weights count"
     assert link.handled + link.superseded == 100
 

@@ -9,11 +9,11 @@ import pytest
 
 from actorq.actors import ActorFailed, ActorSpec, Refused, System, handles
 from actorq.envs.task import Task
-from actorq.roles.explorer.explorer import Environment
+from actorq.roles.explorer.explorer import Explorer
 from actorq.roles.replay.messages import Insert, Inserted
 from actorq.testing import Record
 from tests.actors.world import AT_ONCE, fresh
-from tests.roles.actors import AGENT, Inbox, Publish, Publisher, spec, weights
+from tests.roles.actors import AGENT, Inbox, Publish, WeightPublisher, spec, weights
 
 pytestmark = pytest.mark.anyio
 
@@ -37,12 +37,12 @@ class Refusing(Inbox):
         raise Refused("a chunk too many")
 
 
-def actors(replay: type[Inbox], explorer: type[Environment] = Environment, **given: Any) -> list[ActorSpec]:
-    config = Environment.Config(envs=2, chunk_steps=8, epsilon=0.5)
+def actors(replay: type[Inbox], explorer: type[Explorer] = Explorer, **given: Any) -> list[ActorSpec]:
+    config = Explorer.Config(envs=2, chunk_steps=8, epsilon=0.5)
     tables = {"task": Task(env="CartPole-v1"), "agent": AGENT}
     return [
         spec("replay", fresh(replay, **given)),
-        spec("learner", Publisher),
+        spec("learner", WeightPublisher),
         spec("explorer", explorer, {"replay": "replay", "weights": "learner"}, config, tables=tables),
     ]
 
@@ -74,8 +74,8 @@ async def test_refused_chunks_are_no_progress() -> None:
         await explore(actors(Refusing), Record(), 1)
 
 
-async def test_a_life_from_no_snapshot_is_not_the_same_again() -> None:
-    class Faltering(Environment):
+async def test_a_incarnation_from_no_snapshot_is_not_the_same_again() -> None:
+    class Faltering(Explorer):
         async def _explore(self) -> None:
             if self.restarts == 0 and self._exploration.env_steps:
                 raise RuntimeError("lost my way")

@@ -8,19 +8,21 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from actorq.actors import Actor, Tally
+from actorq.actors import Actor, ReportTotals
 from actorq.envs.task import Task
 from actorq.learning.exploration import LinearEpsilon
 from actorq.replay.chunk import Chunk
-from actorq.roles.explorer.rollout import Exploration, ExplorationConfig
+from actorq.roles.explorer.rollout import ExplorationConfig, LocalRollout
 from tests.roles.actors import AGENT, weights
 
 CONFIG = ExplorationConfig(envs=3, chunk_steps=4, epsilon=0.5)
 
 
-def exploration(tally: Tally | None = None, config: ExplorationConfig = CONFIG, **actor: Any) -> Exploration:
+def exploration(
+    tally: ReportTotals | None = None, config: ExplorationConfig = CONFIG, **actor: Any
+) -> LocalRollout:
     """As an actor would make it, with weights to act with."""
-    tally = tally or Tally()
+    tally = tally or ReportTotals()
     itself = {
         "index": 0,
         "count": 1,
@@ -31,7 +33,7 @@ def exploration(tally: Tally | None = None, config: ExplorationConfig = CONFIG, 
         "progress": lambda name, amount: tally.count("explorer", name, amount),
     }
     stand_in = cast(Actor, SimpleNamespace(**{**itself, **actor}))
-    made = Exploration(stand_in, config, (Task(env="CartPole-v1"),), AGENT, "cpu")
+    made = LocalRollout(stand_in, config, (Task(env="CartPole-v1"),), AGENT, "cpu")
     made.act_with(weights(1, inputs=4).parameters)
     return made
 
@@ -41,7 +43,7 @@ def same(a: Chunk, b: Chunk) -> bool:
 
 
 def test_what_was_explored_counts_when_it_is_said_to() -> None:
-    tally = Tally()
+    tally = ReportTotals()
     explorer = exploration(tally)
     chunks = [explorer.explore() for _ in range(20)]
     assert not tally.counts
@@ -56,14 +58,14 @@ def test_what_was_explored_counts_when_it_is_said_to() -> None:
 
 
 @pytest.mark.parametrize("other", [{"restarts": 1}, {"seed": 6}])
-def test_a_life_and_a_seed_of_its_own_are_another_way(other: dict[str, Any]) -> None:
+def test_a_incarnation_and_a_seed_of_its_own_are_another_way(other: dict[str, Any]) -> None:
     first = exploration().explore()
     assert same(first, exploration().explore())
     assert not same(first, exploration(**other).explore())
 
 
 def test_goes_on_counting_and_begins_new_episodes() -> None:
-    tally = Tally()
+    tally = ReportTotals()
     before, after = exploration(), exploration(tally)
     began = before.explore()
     after.load_state(before.state())

@@ -103,21 +103,21 @@ def crew(explorers: int = 2, **config: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("explorers", "config", "fault"),
+    ("explorers", "config", "problem"),
     [
         (2, {"task": "cat"}, r'explorer\.config\.task: "cat" is none of the tasks: cart, acrobot'),
         (2, {"task": "cart"}, r'explorer\.ports\.replay: nobody explores the task "acrobot" there'),
         (1, {}, r'explorer\.ports\.replay: nobody explores the task "acrobot" there'),
     ],
 )
-def test_each_task_has_an_explorer(explorers: int, config: dict[str, Any], fault: str) -> None:
+def test_each_task_has_an_explorer(explorers: int, config: dict[str, Any], problem: str) -> None:
     check(crew())
-    with pytest.raises(TopologyError, match=fault):
+    with pytest.raises(TopologyError, match=problem):
         check(crew(explorers, **config))
 
 
 @pytest.mark.parametrize("wrong", [{"share": -1}, {"env": "CartPol-v1"}])
-def test_a_fault_in_tasks_brings_no_others_about_choosing(wrong: dict[str, Any]) -> None:
+def test_a_problem_in_tasks_brings_no_others_about_choosing(wrong: dict[str, Any]) -> None:
     tables = crew()
     del tables["actors"]["explorer"]
     for name in ("cart", "acrobot"):
@@ -127,8 +127,8 @@ def test_a_fault_in_tasks_brings_no_others_about_choosing(wrong: dict[str, Any])
     tables["tasks"][0].update(wrong)
     with pytest.raises(TopologyError) as caught:
         check(tables)
-    [fault] = caught.value.faults
-    assert fault.where == f"tasks[0].{next(iter(wrong))}"
+    [problem] = caught.value.problems
+    assert problem.where == f"tasks[0].{next(iter(wrong))}"
 
 
 def test_there_is_nothing_to_choose_with_one_task() -> None:

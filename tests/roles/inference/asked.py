@@ -15,13 +15,13 @@ from actorq.envs.task import NamedTask, Task
 from actorq.learning.agent import Agent
 from actorq.learning.networks.factory import make_task_parameters
 from actorq.replay.chunk import Chunk
-from actorq.roles.explorer.explorer import Environment
+from actorq.roles.explorer.explorer import Explorer
 from actorq.roles.inference.messages import Act, Acted
 from actorq.roles.inference.server import Inference
 from actorq.roles.replay.messages import Insert, Version, Weights
 from actorq.testing import Record
 from tests.actors.world import fresh
-from tests.roles.actors import Inbox, Publisher, spec
+from tests.roles.actors import Inbox, WeightPublisher, spec
 
 CARTPOLE = Task(env="CartPole-v1", max_episode_steps=9)
 MLP = Agent(hidden=(32, 32), n_step=3, batch_size=4)
@@ -32,7 +32,7 @@ BOTH = (
     NamedTask(name="noise", env="tests.roles.inference.asked:Noise", frame_stack=2, max_episode_steps=9),
 )
 """Tasks whose observations and actions are different."""
-EXPLORES = Environment.Config(envs=3, chunk_steps=8, epsilon=0.2)
+EXPLORES = Explorer.Config(envs=3, chunk_steps=8, epsilon=0.2)
 
 
 class Noise(gymnasium.Env[Any, Any]):
@@ -85,7 +85,7 @@ def topology(
     *,
     explorers: int = 1,
     asking: bool = True,
-    explorer: type[Environment] = Environment,
+    explorer: type[Explorer] = Explorer,
     inference: type[Inference] = Inference,
     inbox: type[Inbox] = Inbox,
     **settings: Any,
@@ -100,7 +100,7 @@ def topology(
     shards = ("replay",) if isinstance(learned, Task) else tuple(f"replay.{task.name}" for task in learned)
     return [
         *(spec(shard, inbox) for shard in shards),
-        spec("learner", Publisher),
+        spec("learner", WeightPublisher),
         spec("inference", inference, {"weights": "learner"}, Inference.Config(**settings), tables=tables),
         *(
             replace(

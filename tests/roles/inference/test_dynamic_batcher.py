@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from actorq.actors import Actor, Refused
-from actorq.roles.inference.dynamic_batcher import Gathering
+from actorq.roles.inference.dynamic_batcher import DynamicBatcher
 from actorq.roles.inference.messages import Act, Acted
 from actorq.roles.replay.messages import Version
 from actorq.testing import run_virtually
@@ -30,11 +30,11 @@ def question(number: int, observations: int) -> Act:
     return Act(np.full((observations, 1), number, np.float32))
 
 
-def gathering(tasks: TaskGroup, batch_size: int, deadline: float) -> Gathering:
+def gathering(tasks: TaskGroup, batch_size: int, deadline: float) -> DynamicBatcher:
     stand_in = SimpleNamespace(
         now=anyio.current_time, event=anyio.Event, sleep=anyio.sleep, start_soon=tasks.start_soon
     )
-    return Gathering(cast(Actor, stand_in), batch_size, deadline)
+    return DynamicBatcher(cast(Actor, stand_in), batch_size, deadline)
 
 
 async def taken(

@@ -13,10 +13,10 @@ import anyio.to_thread
 import numpy as np
 import pytest
 
-from actorq.actors import Actor, ActorSpec, Message, Refused, System, Tally, handles
+from actorq.actors import Actor, ActorSpec, Message, Refused, ReportTotals, System, handles
 from actorq.learning.agent import Agent
 from actorq.replay.chunk import Chunk
-from actorq.roles.explorer.explorer import Environment
+from actorq.roles.explorer.explorer import Explorer
 from actorq.roles.inference.messages import Act, Acted
 from actorq.roles.inference.server import Inference
 from actorq.roles.replay.messages import Insert, Version
@@ -98,7 +98,7 @@ async def test_the_same_is_lived_through_as_with_weights_of_ones_own(
 
 async def test_waits_for_weights_and_tells_their_version() -> None:
     record: Record[Insert] = Record()
-    watch = Tally()
+    watch = ReportTotals()
     async with System(topology(record, CARTPOLE, MLP), AT_ONCE, reports=watch) as system:
         await all_blocked()
         assert record.entries == [], "nothing to act with yet"
@@ -172,7 +172,7 @@ class Stumble(Message):
     pass
 
 
-class Stumbling(Environment):
+class Stumbling(Explorer):
     @handles
     async def stumble(self, _: Stumble) -> None:
         raise RuntimeError("fell over")
@@ -265,7 +265,7 @@ def crew(**explorer: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("ports", "config", "fault"),
+    ("ports", "config", "problem"),
     [
         ({}, {}, r"explorer\.ports: wire either weights, to act with a copy of them, or inference"),
         ({"weights": "learner", "inference": "inference"}, {}, r"explorer\.ports\.inference: wire either"),
@@ -277,8 +277,8 @@ def crew(**explorer: Any) -> dict[str, Any]:
     ],
 )
 def test_explorers_either_have_weights_or_ask(
-    ports: dict[str, str], config: dict[str, Any], fault: str
+    ports: dict[str, str], config: dict[str, Any], problem: str
 ) -> None:
     check(crew(ports={"replay": "replay", "inference": "inference"}))
-    with pytest.raises(TopologyError, match=fault):
+    with pytest.raises(TopologyError, match=problem):
         check(crew(ports={"replay": "replay", **ports}, config=config))

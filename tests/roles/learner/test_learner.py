@@ -13,12 +13,20 @@ from actorq.actors import Actor, ActorSpec, Ref, Refused, State, System, handles
 from actorq.envs.task import Task
 from actorq.learning.agent import Agent
 from actorq.roles.learner.learner import Learner
-from actorq.roles.replay.messages import Insert, Located, Sample, Sampled, UpdatePriorities, Version, Weights
-from actorq.roles.replay.shard import Replay
+from actorq.roles.replay.messages import (
+    Insert,
+    Sample,
+    Sampled,
+    SampledRefs,
+    UpdatePriorities,
+    Version,
+    Weights,
+)
+from actorq.roles.replay.shard import ReplayShard
 from actorq.testing import Record
 from tests.actors.world import fresh
 from tests.replay.chunks import make_chunk
-from tests.roles.actors import Follower, Watch, spec
+from tests.roles.actors import NodeAgent, Watch, spec
 from tests.roles.test_deterministic import assert_identical
 
 pytestmark = pytest.mark.anyio
@@ -30,9 +38,9 @@ TABLES = {
 
 
 def actors(record: Record[Weights], **config: Any) -> list[ActorSpec]:
-    memory = Replay.Config(capacity=100, min_size=20, sampling="uniform")
+    memory = ReplayShard.Config(capacity=100, min_size=20, sampling="uniform")
     return [
-        spec("replay", Replay, config=memory),
+        spec("replay", ReplayShard, config=memory),
         spec(
             "learner",
             Learner,
@@ -40,7 +48,7 @@ def actors(record: Record[Weights], **config: Any) -> list[ActorSpec]:
             Learner.Config(batches_per_ask=1, draws_ahead=1, **config),
             tables=TABLES,
         ),
-        spec("follower", fresh(Follower, record=record), {"weights": "learner"}),
+        spec("follower", fresh(NodeAgent, record=record), {"weights": "learner"}),
     ]
 
 
@@ -55,7 +63,7 @@ class Tap(Actor):
         self.end = self.event()
 
     @handles(concurrent=2)
-    async def sample(self, request: Sample) -> Sampled | Located:
+    async def sample(self, request: Sample) -> Sampled | SampledRefs:
         if not self.samples:
             await self.end.wait()
             raise Refused("the run is stopping")
@@ -81,9 +89,9 @@ async def experience(system: System) -> None:
 async def learn(updates: int, states: dict[str, State] | None = None) -> dict[str, State]:
     """Make so many updates, deterministically, from `states` on; returns all states."""
     watch = Watch()
-    replay, learner, follower = actors(Record())
+    replay, learner, node_agent = actors(Record())
     tap = spec("tap", fresh(Tap, left=updates), {"replay": "replay"})
-    specs = [replay, tap, replace(learner, ports={"replay": ("tap",)}), follower]
+    specs = [replay, tap, replace(learner, ports={"replay": ("tap",)}), node_agent]
     async with System(specs, deterministic=True, states=states, reports=watch) as system:
         if states is None:
             await experience(system)
@@ -119,9 +127,9 @@ async def test_nobody_else_knows_of_adaptive_scales() -> None:
 
 
 def adapting(record: Record[Weights]) -> list[ActorSpec]:
-    replay, learner, follower = actors(record, publish_every_updates=1)
+    replay, learner, node_agent = actors(record, publish_every_updates=1)
     task = Task(env="CartPole-v1", reward_scale="adaptive")
-    return [replay, replace(learner, tables=TABLES | {"task": task}), follower]
+    return [replay, replace(learner, tables=TABLES | {"task": task}), node_agent]
 
 
 async def test_publishes_at_once_and_every_so_many_updates() -> None:
@@ -162,14 +170,14 @@ async def test_a_crash_costs_an_incarnation_and_keeps_the_snapshot() -> None:
 async def test_several_batches_are_drawn_with_one_message() -> None:
     """Three updates for one ask and one message of priorities."""
     watch, ahead = Watch(), 2
-    replay, learner, follower = actors(Record())
+    replay, learner, node_agent = actors(Record())
     config = Learner.Config(batches_per_ask=3, draws_ahead=ahead)
-    specs = [replay, replace(learner, config=config), follower]
+    specs = [replay, replace(learner, config=config), node_agent]
     async with System(specs, reports=watch) as system:
         await experience(system)
         await watch.progress.has(("updates", 12))
         statistics = {actor.name: actor for actor in system.statistics().actors}
-        sent = {link.target: link.sent for link in statistics["learner"].links}
+        sent = {link.target: link.sent for link in statistics["learner"].channels}
         draws = watch.counts["updates"] // 3
-    # At most a draw is at hand whose priorities have been told, and so many have been asked for besides.
+    # At most a draw is in progress whose priorities have been told, and so many have been asked for besides.
     assert 2 * draws <= sent["replay"] <= 2 * (draws + 1) + ahead

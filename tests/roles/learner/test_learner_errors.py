@@ -15,8 +15,8 @@ from actorq.envs.task import Task
 from actorq.learning.agent import Agent
 from actorq.replay.chunk import Chunk
 from actorq.roles.learner.learner import Learner
-from actorq.roles.replay.messages import Insert, Located, Sample, Sampled, Version
-from actorq.roles.replay.shard import Replay
+from actorq.roles.replay.messages import Insert, Sample, Sampled, SampledRefs, Version
+from actorq.roles.replay.shard import ReplayShard
 from tests.actors.world import AT_ONCE
 from tests.replay.chunks import make_chunk
 from tests.roles.actors import Watch, spec
@@ -26,8 +26,10 @@ pytestmark = pytest.mark.anyio
 AGENT = Agent(hidden=(8,), batch_size=4, loss="squared")
 
 
-def actors(learner: type[Learner] = Learner, replay: type[Replay] = Replay, **rest: Any) -> list[ActorSpec]:
-    memory = Replay.Config(capacity=100, min_size=20, sampling="uniform")
+def actors(
+    learner: type[Learner] = Learner, replay: type[ReplayShard] = ReplayShard, **rest: Any
+) -> list[ActorSpec]:
+    memory = ReplayShard.Config(capacity=100, min_size=20, sampling="uniform")
     tables = {"task": Task(env="CartPole-v1"), "agent": AGENT}
     return [
         spec("replay", replay, config=memory),
@@ -100,14 +102,14 @@ async def test_what_diverges_is_not_learned() -> None:
 async def test_a_crash_of_the_replay_costs_the_learner_nothing() -> None:
     batches = 0
 
-    class Crashing(Replay):
+    class Crashing(ReplayShard):
         async def on_start(self) -> None:
             await super().on_start()
             await self._holding.add(experience().chunk)
             await self._admit_insert(20)
 
         @handles(concurrent=64)
-        async def sample(self, request: Sample) -> Sampled | Located:
+        async def sample(self, request: Sample) -> Sampled | SampledRefs:
             nonlocal batches
             batches += 1
             if batches == 10:

@@ -13,7 +13,7 @@ from actorq.envs.make import describe
 from actorq.envs.task import NamedTask, Task
 from actorq.learning.agent import Agent
 from actorq.learning.networks.task_layout import TaskLayout
-from actorq.roles.learner.task_migration import Joining, joining_faults
+from actorq.roles.learner.task_migration import TaskMigration, joining_problems
 from actorq.run.open_run import open_run, prepare
 from actorq.run.records import checkpoint
 from actorq.run.records.checkpoint import CheckpointError
@@ -87,9 +87,11 @@ async def test_a_third_task_joins_two(tmp_path: Path, anyio_backend_name: Any) -
 
 def test_what_is_taken_over() -> None:
     """Known tasks by name, wherever they stand; a new one's own parts stay as they were made."""
-    joining = Joining(Agent(hidden=(6, 5)), (all_three := tasks("long", "short", "bent")), spaces(all_three))
+    joining = TaskMigration(
+        Agent(hidden=(6, 5)), (all_three := tasks("long", "short", "bent")), spaces(all_three)
+    )
     old, new = layout("short", "bent"), layout("long", "short", "bent")
-    saved = Joining(Agent(hidden=(6, 5)), (two := tasks("short", "bent")), spaces(two)).state()
+    saved = TaskMigration(Agent(hidden=(6, 5)), (two := tasks("short", "bent")), spaces(two)).state()
     theirs, mine = np.arange(old.size) + 1.0, -np.arange(new.size) - 1.0
     adopted = joining.adopt(mine, theirs, saved)
     for here, there in ((1, 0), (2, 1)):
@@ -112,7 +114,7 @@ def spaces(tasks: tuple[Task, ...]) -> list[Any]:
 
 def test_the_same_tasks_are_taken_over_whole() -> None:
     both = tasks("short", "bent")
-    joining = Joining(Agent(hidden=(6, 5)), both, spaces(both))
+    joining = TaskMigration(Agent(hidden=(6, 5)), both, spaces(both))
     theirs = np.ones(3)
     assert joining.adopt(np.zeros(3), theirs, joining.state()) is theirs
 
@@ -128,13 +130,13 @@ def test_the_same_tasks_are_taken_over_whole() -> None:
 )
 def test_what_cannot_join(names: tuple[str, ...], agent: tuple[int, ...], where: str, words: str) -> None:
     two = tasks("short", "bent")
-    saved = Joining(Agent(hidden=(6, 5)), two, spaces(two)).state()
+    saved = TaskMigration(Agent(hidden=(6, 5)), two, spaces(two)).state()
     parameters = np.zeros(layout("short", "bent").size, np.float32)
     if agent == (6,):
         saved = {"names": ["short", "bent"]}
         parameters = parameters[1:]
     tables = {"tasks": tasks(*names), "agent": Agent(hidden=agent if len(agent) > 1 else (6, 5))}
-    ((place, sentence),) = joining_faults(tables, {"parameters": parameters, "tasks": saved})
+    ((place, sentence),) = joining_problems(tables, {"parameters": parameters, "tasks": saved})
     assert place == where
     assert words in sentence
 
@@ -153,27 +155,27 @@ async def test_a_topology_that_cannot_go_on_is_refused(tmp_path: Path) -> None:
 def test_a_lone_task_grows_by_whatever_name() -> None:
     agent = Agent(hidden=(6, 5))
     alone = Task(env="actorq/GridWorld-v0", options={"map": MAPS["short"]})
-    saved = Joining(agent, (alone,), spaces((alone,))).state()
+    saved = TaskMigration(agent, (alone,), spaces((alone,))).state()
     assert saved["names"] == ["actorq/GridWorld-v0"]
     grown = tasks("short", "bent")
     theirs = np.arange(layout("short").size) + 1.0
-    adopted = Joining(agent, grown, spaces(grown)).adopt(
+    adopted = TaskMigration(agent, grown, spaces(grown)).adopt(
         np.zeros(layout("short", "bent").size), theirs, saved
     )
     np.testing.assert_array_equal(layout("short", "bent").part(adopted, 0), theirs)
     state = {"parameters": theirs, "tasks": saved}
-    assert not list(joining_faults({"agent": agent, "tasks": grown}, state))
+    assert not list(joining_problems({"agent": agent, "tasks": grown}, state))
 
 
 def test_environments_that_changed_places_under_their_names() -> None:
     agent, before = Agent(hidden=(6, 5)), tasks("short", "bent")
-    saved = Joining(agent, before, spaces(before)).state()
+    saved = TaskMigration(agent, before, spaces(before)).state()
     swapped = tuple(
         msgspec.structs.replace(task, options=other.options)
         for task, other in zip(before, before[::-1], strict=True)
     )
     state = {"parameters": np.zeros(layout("short", "bent").size), "tasks": saved}
-    assert not list(joining_faults({"agent": agent, "tasks": before}, state))
-    ((where, problem),) = joining_faults({"agent": agent, "tasks": swapped}, state)
+    assert not list(joining_problems({"agent": agent, "tasks": before}, state))
+    ((where, problem),) = joining_problems({"agent": agent, "tasks": swapped}, state)
     assert where == "tasks"
     assert "other spaces" in problem

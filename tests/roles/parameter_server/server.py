@@ -14,7 +14,7 @@ from actorq.learning.agent import Agent
 from actorq.learning.distributed.encoded import Encoded
 from actorq.learning.distributed.sharding import shard_slices
 from actorq.roles.common.death_watch import Presence
-from actorq.roles.parameter_server.coordinator import ParameterFront
+from actorq.roles.parameter_server.coordinator import ParameterCoordinator
 from actorq.roles.parameter_server.messages import (
     Attend,
     Fetch,
@@ -54,7 +54,7 @@ def server(
     *,
     agent: Agent = AGENT,
     shard_config: ParameterServer.Config | None = None,
-    front: type[ParameterFront] = ParameterFront,
+    front: type[ParameterCoordinator] = ParameterCoordinator,
     shard: type[ParameterServer] = ParameterServer,
     **settings: Any,
 ) -> list[ActorSpec]:
@@ -82,7 +82,7 @@ def server(
         "servers": tuple(each.name for each in servers),
         "workers": tuple(each.name for each in bystanders),
     }
-    [middle] = group("front", front, 1, config=ParameterFront.Config(**settings), ports=ports)
+    [middle] = group("front", front, 1, config=ParameterCoordinator.Config(**settings), ports=ports)
     return [*servers, middle, *bystanders]
 
 

@@ -80,7 +80,7 @@ class Shelf(Actor):
         return Fetched(whole, (), whole.copy())
 
 
-Fate = Literal["accepted", "late", "stale", "refused", "crash"]
+DeliveryState = Literal["accepted", "late", "stale", "refused", "crash"]
 
 
 class Door(Actor):
@@ -88,7 +88,7 @@ class Door(Actor):
 
     pulls: ClassVar[Record[Pull]]
     pushes: ClassVar[Record[Push]]
-    fate: ClassVar[Callable[[int], Fate]] = lambda number: "accepted"
+    delivery_state: ClassVar[Callable[[int], DeliveryState]] = lambda number: "accepted"
 
     def newest(self) -> Pulled:
         return Pulled(Version(self.restarts + 1, len(self.pushes.entries)), 0)
@@ -101,13 +101,13 @@ class Door(Actor):
     @handles
     async def push(self, request: Push) -> Pushed:
         self.pushes.add(request)
-        match type(self).fate(len(self.pushes.entries)):
+        match type(self).delivery_state(len(self.pushes.entries)):
             case "refused":
                 raise Refused("it smells of NaN")
             case "crash":
                 raise RuntimeError("the front has died")
-            case fate:
-                return Pushed(fate, self.newest())
+            case delivery_state:
+                return Pushed(delivery_state, self.newest())
 
 
 class Given(Worker):
@@ -158,7 +158,7 @@ class Scene:
         self.pulls, self.pushes = Record[Pull](), Record[Push]()
         self.fetches, self.gradients = Record[Fetch](), Record[tuple[int, Gradient]]()
         self.watch = Watch()
-        door = {"fate": said.get("fate", Door.fate)}
+        door = {"fate": said.get("fate", Door.delivery_state)}
         shelf = {"answer": said.get("answer", Shelf.answer)}
         self.specs = [
             *members(SHARDS, fresh(Shelf, gradients=self.gradients, fetches=self.fetches, **shelf)),

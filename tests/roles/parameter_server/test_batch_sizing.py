@@ -23,8 +23,8 @@ from actorq.replay.chunk import Batch
 from actorq.roles.parameter_server.messages import Gradient, Pull, Pulled, Push, Pushed, Ticket
 from actorq.roles.parameter_server.worker import Worker
 from actorq.roles.replay.messages import Version
-from actorq.roles.replay.rate_limiter import RateLimiter
-from actorq.roles.replay.shard import Replay
+from actorq.roles.replay.rate_limiter import RateLimiterActor
+from actorq.roles.replay.shard import ReplayShard
 from actorq.testing import Record
 from tests.actors.world import AT_ONCE, fresh, spec
 from tests.roles.learner.learners import learners
@@ -41,7 +41,7 @@ class Told(NamedTuple):
     worker: int
     version: Version
     rows: int
-    fate: str
+    delivery_state: str
     seconds: float
     """When the answer came."""
 
@@ -76,7 +76,7 @@ class Timed(Bystander):
         await self.servers[0].tell(Gradient(ticket, pulled.version, Encoded("whole", SIZE, gradient)))
         push = Push(ticket, pulled.version, gradient.nbytes, 0, rows=rows)
         pushed: Pushed = await self.front.ask(push)
-        self.answers.add(Told(self.index, pulled.version, rows, pushed.fate, self.now()))
+        self.answers.add(Told(self.index, pulled.version, rows, pushed.delivery_state, self.now()))
         assert pushed.pulled is not None
         return pushed.pulled
 
@@ -115,7 +115,7 @@ async def test_work_is_dealt_by_speed_and_its_sum_stays() -> None:
     assert all(sum(told.rows for told in each.values()) == 8 for each in rounds)
     assert [told.rows for _, told in sorted(rounds[0].items())] == [4, 4]
     assert [told.rows for _, told in sorted(rounds[-1].items())] == [6, 2]
-    assert {told.fate for told in answers} == {"accepted"}
+    assert {told.delivery_state for told in answers} == {"accepted"}
     ends = [each[0].seconds for each in rounds]
     assert ends[0] == pytest.approx(4 / 100), "the fast one waits"
     assert ends[-1] - ends[-2] == pytest.approx(2 / 100), "both are done together"
@@ -131,12 +131,15 @@ async def test_who_is_slow_is_waited_for_no_longer_than_declared() -> None:
     rates = (400.0, 400.0, 1.0)
     answers = await answers_of(rates, 300, wait_at_most_seconds=0.5, deal="speed")
     rounds = by_version(answers)
-    fates = {worker: [told.fate for told in answers if told.worker == worker] for worker in range(3)}
-    assert set(fates[0] + fates[1]) == {"accepted"}
-    assert fates[2][0] == "late"
+    delivery_states = {
+        worker: [told.delivery_state for told in answers if told.worker == worker] for worker in range(3)
+    }
+    assert set(delivery_states[0] + delivery_states[1]) == {"accepted"}
+    assert delivery_states[2][0] == "late"
     assert answers[-1].version.updates > 40, "the others go on meanwhile"
     ends = [
-        max(told.seconds for told in each.values() if told.fate == "accepted") for each in rounds.values()
+        max(told.seconds for told in each.values() if told.delivery_state == "accepted")
+        for each in rounds.values()
     ]
     assert max(np.diff(ends)) <= 0.5 + 0.1
     assert [told.rows for told in answers if told.worker == 2][-1] == 1, "it is dealt as little as can be"
@@ -144,15 +147,17 @@ async def test_who_is_slow_is_waited_for_no_longer_than_declared() -> None:
 
 async def test_no_round_is_cut_off_that_is_done_in_time() -> None:
     answers = await answers_of((400.0, 100.0), 100, wait_at_most_seconds=0.05)
-    assert {told.fate for told in answers} == {"accepted"}
+    assert {told.delivery_state for told in answers} == {"accepted"}
     assert all(len(each) == 2 for each in by_version(answers).values())
 
 
 async def test_a_late_gradient_does_not_hurry_the_next_round() -> None:
     """A gradient takes 0.4, 0.95 and 0.85 s: each round lasts 0.9 s, and worker 1 comes in the next one."""
     answers = await answers_of((4 / 0.4, 4 / 0.95, 4 / 0.85), 60, wait_at_most_seconds=0.5)
-    fates = {worker: {told.fate for told in answers if told.worker == worker} for worker in range(3)}
-    assert fates == {0: {"accepted"}, 1: {"late"}, 2: {"accepted"}}
+    delivery_states = {
+        worker: {told.delivery_state for told in answers if told.worker == worker} for worker in range(3)
+    }
+    assert delivery_states == {0: {"accepted"}, 1: {"late"}, 2: {"accepted"}}
     ends = [told.seconds for told in answers if told.worker == 0]
     np.testing.assert_allclose(np.diff(ends), 0.9)
 
@@ -160,7 +165,7 @@ async def test_a_late_gradient_does_not_hurry_the_next_round() -> None:
 async def test_a_round_begins_anew_when_who_had_come_first_dies() -> None:
     """Worker 0 is there after 0.1 s, dies at 0.2 s and is there again at 0.3 s; worker 1 takes 0.75 s."""
     told = await answers_of((4 / 0.1, 4 / 0.75), 2, wait_at_most_seconds=0.5, dies_at={0: 0.2})
-    assert {(each.worker, each.version.updates, each.fate) for each in told} == {
+    assert {(each.worker, each.version.updates, each.delivery_state) for each in told} == {
         (0, 0, "accepted"),
         (1, 0, "accepted"),
     }
@@ -174,7 +179,7 @@ async def test_an_update_is_of_as_many_rows_as_the_living_have_at_the_batch_size
     assert sums[10:12] == [8, 8], "the round that it died in, and one of the two who live"
     assert set(sums[:-1]) == {12, 8}
     assert sums[-2] == 12, "it has come back"
-    assert {told.fate for told in answers} == {"accepted"}
+    assert {told.delivery_state for told in answers} == {"accepted"}
 
 
 async def test_a_gradient_over_nothing_is_refused() -> None:
@@ -260,42 +265,44 @@ def one_learner(agent: Agent, batches: list[Batch]) -> Vector:
 
 
 @pytest.mark.parametrize(
-    ("deal", "compile", "fault"),
+    ("deal", "compile", "problem"),
     [
         ("speed", "reduce-overhead", True),
         ("speed", "default", False),
         ("equal", "reduce-overhead", False),
     ],
 )
-def test_cuda_graphs_want_batches_of_one_size(deal: Any, compile: Any, fault: bool) -> None:
+def test_cuda_graphs_want_batches_of_one_size(deal: Any, compile: Any, problem: bool) -> None:
     config = Worker.Config(compile=compile)
     specs = working(Worker, 2, 1, AGENT_OF_EACH, worker_config=config, rule="synchronous", deal=deal)
-    faults = wiring_faults_of("worker.0", specs)
-    assert [where for where, _ in faults] == ["config.compile"] * fault
+    problems = wiring_problems_of("worker.0", specs)
+    assert [where for where, _ in problems] == ["config.compile"] * problem
 
 
 @pytest.mark.parametrize(
-    ("deal", "buffer", "fault"),
+    ("deal", "buffer", "problem"),
     [("speed", 248.0, False), ("speed", 247.0, True), ("equal", 128.0, False), ("equal", 127.0, True)],
 )
 @pytest.mark.parametrize("keeper", ["replay", "limiter"])
-def test_the_largest_draw_passes_the_rate_limiter(deal: Any, buffer: float, fault: bool, keeper: str) -> None:
+def test_the_largest_draw_passes_the_rate_limiter(
+    deal: Any, buffer: float, problem: bool, keeper: str
+) -> None:
     """Of two learners at 32 rows one is dealt 2 · 32 - 2 = 62 at most; each draws four batches at once."""
     agent = msgspec.structs.replace(AGENT, batch_size=32)
     specs = learners([("replay",)] * 2, 1, agent, rule="synchronous", deal=deal)
     pace: Any = {"samples_per_insert": 2.0, "error_buffer_samples": buffer}
     if keeper == "limiter":
-        limiter = spec("limiter", RateLimiter, config=RateLimiter.Config(**pace))
-        specs += [limiter, spec("replay", Replay, {"limiter": "limiter"})]
+        limiter = spec("limiter", RateLimiterActor, config=RateLimiterActor.Config(**pace))
+        specs += [limiter, spec("replay", ReplayShard, {"limiter": "limiter"})]
     else:
-        specs += [spec("replay", Replay, config=Replay.Config(**pace))]
-    faults = wiring_faults_of("learner.0", specs)
-    assert [where for where, _ in faults] == ["config.batches_per_ask"] * fault
-    if fault:
+        specs += [spec("replay", ReplayShard, config=ReplayShard.Config(**pace))]
+    problems = wiring_problems_of("learner.0", specs)
+    assert [where for where, _ in problems] == ["config.batches_per_ask"] * problem
+    if problem:
         most = 248 if deal == "speed" else 128
-        assert f"= {most} samples, more than error_buffer_samples = {buffer:g} of {keeper}" in faults[0][1]
+        assert f"= {most} samples, more than error_buffer_samples = {buffer:g} of {keeper}" in problems[0][1]
 
 
-def wiring_faults_of(name: str, specs: list[ActorSpec]) -> list[tuple[str, str]]:
+def wiring_problems_of(name: str, specs: list[ActorSpec]) -> list[tuple[str, str]]:
     named = {spec.name: spec for spec in specs}
-    return list(named[name].cls.wiring_faults(named[name], named))
+    return list(named[name].cls.wiring_problems(named[name], named))

@@ -40,10 +40,10 @@ async def test_a_gradient_pushed_twice_counts_once() -> None:
         [first] = [each for each in twice if isinstance(each, Pushed)]
         twice.remove(first)
         assert twice == ["gradient 1 of this life of the worker was pushed already"]
-        assert first.fate == "accepted"
+        assert first.delivery_state == "accepted"
         after = (await workers.pull()).version
         assert (after.incarnation, after.updates) == (version.incarnation, 1)
-        assert (await workers.push(gradient, after)).fate == "accepted"
+        assert (await workers.push(gradient, after)).delivery_state == "accepted"
     assert system.statistics().restarts == 0
 
 
@@ -59,7 +59,7 @@ async def test_who_pushes_again_while_it_waits_takes_back_the_first() -> None:
 
         async def push(gradient: np.ndarray, worker: int) -> None:
             try:
-                answers.append((await workers.push(gradient, pulled.version, worker)).fate)
+                answers.append((await workers.push(gradient, pulled.version, worker)).delivery_state)
             except Refused as refusal:
                 answers.append(refusal.reason)
 

@@ -17,12 +17,12 @@ from actorq.learning.agent import Agent
 from actorq.learning.networks.factory import make_parameters
 from actorq.learning.target import TargetNetwork
 from actorq.learning.update import LearningRule
-from actorq.roles.explorer.explorer import Environment
+from actorq.roles.explorer.explorer import Explorer
 from actorq.roles.parameter_server.gradient_learner import GradientLearner
 from actorq.roles.parameter_server.messages import Fetch, Gradient, Pull, Push
 from actorq.roles.replay.messages import UpdatePriorities
-from actorq.roles.replay.rate_limiter import RateLimiter
-from actorq.roles.replay.shard import Replay
+from actorq.roles.replay.rate_limiter import RateLimiterActor
+from actorq.roles.replay.shard import ReplayShard
 from actorq.testing import Record
 from tests.actors.world import TRANSPORTS, World, fresh, spec
 from tests.launchers.actors import Board
@@ -102,15 +102,15 @@ async def test_each_transition_gets_its_own_priority_back() -> None:
 def crew(rule: str) -> list[ActorSpec]:
     """A limiter, two shards of a replay, a parameter server, two learners, three explorers."""
     replay = ("replay.0", "replay.1")
-    shards = members(replay, Replay, {"limiter": "limiter"}, Replay.Config(capacity=500))
-    pace = RateLimiter.Config(min_size=60, samples_per_insert=4.0)
+    shards = members(replay, ReplayShard, {"limiter": "limiter"}, ReplayShard.Config(capacity=500))
+    pace = RateLimiterActor.Config(min_size=60, samples_per_insert=4.0)
     explorers = tuple(f"explorer.{index}" for index in range(3))
-    exploring = Environment.Config(envs=2, chunk_steps=4, epsilon=0.5)
+    exploring = Explorer.Config(envs=2, chunk_steps=4, epsilon=0.5)
     return [
-        spec("limiter", RateLimiter, config=pace),
+        spec("limiter", RateLimiterActor, config=pace),
         *shards,
         *learners([replay, replay], 2, AGENT, rule=rule, publish_every_updates=4),
-        *members(explorers, Environment, {"replay": replay, "weights": "front"}, exploring),
+        *members(explorers, Explorer, {"replay": replay, "weights": "front"}, exploring),
     ]
 
 
@@ -241,14 +241,14 @@ async def test_the_death_of_one_leaves_the_others_training(
 
 
 def test_the_front_is_to_know_it_by_its_index() -> None:
-    def faults(workers: tuple[str, ...]) -> list[tuple[str, str]]:
-        actors = [spec("replay", Replay), *learners([("replay",)] * 2, 1, AGENT)]
+    def problems(workers: tuple[str, ...]) -> list[tuple[str, str]]:
+        actors = [spec("replay", ReplayShard), *learners([("replay",)] * 2, 1, AGENT)]
         specs = {each.name: each for each in actors}
         specs["front"] = replace(specs["front"], ports={**specs["front"].ports, "workers": workers})
-        return list(GradientLearner.wiring_faults(specs["learner.0"], specs))
+        return list(GradientLearner.wiring_problems(specs["learner.0"], specs))
 
-    assert not faults(("learner.0", "learner.1"))
+    assert not problems(("learner.0", "learner.1"))
     for workers in (("learner.0",), ("worker.0", "worker.1"), ("worker", "learner.0", "learner.1")):
-        ((where, sentence),) = faults(workers)
+        ((where, sentence),) = problems(workers)
         assert where == "ports.front"
         assert "by their index" in sentence

@@ -38,7 +38,7 @@ async def test_asynchronous_updates_are_those_of_one_optimizer(shards: int) -> N
         version = pulled.version
         for number, pushed in enumerate(gradients(10), 1):
             answer = await workers.push(pushed, version, worker=number % 2)
-            assert answer.fate == "accepted"
+            assert answer.delivery_state == "accepted"
             assert answer.pulled is not None
             version = answer.pulled.version
             assert version.updates == number
@@ -117,7 +117,7 @@ async def test_what_cannot_be_applied_is_refused_and_changes_nothing() -> None:
             await workers.servers[0].ask(Fetch(0, Version(version.incarnation + 1, 0), None, None))
         assert (await workers.pull()).version == version
         np.testing.assert_array_equal((await workers.read(pulled))[0], before)
-        assert (await workers.push(good, version)).fate == "accepted"
+        assert (await workers.push(good, version)).delivery_state == "accepted"
 
 
 @pytest.mark.parametrize("dying", ["server.0", "server.1", "front"])
@@ -143,7 +143,7 @@ async def test_after_a_death_all_go_on_from_a_version_that_was(dying: str) -> No
         assert again.target_updates == again.version.updates // 4 * 4
         with pytest.raises(Refused, match="incarnation"):
             await workers.push(gradients(1)[0], lost)
-        assert (await workers.push(gradients(1)[0], again.version)).fate == "accepted"
+        assert (await workers.push(gradients(1)[0], again.version)).delivery_state == "accepted"
 
 
 async def kill(system: System, actor: str) -> None:

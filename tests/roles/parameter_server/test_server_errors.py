@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from actorq.actors import GroupSpec, Message, Refused, RestartLimits, System, handles
 from actorq.roles.common.death_watch import PATIENCE, Lives
-from actorq.roles.parameter_server.messages import Push, Restore, Restored, Stand, Standing
+from actorq.roles.parameter_server.messages import ListVersions, Push, Restore, Restored, VersionList
 from actorq.roles.parameter_server.recovery import BEGINNING, newest_common, restore
 from actorq.roles.parameter_server.shard import ParameterServer
 from actorq.roles.replay.messages import Version
@@ -23,8 +23,8 @@ from .test_parameter_server import gradients, kill
 pytestmark = pytest.mark.anyio
 
 
-def standing(*versions: tuple[int, int], incarnation: int = 1) -> Standing:
-    return Standing(incarnation, tuple(Version(*version) for version in versions))
+def standing(*versions: tuple[int, int], incarnation: int = 1) -> VersionList:
+    return VersionList(incarnation, tuple(Version(*version) for version in versions))
 
 
 async def updated(workers: Workers, gradient: NDArray[Any], version: Version) -> Version:
@@ -60,7 +60,7 @@ def test_without_a_version_in_common_it_says_who_has_which() -> None:
 class Standings:
     """Shards' stand-in, with what they were told."""
 
-    def __init__(self, *answers: Standing) -> None:
+    def __init__(self, *answers: VersionList) -> None:
         self.answers = list(answers)
         self.told: list[Restore] = []
 
@@ -74,7 +74,7 @@ class Standings:
         outer = self
 
         class All:
-            async def ask(self, request: Stand) -> list[Standing]:
+            async def ask(self, request: ListVersions) -> list[VersionList]:
                 return outer.answers
 
         return All()
@@ -107,7 +107,7 @@ async def test_a_shard_that_dies_right_after_a_restoration_finds_one_in_common()
         await kill(system, "server.1")
         pulled = await workers.pull()
         assert pulled.version.updates == 5
-        assert (await workers.push(gradients(1)[0], pulled.version)).fate == "accepted"
+        assert (await workers.push(gradients(1)[0], pulled.version)).delivery_state == "accepted"
 
 
 def _only_at_points(self: Any) -> None:
@@ -137,18 +137,18 @@ async def test_a_shards_death_is_heard_of_however_often_the_front_has_died() -> 
 
 
 def test_what_was_sent_before_a_death_is_told_from_what_comes_after() -> None:
-    lives = Lives(3)
-    lives.hear(1, 0)
-    assert not lives.is_over(1, 0)
-    assert lives.end(1) == 0
-    assert list(lives.dead()) == [1]
+    incarnations = Lives(3)
+    incarnations.hear(1, 0)
+    assert not incarnations.is_over(1, 0)
+    assert incarnations.end(1) == 0
+    assert list(incarnations.dead()) == [1]
     with pytest.raises(Refused, match="has died"):
-        lives.hear(1, 0)
-    lives.hear(1, 1)
-    assert list(lives.dead()) == []
-    assert lives.end(2) is None
+        incarnations.hear(1, 0)
+    incarnations.hear(1, 1)
+    assert list(incarnations.dead()) == []
+    assert incarnations.end(2) is None
     with pytest.raises(Refused, match="no worker 3; there are 3"):
-        lives.hear(3, 0)
+        incarnations.hear(3, 0)
 
 
 class Die(Message):
@@ -189,7 +189,7 @@ async def test_a_slice_that_comes_after_its_refusal_is_not_kept() -> None:
         ticket = workers.ticket(0)
         with pytest.raises(Refused, match="from the future"):
             await workers.front.ask(Push(ticket, future, 0, 0))
-        assert (await workers.push(gradients(1)[0], version)).fate == "accepted"
+        assert (await workers.push(gradients(1)[0], version)).delivery_state == "accepted"
         await workers.send(gradients(1)[0], future, ticket)
         await workers.read(await workers.pull())
         shard: Any = system._local.cells["server"].actor

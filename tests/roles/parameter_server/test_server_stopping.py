@@ -8,13 +8,13 @@ import anyio
 import pytest
 
 from actorq.actors import ActorSpec, Refused, System, handles
-from actorq.roles.parameter_server.messages import Combine, Keep, Weighed
+from actorq.roles.parameter_server.messages import Combine, Keep, SliceNorm
 from actorq.roles.parameter_server.shard import ParameterServer
 from actorq.roles.replay.messages import Weights
 from actorq.roles.replay.rate_limit_gate import STOPPING
 from actorq.testing import Record
 from tests.actors.world import AT_ONCE, all_blocked, fresh, spec
-from tests.roles.actors import Follower
+from tests.roles.actors import NodeAgent
 
 from .server import Workers, server
 from .test_parameter_server import gradients
@@ -34,7 +34,7 @@ class KeepsTheFirst(ParameterServer):
 async def test_while_weights_are_published() -> None:
     record: Record[Weights] = Record()
     specs = server(1, shard=KeepsTheFirst, publish_every_updates=1)
-    async with System([*specs, _follower(record)], AT_ONCE) as system:
+    async with System([*specs, _node_agent(record)], AT_ONCE) as system:
         workers = Workers(system)
         version = (await workers.pull()).version
         await record.reaches(1)
@@ -47,8 +47,8 @@ async def test_while_weights_are_published() -> None:
     assert system.statistics().dead_letters == 0
 
 
-def _follower(record: Record[Weights]) -> ActorSpec:
-    return spec("follower", fresh(Follower, record=record), {"weights": "front"})
+def _node_agent(record: Record[Weights]) -> ActorSpec:
+    return spec("follower", fresh(NodeAgent, record=record), {"weights": "front"})
 
 
 class Thorough(ParameterServer):
@@ -61,7 +61,7 @@ class Thorough(ParameterServer):
         self._enough = self.event()
 
     @handles
-    async def combine(self, request: Combine) -> Weighed:
+    async def combine(self, request: Combine) -> SliceNorm:
         self.combining.add(request)
         await self._enough.wait()
         return await super().combine(request)

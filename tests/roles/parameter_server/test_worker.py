@@ -25,7 +25,7 @@ from actorq.envs.task import NamedTask
 from actorq.learning.distributed.encoded import top_k_count
 from actorq.learning.networks.task_layout import TaskLayout
 from actorq.roles.parameter_server.client import MOST_REFUSALS
-from actorq.roles.parameter_server.coordinator import ParameterFront
+from actorq.roles.parameter_server.coordinator import ParameterCoordinator
 from actorq.roles.parameter_server.messages import (
     Attend,
     Fetch,
@@ -47,7 +47,7 @@ from .server_actors import (
     SHARDS,
     SIZE,
     TABLES,
-    Fate,
+    DeliveryState,
     Few,
     Given,
     Scene,
@@ -64,7 +64,7 @@ def crew(config: Worker.Config, *, cls: type[Worker] = Worker, workers: int = 2)
     ports = {"servers": SHARDS, "workers": names}
     return [
         *members(SHARDS, ParameterServer),
-        wired("front", ParameterFront, ports, ParameterFront.Config(), seed=7, tables=TABLES),
+        wired("front", ParameterCoordinator, ports, ParameterCoordinator.Config(), seed=7, tables=TABLES),
         *members(names, cls, {"servers": SHARDS, "front": "front"}, config),
     ]
 
@@ -153,7 +153,9 @@ async def test_tells_who_computes_and_numbers_its_gradients() -> None:
     scene = Scene(Worker)
     await scene.play(5)
     assert scene.pulls.entries == [Pull(0, computing=False), Pull(0, computing=True)]
-    tickets = [(push.ticket.worker, push.ticket.life, push.ticket.number) for push in scene.pushes.entries]
+    tickets = [
+        (push.ticket.worker, push.ticket.incarnation, push.ticket.number) for push in scene.pushes.entries
+    ]
     assert tickets == [(0, 0, number) for number in range(1, len(tickets) + 1)]
     for push in scene.pushes.entries:
         slices = [each for _, each in scene.gradients.entries if each.ticket == push.ticket]
@@ -186,7 +188,7 @@ async def test_who_attends_it_is_told_that_it_ends() -> None:
 
 
 async def test_goes_on_after_a_refusal_and_says_why_once(caplog: pytest.LogCaptureFixture) -> None:
-    scene = Scene(fate=lambda number: "refused" if number in (2, 3, 5) else "accepted")
+    scene = Scene(delivery_state=lambda number: "refused" if number in (2, 3, 5) else "accepted")
     with caplog.at_level(logging.WARNING, "actorq.roles"):
         await scene.play(8)
     (warning,) = [record.getMessage() for record in caplog.records]
@@ -196,8 +198,8 @@ async def test_goes_on_after_a_refusal_and_says_why_once(caplog: pytest.LogCaptu
     assert "gradients_refused" not in scene.watch.counts, "the front counts those that were sent"
 
 
-@pytest.mark.parametrize("fate", ["refused", "late", "stale"])
-async def test_what_was_not_applied_is_given_back(fate: Fate) -> None:
+@pytest.mark.parametrize("delivery_state", ["refused", "late", "stale"])
+async def test_what_was_not_applied_is_given_back(delivery_state: DeliveryState) -> None:
     """What the codec keeps back is all gradients but for what was accepted."""
     done = Record[int]()
     few = fresh(Few, done=done)
@@ -205,7 +207,9 @@ async def test_what_was_not_applied_is_given_back(fate: Fate) -> None:
     await whole.play(done)
     (gradient,) = {each.values.tobytes() for each in whole.slices(0).values()}
     config = settings(gradient_codec="top_k", top_k_share=0.1)
-    scene = Scene(few, config, fate=lambda number: fate if number % 3 == 0 else "accepted")
+    scene = Scene(
+        few, config, delivery_state=lambda number: delivery_state if number % 3 == 0 else "accepted"
+    )
     done.entries.clear()
     state = await scene.play(done)
     applied = np.zeros(SIZE // 2, np.float32)
@@ -219,7 +223,7 @@ async def test_what_was_not_applied_is_given_back(fate: Fate) -> None:
 
 
 async def test_gives_up_when_nothing_helps() -> None:
-    scene = Scene(fate=lambda number: "refused")
+    scene = Scene(delivery_state=lambda number: "refused")
     with pytest.raises(ActorFailed) as failed:
         await scene.play(1000)
     cause = failed.value.__cause__
@@ -232,7 +236,7 @@ async def test_gives_up_when_nothing_helps() -> None:
 
 async def test_what_is_explored_in_vain_is_no_progress() -> None:
     """Else the restart limit would never be reached, and the run never end."""
-    scene = Scene(Worker, fate=lambda number: "refused")
+    scene = Scene(Worker, delivery_state=lambda number: "refused")
     with pytest.raises(ActorFailed):
         await scene.play(1000)
     assert scene.watch.counts["env_steps"] <= MIN_SIZE + 4 * CHUNK
@@ -273,7 +277,7 @@ async def test_a_version_that_is_gone_is_pulled_again() -> None:
 
 
 async def test_a_front_that_dies_costs_one_gradient_and_brings_whole_weights() -> None:
-    scene = Scene(fate=lambda number: "crash" if number == 3 else "accepted")
+    scene = Scene(delivery_state=lambda number: "crash" if number == 3 else "accepted")
     scene.specs[3] = replace(scene.specs[3], config=settings(gradient_codec="top_k"))
     await scene.play(6)
     versions = [push.version for push in scene.pushes.entries[:6]]
@@ -292,7 +296,7 @@ async def test_a_front_that_dies_costs_one_gradient_and_brings_whole_weights() -
 
 async def test_nothing_is_left_of_gradients_of_an_earlier_incarnation() -> None:
     """The first gradient after it is what the first ever was."""
-    scene = Scene(fate=lambda number: "crash" if number == 3 else "accepted")
+    scene = Scene(delivery_state=lambda number: "crash" if number == 3 else "accepted")
     scene.specs[3] = replace(scene.specs[3], config=settings(gradient_codec="top_k", top_k_share=0.1))
     await scene.play(6)
     first, second, fourth = (scene.slices(0)[number] for number in (1, 2, 4))
@@ -312,7 +316,7 @@ async def test_nothing_is_left_of_gradients_of_an_earlier_incarnation() -> None:
     ],
 )
 def test_settings_that_contradict_each_other_are_named(config: Worker.Config, field: str, says: str) -> None:
-    ((where, sentence),) = Worker.faults(config, TABLES)
+    ((where, sentence),) = Worker.problems(config, TABLES)
     assert where == f"config.replay.{field}"
     assert re.search(says, sentence)
 
@@ -320,7 +324,7 @@ def test_settings_that_contradict_each_other_are_named(config: Worker.Config, fi
 def test_few_samples_per_insert_are_fine() -> None:
     """A rate limiter could not keep to so few; books can."""
     memory = LocalReplayConfig(min_size=20, samples_per_insert=0.01)
-    assert not list(Worker.faults(settings(replay=memory), TABLES))
+    assert not list(Worker.problems(settings(replay=memory), TABLES))
 
 
 async def test_each_worker_teaches_its_own_task() -> None:

@@ -14,7 +14,7 @@ from actorq.actors.spec import derive_seed
 from actorq.envs.make import describe
 from actorq.envs.task import tasks_in
 from actorq.learning.agent import Agent
-from actorq.learning.pipeline.partition import Part, join_parts, layer_shapes
+from actorq.learning.pipeline.partition import StagePart, join_parts, layer_shapes
 from actorq.roles.learner.learner import Learner
 from actorq.roles.pipeline.learner import PipelineLearner
 from actorq.roles.pipeline.messages import Flow, Returned
@@ -94,7 +94,7 @@ def held(
     stages = [states[name] for name in stage_names(count)]
     updates = {state["points"][-1]["updates"] for state in stages}
     assert len(updates) == 1, "all are at the same update"
-    parts = [convert(state["part"], Part) for state in stages]
+    parts = [convert(state["part"], StagePart) for state in stages]
     vectors: Sequence[NDArray[Any]] = [state["points"][-1]["parameters"] for state in stages]
     tasks = tasks_in(tables or {"task": TASK})
     return join_parts(layer_shapes(agent, list(map(describe, tasks))), parts, vectors)

@@ -26,20 +26,20 @@ from actorq.envs.task import NamedTask
 from actorq.learning.algorithms.dqn import QLoss
 from actorq.learning.networks.factory import make_parameters
 from actorq.learning.networks.numpy_acting import make_policy
-from actorq.learning.pipeline.partition import Part, layer_shapes, part_size
-from actorq.learning.pipeline.stage_module import Segment
-from actorq.roles.common.adaptive_executor import Computing
-from actorq.roles.common.priority_executor import Computer
+from actorq.learning.pipeline.partition import StagePart, layer_shapes, part_size
+from actorq.learning.pipeline.stage_module import StageModule
+from actorq.roles.common.adaptive_executor import AdaptiveExecutor
+from actorq.roles.common.priority_executor import PriorityExecutor
 from actorq.roles.inference.messages import Act, Acted
 from actorq.roles.learner.learner import Learner
-from actorq.roles.pipeline.messages import Evaluate, Step
-from actorq.roles.pipeline.schedule import StageWork
+from actorq.roles.pipeline.messages import Evaluate, StepStage
+from actorq.roles.pipeline.schedule import PipelineSchedule
 from actorq.roles.pipeline.stage import Stage
 from actorq.roles.replay.messages import Version, Weights
 from actorq.testing import Record
 from actorq.topology import TopologyError, check
 from tests.actors.world import TRANSPORTS, World, fresh, spec
-from tests.roles.actors import Follower, Watch
+from tests.roles.actors import NodeAgent, Watch
 from tests.roles.learner.learners import Pile
 from tests.roles.parameter_server.server import TASK
 
@@ -86,7 +86,7 @@ async def test_a_stage_holds_its_part_and_what_is_in_flight(stages: int) -> None
 
     class Weighing(Stage):
         @handles
-        async def step(self, step: Step) -> None:
+        async def step(self, step: StepStage) -> None:
             assert self._work is not None
             held_bytes.add((self.index, self._work.most_in_flight_bytes))
             await super().step(step)
@@ -99,7 +99,7 @@ async def test_a_stage_holds_its_part_and_what_is_in_flight(stages: int) -> None
     rows = AGENT.batch_size // micro_batches
     for index, name in enumerate(stage_names(stages)):
         state = system.final_states[name]
-        part = convert(state["part"], Part)
+        part = convert(state["part"], StagePart)
         assert state["size"] == part_size(layers, part)
         widths = [layer.shapes[0][1] for layer in layers[part.begin : part.end]]
         widths.append(layers[part.end - 1].shapes[0][0])
@@ -108,7 +108,7 @@ async def test_a_stage_holds_its_part_and_what_is_in_flight(stages: int) -> None
         assert most <= (stages - index + (index < stages - 1)) * each
 
 
-class Slow(Computer):
+class Slow(PriorityExecutor):
     """Forward and backward take a virtual second each, and nothing else takes any time."""
 
     threads = 1
@@ -145,9 +145,9 @@ async def test_stages_are_idle_as_long_as_the_pipeline_fills_and_empties(
 
 async def test_whole_weights_are_gathered_for_who_subscribes() -> None:
     watch, record = Watch(), Record[Weights]()
-    follower = spec("follower", fresh(Follower, record=record), {"weights": "learner"})
+    node_agent = spec("follower", fresh(NodeAgent, record=record), {"weights": "learner"})
     specs = pipeline(4, 8, SMALL, columns={"hidden.0": 2}, publish_every_updates=4)
-    async with System([*specs, follower], reports=watch) as system:
+    async with System([*specs, node_agent], reports=watch) as system:
         await watch.progress.has(("updates", 8))
         await record.reaches(3)
     first, last = record.entries[0], record.entries[-1]
@@ -179,7 +179,7 @@ async def test_stages_act_as_weights_of_the_same_version_do(transport: str) -> N
     observations = np.random.default_rng(0).normal(size=(5, 4)).astype(np.float32)
     heard, record, died, watch = Record[Acted](), Record[Weights](), Record[int](), Watch()
     asker = spec("asker", fresh(Asker, heard=heard, observations=observations), {"learner": "learner"})
-    follower = spec("follower", fresh(Follower, record=record), {"weights": "learner"})
+    node_agent = spec("follower", fresh(NodeAgent, record=record), {"weights": "learner"})
     specs = pipeline(
         4,
         12,
@@ -194,7 +194,7 @@ async def test_stages_act_as_weights_of_the_same_version_do(transport: str) -> N
         published = {weights.version for weights in record.entries}
         return any(acted.version in published for acted in heard.entries if acted.version.updates == updates)
 
-    async with World(TRANSPORTS[transport], 3).system(*specs, follower, asker, reports=watch) as system:
+    async with World(TRANSPORTS[transport], 3).system(*specs, node_agent, asker, reports=watch) as system:
         await watch.progress.has(("updates", 12))
         # Of versions between only some are told to both: each hears the newest.
         await heard._until(lambda: both_have_heard_of(10))
@@ -231,9 +231,9 @@ async def test_what_waits_when_the_work_is_over_is_refused() -> None:
 
         async def run(self) -> None:
             layers = layer_shapes(SMALL, [describe(TASK)])
-            part = Part(0, 0, len(layers))
-            segment = Segment(SMALL, [describe(TASK)], 0, part, torch.device("cpu"))
-            work = StageWork(self, segment, QLoss(SMALL), (part,), 0, Group([]), 1)
+            part = StagePart(0, 0, len(layers))
+            segment = StageModule(SMALL, [describe(TASK)], 0, part, torch.device("cpu"))
+            work = PipelineSchedule(self, segment, QLoss(SMALL), (part,), 0, Group([]), 1)
 
             async def ask() -> None:
                 try:
@@ -242,7 +242,7 @@ async def test_what_waits_when_the_work_is_over_is_refused() -> None:
                 except Refused as refusal:
                     self.answers.add(refusal.reason)
 
-            self.start_soon(work._computer.__call__, Computing(self), hold)
+            self.start_soon(work._computer.__call__, AdaptiveExecutor(self), hold)
             await self.in_thread(began.wait, 30.0)
             for _ in range(5):
                 self.start_soon(ask)
@@ -295,7 +295,7 @@ async def test_stages_learn_several_tasks_as_one_learner_does() -> None:
 # What `actorq check` refuses.
 
 
-def faults_of(**changes: Any) -> str:
+def problems_of(**changes: Any) -> str:
     tables = tomllib.loads(RECIPE.read_text())
     for place, value in changes.items():
         *path, last = place.split("__")
@@ -331,6 +331,6 @@ def faults_of(**changes: Any) -> str:
     ],
 )
 def test_what_is_refused(changes: Mapping[str, Any], says: str) -> None:
-    found = faults_of(**changes)
+    found = problems_of(**changes)
     assert says in found
     assert bool(found) == bool(says)

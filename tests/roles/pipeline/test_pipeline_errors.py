@@ -56,7 +56,7 @@ async def test_where_every_version_is_kept_a_death_costs_nothing() -> None:
     np.testing.assert_allclose(held(system.final_states, 4, SMALL), whole, rtol=0, atol=1e-5)
 
 
-async def test_a_learners_next_life_finds_the_stages_as_they_are() -> None:
+async def test_a_learners_next_incarnation_finds_the_stages_as_they_are() -> None:
     died = Record[int]()
 
     class Mortal(PipelineLearner):
@@ -97,9 +97,9 @@ async def test_a_run_goes_on_from_a_checkpoint() -> None:
     for name, cls in (("learner", PipelineLearner), ("stage.1", Stage)):
         config = cls.Config()
         tables = {"agent": SMALL, "task": TASK}
-        assert not list(cls.state_faults(config, tables, states[name]))
-    [fault] = Stage.state_faults(Stage.Config(), {"agent": AGENT, "task": TASK}, states["stage.1"])
-    assert fault[0] == "agent"
+        assert not list(cls.state_problems(config, tables, states[name]))
+    [problem] = Stage.state_problems(Stage.Config(), {"agent": AGENT, "task": TASK}, states["stage.1"])
+    assert problem[0] == "agent"
     recut = PipelineLearner.Config(cut=("output",))
-    [fault] = PipelineLearner.state_faults(recut, {"agent": SMALL, "task": TASK}, states["learner"])
-    assert fault[0] == "config.cut"
+    [problem] = PipelineLearner.state_problems(recut, {"agent": SMALL, "task": TASK}, states["learner"])
+    assert problem[0] == "config.cut"

@@ -11,7 +11,7 @@ from actorq.actors import ActorSpec, Message, System, derive_seed, handles
 from actorq.roles.averaging.server import AveragingServer
 from actorq.roles.pipeline.learner import PipelineLearner
 from actorq.roles.pipeline.stage import Stage
-from actorq.roles.replay.dataset import BatchFeed, Draw
+from actorq.roles.replay.dataset import DatasetDraw, ReplayDataset
 from actorq.testing import Record
 from tests.actors.world import AT_ONCE, TRANSPORTS, World, fresh, spec
 from tests.roles.averaging.test_averaging_learners import COUNT, EVERY, UPDATES, in_a_loop
@@ -38,7 +38,7 @@ class Limited(PipelineLearner):
     resting: ClassVar[Record[str]]
     limit: ClassVar[int] = UPDATES
 
-    async def _learn(self, feed: BatchFeed, draw: Draw) -> None:
+    async def _learn(self, feed: ReplayDataset, draw: DatasetDraw) -> None:
         if self._updates >= self.limit:
             self.resting.add(self.name)
             await self.event().wait()

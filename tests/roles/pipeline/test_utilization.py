@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from actorq.roles.pipeline.utilization import BusyTime
+from actorq.roles.pipeline.utilization import Utilization
 
 
 def test_what_overlaps_counts_once() -> None:
     clock = 0.0
-    busy = BusyTime(lambda: clock)
+    busy = Utilization(lambda: clock)
     clock = 1.0
     with busy:
         clock = 2.0

@@ -9,9 +9,9 @@ from actorq.actors import Actor, ActorSpec, Group, Message, Request, System, han
 from actorq.actors.spec import derive_seed
 from actorq.replay.chunk import Batch
 from actorq.replay.redis.config import RedisConfig
-from actorq.roles.replay.client import ReplayReader
+from actorq.roles.replay.client import ReplayClient
 from actorq.roles.replay.messages import Insert, Sample, UpdatePriorities, Version, WhereIsRedis
-from actorq.roles.replay.rate_limiter import RateLimiter
+from actorq.roles.replay.rate_limiter import RateLimiterActor
 from actorq.roles.replay.redis_server import RedisServer
 from tests.actors.world import spec
 
@@ -42,7 +42,7 @@ class Reading(Actor):
     replay: Group[Sample | UpdatePriorities]
 
     async def on_start(self) -> None:
-        self._reader = ReplayReader(self.replay, self.seed, self)
+        self._reader = ReplayClient(self.replay, self.seed, self)
 
     @handles(concurrent=4)
     async def draw(self, request: DrawBatch) -> Batches:
@@ -71,7 +71,7 @@ def in_redis(
     given: dict[str, Any] = {"capacity": 1000, "min_size": 1, "store": "redis", "redis": redis, **config}
     server = [spec("redis", MortalServer, config=settings)] if url is None else []
     return [
-        spec("limiter", RateLimiter, config=RateLimiter.Config(min_size=1)),
+        spec("limiter", RateLimiterActor, config=RateLimiterActor.Config(min_size=1)),
         *server,
         *(
             spec(

@@ -13,8 +13,8 @@ from actorq.actors import ActorDied, ActorSpec, Message, Ref, Request, handles
 from actorq.actors.spec import derive_seed
 from actorq.replay.chunk import Chunk
 from actorq.roles.replay.messages import Insert, Version
-from actorq.roles.replay.rate_limiter import RateLimiter
-from actorq.roles.replay.shard import Replay
+from actorq.roles.replay.rate_limiter import RateLimiterActor
+from actorq.roles.replay.shard import ReplayShard
 from tests.actors.world import spec
 from tests.replay.chunks import changed, make_chunk
 
@@ -33,7 +33,7 @@ class Settle(Request[Settled]):
     """Answered when the priorities told before have been taken over."""
 
 
-class Mortal(Replay):
+class Mortal(ReplayShard):
     """A shard that crashes when told to."""
 
     @handles
@@ -45,7 +45,7 @@ class Mortal(Replay):
         raise RuntimeError("told to crash")
 
 
-class MortalLimiter(RateLimiter):
+class MortalLimiter(RateLimiterActor):
     """A limiter that crashes when told to."""
 
     @handles
@@ -67,13 +67,13 @@ def names_of(shards: int) -> tuple[str, ...]:
 def sharded(
     shards: int,
     *,
-    shard: type[Replay] = Mortal,
+    shard: type[ReplayShard] = Mortal,
     limiter: dict[str, Any] | None = None,
     snapshot_every_seconds: float | None = None,
     **config: Any,
 ) -> list[ActorSpec]:
     """The limiter with these settings, then shards of this `config`."""
-    pace = RateLimiter.Config(**{"min_size": 1, **(limiter or {})})
+    pace = RateLimiterActor.Config(**{"min_size": 1, **(limiter or {})})
     return [
         spec("limiter", MortalLimiter, config=pace, snapshot_every_seconds=snapshot_every_seconds),
         *(

@@ -11,7 +11,7 @@ import actorq.actors as actors
 from actorq.actors import Actor, Group, State
 from actorq.envs.task import NamedTask
 from actorq.replay.chunk import Batch
-from actorq.roles.replay.dataset import BatchFeed
+from actorq.roles.replay.dataset import ReplayDataset
 from actorq.roles.replay.messages import Insert, Sample, UpdatePriorities
 from tests.actors.world import TRANSPORTS, World, fresh, spec
 from tests.roles.actors import Watch
@@ -37,7 +37,7 @@ class Pupil(Actor):
     async def run(self) -> None:
         for shard, ref in enumerate(self.replay):
             await ref.ask(Insert(numbered(50, 100 * shard), AT_FIRST))
-        feed = BatchFeed(self, self.replay, TASKS, self.config, 8, lambda: AT_FIRST)
+        feed = ReplayDataset(self, self.replay, TASKS, self.config, 8, lambda: AT_FIRST)
         for _ in range(ROUNDS):
             draw = await feed.next()
             self.learned.append([[cast(Batch, it) for it in update] for update in draw.updates])

@@ -7,7 +7,7 @@ from typing import ClassVar
 import pytest
 
 from actorq.actors import Actor, Refused, System
-from actorq.roles.replay.prefetcher import Feeding
+from actorq.roles.replay.prefetcher import Prefetcher
 from actorq.roles.replay.rate_limit_gate import STOPPING
 from actorq.testing import Record
 from tests.actors.world import fresh, spec
@@ -29,7 +29,7 @@ class Eater(Actor):
     eaten: ClassVar[Record[int]]
 
     async def run(self) -> None:
-        feeding = Feeding(self, self._fetch, self.ahead)
+        feeding = Prefetcher(self, self._fetch, self.ahead)
         for _ in range(self.meals):
             meal = await feeding.next()
             self.report("waiting_share", feeding.take_waiting_share())

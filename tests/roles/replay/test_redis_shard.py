@@ -17,7 +17,7 @@ import redis
 
 from actorq.actors import ActorDied, ActorFailed, ActorSpec, Refused, System
 from actorq.replay.redis.config import RedisConfig
-from actorq.replay.redis.connection import Connection
+from actorq.replay.redis.connection import RedisConnection
 from actorq.replay.redis.format import Keys
 from actorq.replay.redis.store import RedisStore
 from actorq.roles.replay import redis_reader as redis_reading
@@ -107,7 +107,7 @@ async def test_a_killed_redis_loses_nothing_acknowledged(tmp_path: Path) -> None
     assert watch.counts["redis_restarts"] == 2
 
 
-async def test_a_servers_next_life_listens_elsewhere_and_is_found(tmp_path: Path) -> None:
+async def test_a_servers_next_incarnation_listens_elsewhere_and_is_found(tmp_path: Path) -> None:
     async with started(in_redis(2, keep=tmp_path / "kept")) as system:
         for shard in range(2):
             await system.ref(f"replay.{shard}").ask(insert(10, 100 * shard))
@@ -216,9 +216,9 @@ async def test_what_is_being_written_at_the_end_is_deleted_too(
     little: LittleRedis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     writes, stopping = threading.Event(), threading.Event()
-    pipeline, delete = Connection.pipeline, RedisStore.delete
+    pipeline, delete = RedisConnection.pipeline, RedisStore.delete
 
-    def write_slowly(self: Connection, commands: Sequence[Any]) -> list[Any]:
+    def write_slowly(self: RedisConnection, commands: Sequence[Any]) -> list[Any]:
         if commands[0][0] == "SET":
             writes.set()
             assert stopping.wait(50)
@@ -228,7 +228,7 @@ async def test_what_is_being_written_at_the_end_is_deleted_too(
         stopping.set()
         delete(self)
 
-    monkeypatch.setattr(Connection, "pipeline", write_slowly)
+    monkeypatch.setattr(RedisConnection, "pipeline", write_slowly)
     monkeypatch.setattr(RedisStore, "delete", delete_meanwhile)
     monkeypatch.setattr("actorq.actors.runtime.system.DRAIN_SECONDS", 0.01)  # it writes beyond
     async with started(in_redis(url=little.url)) as system, anyio.create_task_group() as tasks:
@@ -462,7 +462,7 @@ SERVER = {"role": "redis_server"}
         ({"config": {"store": "redis"}}, {"redis": {**SERVER, "config": {"keep": ""}}}, "keep"),
     ],
 )
-def test_settings_that_contradict_each_other_are_faults(
+def test_settings_that_contradict_each_other_are_problems(
     shard: dict[str, Any], others: dict[str, Any], words: str
 ) -> None:
     with pytest.raises(TopologyError, match=words):
@@ -494,7 +494,7 @@ def test_settings_that_contradict_each_other_are_faults(
         ("redis://h?ssl_cert_reqs=none", "there are db"),
     ],
 )
-def test_an_address_that_is_none_is_a_fault_and_not_repeated(url: str, words: str) -> None:
+def test_an_address_that_is_none_is_a_problem_and_not_repeated(url: str, words: str) -> None:
     with pytest.raises(TopologyError, match=words) as error:
         check({"actors": {"replay": {"role": "replay", "config": {"store": "redis", "redis": {"url": url}}}}})
     assert "actors.replay.config.redis.url" in str(error.value)
@@ -512,7 +512,7 @@ def test_an_address_that_is_none_is_a_fault_and_not_repeated(url: str, words: st
     ],
 )
 def test_an_address_of_redis_is_right(url: str) -> None:
-    assert not list(RedisConfig(url=url).faults())
+    assert not list(RedisConfig(url=url).problems())
 
 
 def test_a_deterministic_run_has_no_server_of_its_own() -> None:

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from actorq.actors import ActorSpec, Refused, System
-from actorq.roles.replay.messages import Insert, Located, Sample, Sampled, UpdatePriorities, Version
-from actorq.roles.replay.shard import Replay
+from actorq.roles.replay.messages import Insert, Sample, Sampled, SampledRefs, UpdatePriorities, Version
+from actorq.roles.replay.shard import ReplayShard
 from tests.actors.world import all_blocked
 from tests.replay.chunks import changed, make_chunk
 from tests.roles.actors import Watch, spec
@@ -22,7 +22,9 @@ AT_FIRST = Version(0, 0)
 
 
 def replay(**config: Any) -> Sequence[ActorSpec]:
-    return [spec("replay", Replay, config=Replay.Config(**{"capacity": 100, "min_size": 4, **config}))]
+    return [
+        spec("replay", ReplayShard, config=ReplayShard.Config(**{"capacity": 100, "min_size": 4, **config}))
+    ]
 
 
 class Asking:
@@ -225,7 +227,7 @@ async def test_at_the_end_waiting_inserts_go_in_and_waiting_samples_go_back() ->
 async def test_goes_on_from_its_state_as_if_never_stopped(sampling: str) -> None:
     actors = replay(samples_per_insert=2.0, sampling=sampling)
 
-    async def draw(system: System, times: int) -> list[Sampled | Located]:
+    async def draw(system: System, times: int) -> list[Sampled | SampledRefs]:
         return [await system.ref("replay").ask(Sample(4, AT_FIRST)) for _ in range(times)]
 
     async with System(actors) as system:

@@ -11,7 +11,7 @@ import pytest
 
 from actorq.actors import ActorDied, Refused, System
 from actorq.replay.buffer import make_replay
-from actorq.roles.replay.backend import InMemory
+from actorq.roles.replay.backend import MemoryBackend
 from actorq.roles.replay.messages import Insert, Sample, UpdatePriorities
 from actorq.topology import check
 from tests.actors.world import TRANSPORTS, World, fresh
@@ -36,7 +36,7 @@ async def try_to_insert(system: System, shard: int) -> None:
         await system.group("replay")[shard].ask(insert(10))
 
 
-def lives(system: System) -> dict[str, int]:
+def incarnations(system: System) -> dict[str, int]:
     return {actor.name: actor.restarts for actor in system.statistics().actors}
 
 
@@ -47,7 +47,7 @@ async def test_the_limiters_crash_leaves_the_shards_alive() -> None:
             tasks.start_soon(system.group("replay")[turn % 2].ask, insert(10))
         await here.still(system)
         await crash(system.ref("limiter"))
-    assert lives(system) == {"limiter": 1, "replay.0": 0, "replay.1": 0}
+    assert incarnations(system) == {"limiter": 1, "replay.0": 0, "replay.1": 0}
     held = [len(system.final_states[f"replay.{shard}"]["replay"]["index"]["values"]) for shard in range(2)]
     assert held == [50, 50]
 
@@ -103,7 +103,7 @@ async def test_a_chunk_too_large_for_its_shard_leaves_the_bounds_as_they_were() 
         await system.ref("replay.0").ask(insert(4))
         tasks.start_soon(system.ref("replay.0").ask, insert(4))
         await here.still(system)
-        assert system.statistics().actors[1].mailbox.at_hand == 1, "it waits"
+        assert system.statistics().actors[1].mailbox.in_progress == 1, "it waits"
         tasks.cancel_scope.cancel()
 
 
@@ -114,7 +114,7 @@ async def test_priorities_of_a_wrong_shape_are_refused() -> None:
         await shard.tell(UpdatePriorities(np.arange(4), np.ones(3, np.float32)))
         await shard.tell(UpdatePriorities(np.arange(4).reshape(2, 2), np.ones((2, 2), np.float32)))
         await shard.ask(Settle())
-        assert lives(system)["replay.0"] == 0
+        assert incarnations(system)["replay.0"] == 0
     assert system.statistics().actors[1].mailbox.refused == 2
 
 
@@ -145,7 +145,7 @@ class Forgetful(Mortal):
         self.alive.append(self)
 
     def forget(self) -> None:
-        self._holding = InMemory(make_replay(self.config), 1 << 40)
+        self._holding = MemoryBackend(make_replay(self.config), 1 << 40)
 
 
 @pytest.mark.parametrize("shards", [1, 2])

@@ -11,14 +11,14 @@ import pytest
 from actorq.actors import Refused, System, handles
 from actorq.envs.task import Task
 from actorq.replay.chunk import Batch
-from actorq.roles.explorer.explorer import Environment
-from actorq.roles.replay.client import ReplayReader
+from actorq.roles.explorer.explorer import Explorer
+from actorq.roles.replay.client import ReplayClient
 from actorq.roles.replay.messages import AdmitInsert, AdmitSample, Admitted, Insert
 from actorq.testing import Record
 from actorq.topology import TopologyError, check
 from tests.actors.world import TRANSPORTS, World, fresh, spec
 from tests.replay.chunks import changed
-from tests.roles.actors import AGENT, Inbox, Publish, Publisher, weights
+from tests.roles.actors import AGENT, Inbox, Publish, WeightPublisher, weights
 
 from .shards import AT_FIRST, MortalLimiter, crash, insert, names_of, numbered, sharded
 
@@ -34,7 +34,7 @@ class Learner:
     """Draws in a learner's place."""
 
     def __init__(self, system: System, seed: int = 0) -> None:
-        self.reader = ReplayReader(system.group("replay"), seed)
+        self.reader = ReplayClient(system.group("replay"), seed)
         self.batch: Batch | None = None
         self.refused = ""
 
@@ -223,17 +223,17 @@ async def test_explorers_deal_their_chunks_evenly() -> None:
 
         return fresh(Counted, record=Record[Insert]())
 
-    config = Environment.Config(envs=1, chunk_steps=2, epsilon=0.5)
+    config = Explorer.Config(envs=1, chunk_steps=2, epsilon=0.5)
     tables = {"task": Task(env="CartPole-v1"), "agent": AGENT}
     names = names_of(shards)
     specs = [
         *(spec(name, shard(index), index=index, count=shards) for index, name in enumerate(names)),
-        spec("learner", Publisher),
+        spec("learner", WeightPublisher),
     ]
     for index in range(explorers):
         ports: dict[str, Any] = {"weights": "learner", "replay": names}
         specs.append(
-            spec(f"explorer.{index}", Environment, ports, config, index=index, count=explorers, tables=tables)
+            spec(f"explorer.{index}", Explorer, ports, config, index=index, count=explorers, tables=tables)
         )
     async with here.system(*specs) as system:
         await system.ref("learner").tell(Publish([weights(1, inputs=4)]))
@@ -276,7 +276,7 @@ def test_what_is_wrong_between_shards_and_limiter_is_found_before_the_start(
 ) -> None:
     with pytest.raises(TopologyError) as caught:
         check(wrong)
-    assert [fault.where for fault in caught.value.faults] == [where]
+    assert [problem.where for problem in caught.value.problems] == [where]
     assert words in str(caught.value)
 
 

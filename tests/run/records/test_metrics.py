@@ -18,7 +18,7 @@ from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 
 from actorq.actors.histogram import Distribution, Histogram
 from actorq.run.records.folder import RunFolder
-from actorq.run.records.metrics import Entry, Lines, Metrics, read_rows
+from actorq.run.records.metrics import Entry, LineWriter, Metrics, read_rows
 from actorq.run.records.recorder import Row
 from actorq.run.records.tensorboard import TensorBoard
 
@@ -135,13 +135,13 @@ def test_one_sinks_failure_is_logged_once_and_leaves_the_other(
 def test_a_failure_at_the_end_is_logged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    close = Lines.close
+    close = LineWriter.close
 
-    def crash(lines: Lines) -> None:
+    def crash(lines: LineWriter) -> None:
         close(lines)
         raise OSError("no space left")
 
-    monkeypatch.setattr(Lines, "close", crash)
+    monkeypatch.setattr(LineWriter, "close", crash)
     with caplog.at_level(logging.ERROR), Metrics(RunFolder(tmp_path)) as metrics:
         metrics.write(ROWS[0])
     assert "Lines: the last metrics can't be written" in caplog.text

@@ -5,7 +5,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from actorq.actors.statistics import ActorStatistics, LinkStatistics, MailboxStatistics, SystemStatistics
+from actorq.actors.statistics import ActorStatistics, ChannelStatistics, MailboxStatistics, SystemStatistics
 from actorq.run.records.folder import RunFolderError
 from actorq.run.records.quantiles import Quantiles
 from actorq.run.records.recorder import Recorder
@@ -29,9 +29,11 @@ def ended() -> tuple[Recorder, SystemStatistics]:
     recorder.gauge("evaluator", "solved", 1.0)
     for staleness in range(101):
         recorder.gauge("replay", "staleness", staleness)
-    mailbox = MailboxStatistics(unread=1, unread_bytes=8, at_hand=0, handled=30, refused=2)
-    links = tuple(LinkStatistics(name, sent, sent, 0, 0, 0, 0, 0) for name, sent in [("a", 5), ("b", 6)])
-    learner = ActorStatistics("learner", "main", True, 1, 1, mailbox, links)
+    mailbox = MailboxStatistics(unread=1, unread_bytes=8, in_progress=0, handled=30, refused=2)
+    channels = tuple(
+        ChannelStatistics(name, sent, sent, 0, 0, 0, 0, 0) for name, sent in [("a", 5), ("b", 6)]
+    )
+    learner = ActorStatistics("learner", "main", True, 1, 1, mailbox, channels)
     return recorder, SystemStatistics((learner,), undelivered=2, in_doubt=1)
 
 

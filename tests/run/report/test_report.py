@@ -23,7 +23,7 @@ from actorq.run.records.summary import ActorSummary, Summary, write_summary
 from actorq.run.report.axes import number, size
 from actorq.run.report.bars import BarChart, bars_to_svg
 from actorq.run.report.bins import bins_of
-from actorq.run.report.charts import Chart, Line, to_svg
+from actorq.run.report.charts import Chart, ChartLine, to_svg
 from actorq.run.report.page import write_report
 from actorq.run.report.panels import evaluation_charts, other_charts, task_names
 
@@ -87,7 +87,7 @@ def curves(made: list[Row]) -> dict[str, Chart]:
     return {chart.title: chart for chart in other_charts(made) if isinstance(chart, Chart)}
 
 
-class Reader(HTMLParser):
+class PendingPull(HTMLParser):
     """Tags that stay open, and whatever would be loaded from elsewhere."""
 
     def __init__(self) -> None:
@@ -107,7 +107,7 @@ class Reader(HTMLParser):
 
 def test_the_page_is_whole_and_loads_nothing(tmp_path: Path) -> None:
     page = report(tmp_path, rows())
-    reader = Reader()
+    reader = PendingPull()
     reader.feed(page)
     assert (reader.open, reader.loads) == ([], [])
     assert "url(" not in page
@@ -291,7 +291,7 @@ odd_floats = st.floats(allow_nan=True, allow_infinity=True) | st.sampled_from(
 )
 def test_any_curve_is_drawn_within_its_frame(ys: list[float], logarithmic: bool, level: float | None) -> None:
     points = [(float(x), y) for x, y in enumerate(ys)]
-    line = Line("<a & b>", points, [(y, y) for y in ys])
+    line = ChartLine("<a & b>", points, [(y, y) for y in ys])
     wanted = None if level is None else (level, "wanted")
     chart = Chart('"t"', [line], "steps", level=wanted, logarithmic=logarithmic)
     svg = ElementTree.fromstring(to_svg(chart, 520, 220))
@@ -304,7 +304,7 @@ def test_any_curve_is_drawn_within_its_frame(ys: list[float], logarithmic: bool,
 
 
 def test_a_gap_interrupts_the_curve() -> None:
-    line = Line("loss", [(0, 1.0), (1, 2.0), (2, math.nan), (3, 4.0)])
+    line = ChartLine("loss", [(0, 1.0), (1, 2.0), (2, math.nan), (3, 4.0)])
     svg = to_svg(Chart("t", [line], "steps"), 520, 220)
     (curve,) = re.findall(r'class="curve"[^>]* d="([^"]*)"', svg)
     assert curve.count("M") == 2

@@ -12,7 +12,7 @@ from actorq.topology import (
     ActorTable,
     GroupTable,
     NodeTable,
-    Snapshot,
+    SnapshotTable,
     Solved,
     Stop,
     Topology,
@@ -126,7 +126,7 @@ def in_python() -> Topology:
         actors={
             "replay": ActorTable(role=cast.Replay, config=cast.Replay.Config(capacity=5000)),
             "learner": ActorTable(
-                role=cast.Learner, ports={"replay": "replay"}, snapshot_every=Snapshot(updates=1000)
+                role=cast.Learner, ports={"replay": "replay"}, snapshot_every=SnapshotTable(updates=1000)
             ),
             "explorer": ActorTable(
                 role=cast.Explorer,
@@ -157,10 +157,10 @@ def test_a_topology_made_in_python_is_checked_alike() -> None:
     )
     with pytest.raises(TopologyError) as caught:
         check(wrong)
-    assert [fault.where for fault in caught.value.faults] == ["tables.nodes"]
+    assert [problem.where for problem in caught.value.problems] == ["tables.nodes"]
     with pytest.raises(TopologyError) as caught:
         check(msgspec.structs.replace(wrong, tables={}))
-    places = {fault.where for fault in caught.value.faults}
+    places = {problem.where for problem in caught.value.problems}
     assert {"seed", "stop.env_steps", "actors.a.count", "actors.b.role"} <= places
 
 
@@ -228,8 +228,8 @@ def test_a_transport_for_all_nodes_is_held_against_the_installed_ones_though_non
         check({"actors": {"loner": {"role": cast.Loner}}}, transport="pigeon")
 
 
-def test_a_fault_in_one_table_hides_none_in_another() -> None:
+def test_a_problem_in_one_table_hides_none_in_another() -> None:
     overrides = ["agent.n_stpe=3", "task.env=CartPole-v9"]
     with pytest.raises(TopologyError) as found:
         check("hierarchical", overrides)
-    assert [fault.where for fault in found.value.faults] == ["agent.n_stpe", "task.env"]
+    assert [problem.where for problem in found.value.problems] == ["agent.n_stpe", "task.env"]

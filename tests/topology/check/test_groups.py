@@ -21,11 +21,11 @@ def specs_of(file: dict[str, Any]) -> dict[str, ActorSpec]:
     return {spec.name: spec for spec in check(file).specs}
 
 
-def fault_of(file: dict[str, Any]) -> tuple[str, str, str]:
+def problem_of(file: dict[str, Any]) -> tuple[str, str, str]:
     with pytest.raises(TopologyError) as refused:
         check(file)
-    (fault,) = refused.value.faults
-    return fault.where, fault.problem, fault.hint
+    (problem,) = refused.value.problems
+    return problem.where, problem.problem, problem.hint
 
 
 def test_members_are_named_by_group_instance_and_actor() -> None:
@@ -124,7 +124,7 @@ def test_no_node_is_shared_that_need_not_be(instances: int, nodes: int) -> None:
 def test_a_ref_from_outside_to_one_of_several_instances() -> None:
     file = edges(3)
     file["actors"]["watcher"]["ports"]["one"] = "replay"
-    assert fault_of(file) == (
+    assert problem_of(file) == (
         "actors.watcher.ports.one",
         '"replay" is 3 actors, 1 in each instance of its group, but Ref[Insert] is wired to one actor',
         "declare the port as Group[Insert]",
@@ -136,7 +136,7 @@ def test_a_ref_within_a_group_to_a_counted_actor() -> None:
     file["actors"]["replay"]["count"] = 2
     with pytest.raises(TopologyError) as refused:
         check(file)
-    problems = {fault.where: fault.problem for fault in refused.value.faults}
+    problems = {problem.where: problem.problem for problem in refused.value.problems}
     assert problems["actors.learner.ports.replay"].startswith('"replay" has count 2, but')
 
 
@@ -144,13 +144,13 @@ def test_a_ref_within_a_group_to_a_counted_actor() -> None:
 def test_a_wrong_count(count: object) -> None:
     file = edges()
     file["groups"]["edge"]["count"] = count
-    assert fault_of(file)[0] == "groups.edge.count"
+    assert problem_of(file)[0] == "groups.edge.count"
 
 
 def test_more_members_than_can_be() -> None:
     file = edges(4000)
     file["actors"]["explorer"]["count"] = 3
-    assert fault_of(file) == (
+    assert problem_of(file) == (
         "groups.edge.count",
         '4,000 times 3 members of "explorer" are 12,000',
         "at most 10,000 in all",

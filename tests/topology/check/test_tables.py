@@ -15,7 +15,7 @@ class Lamp(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     watts: Annotated[int, msgspec.Meta(gt=0)]
     colour: str = "white"
 
-    def faults(self) -> list[tuple[str, str]]:
+    def problems(self) -> list[tuple[str, str]]:
         return [("watts", "is far too many")] if self.watts > 1000 else []
 
 
@@ -39,7 +39,7 @@ def room(*roles: type[Actor], **tables: Any) -> Topology:
 def wrong(topology: Topology, *overrides: str) -> dict[str, str]:
     with pytest.raises(TopologyError) as caught:
         check(topology, overrides)
-    return {fault.where: fault.problem for fault in caught.value.faults}
+    return {problem.where: problem.problem for problem in caught.value.problems}
 
 
 def test_a_table_that_may_be_missing() -> None:
@@ -61,7 +61,7 @@ def test_a_list_of_tables() -> None:
     assert lamps == [{"watts": 5}, Lamp(7, "red")], "an override changes no one's own list"
 
 
-def test_each_fault_of_a_list_is_told_where_it_is() -> None:
+def test_each_problem_of_a_list_is_told_where_it_is() -> None:
     found = wrong(room(lamps=[{"watts": 2000}, {"watts": 5}]))
     assert found == {"lamps[0].watts": "is far too many"}
     found = wrong(room(lamps=[{"wats": 5}, {"watts": -1}]))

@@ -230,9 +230,9 @@ def test_a_wrong_file_is_refused(change: Change, where: str, words: tuple[str, .
     change(file)
     with pytest.raises(TopologyError) as caught:
         check(file)
-    told = [str(fault) for fault in caught.value.faults if fault.where == where]
+    told = [str(problem) for problem in caught.value.problems if problem.where == where]
     assert told, f"no fault at {where}: {caught.value}"
-    assert all(any(word in fault for fault in told) for word in words), told
+    assert all(any(word in problem for problem in told) for word in words), told
 
 
 TWOFOLD = {
@@ -242,12 +242,12 @@ TWOFOLD = {
 
 
 @pytest.mark.parametrize(("change", "where", "words"), CASES, ids=IDS)
-def test_one_mistake_is_one_fault(change: Change, where: str, words: tuple[str, ...]) -> None:
+def test_one_mistake_is_one_problem(change: Change, where: str, words: tuple[str, ...]) -> None:
     file = cast.hierarchy()
     change(file)
     with pytest.raises(TopologyError) as caught:
         check(file)
-    assert len(caught.value.faults) <= (2 if where in TWOFOLD else 1), caught.value
+    assert len(caught.value.problems) <= (2 if where in TWOFOLD else 1), caught.value
 
 
 def test_all_mistakes_are_told_at_once() -> None:
@@ -273,10 +273,10 @@ def test_all_mistakes_are_told_at_once() -> None:
         change(file)
     with pytest.raises(TopologyError) as caught:
         check(file)
-    assert set(compatible) <= {fault.where for fault in caught.value.faults}
+    assert set(compatible) <= {problem.where for problem in caught.value.problems}
     lines = str(caught.value).splitlines()
-    assert lines[0] == f"the topology has {len(caught.value.faults)} faults:"
-    assert lines[1:] == [f"  {fault}" for fault in caught.value.faults]
+    assert lines[0] == f"the topology has {len(caught.value.problems)} faults:"
+    assert lines[1:] == [f"  {problem}" for problem in caught.value.problems]
 
 
 def test_deterministic_in_several_processes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -285,9 +285,9 @@ def test_deterministic_in_several_processes(monkeypatch: pytest.MonkeyPatch) -> 
     file["nodes"]["explorers"]["transport"] = "nng"
     with pytest.raises(TopologyError) as caught:
         check(file)
-    (fault,) = caught.value.faults
-    assert fault.where == "deterministic"
-    assert "3 processes" in fault.problem
+    (problem,) = caught.value.problems
+    assert problem.where == "deterministic"
+    assert "3 processes" in problem.problem
     assert check(file, transport="inproc").topology.deterministic
 
 
@@ -297,7 +297,7 @@ def test_unknown_tables_are_told_even_if_their_role_may_be_the_unknown_one() -> 
     file |= {"memory": {}, "agnet": {}}
     with pytest.raises(TopologyError) as caught:
         check(file)
-    places = [fault.where for fault in caught.value.faults]
+    places = [problem.where for problem in caught.value.problems]
     assert "agnet" in places
     assert "memory" not in places
 
@@ -310,9 +310,9 @@ def test_one_network_for_all_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
     file["nodes"]["here"] = {"transport": "pigeon"}
     with pytest.raises(TopologyError) as caught:
         check(file)
-    (fault,) = caught.value.faults
-    assert fault.where == "nodes.more.transport"
-    assert '"pigeon", while others are on "nng"' in fault.problem
+    (problem,) = caught.value.problems
+    assert problem.where == "nodes.more.transport"
+    assert '"pigeon", while others are on "nng"' in problem.problem
 
 
 def test_hosts_without_tls_take_the_package_or_a_word(monkeypatch: pytest.MonkeyPatch) -> None:

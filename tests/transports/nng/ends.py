@@ -14,7 +14,7 @@ import anyio
 from actorq.actors.wire.session.counters import Counts
 from actorq.actors.wire.session.endpoint import Endpoint
 from actorq.actors.wire.session.frame_header import Kind, Part
-from actorq.actors.wire.session.stream import Stream
+from actorq.actors.wire.session.stream import OrderedStream
 from actorq.actors.wire.transport import Peer
 from actorq_nng.sockets import Tls
 
@@ -27,7 +27,7 @@ MAX_FRAME_BYTES = 1 << 20
 class Outbox:
     """What is put into it leaves frame by frame."""
 
-    def __init__(self, stream: Stream) -> None:
+    def __init__(self, stream: OrderedStream) -> None:
         self.waiting: deque[Sequence[Part]] = deque()
         self.stream = stream
         stream.source = lambda: self.waiting.popleft() if self.waiting else None
@@ -78,9 +78,9 @@ class End:
     def peer(self) -> Peer:
         return Peer(self.name, self.incarnation, self.addresses, "here", 0)
 
-    def meet(self, other: End, contract: bytes = CONTRACT) -> tuple[Outbox, Outbox]:
-        letters, answers = self.endpoint.meet(other.peer, contract)
-        return Outbox(letters), Outbox(answers)
+    def peer_up(self, other: End, route_table: bytes = CONTRACT) -> tuple[Outbox, Outbox]:
+        envelopes, answers = self.endpoint.peer_up(other.peer, route_table)
+        return Outbox(envelopes), Outbox(answers)
 
     async def until(self, condition: Callable[[], bool], seconds: float = 50) -> None:
         """Until it holds; looked at whenever a frame arrives or something is counted."""

@@ -42,10 +42,10 @@ def numbered(count: int, size: int = 0) -> list[bytes]:
 async def test_frames_arrive_both_ways(tmp_path: Path, scheme: str) -> None:
     a, b = two(tmp_path, scheme)
     async with serving(a, b):
-        letters, answers = a.meet(b)
-        back, _ = b.meet(a)
+        envelopes, answers = a.peer_up(b)
+        back, _ = b.peer_up(a)
         frames = [b"", b"small", bytes(100_000), *numbered(300)]
-        for outbox in (letters, answers, back):
+        for outbox in (envelopes, answers, back):
             outbox.put(*frames)
         await b.until(lambda: b.frames == {("a", kind): frames for kind in Kind})
         await a.until(lambda: a.frames == {("b", Kind.LETTERS): frames})
@@ -55,10 +55,10 @@ async def test_parts_become_one_body(tmp_path: Path) -> None:
     a, b = two(tmp_path)
     array = np.arange(6000, dtype=np.float32).reshape(60, 100)
     async with serving(a, b):
-        letters, _ = a.meet(b)
-        b.meet(a)
-        letters.waiting.append((b"head", array.data, np.zeros((0, 4)).data, memoryview(b"tail")))
-        letters.stream.wake()
+        envelopes, _ = a.peer_up(b)
+        b.peer_up(a)
+        envelopes.waiting.append((b"head", array.data, np.zeros((0, 4)).data, memoryview(b"tail")))
+        envelopes.stream.wake()
         await b.until(lambda: b.frames["a", Kind.LETTERS] == [b"head" + array.tobytes() + b"tail"])
 
 
@@ -70,9 +70,9 @@ async def test_a_body_is_an_aligned_view_that_outlives_the_endpoint(tmp_path: Pa
         end.listen(f"ipc://{tmp_path}/{end.name}")
     frames = [bytes([number]) * size for number in range(5)]
     async with serving(a, b):
-        letters, _ = a.meet(b)
-        b.meet(a)
-        letters.put(*frames)
+        envelopes, _ = a.peer_up(b)
+        b.peer_up(a)
+        envelopes.put(*frames)
         await b.until(lambda: len(views) == 5)
     gc.collect()
     assert [bytes(view) for view in views] == frames
@@ -83,8 +83,8 @@ async def test_a_body_is_an_aligned_view_that_outlives_the_endpoint(tmp_path: Pa
 async def test_all_that_waits_may_go_as_one_frame(tmp_path: Path) -> None:
     a, b = two(tmp_path)
     async with serving(a, b):
-        letters, _ = a.meet(b)
-        b.meet(a)
+        envelopes, _ = a.peer_up(b)
+        b.peer_up(a)
         waiting: list[bytes] = []
 
         def all_of_it() -> list[bytes] | None:
@@ -92,10 +92,10 @@ async def test_all_that_waits_may_go_as_one_frame(tmp_path: Path) -> None:
             waiting.clear()
             return parts or None
 
-        letters.stream.source = all_of_it
+        envelopes.stream.source = all_of_it
         for frame in numbered(50):
             waiting.append(frame)
-            letters.stream.wake()
+            envelopes.stream.wake()
         await b.until(lambda: b.frames["a", Kind.LETTERS] == [b"".join(numbered(50))])
 
 
@@ -107,7 +107,7 @@ async def test_a_burst_of_cuts(tmp_path: Path, scheme: str) -> None:
     frames = [bytes(chance.randrange(200)) + frame for frame in numbered(1500)]
     frames[::100] = [bytes(50_000)] * 15
     async with serving(a, b):
-        outboxes = [*a.meet(b), *b.meet(a)]
+        outboxes = [*a.peer_up(b), *b.peer_up(a)]
         for start in range(0, 1500, 15):
             for outbox in outboxes:
                 outbox.put(*frames[start : start + 15])
@@ -131,31 +131,33 @@ async def test_any_order_of_sending_and_cutting(
     tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, bool, int]]
 ) -> None:
     ends = two(tmp_path_factory.mktemp("ipc"))
-    sent: dict[tuple[bool, Kind], list[bytes]] = {(way, kind): [] for way in (False, True) for kind in Kind}
+    sent: dict[tuple[bool, Kind], list[bytes]] = {
+        (route, kind): [] for route in (False, True) for kind in Kind
+    }
     async with serving(*ends):
-        outboxes = {False: ends[0].meet(ends[1]), True: ends[1].meet(ends[0])}
-        for what, way, amount in steps:
+        outboxes = {False: ends[0].peer_up(ends[1]), True: ends[1].peer_up(ends[0])}
+        for what, route, amount in steps:
             if what == "cut":
-                ends[way].endpoint.cut()
+                ends[route].endpoint.cut()
             elif what == "turns":
                 for _ in range(amount):
                     await anyio.lowlevel.checkpoint()
             else:
                 kind = Kind[what.upper()]
-                frames = [b"%d" % (len(sent[way, kind]) + number) for number in range(amount)]
-                sent[way, kind] += frames
-                outboxes[way][kind - 1].put(*frames)
-        for way in (False, True):
-            receiver, name = ends[not way], ends[way].name
-            counts = {(name, kind): len(sent[way, kind]) for kind in Kind}
+                frames = [b"%d" % (len(sent[route, kind]) + number) for number in range(amount)]
+                sent[route, kind] += frames
+                outboxes[route][kind - 1].put(*frames)
+        for route in (False, True):
+            receiver, name = ends[not route], ends[route].name
+            counts = {(name, kind): len(sent[route, kind]) for kind in Kind}
             await receiver.until(partial(has, receiver, counts))
         with anyio.fail_after(50):
             for end in ends:
                 for kind in Kind:
                     await end.endpoint.stream("b" if end is ends[0] else "a", kind).drained()
-    for way in (False, True):
+    for route in (False, True):
         for kind in Kind:
-            assert ends[not way].frames[ends[way].name, kind] == sent[way, kind]
+            assert ends[not route].frames[ends[route].name, kind] == sent[route, kind]
 
 
 async def test_what_is_kept_is_bounded_by_the_window(tmp_path: Path) -> None:
@@ -163,15 +165,15 @@ async def test_what_is_kept_is_bounded_by_the_window(tmp_path: Path) -> None:
     a, b = two(tmp_path)
     frames = numbered(3 * stream.WINDOW_FRAMES)
     async with serving(a, b):
-        letters, _ = a.meet(b)
-        letters.put(*frames)
-        assert len(letters.waiting) == len(frames)  # not connected: nothing is taken
-        _, answers = b.meet(a)
+        envelopes, _ = a.peer_up(b)
+        envelopes.put(*frames)
+        assert len(envelopes.waiting) == len(frames)  # not connected: nothing is taken
+        _, answers = b.peer_up(a)
         with patch.object(answers.stream, "tell_receipts", lambda: None):
             await b.until(lambda: len(b.frames["a", Kind.LETTERS]) == stream.WINDOW_FRAMES)
-            letters.stream.flush()
-            assert len(letters.waiting) == 2 * stream.WINDOW_FRAMES
-            assert letters.stream.unacked == stream.WINDOW_FRAMES * (PREFIX_BYTES + 4)
+            envelopes.stream.flush()
+            assert len(envelopes.waiting) == 2 * stream.WINDOW_FRAMES
+            assert envelopes.stream.unacked == stream.WINDOW_FRAMES * (PREFIX_BYTES + 4)
         answers.stream.tell_receipts()
         await b.until(lambda: b.frames["a", Kind.LETTERS] == frames)
 
@@ -181,17 +183,17 @@ async def test_large_frames_fill_the_window_by_bytes(tmp_path: Path, monkeypatch
     a, b = two(tmp_path)
     most = 0
     async with serving(a, b):
-        letters, _ = a.meet(b)
-        b.meet(a)
-        source = letters.stream.source
+        envelopes, _ = a.peer_up(b)
+        b.peer_up(a)
+        source = envelopes.stream.source
 
         def watched() -> Sequence[Part] | None:
             nonlocal most
-            most = max(most, letters.stream.unacked)
+            most = max(most, envelopes.stream.unacked)
             return source()
 
-        letters.stream.source = watched
-        letters.put(*numbered(30, 90_000))
+        envelopes.stream.source = watched
+        envelopes.put(*numbered(30, 90_000))
         await b.until(lambda: len(b.frames["a", Kind.LETTERS]) == 30)
     assert 90_000 < most < 200_000
 
@@ -199,13 +201,13 @@ async def test_large_frames_fill_the_window_by_bytes(tmp_path: Path, monkeypatch
 async def test_acknowledged_though_nothing_flows_back(tmp_path: Path) -> None:
     a, b = two(tmp_path)
     async with serving(a, b):
-        letters, _ = a.meet(b)
-        b.meet(a)
-        letters.put(b"one")
+        envelopes, _ = a.peer_up(b)
+        b.peer_up(a)
+        envelopes.put(b"one")
         await b.until(lambda: bool(b.frames))
-        assert letters.stream.unacked
+        assert envelopes.stream.unacked
         with anyio.fail_after(50):
-            await letters.stream.drained()
+            await envelopes.stream.drained()
 
 
 async def test_a_connection_that_isnt_welcomed_is_dropped(
@@ -227,13 +229,13 @@ async def test_a_connection_that_isnt_welcomed_is_dropped(
     monkeypatch.setattr(line, "Dialer", Counted)
     a, b = two(tmp_path)
     async with serving(a):
-        letters, _ = a.meet(b)
-        letters.put(b"one")
+        envelopes, _ = a.peer_up(b)
+        envelopes.put(b"one")
         with anyio.fail_after(50):
             await thrice.wait()
         monkeypatch.undo()
         async with serving(b):
-            b.meet(a)
+            b.peer_up(a)
             await b.until(lambda: b.frames == {("a", Kind.LETTERS): [b"one"]})
 
 
@@ -244,12 +246,12 @@ async def test_a_connection_that_isnt_acknowledged_is_dropped(
     monkeypatch.setattr(line, "PATIENCE_SECONDS", 0.1)
     a, b = two(tmp_path)
     async with serving(a, b):
-        letters, _ = a.meet(b)
-        _, answers = b.meet(a)
+        envelopes, _ = a.peer_up(b)
+        _, answers = b.peer_up(a)
         monkeypatch.setattr(answers.stream, "tell_receipts", lambda: None)
-        letters.put(b"one")
+        envelopes.put(b"one")
         with anyio.fail_after(50):
-            await letters.stream.drained()
+            await envelopes.stream.drained()
     assert b.frames == {("a", Kind.LETTERS): [b"one"]}
     assert a.endpoint.statistics().connections > 2
 
@@ -270,13 +272,13 @@ async def test_numbers_of_frames(
 ) -> None:
     a, b = two(tmp_path)
     async with serving(a, b):
-        letters, (back, _) = a.meet(b)[0], b.meet(a)
-        for outbox, end in ((letters, b), (back, a)):
+        envelopes, (back, _) = a.peer_up(b)[0], b.peer_up(a)
+        for outbox, end in ((envelopes, b), (back, a)):
             outbox.put(b"one")
             await end.until(lambda end=end: bool(end.frames))  # type: ignore[misc]
         await back.stream.drained()
         at_b = b.endpoint._links["a"]
-        incoming = at_b.receipts.letters
+        incoming = at_b.acks.envelopes
         frame = PREFIX.pack(incoming.head, incoming.ticket, number, acknowledged, 0) + rest
         assert at_b.arrived(incoming, memoryview(frame)) is right
         assert b.frames["a", Kind.LETTERS] == [b"one", rest][: 2 if right and number == 2 else 1]
@@ -298,9 +300,9 @@ async def test_a_bad_frame_costs_the_connection_and_comes_again(
     for end in (a, b):
         end.listen(f"ipc://{tmp_path}/{end.name}")
     async with serving(a, b):
-        letters, _ = a.meet(b)
-        b.meet(a)
-        letters.put(*numbered(10))
+        envelopes, _ = a.peer_up(b)
+        b.peer_up(a)
+        envelopes.put(*numbered(10))
         await b.until(lambda: len(b.frames["a", Kind.LETTERS]) == 10)
     assert b.frames["a", Kind.LETTERS] == numbered(10)
     assert attempts == 11
@@ -311,13 +313,13 @@ async def test_a_bad_frame_costs_the_connection_and_comes_again(
 async def test_too_large_a_frame_is_the_senders_error(tmp_path: Path) -> None:
     a, b = two(tmp_path)
     async with serving(a, b):
-        letters, _ = a.meet(b)
-        b.meet(a)
-        letters.put(b"first")
+        envelopes, _ = a.peer_up(b)
+        b.peer_up(a)
+        envelopes.put(b"first")
         await b.until(lambda: bool(b.frames))
         with pytest.raises(WireError, match=f"exceeds the run's bound of {MAX_FRAME_BYTES}"):
-            letters.put(bytes(MAX_FRAME_BYTES + 1), bytes(MAX_FRAME_BYTES), b"last")
-        letters.stream.flush()
+            envelopes.put(bytes(MAX_FRAME_BYTES + 1), bytes(MAX_FRAME_BYTES), b"last")
+        envelopes.stream.flush()
         await b.until(lambda: b.frames["a", Kind.LETTERS] == [b"first", bytes(MAX_FRAME_BYTES), b"last"])
 
 
@@ -325,17 +327,17 @@ async def test_another_incarnation_is_another_peer(tmp_path: Path) -> None:
     a, b = two(tmp_path)
     async with serving(a):
         async with serving(b):
-            letters, _ = a.meet(b)
-            b.meet(a)
-            letters.put(*numbered(5))
+            envelopes, _ = a.peer_up(b)
+            b.peer_up(a)
+            envelopes.put(*numbered(5))
             await b.until(lambda: len(b.frames["a", Kind.LETTERS]) == 5)
-        letters.put(b"never read")
+        envelopes.put(b"never read")
         successor = End("b", incarnation=2)
         successor.listen(f"ipc://{tmp_path}/b")
         async with serving(successor):
-            to_successor, _ = a.meet(successor)
-            successor.meet(a)
-            letters.put(b"never read")  # the dead stream takes nothing
+            to_successor, _ = a.peer_up(successor)
+            successor.peer_up(a)
+            envelopes.put(b"never read")  # the dead stream takes nothing
             to_successor.put(b"yours")
             await successor.until(lambda: bool(successor.frames))
             assert successor.frames == {("a", Kind.LETTERS): [b"yours"]}
@@ -344,27 +346,27 @@ async def test_another_incarnation_is_another_peer(tmp_path: Path) -> None:
 async def test_who_is_parted_from_is_refused(tmp_path: Path) -> None:
     a, b = two(tmp_path)
     async with serving(a, b):
-        a.meet(b)
-        letters, _ = b.meet(a)
-        letters.put(b"one")
+        a.peer_up(b)
+        envelopes, _ = b.peer_up(a)
+        envelopes.put(b"one")
         await a.until(lambda: bool(a.frames))
-        a.endpoint.part("b")
-        letters.put(b"two")
+        a.endpoint.peer_down("b")
+        envelopes.put(b"two")
         await a.until(lambda: a.endpoint.statistics().early > 0)  # b dials again, in vain
         with pytest.raises(KeyError):
             a.endpoint.stream("b", Kind.LETTERS)
         with pytest.raises(ActorqError, match="only another incarnation"):
-            a.meet(b)
+            a.peer_up(b)
     assert a.frames == {("b", Kind.LETTERS): [b"one"]}
 
 
 async def test_who_is_met_late_is_let_in(tmp_path: Path) -> None:
     a, b = two(tmp_path)
     async with serving(a, b):
-        letters, _ = a.meet(b)
-        letters.put(b"one")
+        envelopes, _ = a.peer_up(b)
+        envelopes.put(b"one")
         await b.until(lambda: b.endpoint.statistics().early > 0)
-        b.meet(a)
+        b.peer_up(a)
         await b.until(lambda: b.frames == {("a", Kind.LETTERS): [b"one"]})
     assert b.endpoint.statistics().strangers == 0
 
@@ -372,11 +374,11 @@ async def test_who_is_met_late_is_let_in(tmp_path: Path) -> None:
 async def test_close_drains(tmp_path: Path) -> None:
     a, b = two(tmp_path)
     async with serving(b):
-        b.meet(a)
+        b.peer_up(a)
         async with anyio.create_task_group() as group:
             await group.start(a.endpoint.serve)
-            letters, answers = a.meet(b)
-            letters.put(*numbered(500, 1000))
+            envelopes, answers = a.peer_up(b)
+            envelopes.put(*numbered(500, 1000))
             answers.put(b"last")
             with anyio.fail_after(50):
                 await a.endpoint.close()
@@ -389,8 +391,8 @@ async def test_close_gives_up_when_cancelled(tmp_path: Path) -> None:
     a.listen(f"ipc://{tmp_path}/a")
     async with anyio.create_task_group() as group:
         await group.start(a.endpoint.serve)
-        letters, _ = a.endpoint.meet(Peer("b", 1, (f"ipc://{tmp_path}/nobody",), "here", 0), CONTRACT)
-        Outbox(letters).put(b"undeliverable")
+        envelopes, _ = a.endpoint.peer_up(Peer("b", 1, (f"ipc://{tmp_path}/nobody",), "here", 0), CONTRACT)
+        Outbox(envelopes).put(b"undeliverable")
         with anyio.move_on_after(0.01) as scope:
             await a.endpoint.close()
         assert scope.cancelled_caught
@@ -420,7 +422,7 @@ async def test_no_task_or_file_is_left_wherever_it_is_cancelled(tmp_path: Path) 
     for turns in range(0, 300, 7):
         a, b = two(tmp_path)
         async with serving(a, b):
-            for outbox in (*a.meet(b), *b.meet(a)):
+            for outbox in (*a.peer_up(b), *b.peer_up(a)):
                 outbox.put(*numbered(200, 100))
             for _ in range(turns):
                 await anyio.lowlevel.checkpoint()
@@ -433,7 +435,7 @@ async def test_no_descriptor_is_left_after_full_traffic(tmp_path: Path) -> None:
     async def once(turns: int) -> None:
         a, b = two(tmp_path)
         async with serving(a, b):
-            for outbox in (*a.meet(b), *b.meet(a)):
+            for outbox in (*a.peer_up(b), *b.peer_up(a)):
                 outbox.put(*numbered(200, 100))
             for end, other in ((a, "b"), (b, "a")):
                 await end.until(partial(has, end, {(other, kind): 1 for kind in Kind}))

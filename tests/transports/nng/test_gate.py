@@ -12,10 +12,10 @@ import msgspec
 import pynng
 import pytest
 
-from actorq.actors.wire.session import acceptor as gate
-from actorq.actors.wire.session.counters import EndpointStatistics
+from actorq.actors.wire.session import acceptor as acceptor
+from actorq.actors.wire.session.counters import EndpointCounters
 from actorq.actors.wire.session.frame_header import HEADS, PREFIX, PROTOCOL, WELCOME, Kind
-from actorq.actors.wire.session.handshake import Hello, seal_hello
+from actorq.actors.wire.session.handshake import SessionHello, seal_hello
 from actorq.actors.wire.transport import Peer
 
 from .ends import CONTRACT, MAX_FRAME_BYTES, RUN, SECRET, End, descriptors, serving, two
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.anyio
 
 REFUSALS = ("strangers", "mismatched", "early", "unproven", "bad_frames")
 
-HELLO = Hello(
+HELLO = SessionHello(
     protocol=PROTOCOL,
     run=RUN,
     sender="a",
@@ -33,7 +33,7 @@ HELLO = Hello(
     receiver_incarnation=1,
     kind=Kind.LETTERS,
     connection=1000,
-    contract=CONTRACT,
+    route_table=CONTRACT,
 )
 
 
@@ -60,14 +60,14 @@ async def talking(folder: Path, scheme: str = "ipc") -> AsyncIterator[End]:
     """a sends to b, before and after; yields b, which expects a peer named "absent" too."""
     a, b = two(folder, scheme)
     async with serving(a, b):
-        letters, answers = a.meet(b)
-        b.meet(a)
-        b.endpoint.meet(Peer("absent", 1, (f"ipc://{folder}/nobody",), "here", 0), CONTRACT)
-        letters.put(b"before")
+        envelopes, answers = a.peer_up(b)
+        b.peer_up(a)
+        b.endpoint.peer_up(Peer("absent", 1, (f"ipc://{folder}/nobody",), "here", 0), CONTRACT)
+        envelopes.put(b"before")
         answers.put(b"before")
         await b.until(lambda: len(b.frames) == 2)
         yield b
-        letters.put(b"after")
+        envelopes.put(b"after")
         answers.put(b"after")
         await b.until(lambda: all(b.frames["a", kind] == [b"before", b"after"] for kind in Kind))
 
@@ -83,7 +83,7 @@ SAID = {
     "a hello of long ago": (hello(connection=1), "strangers"),
     "a hello cut short": (hello()[:-1], "strangers"),
     "another protocol": (hello(protocol=PROTOCOL + 1), "mismatched"),
-    "another contract": (hello(contract=b"other"), "mismatched"),
+    "another contract": (hello(route_table=b"other"), "mismatched"),
     "an unknown peer": (hello(sender="z"), "early"),
     "another life of the peer": (hello(sender_incarnation=2), "early"),
     "to another life of this node": (hello(receiver_incarnation=2), "early"),
@@ -141,9 +141,9 @@ async def test_random_frames_of_a_proven_peer(tmp_path: Path) -> None:
 
 
 async def test_silent_ones_are_closed_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gate, "SILENT_SECONDS", 1.0)
+    monkeypatch.setattr(acceptor, "SILENT_SECONDS", 1.0)
     async with talking(tmp_path) as b:
-        monkeypatch.setattr(gate, "SILENT_SECONDS", 0.05)  # a hello of `a` might take longer
+        monkeypatch.setattr(acceptor, "SILENT_SECONDS", 0.05)  # a hello of `a` might take longer
         before = refused(b).get("unproven", 0)
         pushes = [stranger(b) for _ in range(20)]
         await b.until(lambda: refused(b) == {"unproven": before + 20})
@@ -170,4 +170,4 @@ async def test_waves_of_silent_ones(tmp_path: Path, scheme: str) -> None:
 
 
 def test_every_refusal_is_counted_apart() -> None:
-    assert {field.name for field in fields(EndpointStatistics)} >= set(REFUSALS)
+    assert {field.name for field in fields(EndpointCounters)} >= set(REFUSALS)

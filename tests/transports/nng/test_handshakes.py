@@ -10,8 +10,8 @@ from pathlib import Path
 import anyio
 import pytest
 
-from actorq.actors.wire.session import acceptor as gate
-from actorq.actors.wire.session.acceptor import Gate
+from actorq.actors.wire.session import acceptor as acceptor
+from actorq.actors.wire.session.acceptor import Acceptor
 from actorq.actors.wire.session.frame_header import Kind
 from actorq.launchers.host.certificates import make_certificates
 from actorq_nng.handshakes import Handshakes
@@ -55,19 +55,19 @@ async def test_those_that_say_nothing_are_ended(
     before = descriptors()
     a, b = two(tmp_path, scheme, tls() if scheme == "tls+tcp" else None)
     async with serving(a, b):
-        letters, _ = a.meet(b)
-        b.meet(a)
-        letters.put(b"before")
+        envelopes, _ = a.peer_up(b)
+        b.peer_up(a)
+        envelopes.put(b"before")
         await b.until(lambda: len(b.frames["a", Kind.LETTERS]) == 1)
         for end in (a, b):
             await end.until(lambda end=end: end.endpoint.statistics().connections == 2)  # type: ignore[misc]
-        monkeypatch.setattr(gate, "HANDSHAKE_SECONDS", 0.1)  # a true handshake might take longer
+        monkeypatch.setattr(acceptor, "HANDSHAKE_SECONDS", 0.1)  # a true handshake might take longer
         with ExitStack() as stack:
             connections = [stack.enter_context(dumb(b.addresses[0])) for _ in range(100)]
             for connection in connections:
                 await ended(connection)
             await b.until(lambda: refused(b) == {"unproven": 100})
-        letters.put(b"after")
+        envelopes.put(b"after")
         await b.until(lambda: b.frames["a", Kind.LETTERS] == [b"before", b"after"])
         assert b.endpoint.statistics().connections == 2
         assert a.endpoint.statistics().connections == 2
@@ -117,13 +117,13 @@ async def test_those_that_end_as_soon_as_they_begin_are_forgotten(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """nng may tell of their end before it tells of their beginning, above all where Python is busy."""
-    closed = Gate._closed
+    closed = Acceptor._closed
 
-    def closed_and_told(gate: Gate, pipe: int) -> None:
-        closed(gate, pipe)
+    def closed_and_told(acceptor: Acceptor, pipe: int) -> None:
+        closed(acceptor, pipe)
         b._tell()
 
-    monkeypatch.setattr(Gate, "_closed", closed_and_told)
+    monkeypatch.setattr(Acceptor, "_closed", closed_and_told)
     b = End("b")
     b.listen(f"ipc://{tmp_path}/b")
     siege = Siege(
@@ -132,6 +132,8 @@ async def test_those_that_end_as_soon_as_they_begin_are_forgotten(
     async with serving(b), anyio.create_task_group() as tasks:
         tasks.start_soon(anyio.to_thread.run_sync, partial(sum, range(5 * 10**7)))
         await besiege(siege)
-        gate = b.endpoint._gate
-        await b.until(lambda: sum(refused(b).values()) == 600 and not gate._waiting and not gate._refused)
-        assert not gate.listener._socket.pipes
+        acceptor = b.endpoint._gate
+        await b.until(
+            lambda: sum(refused(b).values()) == 600 and not acceptor._waiting and not acceptor._refused
+        )
+        assert not acceptor.listener._socket.pipes

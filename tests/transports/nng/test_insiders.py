@@ -11,7 +11,7 @@ from msgspec import msgpack
 
 from actorq.actors.wire.session.frame_header import HEADS, PREFIX, PROTOCOL, Kind
 from actorq.actors.wire.session.frame_header import HELLO as HELLO_HEAD
-from actorq.actors.wire.session.handshake import Welcome, open_welcome, seal_welcome
+from actorq.actors.wire.session.handshake import SessionWelcome, open_welcome, seal_welcome
 
 from .ends import SECRET
 from .test_gate import HELLO, hello, refused, stranger, talking
@@ -43,7 +43,7 @@ async def test_a_hello_of_nonsense(tmp_path: Path, content: bytes) -> None:
 
 @pytest.mark.parametrize("changed", [{"ticket": 0}, {"ticket": -1}, {"ticket": 2**32}, {"received": -1}])
 def test_a_welcome_that_no_frame_could_carry(changed: dict[str, int]) -> None:
-    fine = Welcome(hello=HELLO, received=0, ticket=2**32 - 1)
+    fine = SessionWelcome(hello=HELLO, received=0, ticket=2**32 - 1)
     assert open_welcome(memoryview(seal_welcome(fine, SECRET)), SECRET) == fine
     wrong = msgspec.structs.replace(fine, **changed)
     assert open_welcome(memoryview(seal_welcome(wrong, SECRET)), SECRET) is None

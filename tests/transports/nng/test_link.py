@@ -38,8 +38,8 @@ async def test_a_frame_that_can_never_be_taken_ends_the_node_that_cannot(tmp_pat
 
     async def talk() -> None:
         async with serving(a, b):
-            outboxes = a.meet(b)
-            b.meet(a)
+            outboxes = a.peer_up(b)
+            b.peer_up(a)
             outboxes[kind is Kind.ANSWERS].put(b"first", b"second", b"third")
             await b.until(lambda: False)
 

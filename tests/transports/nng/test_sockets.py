@@ -19,7 +19,7 @@ from cryptography.x509.oid import NameOID
 from actorq.actors import ActorqError
 from actorq_nng import sockets
 from actorq_nng.sockets import COPIED_BYTES, SERVER_NAME, Dialer, Listener, Tls
-from actorq_nng.waker import Bell
+from actorq_nng.waker import LoopWaker
 
 from .ends import End, serving, two
 
@@ -29,15 +29,15 @@ pytestmark = pytest.mark.anyio
 class Heard:
     """A listener whose news are kept, and dialers to it."""
 
-    def __init__(self, bell: Bell) -> None:
-        self.bell = bell
+    def __init__(self, waker: LoopWaker) -> None:
+        self.waker = waker
         self.open: list[int] = []
         self.closed: list[int] = []
         self.turned_away = 0
         self.most = 10
         self._news = anyio.Event()
         self.listener = Listener(
-            bell,
+            waker,
             max_bytes=100_000,
             tls=None,
             admits=lambda connections: connections <= self.most,
@@ -68,21 +68,21 @@ class Heard:
 
 @asynccontextmanager
 async def hearing() -> AsyncIterator[Heard]:
-    bell = Bell()
-    heard = Heard(bell)
+    waker = LoopWaker()
+    heard = Heard(waker)
     async with anyio.create_task_group() as group:
-        group.start_soon(bell.answer)
+        group.start_soon(waker.answer)
         yield heard
         group.cancel_scope.cancel()
     heard.listener.close()
-    bell.close()
+    waker.close()
 
 
 @asynccontextmanager
 async def dialed(heard: Heard, address: str) -> AsyncIterator[tuple[Dialer, anyio.Event]]:
     """A connected dialer, and what says that its connection is no more."""
     connected, gone = anyio.Event(), anyio.Event()
-    dialer = Dialer(address, heard.bell, tls=None, connected=connected.set, gone=gone.set)
+    dialer = Dialer(address, heard.waker, tls=None, connected=connected.set, gone=gone.set)
     try:
         with anyio.fail_after(50):
             await connected.wait()
@@ -130,7 +130,7 @@ async def test_a_dialer_waits_for_its_listener(tmp_path: Path) -> None:
     async with hearing() as heard:
         connected = anyio.Event()
         dialer = Dialer(
-            f"ipc://{tmp_path}/it", heard.bell, tls=None, connected=connected.set, gone=lambda: None
+            f"ipc://{tmp_path}/it", heard.waker, tls=None, connected=connected.set, gone=lambda: None
         )
         heard.listener.listen(f"ipc://{tmp_path}/it")
         with anyio.fail_after(50):
@@ -170,11 +170,11 @@ async def test_two_addresses_of_one_listener(tmp_path: Path) -> None:
 
 
 async def test_a_wrong_address() -> None:
-    bell = Bell()
+    waker = LoopWaker()
     with pytest.raises(ActorqError, match="can't dial nowhere"):
-        Dialer("nowhere", bell, tls=None, connected=lambda: None, gone=lambda: None)
-    bell.close()
-    bell.ring(lambda: None)  # nng's threads may come late; nobody is there any more
+        Dialer("nowhere", waker, tls=None, connected=lambda: None, gone=lambda: None)
+    waker.close()
+    waker.ring(lambda: None)  # nng's threads may come late; nobody is there any more
 
 
 def test_an_nng_that_does_otherwise_is_refused_with_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -229,15 +229,15 @@ async def test_frames_over_mutual_tls(tmp_path: Path) -> None:
     authority = Authority()
     a, b = two(tmp_path, "tls+tcp", authority.tls())
     async with serving(a, b):
-        for outbox, end, other in ((a.meet(b)[0], b, "a"), (b.meet(a)[0], a, "b")):
+        for outbox, end, other in ((a.peer_up(b)[0], b, "a"), (b.peer_up(a)[0], a, "b")):
             outbox.put(b"small", bytes(500_000))
             await end.until(
                 lambda end=end, other=other: [*end.frames.values()] == [[b"small", bytes(500_000)]]  # type: ignore[misc]
             )
 
 
-@pytest.mark.parametrize("fault", ["no certificate", "another authority", "another name"])
-async def test_another_certificate_is_refused(tmp_path: Path, fault: str) -> None:
+@pytest.mark.parametrize("problem", ["no certificate", "another authority", "another name"])
+async def test_another_certificate_is_refused(tmp_path: Path, problem: str) -> None:
     ours = Authority()
     b = End("b", tls=ours.tls())
     b.listen("tls+tcp://127.0.0.1:0")
@@ -245,11 +245,11 @@ async def test_another_certificate_is_refused(tmp_path: Path, fault: str) -> Non
     a.listen("tls+tcp://127.0.0.1:0")
     address = b.addresses[0]
     T = pynng.TLSConfig
-    if fault == "no certificate":
+    if problem == "no certificate":
         config = T(T.MODE_CLIENT, server_name=SERVER_NAME, ca_string=ours.tls().authority)
     else:
-        theirs = Authority().tls() if fault == "another authority" else ours.tls()
-        name = "somebody" if fault == "another name" else SERVER_NAME
+        theirs = Authority().tls() if problem == "another authority" else ours.tls()
+        name = "somebody" if problem == "another name" else SERVER_NAME
         config = T(
             T.MODE_CLIENT,
             server_name=name,
@@ -261,8 +261,8 @@ async def test_another_certificate_is_refused(tmp_path: Path, fault: str) -> Non
         while not b.endpoint.statistics().strangers:  # nng counts after it has closed
             with pynng.Push0(tls_config=config) as push, pytest.raises(pynng.CryptoError):
                 push.dial(address, block=True)
-        letters, _ = a.meet(b)
-        b.meet(a)
-        letters.put(b"ours")
+        envelopes, _ = a.peer_up(b)
+        b.peer_up(a)
+        envelopes.put(b"ours")
         await b.until(lambda: bool(b.frames))
     assert b.endpoint.statistics().unproven == 0  # nng let none through to us

@@ -64,10 +64,10 @@ async def test_memory_that_this_side_cannot_open(
 ) -> None:
     """As where /proc is mounted with hidepid. The other side goes on sharing ours, and doesn't lend to us."""
 
-    def refused(pid: int, fd: int) -> blocks.Window:
+    def refused(pid: int, fd: int) -> blocks.ShmMapping:
         raise PermissionError(13, "Permission denied", f"/proc/{pid}/fd/{fd}")
 
-    monkeypatch.setattr(transport, "Window", refused)
+    monkeypatch.setattr(transport, "ShmMapping", refused)
     async with running(anyio_backend, [spec("doubler", Doubler, node="far")]) as system:
         reply = await doubled(system)
     assert reply.was_shared
@@ -79,8 +79,8 @@ async def test_memory_that_this_side_cannot_open(
 class Elsewhere(transport.NngTransport):
     """Tells others of a descriptor that it doesn't have."""
 
-    def whereabouts(self, node: str) -> Peer | None:
-        peer = super().whereabouts(node)
+    def address_of(self, node: str) -> Peer | None:
+        peer = super().address_of(node)
         return replace(peer, memory=1 << 20) if peer is not None else None
 
 

@@ -6,13 +6,13 @@ import anyio
 from anyio.lowlevel import checkpoint
 
 from actorq_nng.sockets import Listener
-from actorq_nng.waker import Bell
+from actorq_nng.waker import LoopWaker
 
 from .acks import Incoming
 from .counters import Counts
 from .frame_header import PREFIX_BYTES, PROTOCOL
-from .handshake import Hello, open_hello
-from .session import Link, Node
+from .handshake import SessionHello, open_hello
+from .session import Session, SessionNode
 from .stream import BURST_FRAMES
 
 SILENT_SECONDS = 1.0
@@ -25,21 +25,23 @@ MOST_UNSEEN = 256
 """Beyond, while the loop is busy elsewhere, nng's thread turns new ones away: descriptors are finite."""
 
 
-class Gate:
+class Acceptor:
     """Takes all frames off the listener, and gives each to the link that its connection belongs to."""
 
-    def __init__(self, node: Node, links: dict[str, Link], bell: Bell, counts: Counts) -> None:
+    def __init__(
+        self, node: SessionNode, channels: dict[str, Session], waker: LoopWaker, counts: Counts
+    ) -> None:
         self._node = node
-        self._links = links
+        self._links = channels
         self._counts = counts
-        self._proven: dict[int, tuple[Link, Incoming]] = {}
+        self._proven: dict[int, tuple[Session, Incoming]] = {}
         self._waiting: dict[int, float] = {}
         """Connections without a word, the oldest first, and since when."""
         self._refused: set[int] = set()
         """Closed by this end and not gone yet."""
         self._someone = anyio.Event()
         self.listener = Listener(
-            bell,
+            waker,
             max_bytes=node.max_frame_bytes + PREFIX_BYTES,
             tls=node.tls,
             admits=lambda connections: connections - len(self._proven) <= MOST_UNSEEN,
@@ -78,9 +80,9 @@ class Gate:
         for pipe in list(self._proven):
             self._hang_up(pipe)
 
-    def forget(self, link: Link) -> None:
+    def forget(self, channel: Session) -> None:
         """Close the connections that belong to this link."""
-        for incoming in link.receipts:
+        for incoming in channel.acks:
             if incoming.pipe is not None:
                 self._hang_up(incoming.pipe)
 
@@ -110,42 +112,42 @@ class Gate:
             self._counts.strangers += 1
             self._hang_up(pipe)
             return
-        link = self._links.get(hello.sender)
-        if link is not None and hello.protocol != PROTOCOL:
+        channel = self._links.get(hello.sender)
+        if channel is not None and hello.protocol != PROTOCOL:
             self._mismatched(
                 pipe,
-                link,
+                channel,
                 f"it speaks version {hello.protocol} of the protocol, this node {PROTOCOL}: "
                 "install the same version of actorq on both",
             )
-        elif link is None or not link.between(hello):
+        elif channel is None or not channel.between(hello):
             self._counts.early += 1
             self._hang_up(pipe)
-        elif hello.contract != link.contract:
+        elif hello.route_table != channel.route_table:
             self._mismatched(
                 pipe,
-                link,
+                channel,
                 "it and this node disagree on what they may send each other: "
                 "give both the same topology and the same code of its messages",
             )
         else:
-            self._admit(pipe, link, hello)
+            self._admit(pipe, channel, hello)
 
-    def _mismatched(self, pipe: int, link: Link, sentence: str) -> None:
+    def _mismatched(self, pipe: int, channel: Session, sentence: str) -> None:
         self._counts.mismatched += 1
-        link.complain(sentence)
+        channel.complain(sentence)
         self._hang_up(pipe)
 
-    def _admit(self, pipe: int, link: Link, hello: Hello) -> None:
-        incoming = link.receipts[hello.kind]
+    def _admit(self, pipe: int, channel: Session, hello: SessionHello) -> None:
+        incoming = channel.acks[hello.kind]
         if hello.connection <= incoming.newest:
             self._counts.strangers += 1  # a hello said again: whoever says it has only heard it
             self._hang_up(pipe)
             return
         if incoming.pipe is not None:
             self._hang_up(incoming.pipe)
-        self._proven[pipe] = link, incoming
-        link.greeted(incoming, pipe, hello)
+        self._proven[pipe] = channel, incoming
+        channel.greeted(incoming, pipe, hello)
 
     def _opened(self, pipe: int) -> None:
         if pipe in self._proven or pipe in self._refused:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from .frame_header import HEADS, Kind
-from .handshake import Hello
+from .handshake import SessionHello
 
 
 class Incoming:
@@ -22,24 +22,24 @@ class Incoming:
         """Highest connection number taken: a hello with it or a lower one is a repeat."""
         self.pipe: int | None = None
         """nng's number of the connection that may speak now."""
-        self.hello: Hello | None = None
+        self.hello: SessionHello | None = None
         self.ticket = 0
         self.refused = (0, 0, 0)
         """The last frame that couldn't be taken: its number, its checksum, and how often it has come."""
 
 
-class Receipts:
+class AckTracker:
     """Both kinds, and how much of it the peer hasn't been told of."""
 
-    __slots__ = ("answers", "letters", "owed_bytes", "owed_frames")
+    __slots__ = ("answers", "envelopes", "owed_bytes", "owed_frames")
 
     def __init__(self) -> None:
-        self.letters, self.answers = Incoming(Kind.LETTERS), Incoming(Kind.ANSWERS)
+        self.envelopes, self.answers = Incoming(Kind.LETTERS), Incoming(Kind.ANSWERS)
         self.owed_frames = self.owed_bytes = 0
 
     def __getitem__(self, kind: Kind) -> Incoming:
-        return self.letters if kind is Kind.LETTERS else self.answers
+        return self.envelopes if kind is Kind.LETTERS else self.answers
 
     def __iter__(self) -> Iterator[Incoming]:
-        yield self.letters
+        yield self.envelopes
         yield self.answers

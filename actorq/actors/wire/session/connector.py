@@ -10,10 +10,10 @@ import anyio
 
 from actorq.actors.errors import ActorqError
 from actorq_nng.sockets import Dialer, Tls
-from actorq_nng.waker import Bell
+from actorq_nng.waker import LoopWaker
 
 from .counters import Counts
-from .stream import Stream
+from .stream import OrderedStream
 
 log = logging.getLogger("actorq.transports.nng")
 
@@ -25,17 +25,17 @@ SOONEST_SECONDS, LATEST_SECONDS = 0.01, 1.0
 """Between the loss of a connection and the next, doubled while they do no good."""
 
 
-class Line:
+class Connector:
     """One stream's connections, one after the other."""
 
     def __init__(
         self,
-        stream: Stream,
+        stream: OrderedStream,
         *,
         address: Callable[[], str],
         hello: Callable[[], tuple[int, bytes]],
         connected: Callable[[], None],
-        bell: Bell,
+        waker: LoopWaker,
         tls: Tls | None,
         counts: Counts,
     ) -> None:
@@ -43,7 +43,7 @@ class Line:
         self._address = address
         self._hello = hello
         self._connected = connected
-        self._bell = bell
+        self._bell = waker
         self._tls = tls
         self._counts = counts
         self._scope: anyio.CancelScope | None = None

@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 
 
 @dataclass(frozen=True, slots=True)
-class EndpointStatistics:
+class EndpointCounters:
     """One node's traffic with all others, since its start."""
 
     connections: int
@@ -34,7 +34,7 @@ class EndpointStatistics:
 class Counts:
     """The same numbers while they grow."""
 
-    __slots__ = tuple(field.name for field in fields(EndpointStatistics))
+    __slots__ = tuple(field.name for field in fields(EndpointCounters))
 
     connections: int
     frames_out: int
@@ -53,5 +53,5 @@ class Counts:
         for name in self.__slots__:
             setattr(self, name, 0)
 
-    def statistics(self) -> EndpointStatistics:
-        return EndpointStatistics(**{name: getattr(self, name) for name in self.__slots__})
+    def statistics(self) -> EndpointCounters:
+        return EndpointCounters(**{name: getattr(self, name) for name in self.__slots__})

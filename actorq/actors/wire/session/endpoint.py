@@ -12,14 +12,14 @@ from anyio.abc import TaskGroup, TaskStatus
 from actorq.actors.errors import ActorqError
 from actorq.actors.wire.transport import Peer
 from actorq_nng.sockets import Tls
-from actorq_nng.waker import Bell
+from actorq_nng.waker import LoopWaker
 
-from .acceptor import Gate
-from .counters import Counts, EndpointStatistics
+from .acceptor import Acceptor
+from .counters import Counts, EndpointCounters
 from .frame_header import Kind
 from .handshake import SECRET_BYTES
-from .session import Link, Node, Received
-from .stream import Stream
+from .session import Received, Session, SessionNode
+from .stream import OrderedStream
 
 
 class Endpoint:
@@ -44,14 +44,14 @@ class Endpoint:
     ) -> None:
         if len(secret) != SECRET_BYTES:
             raise ActorqError(f"the secret of a run has {SECRET_BYTES} bytes, this one {len(secret)}")
-        self._node = Node(me, incarnation, run, secret, max_frame_bytes, tls)
+        self._node = SessionNode(me, incarnation, run, secret, max_frame_bytes, tls)
         self._received = received
         self._counts = Counts()
-        self._links: dict[str, Link] = {}
+        self._links: dict[str, Session] = {}
         self._parted: dict[str, int] = {}
         self._connections = count(1)
-        self._bell = Bell()
-        self._gate = Gate(self._node, self._links, self._bell, self._counts)
+        self._bell = LoopWaker()
+        self._gate = Acceptor(self._node, self._links, self._bell, self._counts)
         self._tasks: TaskGroup | None = None
         self._ended = anyio.Event()
         self._closed = False
@@ -80,15 +80,15 @@ class Endpoint:
                     self._gate.end_handshakes,
                 ):
                     self._tasks.start_soon(work)
-                for link in self._links.values():
-                    self._tasks.start_soon(link.run)
+                for channel in self._links.values():
+                    self._tasks.start_soon(channel.run)
         finally:
             self._tasks = None
             self._let_go()
             self._ended.set()
 
-    def meet(self, peer: Peer, contract: bytes) -> tuple[Stream, Stream]:
-        """The peer is up: dial its first address. Returns the streams of its letters and answers.
+    def peer_up(self, peer: Peer, route_table: bytes) -> tuple[OrderedStream, OrderedStream]:
+        """The peer is up: dial its first address. Returns the streams of its messages and answers.
 
         Another incarnation is another peer: what the old one hasn't got is forgotten, its streams are dead.
         The same one may be met again, to tell of another address or contract. Raises ActorqError for one that
@@ -96,38 +96,38 @@ class Endpoint:
         """
         if self._parted.get(peer.name) == peer.incarnation:
             raise ActorqError(f"{peer.name} was parted from; only another incarnation of it can be met")
-        link = self._links.get(peer.name)
-        if link is not None and link.peer.incarnation != peer.incarnation:
-            self.part(peer.name)
-            link = None
-        if link is None:
-            link = self._links[peer.name] = Link(
+        channel = self._links.get(peer.name)
+        if channel is not None and channel.peer.incarnation != peer.incarnation:
+            self.peer_down(peer.name)
+            channel = None
+        if channel is None:
+            channel = self._links[peer.name] = Session(
                 self._node,
                 peer,
-                contract,
+                route_table,
                 received=self._received,
-                bell=self._bell,
+                waker=self._bell,
                 counts=self._counts,
                 connections=self._connections,
             )
             if self._tasks is not None:
-                self._tasks.start_soon(link.run)
-        elif (link.peer, link.contract) != (peer, contract):
-            link.peer, link.contract = peer, contract
-            link.cut()
-        return link.letters, link.answers
+                self._tasks.start_soon(channel.run)
+        elif (channel.peer, channel.route_table) != (peer, route_table):
+            channel.peer, channel.route_table = peer, route_table
+            channel.cut()
+        return channel.envelopes, channel.answers
 
-    def part(self, name: str) -> None:
+    def peer_down(self, name: str) -> None:
         """The peer is gone for good: forget what it hasn't got, close its connections, refuse its hellos."""
-        if (link := self._links.pop(name, None)) is not None:
-            self._parted[name] = link.peer.incarnation
-            link.end()
-            self._gate.forget(link)
+        if (channel := self._links.pop(name, None)) is not None:
+            self._parted[name] = channel.peer.incarnation
+            channel.end()
+            self._gate.forget(channel)
 
-    def stream(self, name: str, kind: Kind) -> Stream:
+    def stream(self, name: str, kind: Kind) -> OrderedStream:
         """What this node sends to the peer. Raises KeyError if it isn't met."""
-        link = self._links[name]
-        return link.letters if kind is Kind.LETTERS else link.answers
+        channel = self._links[name]
+        return channel.envelopes if kind is Kind.LETTERS else channel.answers
 
     def ring(self, call: Callable[[], object]) -> None:
         """Have the loop make this call; for any thread, and without waiting."""
@@ -136,8 +136,8 @@ class Endpoint:
     def cut(self) -> None:
         """Close all present connections, as a failing network would; they come back by themselves."""
         self._gate.cut()
-        for link in self._links.values():
-            link.cut()
+        for channel in self._links.values():
+            channel.cut()
 
     async def close(self) -> None:
         """Wait until all peers have got all frames, then end `serve` and close the sockets.
@@ -146,10 +146,10 @@ class Endpoint:
         """
         try:
             if self._tasks is not None:
-                for link in list(self._links.values()):
-                    link.answers.tell_receipts()
-                    await link.letters.drained()
-                    await link.answers.drained()
+                for channel in list(self._links.values()):
+                    channel.answers.tell_receipts()
+                    await channel.envelopes.drained()
+                    await channel.answers.drained()
         finally:
             if self._tasks is not None:
                 self._tasks.cancel_scope.cancel()
@@ -157,7 +157,7 @@ class Endpoint:
                     await self._ended.wait()
             self._let_go()
 
-    def statistics(self) -> EndpointStatistics:
+    def statistics(self) -> EndpointCounters:
         """The counts at this moment."""
         counted = self._counts.statistics()
         return replace(counted, strangers=counted.strangers + self._gate.listener.refused())
@@ -165,7 +165,7 @@ class Endpoint:
     def _let_go(self) -> None:
         if not self._closed:
             self._closed = True
-            for link in self._links.values():
-                link.end()
+            for channel in self._links.values():
+                channel.end()
             self._gate.listener.close()
             self._bell.close()

@@ -21,7 +21,7 @@ PREFIX_BYTES = PREFIX.size
 
 
 class Kind(IntEnum):
-    """The two streams from a node to a peer: answers never queue behind letters."""
+    """The two streams from a node to a peer: answers never queue behind messages."""
 
     LETTERS = 1
     """Messages."""

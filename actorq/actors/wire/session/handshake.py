@@ -20,7 +20,7 @@ MOST_BYTES = 2048
 """Of a hello or welcome; longer ones are refused unread."""
 
 
-class Hello(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=False):
+class SessionHello(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=False):
     """The first frame of a connection. Later versions only append fields, so that `protocol` can be read."""
 
     protocol: int
@@ -32,46 +32,46 @@ class Hello(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=
     kind: Kind
     connection: int
     """Rises with each connection that the sender makes, so that a hello can be taken once."""
-    contract: bytes
+    route_table: bytes
     """Digest of what the ends may send each other."""
     borrows: bool = False
     """The sender can read what the receiver lends in shared memory."""
 
 
-class Welcome(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+class SessionWelcome(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """The answer to a hello, over the connection the other way: the hello's words, and where to go on."""
 
-    hello: Hello
+    hello: SessionHello
     received: Annotated[int, Meta(ge=0)]
     """Number of the last frame of this stream that arrived."""
     ticket: Annotated[int, Meta(ge=1, lt=2**32)]
     """Drawn by the welcomer, and carried by every frame of the connection: who wasn't told it can't speak."""
 
 
-T = TypeVar("T", Hello, Welcome)
+T = TypeVar("T", SessionHello, SessionWelcome)
 
 
-def seal_hello(hello: Hello, secret: bytes) -> bytes:
+def seal_hello(hello: SessionHello, secret: bytes) -> bytes:
     """The whole frame."""
     return _seal(HELLO, b"actorq hello\0", hello, secret)
 
 
-def open_hello(frame: memoryview, secret: bytes) -> Hello | None:
+def open_hello(frame: memoryview, secret: bytes) -> SessionHello | None:
     """The hello in this frame, or None if it is none or its seal is wrong."""
-    return _open(HELLO, b"actorq hello\0", Hello, frame, secret)
+    return _open(HELLO, b"actorq hello\0", SessionHello, frame, secret)
 
 
-def seal_welcome(welcome: Welcome, secret: bytes) -> bytes:
+def seal_welcome(welcome: SessionWelcome, secret: bytes) -> bytes:
     """The whole frame."""
     return _seal(WELCOME, b"actorq welcome\0", welcome, secret)
 
 
-def open_welcome(frame: memoryview, secret: bytes) -> Welcome | None:
+def open_welcome(frame: memoryview, secret: bytes) -> SessionWelcome | None:
     """The welcome in this frame, or None if it is none or its seal is wrong."""
-    return _open(WELCOME, b"actorq welcome\0", Welcome, frame, secret)
+    return _open(WELCOME, b"actorq welcome\0", SessionWelcome, frame, secret)
 
 
-def _seal(head: int, label: bytes, content: Hello | Welcome, secret: bytes) -> bytes:
+def _seal(head: int, label: bytes, content: SessionHello | SessionWelcome, secret: bytes) -> bytes:
     frame = PREFIX.pack(head, 0, 0, 0, 0) + msgspec.msgpack.encode(content)
     return frame + hmac.digest(secret, label + frame, "sha256")
 

@@ -15,14 +15,14 @@ from actorq.actors.errors import ActorqError
 from actorq.actors.wire.registry import WireError
 from actorq.actors.wire.transport import Peer
 from actorq_nng.sockets import Tls
-from actorq_nng.waker import Bell
+from actorq_nng.waker import LoopWaker
 
-from .acks import Incoming, Receipts
-from .connector import Line
+from .acks import AckTracker, Incoming
+from .connector import Connector
 from .counters import Counts
 from .frame_header import PREFIX, PREFIX_BYTES, PROTOCOL, WELCOME, Kind
-from .handshake import Hello, Welcome, open_welcome, seal_hello, seal_welcome
-from .stream import Stream
+from .handshake import SessionHello, SessionWelcome, open_welcome, seal_hello, seal_welcome
+from .stream import OrderedStream
 
 log = logging.getLogger("actorq.transports.nng")
 
@@ -39,7 +39,7 @@ Received = Callable[[str, Kind, memoryview], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Node:
+class SessionNode:
     """This end of all links."""
 
     name: str
@@ -50,23 +50,23 @@ class Node:
     tls: Tls | None
 
 
-class Link:
+class Session:
     """Made when the peer is met, over when it is parted from or comes back as another incarnation."""
 
     def __init__(
         self,
-        node: Node,
+        node: SessionNode,
         peer: Peer,
-        contract: bytes,
+        route_table: bytes,
         *,
         received: Received,
-        bell: Bell,
+        waker: LoopWaker,
         counts: Counts,
         connections: Iterator[int],
     ) -> None:
         self.peer = peer
-        self.contract = contract
-        self.receipts = Receipts()
+        self.route_table = route_table
+        self.acks = AckTracker()
         self._node = node
         self._received = received
         self._counts = counts
@@ -74,20 +74,20 @@ class Link:
         self._scope = anyio.CancelScope()
         self._owing = anyio.Event()
         self._complained = False
-        self.letters, self.answers = (
-            Stream(kind, self.receipts, counts, node.max_frame_bytes) for kind in Kind
+        self.envelopes, self.answers = (
+            OrderedStream(kind, self.acks, counts, node.max_frame_bytes) for kind in Kind
         )
         self._lines = {
-            kind: Line(
+            kind: Connector(
                 stream,
                 address=lambda: self.peer.addresses[0],
                 hello=partial(self._introduce, kind),
                 connected=self._send_welcomes if kind is Kind.ANSWERS else lambda: None,
-                bell=bell,
+                waker=waker,
                 tls=node.tls,
                 counts=counts,
             )
-            for kind, stream in zip(Kind, (self.letters, self.answers), strict=True)
+            for kind, stream in zip(Kind, (self.envelopes, self.answers), strict=True)
         }
 
     async def run(self) -> None:
@@ -106,19 +106,19 @@ class Link:
     def end(self) -> None:
         """Close the connections for good and forget what the peer hasn't got."""
         self._scope.cancel()
-        self.letters.end()
+        self.envelopes.end()
         self.answers.end()
 
-    def between(self, hello: Hello) -> bool:
+    def between(self, hello: SessionHello) -> bool:
         """Whether it is from this incarnation of the peer, to this one of this node."""
         ends = (hello.sender_incarnation, hello.receiver_incarnation)
         return ends == (self.peer.incarnation, self._node.incarnation)
 
-    def greeted(self, incoming: Incoming, pipe: int, hello: Hello) -> None:
+    def greeted(self, incoming: Incoming, pipe: int, hello: SessionHello) -> None:
         """The peer proved itself over a new connection: welcome it."""
         incoming.pipe, incoming.hello, incoming.newest = pipe, hello, hello.connection
         incoming.ticket = secrets.randbits(31) + 1
-        self.letters.borrowed = self.answers.borrowed = hello.borrows
+        self.envelopes.borrowed = self.answers.borrowed = hello.borrows
         self._send_welcome(incoming)
 
     def complain(self, sentence: str) -> None:
@@ -131,10 +131,10 @@ class Link:
         """Take a frame of a proven connection; False if it breaks the protocol."""
         if len(frame) < PREFIX_BYTES:
             return False
-        head, ticket, number, letters, answers = PREFIX.unpack_from(frame)
+        head, ticket, number, envelopes, answers = PREFIX.unpack_from(frame)
         if ticket != incoming.ticket or head != incoming.head:
             return head == WELCOME and self._welcomed(frame)
-        if not (self.letters.acknowledge(letters) and self.answers.acknowledge(answers)):
+        if not (self.envelopes.acknowledge(envelopes) and self.answers.acknowledge(answers)):
             return False
         if number == incoming.received + 1:
             return self._new(incoming, number, frame)
@@ -153,12 +153,12 @@ class Link:
             return False
         incoming.received = number
         size = len(frame)
-        counts, receipts = self._counts, self.receipts
+        counts, acks = self._counts, self.acks
         counts.frames_in += 1
         counts.bytes_in += size
-        receipts.owed_frames += 1
-        receipts.owed_bytes += size
-        if receipts.owed_frames >= OWED_FRAMES or receipts.owed_bytes >= OWED_BYTES:
+        acks.owed_frames += 1
+        acks.owed_bytes += size
+        if acks.owed_frames >= OWED_FRAMES or acks.owed_bytes >= OWED_BYTES:
             self.answers.tell_receipts()
         else:
             self._owing.set()
@@ -183,7 +183,7 @@ class Link:
             await self._owing.wait()
             await anyio.sleep(ACKNOWLEDGE_SECONDS)
             self._owing = anyio.Event()
-            if self.receipts.owed_frames:
+            if self.acks.owed_frames:
                 self.answers.tell_receipts()
 
     def _introduce(self, kind: Kind) -> tuple[int, bytes]:
@@ -191,8 +191,8 @@ class Link:
         connection = next(self._connections)
         return connection, seal_hello(self._hello(kind, connection), self._node.secret)
 
-    def _hello(self, kind: Kind, connection: int) -> Hello:
-        return Hello(
+    def _hello(self, kind: Kind, connection: int) -> SessionHello:
+        return SessionHello(
             protocol=PROTOCOL,
             run=self._node.run,
             sender=self._node.name,
@@ -201,18 +201,18 @@ class Link:
             receiver_incarnation=self.peer.incarnation,
             kind=kind,
             connection=connection,
-            contract=self.contract,
+            route_table=self.route_table,
             borrows=self.peer.memory is not None,
         )
 
     def _send_welcomes(self) -> None:
         """Over a new connection: those sent over the last may have been lost with it."""
-        for incoming in self.receipts:
+        for incoming in self.acks:
             self._send_welcome(incoming)
 
     def _send_welcome(self, incoming: Incoming) -> None:
         if incoming.pipe is not None and incoming.hello is not None:
-            welcome = Welcome(hello=incoming.hello, received=incoming.received, ticket=incoming.ticket)
+            welcome = SessionWelcome(hello=incoming.hello, received=incoming.received, ticket=incoming.ticket)
             self.answers.welcome(incoming.kind, seal_welcome(welcome, self._node.secret))
 
     def _welcomed(self, frame: memoryview) -> bool:

@@ -1,6 +1,7 @@
 """Large arrays between processes of one host: copied once into shared memory, read there by many.
 
-An `Arena` belongs to the sender, a `Window` to each reader. Offsets and notices of release travel by message.
+An `ShmArena` belongs to the sender, a `ShmMapping` to each reader. Offsets and notices of release travel by
+message.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ class _Block:
         self.leases: Counter[Hashable] = Counter()
 
 
-class Arena:
+class ShmArena:
     """Shared memory in which one sender lends copies of its arrays.
 
     It is a file without a name, of `limit_bytes` from the beginning, but only what was used at least once
@@ -162,7 +163,7 @@ class _Gaps:
         self._gaps[first:last] = [(start, end)]
 
 
-class Window:
+class ShmMapping:
     """A reader's view of another process's arena; it holds, read-only, also when that process has died."""
 
     def __init__(self, pid: int, fd: int) -> None:

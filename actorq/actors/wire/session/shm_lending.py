@@ -10,21 +10,21 @@ from numpy.typing import NDArray
 
 from actorq.actors import Peer, WireError
 
-from .shm_arena import Arena, Window
+from .shm_arena import ShmArena, ShmMapping
 
 
-class Lending:
-    """With one incarnation of one neighbour."""
+class ShmLending:
+    """With one incarnation of one peer."""
 
     def __init__(
         self,
-        arena: Arena,
+        arena: ShmArena,
         peer: Peer,
-        window: Window | None,
+        window: ShmMapping | None,
         let_go: Callable[[], None],
         borrowed: Callable[[], bool],
     ) -> None:
-        """`window`: on the neighbour's arena, if it could be opened; `borrowed`: whether it has one on ours.
+        """`window`: on the peer's arena, if it could be opened; `borrowed`: whether it has one on ours.
 
         `let_go` is called, from any thread, when there is something for `take_let_go`.
         """
@@ -60,7 +60,7 @@ class Lending:
         return taken
 
     def close(self) -> None:
-        """The neighbour is gone: what it had borrowed is free."""
+        """The peer is gone: what it had borrowed is free."""
         self._arena.forget(self._reader)
         if self._window is not None:
             self._window.close()

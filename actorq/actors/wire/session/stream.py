@@ -11,7 +11,7 @@ import anyio
 from actorq.actors.wire.registry import WireError
 from actorq_nng.sockets import Dialer
 
-from .acks import Receipts
+from .acks import AckTracker
 from .counters import Counts
 from .frame_header import HEADS, PREFIX, PREFIX_BYTES, Kind, Part
 
@@ -33,13 +33,13 @@ def nothing() -> None:
     """The source of a stream that nobody feeds."""
 
 
-class Stream:
+class OrderedStream:
     """What this node sends to one incarnation of a peer, of one kind.
 
     Frames arrive in order and each exactly once, whatever happens to connections, as long as both nodes live.
     """
 
-    def __init__(self, kind: Kind, receipts: Receipts, counts: Counts, max_frame_bytes: int) -> None:
+    def __init__(self, kind: Kind, acks: AckTracker, counts: Counts, max_frame_bytes: int) -> None:
         self.source: Callable[[], Sequence[Part] | None] = nothing
         """Gives the next frame's parts, or None if nothing waits. Asked only for what can leave at once.
 
@@ -48,7 +48,7 @@ class Stream:
         self.borrowed = False
         """The peer can read this node's shared memory: what it says before anything is sent to it."""
         self._head = HEADS[kind]
-        self._receipts = receipts
+        self._receipts = acks
         self._counts = counts
         self._max_frame_bytes = max_frame_bytes
         self._taken = 0
@@ -231,12 +231,12 @@ class Stream:
         return True
 
     def _send(self, dialer: Dialer, frame: _Frame) -> bool:
-        receipts = self._receipts
-        letters, answers = receipts.letters.received, receipts.answers.received
-        prefix = PREFIX.pack(self._head, self._ticket, frame.number, letters, answers)
+        acks = self._receipts
+        envelopes, answers = acks.envelopes.received, acks.answers.received
+        prefix = PREFIX.pack(self._head, self._ticket, frame.number, envelopes, answers)
         if not dialer.send((prefix, *frame.parts), frame.size):
             return False
-        receipts.owed_frames = receipts.owed_bytes = 0
+        acks.owed_frames = acks.owed_bytes = 0
         self._ack_due = False
         self._counts.frames_out += 1
         self._counts.bytes_out += frame.size

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from actorq.actors.wire.session.frame_header import PREFIX, PROTOCOL, Kind
 from actorq.actors.wire.session.handshake import (
     MOST_BYTES,
-    Hello,
-    Welcome,
+    SessionHello,
+    SessionWelcome,
     open_hello,
     open_welcome,
     seal_hello,
@@ -17,7 +17,7 @@ from actorq.actors.wire.session.handshake import (
 )
 
 SECRET = bytes(range(32))
-HELLO = Hello(
+HELLO = SessionHello(
     protocol=PROTOCOL,
     run="run",
     sender="a",
@@ -26,9 +26,9 @@ HELLO = Hello(
     receiver_incarnation=0,
     kind=Kind.ANSWERS,
     connection=7,
-    contract=b"digest",
+    route_table=b"digest",
 )
-WELCOME = Welcome(hello=HELLO, received=3, ticket=9)
+WELCOME = SessionWelcome(hello=HELLO, received=3, ticket=9)
 
 
 def test_what_is_sealed_opens() -> None:
@@ -75,7 +75,7 @@ def test_random_bytes(data: bytes) -> None:
 
 
 def test_longer_than_any_is_not_even_checked(monkeypatch: pytest.MonkeyPatch) -> None:
-    frame = seal_hello(msgspec.structs.replace(HELLO, contract=bytes(MOST_BYTES)), SECRET)
+    frame = seal_hello(msgspec.structs.replace(HELLO, route_table=bytes(MOST_BYTES)), SECRET)
     monkeypatch.delattr("hmac.digest")
     assert open_hello(memoryview(frame), SECRET) is None
 
@@ -86,7 +86,7 @@ def test_a_sealed_hello_of_other_content_is_none() -> None:
 
 
 def test_a_later_protocol_can_be_read() -> None:
-    class Later(Hello, frozen=True, array_like=True):
+    class Later(SessionHello, frozen=True, array_like=True):
         more: str = "news"
 
     later = Later(*msgspec.structs.astuple(msgspec.structs.replace(HELLO, protocol=2)))

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 from numpy.typing import NDArray
 
-from actorq.actors.wire.session.shm_arena import Arena, Window
+from actorq.actors.wire.session.shm_arena import ShmArena, ShmMapping
 
 KIB = 1024
 
@@ -36,21 +36,21 @@ def ignore(offset: int) -> None:
     pass
 
 
-def backed_bytes(arena: Arena) -> int:
+def backed_bytes(arena: ShmArena) -> int:
     """The memory that the arena takes."""
     return os.fstat(arena.fd).st_blocks * 512
 
 
 @pytest.fixture
-def arena() -> Iterator[Arena]:
-    arena = Arena(256 * KIB)
+def arena() -> Iterator[ShmArena]:
+    arena = ShmArena(256 * KIB)
     yield arena
     arena.close()
 
 
 @pytest.fixture
-def window(arena: Arena) -> Iterator[Window]:
-    window = Window(os.getpid(), arena.fd)
+def window(arena: ShmArena) -> Iterator[ShmMapping]:
+    window = ShmMapping(os.getpid(), arena.fd)
     yield window
     window.close()
 
@@ -73,8 +73,8 @@ class LentMemory(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.arena = Arena(self.LIMIT)
-        self.window = Window(os.getpid(), self.arena.fd)
+        self.arena = ShmArena(self.LIMIT)
+        self.window = ShmMapping(os.getpid(), self.arena.fd)
         self.lent: list[Lease] = []
         self.let_go: list[tuple[str, int]] = []
         self.seed = 0
@@ -154,7 +154,7 @@ TestLentMemory = LentMemory.TestCase
 TestLentMemory.settings = settings(max_examples=60, stateful_step_count=40)
 
 
-def test_weights_for_eight_readers_are_copied_once(arena: Arena) -> None:
+def test_weights_for_eight_readers_are_copied_once(arena: ShmArena) -> None:
     weights = sealed(128 * KIB)
     assert [arena.place(weights, reader) for reader in range(8)] == [0] * 8
     assert backed_bytes(arena) == 128 * KIB
@@ -165,7 +165,7 @@ def test_weights_for_eight_readers_are_copied_once(arena: Arena) -> None:
     assert arena.place(sealed(256 * KIB), "other") == 0
 
 
-def test_another_array_of_the_same_id_is_not_the_same(arena: Arena, window: Window) -> None:
+def test_another_array_of_the_same_id_is_not_the_same(arena: ShmArena, window: ShmMapping) -> None:
     first = sealed(64)
     key, offset = id(first), arena.place(first, "reader")
     del first
@@ -185,7 +185,7 @@ def test_another_array_of_the_same_id_is_not_the_same(arena: Arena, window: Wind
 @pytest.mark.parametrize(("least", "worst"), [(500, 1.0), (400, 2.0), (100, 2.0)])
 def test_steady_traffic_takes_the_same_memory_again(least: int, worst: float) -> None:
     """Three blocks at a time, of one size or of many: pages for about as much, whatever passes through."""
-    arena = Arena(256 * 2**20)
+    arena = ShmArena(256 * 2**20)
     generator = np.random.default_rng(1)
     lent: list[int] = []
     for _ in range(300):
@@ -208,7 +208,7 @@ def test_steady_traffic_takes_the_same_memory_again(least: int, worst: float) ->
     lambda memory: np.frombuffer(memory, np.uint8)[4:][4:].view(np.recarray)[4:],
 ])  # fmt: skip
 def test_let_go_comes_once_with_the_last_view(
-    arena: Arena, window: Window, derive: Callable[[memoryview], Any]
+    arena: ShmArena, window: ShmMapping, derive: Callable[[memoryview], Any]
 ) -> None:
     assert arena.place(sealed(64), "reader") == 0
     let_go: list[int] = []
@@ -224,7 +224,7 @@ def test_let_go_comes_once_with_the_last_view(
     assert let_go == [0]
 
 
-def test_let_go_comes_in_the_thread_of_the_last_view(arena: Arena, window: Window) -> None:
+def test_let_go_comes_in_the_thread_of_the_last_view(arena: ShmArena, window: ShmMapping) -> None:
     arena.place(sealed(64), "reader")
     let_go: list[int | None] = []
     views = [np.frombuffer(window.view(0, 64, lambda _: let_go.append(threading.get_ident())))]
@@ -234,7 +234,7 @@ def test_let_go_comes_in_the_thread_of_the_last_view(arena: Arena, window: Windo
     assert let_go == [thread.ident]
 
 
-def test_views_are_read_only(arena: Arena, window: Window) -> None:
+def test_views_are_read_only(arena: ShmArena, window: ShmMapping) -> None:
     arena.place(sealed(64), "reader")
     memory = window.view(0, 64, ignore)
     array = np.frombuffer(memory, np.uint8)
@@ -244,7 +244,7 @@ def test_views_are_read_only(arena: Arena, window: Window) -> None:
         array.flags.writeable = True
 
 
-def test_any_layout_arrives_in_c_order(arena: Arena, window: Window) -> None:
+def test_any_layout_arrives_in_c_order(arena: ShmArena, window: ShmMapping) -> None:
     matrix = np.arange(600, dtype=np.int32).reshape(20, 30)
     matrix.flags.writeable = False
     layouts = [matrix, matrix.T, matrix[::2, ::-3], np.broadcast_to(matrix, (3, 20, 30)), matrix[3, 3:4]]
@@ -256,24 +256,24 @@ def test_any_layout_arrives_in_c_order(arena: Arena, window: Window) -> None:
         np.testing.assert_array_equal(arrived, array)
 
 
-def test_what_is_not_sealed_is_refused(arena: Arena) -> None:
+def test_what_is_not_sealed_is_refused(arena: ShmArena) -> None:
     with pytest.raises(ValueError, match="read-only"):
         arena.place(np.zeros(64), "reader")
 
 
-def test_empty_arrays_go_another_way(arena: Arena) -> None:
+def test_empty_arrays_go_another_way(arena: ShmArena) -> None:
     assert arena.place(sealed(0), "reader") is None
 
 
-def test_no_room_is_told_and_harms_nothing(arena: Arena) -> None:
+def test_no_room_is_told_and_harms_nothing(arena: ShmArena) -> None:
     assert arena.place(sealed(256 * KIB + 1), "reader") is None
     assert arena.place(sealed(256 * KIB), "reader") == 0
     assert arena.place(sealed(1), "reader") is None
     with pytest.raises(ValueError, match="no room for a block"):
-        Arena(63)
+        ShmArena(63)
 
 
-def test_no_memory_is_no_room(arena: Arena, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_memory_is_no_room(arena: ShmArena, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -283,7 +283,7 @@ def test_no_memory_is_no_room(arena: Arena, monkeypatch: pytest.MonkeyPatch) -> 
     assert arena.place(sealed(64), "reader") == 0
 
 
-def test_only_what_was_lent_can_be_given_back(arena: Arena) -> None:
+def test_only_what_was_lent_can_be_given_back(arena: ShmArena) -> None:
     array = sealed(64)
     assert [arena.place(array, "reader") for _ in range(2)] == [0, 0]
     for reader, wrong in (("stranger", 0), ("reader", 64), ("reader", -64)):
@@ -302,14 +302,14 @@ def test_only_what_was_lent_can_be_given_back(arena: Arena) -> None:
         (-64, 64), (-64, 128), (1, 1), (64, 0), (64, -64),
     ],
 )  # fmt: skip
-def test_wrong_offsets_are_refused(window: Window, offset: int, nbytes: int) -> None:
+def test_wrong_offsets_are_refused(window: ShmMapping, offset: int, nbytes: int) -> None:
     let_go: list[int] = []
     with pytest.raises(ValueError, match="no block of"):
         window.view(offset, nbytes, let_go.append)
     assert not let_go
 
 
-def test_all_of_an_arena_can_be_read(arena: Arena, window: Window) -> None:
+def test_all_of_an_arena_can_be_read(arena: ShmArena, window: ShmMapping) -> None:
     """Also where nothing was ever placed: a wrong offset can't end the reader."""
     assert not np.frombuffer(window.view(0, 256 * KIB, ignore), np.uint8).any()
 
@@ -326,13 +326,13 @@ def test_a_file_that_could_shrink_is_refused(tmp_path: Path) -> None:
             os.ftruncate(fd, 4096)
         for fd in (plain, sealable, empty, file, waiting):
             with pytest.raises(OSError, match="not the arena"):
-                Window(os.getpid(), fd)
+                ShmMapping(os.getpid(), fd)
     finally:
         for fd in (plain, sealable, empty, file, waiting, writing):
             os.close(fd)
 
 
-def test_the_size_of_an_arena_is_fixed(arena: Arena) -> None:
+def test_the_size_of_an_arena_is_fixed(arena: ShmArena) -> None:
     for size in (0, 512 * KIB):
         with pytest.raises(PermissionError):
             os.ftruncate(arena.fd, size)
@@ -340,14 +340,14 @@ def test_the_size_of_an_arena_is_fixed(arena: Arena) -> None:
 
 def test_a_window_onto_nothing_is_refused() -> None:
     with pytest.raises(FileNotFoundError):
-        Window(os.getpid(), 10**6)
+        ShmMapping(os.getpid(), 10**6)
     with pytest.raises(FileNotFoundError):
-        Window(2**22 + 1, 3)  # beyond the largest process id there is
+        ShmMapping(2**22 + 1, 3)  # beyond the largest process id there is
 
 
 def test_views_outlive_window_and_arena() -> None:
-    arena = Arena(KIB)
-    window = Window(os.getpid(), arena.fd)
+    arena = ShmArena(KIB)
+    window = ShmMapping(os.getpid(), arena.fd)
     array, let_go = sealed(KIB), list[int]()
     arena.place(array, "reader")
     view = np.frombuffer(window.view(0, KIB, let_go.append), np.uint8)[:]
@@ -373,7 +373,7 @@ def test_nothing_is_left_open(tmp_path: Path) -> None:
         test_views_outlive_window_and_arena()
         test_a_file_that_could_shrink_is_refused(tmp_path)
         with pytest.raises(OSError, match="Cannot allocate memory"):
-            Arena(2**60)
+            ShmArena(2**60)
     assert held() == before
 
 
@@ -422,7 +422,7 @@ def talk(process: "subprocess.Popen[str]", line: str = "") -> list[int]:
     return [int(word) for word in process.stdout.readline().split()]
 
 
-def test_a_killed_reader_leaves_nothing(arena: Arena) -> None:
+def test_a_killed_reader_leaves_nothing(arena: ShmArena) -> None:
     before = held()
     array = sealed(100 * KIB)
     with another(os.getpid(), arena.fd) as reader:
@@ -443,7 +443,7 @@ def test_a_killed_sender_takes_no_view_away() -> None:
     before = held()
     with another() as sender:
         fd, offset, nbytes = talk(sender)
-        window = Window(sender.pid, fd)
+        window = ShmMapping(sender.pid, fd)
         let_go: list[int] = []
         view = np.frombuffer(window.view(offset, nbytes, let_go.append), np.int64)
         sender.send_signal(signal.SIGKILL)
