@@ -18,8 +18,8 @@ from actorq.run.open_run import open_run
 from .command import HERE, actorq, setting
 from .traces import Marked
 
-CREW = str(HERE / "crew.toml")
-OVER_NNG = ("run", CREW, "--transport", "nng", "--out", "here")
+TEAM = str(HERE / "team.toml")
+OVER_NNG = ("run", TEAM, "--transport", "nng", "--out", "here")
 LATEST = 2.5
 """Seconds after which the command certainly is at work, as a rule."""
 
@@ -189,7 +189,7 @@ def test_deterministic_runs_have_one_process(tmp_path: Path) -> None:
 @pytest.mark.timeout(300)
 def test_fifty_commands_in_a_row(tmp_path: Path) -> None:
     for turn in range(50):
-        arguments = ("run", CREW, "--transport", "nng", "--out", f"run-{turn}")
+        arguments = ("run", TEAM, "--transport", "nng", "--out", f"run-{turn}")
         with Marked(*arguments, *setting("stop.env_steps=20"), cwd=tmp_path) as going:
             status, errors = going.end()
             going.nothing_left()
@@ -204,7 +204,7 @@ async def test_runs_in_a_row_in_one_process(times: int, tmp_path: Path, anyio_ba
     seen = []
     for turn in range(times):
         async with open_run(
-            CREW,
+            TEAM,
             transport="nng",
             backend=anyio_backend,
             out=tmp_path / f"run-{turn}",

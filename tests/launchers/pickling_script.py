@@ -148,8 +148,8 @@ sys.modules["__main__"] = main = types.ModuleType("__main__")
 import msgspec, numpy as np, pytest
 import actorq
 from actorq.actors import reply_type
-from actorq.actors.registry import Registry
-from actorq.engines.handing import take_over
+from actorq.actors.wire.registry import Registry
+from actorq.launchers.pickling import take_over
 
 taken = take_over(sys.stdin.buffer.read())
 spec, Base, Tree, tree, Box, LongStep, count, array, (Told, Local), again, closure = taken

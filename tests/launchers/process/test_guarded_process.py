@@ -251,8 +251,8 @@ async def test_a_page_is_read_after_its_writers_death(anyio_backend: str) -> Non
 PARENT = """
 import sys
 import anyio
-from tests.engines.little_node import Do
-from tests.engines.test_process import ask, running
+from tests.launchers.small_node import Do
+from tests.launchers.process.test_guarded_process import ask, running
 
 async def main(backend, busy):
     async with running(backend) as node:
@@ -281,7 +281,7 @@ def test_a_killed_parent_takes_its_node_along(backend: str, busy: str) -> None:
 
 DIES_WITH = """
 import os, sys
-from actorq.engines.child import die_with
+from actorq.launchers.process.child import die_with
 die_with(int(sys.argv[1]))
 print("alive")
 """

@@ -132,8 +132,8 @@ import sys
 sys.modules["torch"] = None
 import numpy as np
 import actorq.learning.exploration, actorq.learning.returns, actorq.learning.device
-from actorq.dqn.acting import make_policy
-from actorq.dqn.agent import Agent
+from actorq.learning.networks.numpy_acting import make_policy
+from actorq.learning.agent import Agent
 print(make_policy(Agent(dueling=True), (4,), "float32", 2).q_values(np.ones((3, 4), np.float32)).shape)
 """
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

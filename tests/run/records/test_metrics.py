@@ -153,8 +153,8 @@ import sys
 from pathlib import Path
 for name in ("torch", "tensorflow"):
     sys.modules[name] = None
-from actorq.run.folder import RunFolder
-from actorq.run.metrics import Metrics
+from actorq.run.records.folder import RunFolder
+from actorq.run.records.metrics import Metrics
 assert "tensorboard" not in sys.modules, "its import takes 0.2 s: not at the start"
 with Metrics(RunFolder(Path(sys.argv[1]))) as metrics:
     metrics.write({"loss": 1.0})

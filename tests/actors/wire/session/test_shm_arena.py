@@ -380,17 +380,17 @@ def test_nothing_is_left_open(tmp_path: Path) -> None:
 OTHER = """
 import os, sys
 import numpy as np
-from actorq_nng.blocks import Arena, Window
+from actorq.actors.wire.session.shm_arena import ShmArena, ShmMapping
 
 def send():  # an arena with one block in it
-    arena = Arena(1 << 20)
+    arena = ShmArena(1 << 20)
     array = np.arange(100_000)
     array.flags.writeable = False
     print(arena.fd, arena.place(array, "reader"), array.nbytes, flush=True)
     sys.stdin.readline()
 
 def receive(pid, fd):  # "offset nbytes" a line; holds all it was told of
-    window, views = Window(pid, fd), []
+    window, views = ShmMapping(pid, fd), []
     for line in sys.stdin:
         offset, nbytes = map(int, line.split())
         views.append(np.frombuffer(window.view(offset, nbytes, lambda _: None), np.uint8))
