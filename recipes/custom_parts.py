@@ -23,10 +23,10 @@ from actorq.roles.replay.messages import Insert, Inserted
 
 LEFT, STAY, RIGHT = range(3)
 
-Dashboard = NDArray[np.uint8]
+Picture = NDArray[np.uint8]
 
 
-class Catch(gymnasium.Env[Dashboard, np.int64]):
+class Catch(gymnasium.Env[Picture, np.int64]):
     """A ball falls aslant through a board; the paddle in the lowest row must be where it lands.
 
     Observations are pictures uint8 [rows, columns]: 255 where the ball and the paddle are. +1 for a ball that
@@ -42,14 +42,14 @@ class Catch(gymnasium.Env[Dashboard, np.int64]):
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Dashboard, dict[str, Any]]:
+    ) -> tuple[Picture, dict[str, Any]]:
         super().reset(seed=seed)
         self.row = 0
         self.ball, self.paddle = (int(column) for column in self.np_random.integers(self.columns, size=2))
         self.drift = int(self.np_random.integers(-1, 2))
         return self._picture(), {}
 
-    def step(self, action: np.int64) -> tuple[Dashboard, float, bool, bool, dict[str, Any]]:
+    def step(self, action: np.int64) -> tuple[Picture, float, bool, bool, dict[str, Any]]:
         self.paddle = min(max(self.paddle + int(action) - STAY, 0), self.columns - 1)
         if not 0 <= self.ball + self.drift < self.columns:
             self.drift = -self.drift  # off the wall
@@ -59,7 +59,7 @@ class Catch(gymnasium.Env[Dashboard, np.int64]):
         reward = (1.0 if self.ball == self.paddle else -1.0) if landed else 0.0
         return self._picture(), reward, landed, False, {}
 
-    def _picture(self) -> Dashboard:
+    def _picture(self) -> Picture:
         picture = np.zeros((self.rows, self.columns), np.uint8)
         picture[self.row, self.ball] = picture[-1, self.paddle] = 255
         return picture
@@ -85,14 +85,14 @@ class BoardNetwork(nn.Module):
         return q_values
 
 
-class ReportTotals(actorq.Message):
+class Tally(actorq.Message):
     """How many transitions a mirror has seen, and how many it has added."""
 
     seen: int
     added: int
 
 
-class GetTally(Request[ReportTotals]):
+class GetTally(Request[Tally]):
     """Asks a mirror for its tally."""
 
 
@@ -122,8 +122,8 @@ class Mirror(Actor):
         return await self.replay.ask(request)
 
     @handles
-    async def get_tally(self, request: GetTally) -> ReportTotals:
-        return ReportTotals(self.seen, self.added)
+    async def get_tally(self, request: GetTally) -> Tally:
+        return Tally(self.seen, self.added)
 
     def state(self) -> State:
         return {

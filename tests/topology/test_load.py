@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from actorq.topology import Topology, TopologyError, load, recipes
-from actorq.topology import load as document
 from actorq.topology.overrides import parse_value
 
 from . import actors as cast
@@ -48,7 +48,9 @@ def test_no_such_file(tmp_path: Path) -> None:
 
 def test_recipes_are_found_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "lesson.toml").write_text(LONER)
-    monkeypatch.setattr(document, "_RECIPE_FOLDERS", (tmp_path / "missing", tmp_path))
+    monkeypatch.setattr(
+        import_module("actorq.topology.load"), "_RECIPE_FOLDERS", (tmp_path / "missing", tmp_path)
+    )
     assert recipes() == {"lesson": tmp_path / "lesson.toml"}
     assert load("lesson").name == "lesson"
     assert 'did you mean "lesson"?' in refusal("leson")
@@ -208,7 +210,7 @@ def test_a_module_in_a_folder_of_the_python_path(tmp_path: Path) -> None:
         (OWN_ACTOR, "own_x:Mien", ('has no "Mien"', 'did you mean "Mine"?')),
         (OWN_ACTOR, "own_y:Mine", ("no module own_y", 'did you mean "own_x"?')),
         (OWN_ACTOR, "own_x.inner:Mine", ("own_x.inner",)),
-        (OWN_ACTOR, "own_x:Actor.faults", ("not a subclass",)),
+        (OWN_ACTOR, "own_x:Actor.problems", ("not a subclass",)),
         (
             OWN_ACTOR + "    async def f(self, a, b): ...\n    f.__actorq_handles__ = 1\n",
             None,

@@ -265,7 +265,7 @@ class PeerSession:
             if envelope.wants_reply and type(None) not in self._replies_to(number):
                 raise WireError(f"{self.name} says that {number} is handled, and doesn't reply")
         envelopes = [self._unsettled.pop(number) for number, _ in found]
-        for reply_to, stretch in groupby(envelopes, attrgetter("origin")):
+        for reply_to, stretch in groupby(envelopes, attrgetter("reply_to")):
             reply_to.settle_handled(list(stretch))
 
     def _replies_to(self, number: int) -> tuple[Any, ...]:

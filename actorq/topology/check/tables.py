@@ -101,7 +101,7 @@ def _read(table: str, kind: Any, given: Mapping[str, Any], readers: list[str], p
 
 def _ask(value: Any, where: str, problems: Problems) -> None:
     """Have a table say what is wrong with it."""
-    tell = getattr(value, "faults", None)
+    tell = getattr(value, "problems", None)
     if isinstance(value, msgspec.Struct) and callable(tell):
         add_told(tell, partial(below, where), where, problems)
 

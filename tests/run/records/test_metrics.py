@@ -144,7 +144,7 @@ def test_a_failure_at_the_end_is_logged(
     monkeypatch.setattr(LineWriter, "close", crash)
     with caplog.at_level(logging.ERROR), Metrics(RunFolder(tmp_path)) as metrics:
         metrics.write(ROWS[0])
-    assert "Lines: the last metrics can't be written" in caplog.text
+    assert "LineWriter: the last metrics can't be written" in caplog.text
     assert events(tmp_path / "tensorboard")
 
 
