@@ -177,7 +177,7 @@ def test_every_role_and_port_is_described() -> None:
 
 def test_every_metric_is_explained() -> None:
     text = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
-    sources = [path.read_text() for path in (ROOT / "actorq" / "roles").glob("*.py")]
+    sources = [path.read_text() for path in (ROOT / "actorq" / "roles").rglob("*.py")]
     made = {
         name
         for source in sources
