@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import actorq
 
 STUB = Path(actorq.__file__).with_suffix(".pyi")
@@ -46,6 +48,7 @@ def test_the_stub_names_what_the_package_offers() -> None:
     assert named | {"__version__"} == set(actorq.__all__)
 
 
+@pytest.mark.timeout(300)
 def test_a_users_strictly_typed_module(tmp_path: Path) -> None:
     module = tmp_path / "counter.py"
     module.write_text(USERS_MODULE)

@@ -128,7 +128,7 @@ def checked(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, str]]:
     return [(line, said.get(number, "")) for number, line in enumerate(lines)]
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 def test_what_is_right_passes_and_has_its_type(checked: list[tuple[str, str]]) -> None:
     right = checked[: len(RIGHT.strip().splitlines())]
     assert [(line, said) for line, said in right if "error" in said] == []
@@ -137,7 +137,7 @@ def test_what_is_right_passes_and_has_its_type(checked: list[tuple[str, str]]) -
     assert names == REVEALED
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 def test_what_is_wrong_is_an_error(checked: list[tuple[str, str]]) -> None:
     said = dict(checked[len(RIGHT.strip().splitlines()) :])
     unseen = {line: said[line] for line, code in WRONG.items() if f"[{code}]" not in said[line]}
