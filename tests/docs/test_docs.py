@@ -6,7 +6,7 @@ A page's blocks are tried in order, in an empty folder:
   others, and is imported. A `text` block right behind it is what it prints, … standing for anything.
 - `toml` is a topology that checks. With a `name` it is whole; otherwise its tables are laid over those of
   recipes/hierarchical.toml. `toml wrong` has the faults that the `text` block right behind it lists. If its
-  first line is `# NAME.toml` it is that file.
+  first line is `# NAME.toml` it is that file; `# pyproject.toml` installs its entry points from the folder.
 - `console` shows commands behind `$ `. Those of actorq are run if their output is shown; otherwise, and of
   `actorq run` and `actorq eval` in any case, only the arguments are tried.
 - `python recipes/custom_parts.py` is a part of that file, word for word, and not tried by itself.
@@ -21,7 +21,7 @@ import sys
 import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import redirect_stderr, redirect_stdout
-from importlib import import_module
+from importlib import import_module, invalidate_caches
 from itertools import zip_longest
 from pathlib import Path
 from types import ModuleType
@@ -100,6 +100,9 @@ def problems(block: Block, folder: Path) -> str:
     """What `check` has to say against a topology, or nothing."""
     tables = tomllib.loads(block.text)
     source: Any = tables
+    if block.file == "pyproject.toml":
+        install(tables["project"], folder)
+        return ""
     if block.file is not None:
         source = folder / block.file
         source.write_text(block.text)
@@ -110,6 +113,21 @@ def problems(block: Block, folder: Path) -> str:
     except TopologyError as error:
         return str(error).replace(f"{folder}/", "")
     return ""
+
+
+def install(project: Mapping[str, Any], folder: Path) -> None:
+    """Have the entry points of a package found in the folder, as `pip install` would."""
+    info = folder / f"{project['name'].replace('-', '_')}-{project['version']}.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(
+        f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n"
+    )
+    points = [
+        f"[{group}]\n" + "".join(f"{name} = {value}\n" for name, value in names.items())
+        for group, names in project["entry-points"].items()
+    ]
+    (info / "entry_points.txt").write_text("\n".join(points))
+    invalidate_caches()
 
 
 def commands(block: Block) -> Iterator[tuple[str, str]]:
