@@ -55,6 +55,9 @@ class Actor:
     one_state: ClassVar[bool] = False
     """Whether a group's members have one state between them: a checkpoint of another count is refused."""
 
+    renamed_keys: ClassVar[Mapping[str, str]] = {}
+    """Former names of ports and settings, still read: {"ports.front": "ports.coordinator"}."""
+
     config = _ConfigOf()
     definition: ClassVar[Definition]
     _cell: ActorCell

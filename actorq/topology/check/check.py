@@ -20,6 +20,7 @@ from .members import members_of
 from .nodes import check_importable, check_nodes, place
 from .ports import Roles, check_ports
 from .problems import Problems, TopologyError
+from .renamed_keys import rename_keys
 from .roles import RoleError, extend_import_path, find_role
 from .tables import add_told, read_tables
 
@@ -43,6 +44,7 @@ def check(source: Source, overrides: Sequence[str] = (), *, transport: str | Non
     topology = _read_topology(document, problems)
     actors, nodes = _names(document, "actors"), _names(document, "nodes")
     roles = _find_roles(topology, problems)
+    topology = rename_keys(topology, roles)
     all_found = bool(actors) and len(roles) == len(actors)
     tables = read_tables(topology, roles, all_found, problems)
     check_nodes(topology, nodes, problems)

@@ -1,0 +1,31 @@
+"""Former names of ports and settings, so that topology files written before a renaming keep working."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from actorq.actors.actor import Actor
+from actorq.topology.schema import ActorTable, Topology
+
+from .ports import Roles
+
+
+def rename_keys(topology: Topology, roles: Roles) -> Topology:
+    """The topology with the keys of each role's `renamed_keys` in `ports` and `config` replaced by the new.
+
+    Where a table has both, the old one stays and is refused as unknown.
+    """
+    actors = {name: _renamed(actor, roles.get(name)) for name, actor in topology.actors.items()}
+    return msgspec.structs.replace(topology, actors=actors)
+
+
+def _renamed(actor: ActorTable, role: type[Actor] | None) -> ActorTable:
+    for old, new in role.renamed_keys.items() if role else ():
+        (table, old_key), (_, new_key) = old.split("."), new.split(".")
+        given = getattr(actor, table)
+        if isinstance(given, Mapping) and old_key in given and new_key not in given:
+            renamed = {new_key if key == old_key else key: value for key, value in given.items()}
+            actor = msgspec.structs.replace(actor, **{table: renamed})
+    return actor
