@@ -6,15 +6,15 @@ from typing import ClassVar
 
 import pytest
 
+from actorq.actors import message
 from actorq.actors.actor import Actor
-from actorq.actors.message import Config
 from actorq.actors.ref import Ref
 from actorq.topology import TopologyError, check, load
 from tests.topology.actors import Insert, Replay
 
 
 class Renamed(Actor):
-    class Config(Config):
+    class Config(message.Config):
         every_updates: int = 1
 
     renamed_keys: ClassVar = {"ports.store": "ports.replay", "config.each_updates": "config.every_updates"}
