@@ -14,8 +14,8 @@ from rich.text import Text
 
 from actorq.actors import SystemStatistics
 from actorq.actors.statistics import ActorStatistics
+from actorq.run.formatting import size
 from actorq.run.records.recorder import Evaluation, Progress
-from actorq.run.report.axes import size
 from actorq.topology import Solved, Topology
 from actorq.topology.check.members import declared_name
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator
 
+from actorq.run.formatting import duration
 from actorq.run.records.folder import RunFolder
 from actorq.run.records.summary import Summary
 
-from .formatting import counted, duration, figure, rate
+from .formatting import counted, figure, rate
 
 _ENDS = {
     "request": "stopped on request",
@@ -36,7 +37,7 @@ def outcome(summary: Summary, folder: RunFolder) -> str:
             lines.append(f"  {count:,} {what} ({rate(per_second)})")
     if summary.restarts or summary.dead_letters:
         lines.append(
-            f"  {counted(summary.restarts, 'restart')}, {counted(summary.dead_letters, 'dead envelope')}"
+            f"  {counted(summary.restarts, 'restart')}, {counted(summary.dead_letters, 'dead letter')}"
         )
     lines.append(f"  {folder.path}")
     lines += _what_next(summary, folder)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from actorq.run.formatting import size
 from actorq.run.records.recorder import Progress
-from actorq.run.report.axes import size
 from actorq.topology import Need
 
 _FATES = ("accepted", "scaled", "late", "stale", "refused", "outlying")
@@ -14,16 +14,6 @@ _FATES = ("accepted", "scaled", "late", "stale", "refused", "outlying")
 def counted(count: int, what: str) -> str:
     """Such as "1 actor" or "1,200 actors"."""
     return f"1 {what}" if count == 1 else f"{count:,} {what}s"
-
-
-def duration(seconds: float) -> str:
-    """Such as "9.4 s", "2 min 05 s" or "3 h 12 min"."""
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest:02} s"
-    return f"{minutes // 60} h {minutes % 60:02} min"
 
 
 def rate(per_second: float) -> str:

@@ -22,10 +22,10 @@ _ANONYMOUS = ("actorq.actors", "actorq.launchers", "actorq.run", "actorq.transpo
 
 
 class Logs:
-    """Takes the records of all loggers, from INFO on, and Python's warnings.
+    """Handlers for the records of all loggers, from INFO on, and for Python's warnings.
 
     They go to standard error at once, and to a file as soon as `keep_in` has named one. A context: leaving it
-    undoes all but structlog's configuration.
+    undoes all but structlog's configuration and matplotlib's level.
     """
 
     def __init__(self, *, colors: bool, progress_lines: bool) -> None:
@@ -44,6 +44,7 @@ class Logs:
     def __enter__(self) -> Self:
         root = logging.getLogger()
         root.setLevel(logging.INFO)
+        logging.getLogger("matplotlib").setLevel(logging.WARNING)  # at INFO it logs its search for fonts
         for handler in self._handlers:
             root.addHandler(handler)
         logging.captureWarnings(True)

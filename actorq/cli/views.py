@@ -8,10 +8,11 @@ import sys
 from types import TracebackType
 from typing import Protocol, Self
 
+from actorq.run.formatting import duration
 from actorq.run.open_run import Run
 from actorq.run.records.recorder import Progress
 
-from .formatting import duration, figure, gradients, rate, task_returns
+from .formatting import figure, gradients, rate, task_returns
 from .logs import PROGRESS
 
 LINE_EVERY_SECONDS = 5.0

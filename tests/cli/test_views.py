@@ -14,9 +14,10 @@ from rich.console import Console
 from actorq.actors.statistics import ActorStatistics, MailboxStatistics, SystemStatistics
 from actorq.cli.dashboard import MOST_ACTORS, Dashboard, draw
 from actorq.cli.exit_report import outcome
-from actorq.cli.formatting import clock, duration, figure, rate
+from actorq.cli.formatting import clock, figure, rate
 from actorq.cli.live_view import Above
 from actorq.cli.views import in_words
+from actorq.run.formatting import duration
 from actorq.run.records.folder import RunFolder
 from actorq.run.records.recorder import Evaluation, Progress
 from actorq.run.records.summary import Summary

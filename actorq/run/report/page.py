@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from html import escape
 from pathlib import Path
 
+from actorq.run.formatting import duration, number
 from actorq.run.records.distributions import read_distributions
 from actorq.run.records.folder import RunFolder, RunFolderError, write_whole
 from actorq.run.records.metrics import read_rows
@@ -14,13 +15,11 @@ from actorq.run.records.recorder import Row
 from actorq.run.records.summary import Summary, read_summary
 from actorq.topology import TopologyError, check, draw, to_mermaid
 
-from .axes import number
-from .bars import BarChart, bars_to_svg
-from .charts import COLOURS, Chart, to_svg
+from .charts import COLOURS, BarChart, Chart
 from .panels import evaluation_charts, other_charts, task_names
 
-_STYLE = Path(__file__).with_name("report.css")
 _WIDE, _HALF = (1080, 300), (520, 220)
+"""Width and height of a chart, in pixels."""
 
 
 def write_report(folder: RunFolder) -> None:
@@ -52,10 +51,12 @@ def write_report(folder: RunFolder) -> None:
 
 
 def _page(title: str, body: str) -> str:
+    from .drawing import STYLE_SHEET
+
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(title)} · actorq</title>\n<style>\n{_STYLE.read_text(encoding='utf-8')}</style>\n"
+        f"<title>{escape(title)} · actorq</title>\n<style>\n{STYLE_SHEET}</style>\n"
         f"</head>\n<body>\n{body}\n</body>\n</html>\n"
     )
 
@@ -80,7 +81,7 @@ def _tiles(summary: Summary) -> Iterator[str]:
     for task, its in summary.tasks.items():
         spread = f"± {its.return_std:.4g} over {its.episodes} episodes"
         yield _tile(f"Return of {escape(task)}", f"{its.return_mean:.5g}", spread)
-    yield _tile("Wall time", _duration(summary.wall_seconds), "since the command's start")
+    yield _tile("Wall time", duration(summary.wall_seconds), "since the command's start")
     per_second = f"{number(summary.env_steps_per_second)} per second"
     yield _tile("Environment steps", f"{summary.env_steps:,}", per_second)
     yield _tile("Updates", f"{summary.updates:,}", f"{number(summary.updates_per_second)} per second")
@@ -96,20 +97,11 @@ def _tile(name: str, value: str, rest: str) -> str:
     return f"<div><dt>{name}</dt><dd>{escape(value)}<small>{escape(rest)}</small></dd></div>"
 
 
-def _duration(seconds: float) -> str:
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s"
-
-
 def _figure(chart: Chart | BarChart, size: tuple[int, int], kind: str) -> str:
+    from .drawing import to_svg  # not before: importing matplotlib takes half a second
+
     note = f'<p class="note">{escape(chart.note)}</p>' if chart.note else ""
-    if isinstance(chart, BarChart):
-        picture = bars_to_svg(chart, *size)
-    else:
-        picture = to_svg(chart, *size) + _legend(chart)
+    picture = to_svg(chart, *size) + (_legend(chart) if isinstance(chart, Chart) else "")
     return f'<section class="{kind}"><h3>{escape(chart.title)}</h3>{note}{picture}</section>'
 
 

@@ -8,13 +8,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from actorq.actors.histogram import Distribution
+from actorq.run.formatting import number, percent, size
 from actorq.run.records.quantiles import Quantiles
 from actorq.run.records.recorder import Row
 
-from .axes import number, percent, size
-from .bars import BarChart
 from .bins import bins_of
-from .charts import COLOURS, Chart, ChartLine
+from .charts import COLOURS, BarChart, Chart, ChartLine
 
 MOST_BARS = 40
 MOST_TASKS = 30
