@@ -26,7 +26,7 @@ from actorq.learning.optimizers import make_optimizer
 from actorq.learning.target import TargetNetwork
 from actorq.learning.update import LearningRule
 from actorq.replay.chunk import Transitions
-from actorq.roles.pipeline.learner import PipelineLearner
+from actorq.roles.learner.pipeline_learner import PipelineLearner
 from actorq.roles.pipeline.stage import Stage
 from actorq.roles.replay.messages import Sample, Sampled, UpdatePriorities
 

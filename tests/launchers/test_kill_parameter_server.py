@@ -21,8 +21,8 @@ from actorq.envs.task import Task
 from actorq.learning.agent import Agent
 from actorq.learning.networks.factory import make_parameters
 from actorq.replay.chunk import Batch
+from actorq.roles.learner.worker import LocalReplayConfig, Worker
 from actorq.roles.parameter_server.shard import ParameterServer
-from actorq.roles.parameter_server.worker import LocalReplayConfig, Worker
 from actorq.roles.replay.messages import Weights
 from actorq.testing import Record
 from tests.roles.actors import NodeAgent
@@ -56,9 +56,9 @@ MAZE = Task(env="actorq/GridWorld-v0", options={"map": "S.#.\n...P\n.#.G", "star
 class Monotonous(Diligent):
     """Pushes gradients whose entries are equal: where all parameters began equal, so they stay."""
 
-    async def _learn(self, batch: Batch) -> None:
-        self._pusher.online.gradient.fill_(float(batch.returns[0]))
-        await self._pusher.push(loss=0.0)
+    async def _learn_from(self, batch: Batch) -> None:
+        self._method.online.gradient.fill_(float(batch.returns[0]))
+        await self._method.push(loss=0.0)
         self.progress("pushes")
 
 

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from actorq.actors import Actor, ActorSpec, State
+from actorq.actors import Actor, ActorSpec
 from actorq.actors.spec import derive_seed
 from actorq.envs.task import Task
 from actorq.learning.agent import Agent
 from actorq.replay.chunk import Batch
+from actorq.roles.learner.base import BatchSource
+from actorq.roles.learner.worker import LocalReplayConfig, OwnDraw, Worker
 from actorq.roles.parameter_server.coordinator import ParameterCoordinator
 from actorq.roles.parameter_server.shard import ParameterServer
-from actorq.roles.parameter_server.worker import LocalReplayConfig, Worker
 from actorq.testing import Record
 from tests.actors.world import spec
 
@@ -84,28 +86,50 @@ def batch_of(agent: Agent, worker: int, number: int) -> Batch:
     )
 
 
-class Diligent(Worker):
-    """Explores nothing, learns from `batch_of`, and rests after so many gradients."""
+class GivenBatches(Worker):
+    """Explores nothing: it is its own source of batches, which `_draw` makes."""
+
+    _drawn = -1
+
+    def _open_source(self) -> BatchSource:
+        return self
+
+    async def next(self) -> OwnDraw:
+        self._drawn += 1
+        if self._drawn == 0:  # parameters are read before the first batch
+            return OwnDraw(None, [])
+        batch = self._draw()
+        return OwnDraw(batch, [[batch]])
+
+    def _draw(self) -> Batch:
+        """The batch number `_drawn`, from 1."""
+        raise NotImplementedError
+
+    async def update(self, draw: OwnDraw, td_errors: Mapping[int, NDArray[np.float32]]) -> None:
+        pass
+
+    async def _learn(self, source: BatchSource, draw: Any) -> None:
+        if draw.batch is not None:
+            await self._learn_from(draw.batch)
+
+    async def _learn_from(self, batch: Batch) -> None:
+        await super()._learn(self, OwnDraw(batch, [[batch]]))
+
+
+class Diligent(GivenBatches):
+    """Learns from `batch_of`, and rests after so many gradients."""
 
     gradients: ClassVar[float] = math.inf
     resting: ClassVar[Record[int]]
 
-    async def _fill(self) -> None:
-        self._credit = math.inf
-        self._drawn = 0
-
     def _draw(self) -> Batch:
-        self._drawn += 1
         return batch_of(self.agent, self.index, self._drawn)
 
-    async def _learn(self, batch: Batch) -> None:
+    async def _learn_from(self, batch: Batch) -> None:
         if self._drawn > self.gradients:
             self.resting.add(self.index)
             await self.event().wait()
-        await super()._learn(batch)
-
-    def state(self) -> State:
-        return {**super().state(), "credit": 0.0}  # what is paid for without end is no state
+        await super()._learn_from(batch)
 
 
 class Level(ParameterCoordinator):

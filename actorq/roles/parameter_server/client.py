@@ -227,6 +227,10 @@ class ParameterServerClient:
         if isinstance(error, Refused) and error.reason == STOPPING:
             await self._actor.event().wait()
 
+    async def begin(self, *, learning: bool) -> None:
+        """Take over the newest version; with `learning` its gradient will follow."""
+        await self.read(computing=learning)
+
     async def read(self, *, computing: bool) -> None:
         """Take over the newest version, however long the server takes to recover.
 

@@ -17,9 +17,9 @@ from actorq.roles.averaging.client import AveragingClient
 from actorq.roles.averaging.messages import JoinAveraging, Synchronize, Synchronized
 from actorq.roles.averaging.server import AveragingServer
 from actorq.roles.common.death_watch import Presence
+from actorq.roles.learner.base import BatchSource, ReplayDraw
 from actorq.roles.learner.learner import Learner
 from actorq.roles.parameter_server.messages import Attend, Left
-from actorq.roles.replay.dataset import DatasetDraw, ReplayDataset
 from actorq.roles.replay.messages import Sample, Sampled, UpdatePriorities, Weights
 from actorq.testing import Record
 from tests.actors.world import fresh, spec
@@ -152,11 +152,11 @@ class Limited(Learner):
     limit: ClassVar[int] = 60
     resting: ClassVar[Record[str]]
 
-    async def _learn(self, feed: ReplayDataset, draw: DatasetDraw) -> None:
-        if self._updates >= self.limit:
+    async def _learn(self, source: BatchSource, draw: ReplayDraw) -> None:
+        if self.version.updates >= self.limit:
             self.resting.add(self.name)
             await self.event().wait()
-        await super()._learn(feed, draw)
+        await super()._learn(source, draw)
 
 
 class Noting(AveragingServer):

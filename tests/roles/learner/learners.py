@@ -13,8 +13,8 @@ from actorq.actors import Actor, ActorSpec, Refused, handles
 from actorq.actors.spec import derive_seed
 from actorq.learning.agent import Agent
 from actorq.replay.chunk import Batch, Transitions
+from actorq.roles.learner.gradient_learner import GradientLearner
 from actorq.roles.parameter_server.coordinator import ParameterCoordinator
-from actorq.roles.parameter_server.gradient_learner import GradientLearner
 from actorq.roles.replay.messages import Sample, Sampled, UpdatePriorities
 from actorq.roles.replay.rate_limit_gate import STOPPING
 from actorq.testing import Record

@@ -12,6 +12,7 @@ import pytest
 from actorq.actors import Actor, ActorSpec, Ref, Refused, State, System, handles
 from actorq.envs.task import Task
 from actorq.learning.agent import Agent
+from actorq.roles.learner.base import BatchSource, ReplayDraw
 from actorq.roles.learner.learner import Learner
 from actorq.roles.replay.messages import (
     Insert,
@@ -149,10 +150,10 @@ async def test_publishes_at_once_and_every_so_many_updates() -> None:
 
 async def test_a_crash_costs_an_incarnation_and_keeps_the_snapshot() -> None:
     class Faltering(Learner):
-        def _update(self, batch: Any) -> Any:
-            if self.restarts == 0 and self._updates == 12:
+        async def _learn(self, source: BatchSource, draw: ReplayDraw) -> None:
+            if self.restarts == 0 and self.version.updates == 12:
                 raise ArithmeticError("the loss is not a number")
-            return super()._update(batch)
+            await super()._learn(source, draw)
 
     record: Record[Weights] = Record()
     specs = actors(record, publish_every_updates=5)

@@ -53,9 +53,9 @@ async def test_a_state_taken_during_a_long_update_is_of_one_moment() -> None:
     class Slow(Learner):
         async def on_start(self) -> None:
             await super().on_start()
-            self._computing.seconds = 1.0
-            self._half = self._optimizer.step
-            self._optimizer.step = self._step_and_look  # type: ignore[method-assign]
+            self._method._executor.seconds = 1.0
+            self._half = self._method._optimizer.step
+            self._method._optimizer.step = self._step_and_look  # type: ignore[method-assign]
 
         def _step_and_look(self, gradient: Any = None) -> None:
             self._half()

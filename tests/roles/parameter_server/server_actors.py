@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any, ClassVar, Literal
 
@@ -22,6 +21,7 @@ from actorq.learning.agent import Agent
 from actorq.learning.distributed.encoded import Encoded
 from actorq.learning.distributed.sharding import shard_slices
 from actorq.replay.chunk import Batch
+from actorq.roles.learner.worker import LocalReplayConfig, Worker
 from actorq.roles.parameter_server.messages import (
     Fetch,
     Fetched,
@@ -31,12 +31,12 @@ from actorq.roles.parameter_server.messages import (
     Push,
     Pushed,
 )
-from actorq.roles.parameter_server.worker import LocalReplayConfig, Worker
 from actorq.roles.replay.messages import Version
 from actorq.testing import Record
 from tests.actors.world import AT_ONCE, fresh
 from tests.actors.world import spec as wired
 from tests.roles.actors import Watch
+from tests.roles.topologies import GivenBatches
 
 AGENT = Agent(hidden=(8,), batch_size=16, target_every_updates=5)
 SIZE = 4 * 8 + 8 + 8 * 2 + 2
@@ -110,32 +110,24 @@ class Door(Actor):
                 return Pushed(delivery_state, self.newest())
 
 
-class Given(Worker):
+class Given(GivenBatches):
     """Learns from the same batch again and again, without exploring; gradients in a row are equal."""
 
     returns: ClassVar[Callable[[int], float]] = lambda number: 1.0
 
-    async def _fill(self) -> None:
-        self._credit = math.inf
-        self.drawn = 0
-
     def _draw(self) -> Batch:
-        self.drawn += 1
         count, generator = AGENT.batch_size, np.random.default_rng(0)
         states = generator.normal(size=(2, count, 4)).astype(np.float32)
         return Batch(
             ids=np.arange(count),
             observations=states[0],
             actions=generator.integers(0, 2, count),
-            returns=np.full(count, type(self).returns(self.drawn), np.float32),
+            returns=np.full(count, type(self).returns(self._drawn), np.float32),
             discounts=np.full(count, 0.9, np.float32),
             next_observations=states[1],
             weights=np.ones(count, np.float32),
             probabilities=np.full(count, 0.1),
         )
-
-    def state(self) -> State:
-        return {**super().state(), "credit": 0.0}  # endless credit is for this test alone
 
 
 class Few(Given):
@@ -144,11 +136,11 @@ class Few(Given):
     gradients: ClassVar[int] = 10
     done: ClassVar[Record[int]]
 
-    async def _learn(self, batch: Batch) -> None:
-        if self.drawn > self.gradients:
+    async def _learn_from(self, batch: Batch) -> None:
+        if self._drawn > self.gradients:
             self.done.add(self.gradients)
             await self.event().wait()
-        await super()._learn(batch)
+        await super()._learn_from(batch)
 
 
 class Scene:

@@ -20,8 +20,8 @@ from actorq.learning.optimizers import clip_gradient_norm, make_optimizer
 from actorq.learning.target import TargetNetwork
 from actorq.learning.update import LearningRule
 from actorq.replay.chunk import Batch
+from actorq.roles.learner.worker import Worker
 from actorq.roles.parameter_server.messages import Gradient, Pull, Pulled, Push, Pushed, Ticket
-from actorq.roles.parameter_server.worker import Worker
 from actorq.roles.replay.messages import Version
 from actorq.roles.replay.rate_limiter import RateLimiterActor
 from actorq.roles.replay.shard import ReplayShard
@@ -208,13 +208,12 @@ class Dealt(Diligent):
     """Rows, by worker and number."""
 
     def _draw(self) -> Batch:
-        self._drawn += 1
-        self.seen[self.index, self._drawn] = self._pusher.rows
-        return first(batch_of(WIDE, self.index, self._drawn), self._pusher.rows)
+        self.seen[self.index, self._drawn] = self._method.rows
+        return first(batch_of(WIDE, self.index, self._drawn), self._method.rows)
 
-    async def _learn(self, batch: Batch) -> None:
+    async def _learn_from(self, batch: Batch) -> None:
         await self.sleep(len(batch) * self.seconds_per_row[self.index])
-        await super()._learn(batch)
+        await super()._learn_from(batch)
 
 
 def first(batch: Batch, rows: int) -> Batch:

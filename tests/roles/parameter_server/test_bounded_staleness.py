@@ -27,9 +27,9 @@ class Unequal(Diligent):
     seconds: ClassVar[float] = 0.001
     slowness: ClassVar[float] = 1.0
 
-    async def _learn(self, batch: Batch) -> None:
+    async def _learn_from(self, batch: Batch) -> None:
         await self.sleep(self.seconds * (self.slowness if self.index == 0 else 1.0))
-        await super()._learn(batch)
+        await super()._learn_from(batch)
 
 
 class Stalenesses(Watch):

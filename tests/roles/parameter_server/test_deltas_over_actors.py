@@ -60,14 +60,14 @@ class Reading(Diligent):
 
     async def on_start(self) -> None:
         await super().on_start()
-        take_over = self._pusher._take_over
+        take_over = self._method._take_over
 
         async def noting(pulled: Pulled) -> None:
             await take_over(pulled)
-            assert self._pusher.version == pulled.version
-            self.read.add((pulled.version, self._pusher.online.read()))
+            assert self._method.version == pulled.version
+            self.read.add((pulled.version, self._method.online.read()))
 
-        self._pusher._take_over = noting  # type: ignore[method-assign]
+        self._method._take_over = noting  # type: ignore[method-assign]
 
 
 def in_order(noted: dict[tuple[int, Version], Copies], shard: int) -> Iterator[Copies]:

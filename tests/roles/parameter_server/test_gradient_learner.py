@@ -18,7 +18,7 @@ from actorq.learning.networks.factory import make_parameters
 from actorq.learning.target import TargetNetwork
 from actorq.learning.update import LearningRule
 from actorq.roles.explorer.explorer import Explorer
-from actorq.roles.parameter_server.gradient_learner import GradientLearner
+from actorq.roles.learner.gradient_learner import GradientLearner
 from actorq.roles.parameter_server.messages import Fetch, Gradient, Pull, Push
 from actorq.roles.replay.messages import UpdatePriorities
 from actorq.roles.replay.rate_limiter import RateLimiterActor

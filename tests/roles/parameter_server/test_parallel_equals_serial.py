@@ -17,7 +17,7 @@ from actorq.learning.optimizers import clip_gradient_norm, make_optimizer
 from actorq.learning.target import TargetNetwork
 from actorq.learning.update import LearningRule
 from actorq.replay.chunk import Batch
-from actorq.roles.parameter_server.worker import Worker
+from actorq.roles.learner.worker import Worker
 from actorq.testing import Record
 from tests.actors.world import TRANSPORTS, World, fresh
 from tests.roles.topologies import MEMORY, Diligent, batch_of, crew, names_of

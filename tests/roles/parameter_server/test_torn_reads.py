@@ -29,15 +29,15 @@ class Weighing(Diligent):
     seen: ClassVar[dict[Version, tuple[float, float]]]
     """By version: what each parameter is, and what each of the target's."""
 
-    async def _learn(self, batch: Batch) -> None:
+    async def _learn_from(self, batch: Batch) -> None:
         if self.index % 2:
-            await self._pusher.read(computing=False)
+            await self._method.read(computing=False)
         else:
-            self._pusher.online.gradient.fill_(float(batch.returns[0]))
-            await self._pusher.push(loss=0.0)
-        version = self._pusher.version
+            self._method.online.gradient.fill_(float(batch.returns[0]))
+            await self._method.push(loss=0.0)
+        version = self._method.version
         assert version is not None
-        value = _only(self._pusher.online.vector.numpy()), _only(self._pusher.target.vector.numpy())
+        value = _only(self._method.online.vector.numpy()), _only(self._method.target.vector.numpy())
         assert self.seen.setdefault(version, value) == value
         self.reads.add(version)
 

@@ -24,6 +24,7 @@ from actorq.envs.make import describe
 from actorq.envs.task import NamedTask
 from actorq.learning.distributed.encoded import top_k_count
 from actorq.learning.networks.task_layout import TaskLayout
+from actorq.roles.learner.worker import LocalReplayConfig, Worker
 from actorq.roles.parameter_server.client import MOST_REFUSALS
 from actorq.roles.parameter_server.coordinator import ParameterCoordinator
 from actorq.roles.parameter_server.messages import (
@@ -33,7 +34,6 @@ from actorq.roles.parameter_server.messages import (
     Pull,
 )
 from actorq.roles.parameter_server.shard import ParameterServer
-from actorq.roles.parameter_server.worker import LocalReplayConfig, Worker
 from actorq.roles.replay.messages import Version
 from actorq.testing import Record
 from tests.actors.world import AT_ONCE, fresh

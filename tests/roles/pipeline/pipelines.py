@@ -16,7 +16,7 @@ from actorq.envs.task import tasks_in
 from actorq.learning.agent import Agent
 from actorq.learning.pipeline.partition import StagePart, join_parts, layer_shapes
 from actorq.roles.learner.learner import Learner
-from actorq.roles.pipeline.learner import PipelineLearner
+from actorq.roles.learner.pipeline_learner import PipelineLearner
 from actorq.roles.pipeline.messages import Flow, Returned
 from actorq.roles.pipeline.stage import Stage
 from actorq.roles.replay.messages import UpdatePriorities

@@ -9,7 +9,7 @@ import pytest
 
 from actorq.actors import State, System
 from actorq.replay.chunk import Batch
-from actorq.roles.pipeline.learner import PipelineLearner
+from actorq.roles.learner.pipeline_learner import PipelineLearner
 from actorq.roles.pipeline.stage import Stage
 from actorq.testing import Record
 from tests.actors.world import AT_ONCE, TRANSPORTS, World, fresh

@@ -9,7 +9,7 @@ import pytest
 
 from actorq.actors import ActorSpec, Message, System, derive_seed, handles
 from actorq.roles.averaging.server import AveragingServer
-from actorq.roles.pipeline.learner import PipelineLearner
+from actorq.roles.learner.pipeline_learner import PipelineLearner
 from actorq.roles.pipeline.stage import Stage
 from actorq.roles.replay.dataset import DatasetDraw, ReplayDataset
 from actorq.testing import Record

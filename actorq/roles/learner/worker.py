@@ -1,32 +1,27 @@
-"""The gradient worker: explores, remembers, computes gradients and pushes them to a parameter server."""
+"""The gradient worker: explores, keeps a replay of its own, and pushes gradients to a parameter server."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from functools import partial
 from importlib import import_module
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, NamedTuple, cast
 
 import msgspec
 import numpy as np
 from msgspec import Meta
+from numpy.typing import NDArray
 
-from actorq.actors import ActorSpec, Group, Ref, State, handles
+from actorq.actors import ActorSpec, Group, Ref, State
 from actorq.envs.task import share_of, tasks_in
 from actorq.learning.compiling import Compile
 from actorq.learning.device import Device
 from actorq.replay.chunk import Batch
 from actorq.replay.config import ReplayConfig
 from actorq.roles.common.adaptive_executor import TorchThreads
-from actorq.roles.common.death_watch import Presence
-from actorq.roles.common.learning_actor import LearningActor
-from actorq.roles.common.problems import compile_problems, device_problems
 from actorq.roles.explorer.rollout import ExplorationConfig, LocalRollout
 from actorq.roles.explorer.task_assignment import choice_problems, idle_tasks
-from actorq.roles.replay.messages import Version
-from actorq.roles.replay.sizing import replay_memory
-
-from .client import (
+from actorq.roles.parameter_server.client import (
     GradientCodec,
     OutlierDeviations,
     ParameterServerClient,
@@ -34,7 +29,11 @@ from .client import (
     TopKShare,
     front_problems,
 )
-from .messages import Attend, Fetch, Gradient, Left, Pull, Push
+from actorq.roles.parameter_server.messages import Fetch, Gradient, Pull, Push
+from actorq.roles.replay.messages import Version
+from actorq.roles.replay.sizing import replay_memory
+
+from .base import BaseLearner, BatchSource, ComputedUpdate
 
 
 class LocalReplayConfig(ReplayConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -45,11 +44,11 @@ class LocalReplayConfig(ReplayConfig, frozen=True, kw_only=True, forbid_unknown_
     ] = 50_000
 
 
-class Worker(LearningActor):
+class Worker(BaseLearner):
     """Computes the gradient of the DQN loss on batches of its own experience (Gorila, Nair et al. 2015).
 
-    It acts and learns with a version of the server's parameters and target, pushes the gradient, and goes on
-    with the version that the answer names; see `ParameterServerClient`.
+    It explores and computes with a version of the server's parameters and target, pushes the gradient, and
+    continues with the version that the reply names; see `ParameterServerClient`.
     """
 
     adapts_scale = False
@@ -70,6 +69,7 @@ class Worker(LearningActor):
 
     servers: Group[Gradient | Fetch]
     front: Ref[Pull | Push]
+    _method: ParameterServerClient
 
     @classmethod
     def problems(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
@@ -104,11 +104,6 @@ class Worker(LearningActor):
             yield "ports.front", f'nobody works on the task "{name}", and it would never be learned'
 
     @classmethod
-    def machine_problems(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
-        yield from device_problems(config.device)
-        yield from compile_problems(config.compile)
-
-    @classmethod
     def memory(cls, spec: ActorSpec, specs: Mapping[str, ActorSpec]) -> Iterable[tuple[str, int]]:
         return replay_memory(cast(Worker.Config, spec.config).replay, [spec])
 
@@ -120,101 +115,122 @@ class Worker(LearningActor):
             yield f"config.replay.{field}", sentence
 
     async def on_start(self) -> None:
+        await super().on_start()
         await self.in_thread(import_module, "torch")  # takes seconds
 
         from actorq.replay import make_replay
 
         config = self.config
-        self._pusher = ParameterServerClient(
+        self._method = ParameterServerClient(
             self, config, self.all_tasks, self.agent, self.servers, self.front
         )
-        self._exploration = LocalRollout(self, config, self.all_tasks, self.agent, config.device)
+        rollout = LocalRollout(self, config, self.all_tasks, self.agent, config.device)
         # In a thread: a prioritized index compiles its tree when it is first made on a machine.
-        self._replay = await self.in_thread(partial(make_replay, config.replay, seed=self.seed))
-        self._inserted = self._batches = 0
-        self._credit = 0.0
-        """Batches of `agent.batch_size` that the experience pays for."""
-        self._acts_with: Version | None = None
-        self._presence = Presence(self)
+        replay = await self.in_thread(partial(make_replay, config.replay, seed=self.seed))
+        self._experience = Experience(self, rollout, replay, self._method)
 
-    @handles(concurrent=8)
-    async def attend(self, _: Attend) -> Left:
-        return await self._presence.attend()
+    def _open_source(self) -> BatchSource:
+        return self._experience
 
-    def on_drain(self) -> None:
-        self._presence.end()
-
-    async def run(self) -> None:
-        await self._pusher.read(computing=False)
-        await self._fill()
-        await self._pusher.read(computing=True)
-        while True:
-            while self._credit < (price := self._pusher.rows / self.agent.batch_size):
-                await self._explore()
-            self._credit -= price
-            await self._learn(self._draw())
-
-    # Experience.
-
-    async def _fill(self) -> None:
-        """Explore until there is enough to learn from."""
-        while self._inserted < self.config.replay.min_size:
-            await self._explore()
-
-    async def _explore(self) -> None:
-        """Put one chunk into the replay."""
-        if self._acts_with != self._pusher.version:
-            self._exploration.act_with(self._pusher.online.vector.numpy(force=True))
-            self._acts_with = self._pusher.version
-        chunk = self._exploration.explore()
-        self._replay.add(chunk)
-        if self._inserted >= self.config.replay.min_size:
-            self._credit += self._paid_by(len(chunk))
-        self._inserted += len(chunk)
-        self.report("replay_size", len(self._replay))
-        if not self._pusher.in_trouble:
-            self._exploration.count()
-        await self.sleep(0)  # others wait for the loop
-
-    def _paid_by(self, inserted: int) -> float:
-        """Batches that so many new transitions pay for."""
-        samples_per_insert = self.config.replay.samples_per_insert
-        if samples_per_insert is None:
-            return 1.0
-        return inserted * samples_per_insert / self.agent.batch_size
-
-    def _draw(self) -> Batch:
-        batch = self._replay.sample(self._pusher.rows, self.config.replay.beta(self._batches))
-        self._batches += 1
-        return batch
-
-    async def _learn(self, batch: Batch) -> None:
-        """One gradient, on its way from a batch to the parameters that came of it."""
-        own = self._exploration.choice.task
-        batches = [batch if task == own else None for task in range(len(self.all_tasks))]
-        learned = await self._pusher.compute(*batches)
-        if learned is None:
-            return
-        if self.config.replay.sampling == "prioritized":
-            self._replay.update(batch.ids, np.abs(learned.td_errors))
-        await self._pusher.push(learned.loss)
+    async def _finish(self, source: BatchSource, computed: ComputedUpdate) -> None:
+        await self._method.push(computed.loss)
 
     async def on_stop(self) -> None:
-        self._exploration.close()
+        self._experience.close()
+
+    def state(self) -> State:
+        return {**self._experience.state(), **self._method.state()}
+
+    def load_state(self, state: State) -> None:
+        self._experience.load_state(state)
+        self._method.load_state(state)
+
+
+class OwnDraw(NamedTuple):
+    """A batch of the worker's task, if there is one yet."""
+
+    batch: Batch | None
+    updates: list[list[Batch | None]]
+
+
+class Experience:
+    """A worker's environments and its replay: explores whenever a batch needs more transitions."""
+
+    def __init__(
+        self, worker: Worker, rollout: LocalRollout, replay: Any, client: ParameterServerClient
+    ) -> None:
+        self._worker, self._rollout, self._replay, self._client = worker, rollout, replay, client
+        self._config: LocalReplayConfig = worker.config.replay
+        self._batch_size = worker.agent.batch_size
+        self._inserted = self._batches = 0
+        self._credit = 0.0
+        """Batches of `agent.batch_size` that the inserted transitions allow."""
+        self._acts_with: Version | None = None
+        self._filled = False
+
+    async def next(self) -> OwnDraw:
+        """The next batch, as soon as `samples_per_insert` allows it.
+
+        The first draw is empty: the replay holds `min_size` transitions, and newer parameters can be read.
+        """
+        if not self._filled:
+            while self._inserted < self._config.min_size:
+                await self._explore()
+            self._filled = True
+            return OwnDraw(None, [])
+        while self._credit < (price := self._client.rows / self._batch_size):
+            await self._explore()
+        self._credit -= price
+        batch = self._replay.sample(self._client.rows, self._config.beta(self._batches))
+        self._batches += 1
+        return self.draw_of(batch)
+
+    def draw_of(self, batch: Batch) -> OwnDraw:
+        """A draw for one update, with nothing of the other tasks."""
+        own, tasks = self._rollout.choice.task, len(self._worker.all_tasks)
+        return OwnDraw(batch, [[batch if task == own else None for task in range(tasks)]])
+
+    async def update(self, draw: OwnDraw, td_errors: Mapping[int, NDArray[np.float32]]) -> None:
+        if self._config.sampling == "prioritized" and draw.batch is not None:
+            self._replay.update(draw.batch.ids, np.abs(td_errors[0]))
+
+    async def _explore(self) -> None:
+        """Insert one chunk into the replay."""
+        worker = self._worker
+        if self._acts_with != self._client.version:
+            self._rollout.act_with(self._client.online.vector.numpy(force=True))
+            self._acts_with = self._client.version
+        chunk = self._rollout.explore()
+        self._replay.add(chunk)
+        if self._inserted >= self._config.min_size:
+            self._credit += self._allowed_by(len(chunk))
+        self._inserted += len(chunk)
+        worker.report("replay_size", len(self._replay))
+        if not self._client.in_trouble:
+            self._rollout.count()
+        await worker.sleep(0)  # other tasks wait for the loop
+
+    def _allowed_by(self, inserted: int) -> float:
+        """Batches that this many new transitions allow."""
+        samples_per_insert = self._config.samples_per_insert
+        if samples_per_insert is None:
+            return 1.0
+        return inserted * samples_per_insert / self._batch_size
+
+    def close(self) -> None:
+        self._rollout.close()
 
     def state(self) -> State:
         return {
-            "exploration": self._exploration.state(),
+            "exploration": self._rollout.state(),
             "replay": self._replay.state(),
             "inserted": self._inserted,
             "batches": self._batches,
             "credit": self._credit,
-            **self._pusher.state(),
         }
 
     def load_state(self, state: State) -> None:
-        self._exploration.load_state(state["exploration"])
+        self._rollout.load_state(state["exploration"])
         self._replay.load_state(state["replay"])
         self._inserted, self._batches = state["inserted"], state["batches"]
         self._credit = state["credit"]
-        self._pusher.load_state(state)

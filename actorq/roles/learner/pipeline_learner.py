@@ -35,13 +35,21 @@ from actorq.roles.common.task_wiring import shard_problems
 from actorq.roles.inference.messages import Act, Acted, check_question
 from actorq.roles.parameter_server.messages import Attend, Left, VersionList
 from actorq.roles.parameter_server.recovery import newest_common
+from actorq.roles.pipeline.messages import (
+    Evaluate,
+    Flow,
+    Halted,
+    HaltStage,
+    Read,
+    Resume,
+    StepStage,
+    WriteParameters,
+)
+from actorq.roles.pipeline.micro_batches import join_errors, micro_batches
+from actorq.roles.pipeline.schedule import PASSED, RESTORING
 from actorq.roles.replay.dataset import BatchesPerAsk, DatasetDraw, DrawsAhead, ReplayDataset
 from actorq.roles.replay.messages import Sample, UpdatePriorities, Version, Weights
 from actorq.roles.replay.rate_limit_gate import STOPPING
-
-from .messages import Evaluate, Flow, Halted, HaltStage, Read, Resume, StepStage, WriteParameters
-from .micro_batches import join_errors, micro_batches
-from .schedule import PASSED, RESTORING
 
 log = logging.getLogger("actorq.roles")
 

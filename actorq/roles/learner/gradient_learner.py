@@ -4,26 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from importlib import import_module
-from typing import Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, cast
 
 from msgspec import Meta
 
-import actorq.actors as actors
-from actorq.actors import ActorSpec, Group, Ref, State, handles
+from actorq.actors import ActorSpec, Group, Ref, State
 from actorq.envs.task import batch_rows, tasks_in
 from actorq.learning.agent import Agent
 from actorq.learning.compiling import Compile
 from actorq.learning.device import Device
 from actorq.learning.distributed.batch_sizing import most_rows
 from actorq.roles.common.adaptive_executor import TorchThreads
-from actorq.roles.common.death_watch import Presence
-from actorq.roles.common.learning_actor import LearningActor
-from actorq.roles.common.problems import compile_problems, device_problems
-from actorq.roles.common.task_wiring import shard_problems
-from actorq.roles.replay.dataset import BatchesPerAsk, DatasetDraw, DrawsAhead, ReplayDataset
-from actorq.roles.replay.messages import Sample, UpdatePriorities, Version
-
-from .client import (
+from actorq.roles.parameter_server.client import (
     GradientCodec,
     OutlierDeviations,
     ParameterServerClient,
@@ -31,25 +23,30 @@ from .client import (
     TopKShare,
     front_problems,
 )
-from .messages import Attend, Fetch, Gradient, Left, Pull, Push
+from actorq.roles.parameter_server.messages import Fetch, Gradient, Pull, Push
+from actorq.roles.replay.messages import Version
+
+from .base import ComputedUpdate, ReplayLearner
+
+if TYPE_CHECKING:
+    from actorq.learning.networks.flat import FlatParameters
+    from actorq.roles.replay.dataset import ReplayDataset
 
 
-class GradientLearner(LearningActor):
+class GradientLearner(ReplayLearner):
     """Computes gradients on batches of a common replay, for a parameter server.
 
     A learner of Gorila's (Nair et al. 2015) before the replay of Ape-X (Horgan et al. 2018). Its parameters
-    are the server's: it pushes each gradient, and goes on with the version that the answer names; see
-    `ParameterServerClient`. The batch's new priorities go back before that. What several of them do together
-    is the
-    front's `rule`: one update of a gradient of each, or one of each gradient. When one dies, the others go on
-    without it.
+    are the server's: it pushes each gradient and continues with the version that the reply names; see
+    `ParameterServerClient`. The batch's new priorities are sent before that. How the gradients of several
+    learners are combined is the coordinator's `rule`: one update of a gradient of each, or one of each
+    gradient. When a learner dies, the others continue without it.
     """
 
     adapts_scale = False
+    joins_priorities = False
 
-    class Config(actors.Config):
-        batches_per_ask: BatchesPerAsk = 4
-        draws_ahead: DrawsAhead = 2
+    class Config(ReplayLearner.Config):
         device: Annotated[Device, Meta(description="where to compute: auto, cpu, cuda:0, …")] = "auto"
         compile: Compile = "off"
         torch_threads: TorchThreads = None
@@ -58,72 +55,42 @@ class GradientLearner(LearningActor):
         read_every_gradients: ReadEveryGradients = 1
         outlier_deviations: OutlierDeviations = None
 
-    replay: Group[Sample | UpdatePriorities]
     servers: Group[Gradient | Fetch]
     front: Ref[Pull | Push]
+    _method: ParameterServerClient
 
     @classmethod
     def wiring_problems(cls, spec: ActorSpec, specs: Mapping[str, ActorSpec]) -> Iterable[tuple[str, str]]:
-        yield from shard_problems(spec, specs)
+        yield from super().wiring_problems(spec, specs)
         yield from front_problems(spec, specs)
         yield from draw_problems(spec, specs)
 
-    @classmethod
-    def machine_problems(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
-        yield from device_problems(config.device)
-        yield from compile_problems(config.compile)
-
     async def on_start(self) -> None:
+        await super().on_start()
         await self.in_thread(import_module, "torch")  # takes seconds
-
-        config = self.config
-        self._pusher = ParameterServerClient(
-            self, config, self.all_tasks, self.agent, self.servers, self.front
+        self._method = ParameterServerClient(
+            self, self.config, self.all_tasks, self.agent, self.servers, self.front
         )
-        self._presence = Presence(self)
 
-    @handles(concurrent=8)
-    async def attend(self, _: Attend) -> Left:
-        return await self._presence.attend()
+    @property
+    def version(self) -> Version:
+        return self._method.version or Version(0, 0)
 
-    def on_drain(self) -> None:
-        self._presence.end()
+    @property
+    def _staged_for(self) -> FlatParameters:
+        return self._method.online
 
-    async def run(self) -> None:
-        await self._pusher.read(computing=False)
-        feed = ReplayDataset(
-            self,
-            self.replay,
-            self.all_tasks,
-            self.config,
-            self.agent.batch_size,
-            lambda: self._pusher.version or Version(0, 0),
-            self._pusher.online,
-        )
-        draw = await feed.next()
-        await self._pusher.read(computing=True)  # nobody waits for its gradient as long as there is no batch
-        while True:
-            await self._learn(feed, draw)
-            draw = await feed.next()
-            self.report("waiting_share", feed.take_waiting_share())
-
-    async def _learn(self, feed: ReplayDataset, draw: DatasetDraw) -> None:
-        """One gradient for each update's batch."""
-        for number, batches in enumerate(draw.updates):
-            learned = await self._pusher.compute(*batches)
-            if learned is None:
-                continue
-            await feed.update(draw, {number: learned.td_errors})
-            await self._pusher.push(learned.loss)
-            feed.batch_size = self._pusher.rows  # for draws to come: those that are ready were dealt earlier
-            if not self._pusher.in_trouble:
-                self.progress("batches")
+    async def _finish(self, source: ReplayDataset, computed: ComputedUpdate) -> None:
+        await self._method.push(computed.loss)
+        source.batch_size = self._method.rows  # of future draws: those that are ready were drawn earlier
+        if not self._method.in_trouble:
+            self.progress("batches")
 
     def state(self) -> State:
-        return self._pusher.state()
+        return self._method.state()
 
     def load_state(self, state: State) -> None:
-        self._pusher.load_state(state)
+        self._method.load_state(state)
 
 
 def draw_problems(spec: ActorSpec, specs: Mapping[str, ActorSpec]) -> Iterator[tuple[str, str]]:

@@ -1,0 +1,225 @@
+"""The loop that all learners share: draw a batch, compute, send priorities back, finish the update."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Protocol
+
+import numpy as np
+from msgspec import Meta
+from numpy.typing import NDArray
+
+import actorq.actors as actors
+from actorq.actors import ActorSpec, Group, Ref, Topic, handles
+from actorq.roles.averaging.client import AveragingClient, MeetEveryUpdates
+from actorq.roles.averaging.messages import JoinAveraging, Synchronize
+from actorq.roles.common.death_watch import Presence
+from actorq.roles.common.learning_actor import LearningActor
+from actorq.roles.common.problems import compile_problems, device_problems
+from actorq.roles.common.task_wiring import shard_problems
+from actorq.roles.parameter_server.messages import Attend, Left
+from actorq.roles.replay.dataset import BatchesPerAsk, DrawsAhead, ReplayDataset
+from actorq.roles.replay.messages import Sample, UpdatePriorities, Version, Weights
+
+if TYPE_CHECKING:
+    from actorq.learning.networks.flat import FlatParameters
+    from actorq.learning.staging import StagedBatch, TransitionBatch
+
+
+class ReplayDraw(Protocol):
+    """Batches drawn together."""
+
+    @property
+    def updates(self) -> Sequence[Sequence[TransitionBatch | StagedBatch | None]]:
+        """For each update a batch of each task; None for a task that has no transitions in it."""
+
+
+class BatchSource(Protocol):
+    """Where batches come from: the shards of a replay, or a replay of the learner's own."""
+
+    async def next(self) -> Any:
+        """The next `ReplayDraw`."""
+
+    async def update(self, draw: Any, td_errors: Mapping[int, NDArray[np.float32]]) -> None:
+        """Set the priorities of updates of a draw, by their number in it: [B] TD errors each."""
+
+
+class ComputedUpdate(Protocol):
+    """The result of one batch."""
+
+    @property
+    def td_errors(self) -> NDArray[np.float32]:
+        """[B], one task's after another's."""
+
+    @property
+    def loss(self) -> float: ...
+
+
+class UpdateMethod(Protocol):
+    """How a batch becomes an update: a local step, a gradient for a parameter server, or a pipeline."""
+
+    async def begin(self, *, learning: bool) -> None:
+        """Take over the parameters to start from; called at the start and, with `learning`, once the first
+        batch is there: until then no other learner waits for this one."""
+
+    async def compute(self, *batches: Any) -> ComputedUpdate | None:
+        """Compute with a batch of each task; None if the result is unusable and was dropped."""
+
+
+class ParameterOwner(UpdateMethod, Protocol):
+    """An update method that makes the updates itself, so that it owns a version of the parameters."""
+
+    @property
+    def version(self) -> Version: ...
+
+    async def read(self) -> NDArray[Any]:
+        """A copy of the flat vector of the online parameters."""
+
+    async def write(self, parameters: NDArray[Any], *, with_target: bool) -> None:
+        """Replace the online parameters and, with `with_target`, the target network's; no update."""
+
+
+class BaseLearner(LearningActor):
+    """A source of batches and an update method, joined in a loop.
+
+    A role makes `_method` in `on_start`, and says in `_open_source` where its batches come from and in
+    `_finish` what follows an update.
+    """
+
+    joins_priorities: ClassVar[bool] = True
+    """Whether the priorities of all updates of a draw are sent together, after the last of them."""
+
+    _method: UpdateMethod
+
+    @classmethod
+    def machine_problems(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+        yield from device_problems(config.device)
+        yield from compile_problems(config.compile)
+
+    def _open_source(self) -> BatchSource:
+        raise NotImplementedError
+
+    async def _finish(self, source: Any, computed: ComputedUpdate) -> None:
+        """Called after each update, when its priorities have been sent."""
+        raise NotImplementedError
+
+    async def _publish(self) -> None:
+        """Publish the parameters, where they are the learner's own."""
+
+    def _report_draw(self, source: Any) -> None:
+        """Called after all updates of a draw."""
+
+    async def run(self) -> None:
+        await self._method.begin(learning=False)
+        await self._publish()
+        source = self._open_source()
+        draw = await source.next()
+        await self._method.begin(learning=True)
+        while True:
+            await self._learn(source, draw)
+            self._report_draw(source)
+            draw = await source.next()
+
+    async def _learn(self, source: BatchSource, draw: ReplayDraw) -> None:
+        """All updates of a draw."""
+        td_errors = {}
+        for number, batches in enumerate(draw.updates):
+            computed = await self._method.compute(*batches)
+            if computed is None:
+                continue
+            td_errors[number] = computed.td_errors
+            if not self.joins_priorities or number == len(draw.updates) - 1:
+                await source.update(draw, td_errors)
+                td_errors = {}
+            await self._finish(source, computed)
+
+    @handles(concurrent=8)
+    async def attend(self, _: Attend) -> Left:
+        return await self._presence.attend()
+
+    async def on_start(self) -> None:
+        self._presence = Presence(self)
+
+    def on_drain(self) -> None:
+        self._presence.end()
+
+
+class ReplayLearner(BaseLearner):
+    """A learner that draws from the shards of a replay."""
+
+    class Config(actors.Config):
+        batches_per_ask: BatchesPerAsk = 4
+        draws_ahead: DrawsAhead = 2
+
+    replay: Group[Sample | UpdatePriorities]
+
+    @classmethod
+    def wiring_problems(cls, spec: ActorSpec, specs: Mapping[str, ActorSpec]) -> Iterable[tuple[str, str]]:
+        return shard_problems(spec, specs)
+
+    @property
+    def version(self) -> Version:
+        """Of the parameters it computes with."""
+        raise NotImplementedError
+
+    @property
+    def _staged_for(self) -> FlatParameters | None:
+        """The parameters on whose device batches are staged; None: batches stay in memory."""
+        return None
+
+    def _open_source(self) -> ReplayDataset:
+        config: ReplayLearner.Config = self.config
+        return ReplayDataset(
+            self,
+            self.replay,
+            self.all_tasks,
+            config,
+            self.agent.batch_size,
+            lambda: self.version,
+            self._staged_for,
+        )
+
+    def _report_draw(self, source: ReplayDataset) -> None:
+        self.report("waiting_share", source.take_waiting_share())
+
+
+class OwningLearner(ReplayLearner):
+    """A learner whose parameters are its own: it counts the updates and publishes the weights.
+
+    With a `root` it is one of several whose parameters are averaged there every
+    `meet_every_updates` updates (see `AveragingServer`); in between each learns independently.
+    """
+
+    class Config(ReplayLearner.Config):
+        publish_every_updates: Annotated[int, Meta(ge=1, description="updates between two weights")] = 16
+        meet_every_updates: MeetEveryUpdates = 50
+
+    root: Ref[JoinAveraging | Synchronize] | None
+    weights: Topic[Weights]
+    _method: ParameterOwner
+
+    async def on_start(self) -> None:
+        await super().on_start()
+        self._averaging = AveragingClient(self, self.root, self.config.meet_every_updates)
+
+    @property
+    def version(self) -> Version:
+        return self._method.version
+
+    async def _finish(self, source: Any, computed: ComputedUpdate) -> None:
+        self.progress("updates")
+        if self._averaging.note_update():
+            await self._synchronize()
+        if self.version.updates % self.config.publish_every_updates == 0:
+            await self._publish()
+
+    async def _synchronize(self) -> None:
+        """Replace the parameters by what the averaging server makes of them.
+
+        Where this update was to refresh the target network, that gets the new parameters too.
+        """
+        averaged = await self._averaging.meet(await self._method.read())
+        await self._method.write(averaged, with_target=self.agent.copies_target(self.version.updates))
+
+    async def _publish(self) -> None:
+        await self.weights.publish(Weights(self.version, await self._method.read()))
