@@ -150,7 +150,7 @@ class Scene:
         self.pulls, self.pushes = Record[Pull](), Record[Push]()
         self.fetches, self.gradients = Record[Fetch](), Record[tuple[int, Gradient]]()
         self.watch = Watch()
-        door = {"fate": said.get("fate", Door.delivery_state)}
+        door = {"delivery_state": said.get("delivery_state", Door.delivery_state)}
         shelf = {"answer": said.get("answer", Shelf.answer)}
         self.specs = [
             *members(SHARDS, fresh(Shelf, gradients=self.gradients, fetches=self.fetches, **shelf)),
