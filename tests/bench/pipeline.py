@@ -26,6 +26,7 @@ from actorq.learning.optimizers import make_optimizer
 from actorq.learning.target import TargetNetwork
 from actorq.learning.update import LearningRule
 from actorq.replay.chunk import Transitions
+from actorq.roles.learner.base import BatchSource, ReplayDraw
 from actorq.roles.learner.pipeline_learner import PipelineLearner
 from actorq.roles.pipeline.stage import Stage
 from actorq.roles.replay.messages import Sample, Sampled, UpdatePriorities
@@ -99,12 +100,11 @@ class Timed(PipelineLearner):
     enough: ClassVar[anyio.Event]
     seconds: ClassVar[float]
 
-    async def _update(self, batches: Any) -> Any:
-        found = await super()._update(batches)
+    async def _learn(self, source: BatchSource, draw: ReplayDraw) -> None:
+        await super()._learn(source, draw)
         self.made.append(time.perf_counter())
         if len(self.made) > WARM_UP and self.made[-1] - self.made[WARM_UP] > self.seconds:
             self.enough.set()
-        return found
 
 
 def topology(agent: Agent) -> list[ActorSpec]:

@@ -33,6 +33,10 @@ class AveragingClient:
         self._updates = 0
         """Since the last meeting."""
 
+    @property
+    def has_server(self) -> bool:
+        return self._root is not None
+
     async def join(self, *, learning: bool) -> NDArray[Any] | None:
         """The centre [size], read-only, to begin with; None without a root.
 

@@ -222,4 +222,5 @@ class OwningLearner(ReplayLearner):
         await self._method.write(averaged, with_target=self.agent.copies_target(self.version.updates))
 
     async def _publish(self) -> None:
-        await self.weights.publish(Weights(self.version, await self._method.read()))
+        parameters = await self._method.read()
+        await self.weights.publish(Weights(self.version, parameters))

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from numpy.typing import NDArray
 
 from actorq.actors import Group
 from actorq.learning.distributed.sharding import shard_slices
+from actorq.roles.common.recovery import BEGINNING, newest_common
 from actorq.roles.replay.messages import Version
 
-from .messages import ListVersions, Restore, VersionList
+from .messages import ListVersions, Restore
 
 RESTORING = "the parameter server is being restored; pull again"
 """Why a shard refuses whatever comes between its start, or the front's question, and the answer to it."""
-
-BEGINNING = Version(0, 0)
-"""Before any update: the same in every incarnation."""
 
 log = logging.getLogger("actorq.roles")
 
@@ -40,7 +38,7 @@ async def restore(
     none in common.
     """
     standings = await servers.all().ask(ListVersions())
-    origin = newest_common(standings)
+    origin = newest_common([standing.versions for standing in standings])
     incarnation = 1 + skipping + max(above, *(standing.incarnation for standing in standings))
     vector = begin()
     slices = shard_slices(vector.size, len(servers))
@@ -51,19 +49,3 @@ async def restore(
     if lost := max(reached, *known, 0) - origin.updates:
         log.warning("the parameter server goes on from version %d: %d updates are lost", origin.updates, lost)
     return Version(incarnation, origin.updates)
-
-
-def newest_common(standings: Sequence[VersionList]) -> Version:
-    """The beginning if a shard has nothing yet. Raises RuntimeError if there is none in common."""
-    known = [set(standing.versions) or {BEGINNING} for standing in standings]
-    common = known[0].intersection(*known[1:])
-    if not common:
-        had = "; ".join(
-            ", ".join(
-                f"{version.updates} of incarnation {version.incarnation}" for version in standing.versions
-            )
-            or "none"
-            for standing in standings
-        )
-        raise RuntimeError(f"the parameter server's shards have no version in common: {had}")
-    return max(common, key=lambda version: version.updates)

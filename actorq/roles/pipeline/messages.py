@@ -1,4 +1,4 @@
-"""What a pipeline's learner and its stages say to each other."""
+"""Protocol between a pipeline's learner and its stages, and among the stages."""
 
 from __future__ import annotations
 
@@ -12,7 +12,13 @@ from actorq.learning.pipeline.activations import Activations, Outcomes, Tensors
 from actorq.learning.pipeline.partition import StagePart
 from actorq.roles.replay.messages import Version
 
-# A micro-batch's way through the stages.
+RESTORING = "the pipeline is being restored"
+"""Why a stage refuses requests of an incarnation that has ended."""
+
+PASSED = "the stage is past this version"
+"""Why a stage refuses requests of a version that an update has replaced."""
+
+# Micro-batches.
 
 
 class Returned(Message, frozen=True):

@@ -26,6 +26,8 @@ from actorq.roles.common.semaphore import ClosableSemaphore
 from actorq.roles.replay.messages import Version
 
 from .messages import (
+    PASSED,
+    RESTORING,
     Columns,
     ComputeColumns,
     Evaluate,
@@ -35,21 +37,39 @@ from .messages import (
     ReturnColumns,
     Returned,
 )
-from .utilization import Utilization
 
 if TYPE_CHECKING:
     from actorq.learning.algorithms.dqn import QLoss
     from actorq.learning.pipeline.stage_module import StageModule
 
-RESTORING = "the pipeline is being restored"
-"""Why a stage refuses what belongs to an incarnation that is over."""
-
-PASSED = "the stage is past this version"
-
 LONG_SECONDS = 0.001
 """From here on a stage computes in a thread: its peers wait for what its loop has to send."""
 
 V = TypeVar("V")
+
+
+class Utilization:
+    """Counts the time in which anything is inside its `with`, once, however many are."""
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now = now
+        self._inside = 0
+        self._began = self._seconds = 0.0
+
+    def __enter__(self) -> None:
+        if not self._inside:
+            self._began = self._now()
+        self._inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        self._inside -= 1
+        if not self._inside:
+            self._seconds += self._now() - self._began
+
+    def take(self) -> float:
+        """Seconds since it was last asked, when nothing is inside."""
+        seconds, self._seconds = self._seconds, 0.0
+        return seconds
 
 
 class PipelineSchedule:

@@ -16,11 +16,12 @@ from actorq.learning.pipeline.partition import StagePart, layer_shapes, part_siz
 from actorq.roles.common.adaptive_executor import TorchThreads, set_torch_threads
 from actorq.roles.common.learning_actor import LearningActor
 from actorq.roles.common.problems import device_problems
-from actorq.roles.parameter_server.recovery import BEGINNING
+from actorq.roles.common.recovery import BEGINNING
 from actorq.roles.replay.messages import Version
 from actorq.roles.replay.rate_limit_gate import STOPPING
 
 from .messages import (
+    RESTORING,
     Columns,
     ComputeColumns,
     Evaluate,
@@ -39,7 +40,7 @@ from .messages import (
     WriteParameters,
     Written,
 )
-from .schedule import RESTORING, PipelineSchedule
+from .schedule import PipelineSchedule
 
 if TYPE_CHECKING:
     from actorq.learning.pipeline.stage_module import StageModule

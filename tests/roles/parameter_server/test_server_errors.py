@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from actorq.actors import GroupSpec, Message, Refused, RestartLimits, System, handles
 from actorq.roles.common.death_watch import PATIENCE, Lives
+from actorq.roles.common.recovery import BEGINNING, newest_common
 from actorq.roles.parameter_server.messages import ListVersions, Push, Restore, Restored, VersionList
-from actorq.roles.parameter_server.recovery import BEGINNING, newest_common, restore
+from actorq.roles.parameter_server.recovery import restore
 from actorq.roles.parameter_server.shard import ParameterServer
 from actorq.roles.replay.messages import Version
 from tests.actors.world import AT_ONCE, fresh
@@ -21,6 +22,10 @@ from .server import Bystander, Workers, server
 from .test_parameter_server import gradients, kill
 
 pytestmark = pytest.mark.anyio
+
+
+def versions(*pairs: tuple[int, int]) -> tuple[Version, ...]:
+    return tuple(Version(*pair) for pair in pairs)
 
 
 def standing(*versions: tuple[int, int], incarnation: int = 1) -> VersionList:
@@ -38,23 +43,23 @@ async def updated(workers: Workers, gradient: NDArray[Any], version: Version) ->
 
 
 def test_the_newest_that_all_have() -> None:
-    assert newest_common([standing((1, 0), (1, 50), (1, 53)), standing((1, 50), (1, 51))]) == Version(1, 50)
+    assert newest_common([versions((1, 0), (1, 50), (1, 53)), versions((1, 50), (1, 51))]) == Version(1, 50)
 
 
 def test_updates_made_anew_lead_to_another_version() -> None:
     """One shard's snapshot is from before a restoration, the other has gone on since."""
-    one, other = standing((1, 50), (1, 51), (1, 100)), standing((1, 50), (2, 51), (2, 100), incarnation=2)
+    one, other = versions((1, 50), (1, 51), (1, 100)), versions((1, 50), (2, 51), (2, 100))
     assert newest_common([one, other]) == Version(1, 50)
 
 
 def test_a_shard_that_has_nothing_yet_has_the_beginning() -> None:
-    assert newest_common([standing(), standing()]) == BEGINNING
-    assert newest_common([standing((0, 0), (1, 7)), standing()]) == BEGINNING
+    assert newest_common([versions(), versions()]) == BEGINNING
+    assert newest_common([versions((0, 0), (1, 7)), versions()]) == BEGINNING
 
 
 def test_without_a_version_in_common_it_says_who_has_which() -> None:
     with pytest.raises(RuntimeError, match="in common: 50 of incarnation 1, 100 of incarnation 1; none"):
-        newest_common([standing((1, 50), (1, 100)), standing()])
+        newest_common([versions((1, 50), (1, 100)), versions()])
 
 
 class Standings:

@@ -129,7 +129,7 @@ class Slow(PriorityExecutor):
 async def test_stages_are_idle_as_long_as_the_pipeline_fills_and_empties(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("actorq.roles.pipeline.schedule.Computer", Slow)
+    monkeypatch.setattr("actorq.roles.pipeline.schedule.PriorityExecutor", Slow)
     stages, micro_batches, watch = 3, 6, Watch()
     specs = pipeline(stages, 4, micro_batches=micro_batches)
     async with System(specs, deterministic=True, reports=watch):

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pytest
 
 from actorq.actors import State, System
 from actorq.replay.chunk import Batch
+from actorq.roles.learner.base import BatchSource, ReplayDraw
 from actorq.roles.learner.pipeline_learner import PipelineLearner
 from actorq.roles.pipeline.stage import Stage
 from actorq.testing import Record
@@ -60,11 +59,11 @@ async def test_a_learners_next_incarnation_finds_the_stages_as_they_are() -> Non
     died = Record[int]()
 
     class Mortal(PipelineLearner):
-        async def _update(self, batches: Any) -> Any:
-            if self._updates == 6 and not died.entries:
-                died.add(self._updates)
+        async def _learn(self, source: BatchSource, draw: ReplayDraw) -> None:
+            if self.version.updates == 6 and not died.entries:
+                died.add(self.version.updates)
                 raise RuntimeError("mortal")
-            return await super()._update(batches)
+            await super()._learn(source, draw)
 
     watch = Watch()
     specs = pipeline(2, 12, SMALL, learner=Mortal)

@@ -9,9 +9,9 @@ import pytest
 
 from actorq.actors import ActorSpec, Message, System, derive_seed, handles
 from actorq.roles.averaging.server import AveragingServer
+from actorq.roles.learner.base import BatchSource, ReplayDraw
 from actorq.roles.learner.pipeline_learner import PipelineLearner
 from actorq.roles.pipeline.stage import Stage
-from actorq.roles.replay.dataset import DatasetDraw, ReplayDataset
 from actorq.testing import Record
 from tests.actors.world import AT_ONCE, TRANSPORTS, World, fresh, spec
 from tests.roles.averaging.test_averaging_learners import COUNT, EVERY, UPDATES, in_a_loop
@@ -38,11 +38,11 @@ class Limited(PipelineLearner):
     resting: ClassVar[Record[str]]
     limit: ClassVar[int] = UPDATES
 
-    async def _learn(self, feed: ReplayDataset, draw: DatasetDraw) -> None:
-        if self._updates >= self.limit:
+    async def _learn(self, source: BatchSource, draw: ReplayDraw) -> None:
+        if self.version.updates >= self.limit:
             self.resting.add(self.name)
             await self.event().wait()
-        await super()._learn(feed, draw)
+        await super()._learn(source, draw)
 
 
 def pipelines(count: int, cls: type[PipelineLearner], root: type[AveragingServer]) -> list[ActorSpec]:

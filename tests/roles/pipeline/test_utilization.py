@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from actorq.roles.pipeline.utilization import Utilization
+from actorq.roles.pipeline.schedule import Utilization
 
 
 def test_what_overlaps_counts_once() -> None:
