@@ -1,4 +1,4 @@
-"""The nodes of a run that are in other processes, each started by whoever starts those of its place."""
+"""The launchers of a run: one for each `place` of its nodes, entered together."""
 
 from __future__ import annotations
 
@@ -6,18 +6,19 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
-from actorq.actors import Launcher, Membership, NodeHandle, find_transport
+from actorq.actors import Membership, NodeHandle, find_transport
 from actorq.topology import Plan, to_toml
 from actorq.topology.address import parse_address
-from actorq.topology.check.nodes import is_elsewhere, network
+from actorq.topology.check.launchers import find_launcher
+from actorq.topology.check.nodes import is_elsewhere, is_on_network, network
 from actorq.topology.schema import MAIN
 
 from .host.certificates import make_certificates
 from .host.host_protocol import anywhere
-from .host.launcher import HostLauncher
-from .process.launcher import ProcessLauncher
+from .launcher import NodeLauncher
+from .node_setup import RunSetup
 from .socket_folder import PrivateFolder
 
 
@@ -25,7 +26,7 @@ from .socket_folder import PrivateFolder
 async def other_processes(
     plan: Plan, *, backend: Literal["asyncio", "trio"], join_token: Path | None
 ) -> AsyncIterator[dict[str, Any]]:
-    """What a System has to be told of nodes elsewhere; nothing if there are none.
+    """The arguments of a System for nodes outside the caller's process; none if there are no such nodes.
 
     `join_token`: the file to write for hosts that join, if nodes are for them. Leaving the context ends all
     processes; by an error, joined hosts are told of it. Raises NodeFailed and ActorqError.
@@ -34,64 +35,51 @@ async def other_processes(
     if transport is None:
         yield {}
         return
-    local, joining = (
-        [node.name for node in plan.nodes if is_elsewhere(node) and (node.place == "host") is joins]
-        for joins in (False, True)
-    )
+    elsewhere = [node for node in plan.nodes if is_elsewhere(node)]
     async with AsyncExitStack() as stack:
-        folder = stack.enter_context(PrivateFolder()).path
-        membership = Membership(folder=folder)
-        launchers: dict[str, Launcher] = {}
-        if joining:
-            if join_token is None:
-                raise ValueError("nodes join from other hosts: say where their invitation is to be written")
-            membership = _reachable(plan, membership)
-            hosts = _hosts(plan, len(joining), membership, backend, join_token)
-            launchers |= dict.fromkeys(joining, await stack.enter_async_context(hosts))
         make = find_transport(transport)
-        processes = ProcessLauncher(
-            plan.specs, local, transport=make, membership=membership, folder=folder, backend=backend
+        run = RunSetup(
+            specs=plan.specs,
+            transport=make,
+            membership=Membership(folder=stack.enter_context(PrivateFolder()).path),
+            backend=backend,
+            local_nodes=sum(not is_on_network(node) for node in elsewhere),
+            join_token=join_token,
         )
-        launchers |= dict.fromkeys(local, await stack.enter_async_context(processes))
+        if any(map(is_on_network, elsewhere)):
+            run = _on_network(run, plan)
+        launchers: dict[str, NodeLauncher] = {}
+        for place in dict.fromkeys(node.place for node in elsewhere):
+            nodes = [node for node in elsewhere if node.place == place]
+            launcher = cast(type[NodeLauncher], find_launcher(place))(run, nodes)
+            launchers |= dict.fromkeys(launcher.nodes, await stack.enter_async_context(launcher))
         yield {
             "transport": make(),
-            "membership": membership,
-            "elsewhere": [*local, *joining],
-            "launcher": _ByName(launchers),
+            "membership": run.membership,
+            "elsewhere": list(launchers),
+            "launcher": LaunchersByNode(run, launchers),
             "direct": True,
         }
 
 
-def _reachable(plan: Plan, membership: Membership) -> Membership:
-    """Of a run whose nodes listen on the network, at the interface that main's address names."""
+def _on_network(run: RunSetup, plan: Plan) -> RunSetup:
+    """The run with what nodes on other machines need: main's address, TLS, and the topology as text."""
     main = plan.topology.nodes[MAIN]
     assert main.address is not None
-    host = parse_address(main.address).host
+    address = parse_address(main.address)
     tls = None if main.insecure else make_certificates()
-    return replace(membership, addresses=(anywhere(host, tls),), tls=tls)
+    membership = replace(run.membership, addresses=(anywhere(address.host, tls),), tls=tls)
+    return replace(run, membership=membership, address=address, topology=to_toml(plan.topology))
 
 
-def _hosts(
-    plan: Plan, count: int, membership: Membership, backend: Literal["asyncio", "trio"], join_token: Path
-) -> HostLauncher:
-    address = plan.topology.nodes[MAIN].address
-    assert address is not None
-    return HostLauncher(
-        to_toml(plan.topology),
-        address=parse_address(address),
-        join_token=join_token,
-        membership=membership,
-        count=count,
-        backend=backend,
-    )
+class LaunchersByNode:
+    """Gives each node's launcher the setup to launch it with."""
 
-
-class _ByName:
-    """Sends each node to its own launcher."""
-
-    def __init__(self, launchers: Mapping[str, Launcher]) -> None:
+    def __init__(self, run: RunSetup, launchers: Mapping[str, NodeLauncher]) -> None:
+        """`launchers`: by node name."""
         self.launchers = launchers
+        self._run = run
 
     async def launch(self, node: str, incarnation: int) -> NodeHandle:
         """See Launcher."""
-        return await self.launchers[node].launch(node, incarnation)
+        return await self.launchers[node].launch(self._run.node(node, incarnation))

@@ -7,12 +7,14 @@ import struct
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 
-from actorq.actors.spec import ActorSpec
+from actorq.actors import ActorSpec, Membership
 from actorq.actors.wire.transport import Transport
+from actorq.topology.address import Address
 
 from .log_forwarding import levels_in_force
 
@@ -50,6 +52,44 @@ class NodeSetup:
     """The file of the caller's `__main__`; it isn't run."""
     python_path: str | None = field(default_factory=lambda: os.environ.get("PYTHONPATH"))
     """The caller's PYTHONPATH: the node starts with another, made from the caller's sys.path."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunSetup:
+    """What all launchers of a run are given."""
+
+    specs: tuple[ActorSpec, ...]
+    """All actors of the run."""
+    transport: Callable[[], Transport]
+    membership: Membership
+    """Its `folder` is there; its `addresses` are empty unless a launcher of the run is `on_network`."""
+    backend: Literal["asyncio", "trio"]
+    local_nodes: int = 0
+    """Nodes that share this machine's cores with the caller's process."""
+    topology: str = ""
+    """As TOML, for nodes that make the specs themselves."""
+    address: Address | None = None
+    """Where main listens on the network, if the topology says so."""
+    join_token: Path | None = None
+    """The file to write for hosts that join; None if the caller named none."""
+
+    def node(self, name: str, incarnation: int) -> NodeSetup:
+        """The setup of one start of a node."""
+        membership = self.membership
+        assert membership.folder is not None
+        return NodeSetup(
+            node=name,
+            incarnation=incarnation,
+            run=membership.run,
+            secret=membership.secret,
+            folder=membership.folder,
+            transport=self.transport,
+            backend=self.backend,
+            specs=self.specs,
+            threads=max(1, len(os.sched_getaffinity(0)) // (1 + self.local_nodes)),
+            tls=membership.tls,
+            addresses=membership.addresses,
+        )
 
 
 class Failed(msgspec.Struct, frozen=True, tag=True):

@@ -12,9 +12,9 @@ from actorq.actors.spec import ActorSpec
 from actorq.roles.replay.shard import ReplayShard
 from actorq.topology import Plan, TopologyError
 from actorq.topology.check.members import declared_name, group_of, without_index
+from actorq.topology.check.nodes import is_on_network
 from actorq.topology.check.problems import Problems
 from actorq.topology.check.tables import add_told
-from actorq.topology.schema import INPROC
 
 from .records.checkpoint import CheckpointError
 
@@ -22,7 +22,7 @@ from .records.checkpoint import CheckpointError
 def check_machine(plan: Plan) -> None:
     """Raises TopologyError with all that actors ask of this machine in vain."""
     problems = Problems()
-    elsewhere = {node.name for node in plan.nodes if node.place == "host" and node.transport != INPROC}
+    elsewhere = {node.name for node in plan.nodes if is_on_network(node)}
     for spec in plan.specs:
         if spec.node not in elsewhere:
             _add(spec, partial(spec.cls.machine_problems, spec.config, spec.tables), problems)

@@ -6,6 +6,7 @@ Draft 7, and one alternative in `anyOf` for each role: the TOML editors complete
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -14,8 +15,9 @@ from actorq.actors.actor import Actor
 from actorq.actors.definition import Port
 
 from .check.convert import has_default
+from .check.launchers import LauncherType, find_launcher, installed_launchers
 from .check.roles import RoleError, find_role, installed_roles
-from .schema import OWN_KEYS, ActorTable, Topology
+from .schema import HERE, OWN_KEYS, ActorTable, Topology
 
 Schema = dict[str, Any]
 
@@ -32,12 +34,12 @@ def json_schema() -> Schema:
     It is weaker than `check`: it can't tell who may be wired to whom, and knows nothing of the configs and
     tables of the user's own classes. Imports the installed roles' modules.
     """
-    roles = _usable_roles()
+    roles, launchers = _usable_roles(), _usable_launchers()
     tables = _declared_tables(roles)
     kinds = [field.type for field in (*_OWN, *_OF_ACTOR)]
-    kinds += [cls.Config for cls in roles.values()] + [
-        kind for kinds_of in tables.values() for kind in kinds_of
-    ]
+    kinds += [cls.Config for cls in roles.values()]
+    kinds += [kind for kinds_of in tables.values() for kind in kinds_of]
+    kinds += [launcher.Options for launcher in launchers.values()]
     # All in one go: structs of the same name (each role's Config) get names of their own then.
     schemas, definitions = msgspec.json.schema_components(kinds, ref_template="#/definitions/{name}")
     rest = iter(_without_null(schema) for schema in schemas)
@@ -54,6 +56,10 @@ def json_schema() -> Schema:
     for table, kinds_of in tables.items():
         choices = [next(rest) for _ in kinds_of]
         properties[table] = choices[0] if len(choices) == 1 else {"anyOf": choices}
+    node = definitions["NodeTable"]["properties"]
+    del node["options"]
+    node["place"]["enum"] = [HERE, *launchers]
+    node.update(zip(launchers, rest, strict=True))
     return {
         "$schema": "http://json-schema.org/draft-07/schema#",
         "title": "actorq topology",
@@ -76,6 +82,14 @@ def _usable_roles() -> dict[str, type[Actor]]:
         except RoleError:  # `actorq roles` says why
             continue
     return roles
+
+
+def _usable_launchers() -> dict[str, LauncherType]:
+    launchers = {}
+    for name in installed_launchers():
+        with suppress(Exception):  # whatever a third party's module raises; `check` says it
+            launchers[name] = find_launcher(name)
+    return launchers
 
 
 def _declared_tables(roles: Mapping[str, type[Actor]]) -> dict[str, list[Any]]:

@@ -12,7 +12,7 @@ from typing import Any
 from .check.convert import plain
 from .check.problems import Problem, TopologyError
 from .overrides import apply_overrides
-from .schema import MAIN, OWN_KEYS, Topology
+from .schema import MAIN, OWN_KEYS, NodeTable, Topology
 from .suggest import suggestion
 
 Source = str | Path | Mapping[str, Any] | Topology
@@ -109,6 +109,7 @@ def _add_folders(tables: dict[str, Any], folder: Path) -> None:
 
 def _tables_of(topology: Topology) -> dict[str, Any]:
     own = {key: value for key, value in plain(topology).items() if key != "tables"}
+    own["nodes"] = {name: _node_table(node) for name, node in topology.nodes.items()}
     clashing = [key for key in topology.tables if key in OWN_KEYS]
     if clashing:
         problems = [
@@ -116,6 +117,15 @@ def _tables_of(topology: Topology) -> dict[str, Any]:
         ]
         raise TopologyError(problems)
     return {key: _copied(value) for key, value in {**own, **topology.tables}.items()}
+
+
+def _node_table(node: Any) -> Any:
+    """A node's keys as they stand in a file."""
+    if not isinstance(node, NodeTable):
+        return node
+    table = plain(node)
+    options = table.pop("options")
+    return {**table, **options}
 
 
 def _copied(value: Any) -> Any:

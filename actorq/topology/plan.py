@@ -8,7 +8,7 @@ from typing import Any
 
 from actorq.actors.spec import ActorSpec, GroupSpec
 
-from .schema import Place, Topology
+from .schema import Topology
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,10 +17,13 @@ class NodeSpec:
 
     name: str
     """`main`; `explorers`, or `explorers.0`, `explorers.1`, … for a declared count."""
-    place: Place
+    place: str
+    """`here`, or the name of its launcher."""
     transport: str
     actors: tuple[str, ...]
     """The members that run on it, in file order."""
+    options: Any = None
+    """The launcher's `Options` for it; None where it needs no launcher."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,6 +17,8 @@ from .address import PATTERN, WORDS
 
 MAIN = "main"
 INPROC = "inproc"
+HERE = "here"
+"""The `place` of nodes in the caller's process; any other is the name of a launcher."""
 
 Name = Annotated[
     str,
@@ -32,7 +34,6 @@ Members = Annotated[int, Meta(ge=1, le=MOST_MEMBERS)]
 """Of what all exists at once: an evaluation plays all of its episodes side by side."""
 Seconds = Annotated[float, Meta(gt=0)]
 Backend = Literal["asyncio", "trio"]
-Place = Literal["here", "process", "host"]
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -85,8 +86,12 @@ class NodeTable(Settings, frozen=True, kw_only=True):
 
     count: Annotated[Members, Meta(description="how many such nodes; their actors are spread in turn")] = 1
     place: Annotated[
-        Place, Meta(description="where it runs: the caller's process, a process of its own, another host")
-    ] = "here"
+        str,
+        Meta(
+            description="where it runs: here, in the caller's process; or the launcher that starts it:"
+            " process, on this machine; host, on a machine that joins; or another installed one"
+        ),
+    ] = HERE
     transport: Annotated[
         str,
         Meta(description="how it is reached; over inproc all nodes share the caller's process"),
@@ -98,6 +103,12 @@ class NodeTable(Settings, frozen=True, kw_only=True):
     insecure: Annotated[
         bool, Meta(description="main only: no TLS between hosts; who listens in reads, and may meddle")
     ] = False
+    options: dict[str, Any] = {}
+    """Settings of launchers, by name; in a file they are tables such as `[nodes.NAME.ssh]`."""
+
+
+NODE_KEYS = tuple(name for name in NodeTable.__struct_fields__ if name != "options")
+"""The keys of a node that topology knows; any other is the name of a launcher whose options it has."""
 
 
 class Mailbox(Settings, frozen=True, kw_only=True):

@@ -22,6 +22,8 @@ import numpy as np
 import pynng
 
 from actorq.actors import ActorSpec, MailboxBounds, Membership, System
+from actorq.launchers.launchers import LaunchersByNode
+from actorq.launchers.node_setup import RunSetup
 from actorq.launchers.process.launcher import ProcessLauncher
 from actorq.launchers.socket_folder import PrivateFolder
 from actorq_nng import NngTransport
@@ -44,23 +46,22 @@ async def processes(backend: Backend, specs: list[ActorSpec], *, ipc: bool = Tru
     elsewhere = list(dict.fromkeys(spec.node for spec in specs if spec.node != "main"))
     with PrivateFolder() as folder:
         membership = Membership(folder=folder.path, addresses=() if ipc else ("tcp://127.0.0.1:0",))
-        launcher = ProcessLauncher(
-            specs,
-            elsewhere,
+        run = RunSetup(
+            specs=tuple(specs),
             transport=partial(NngTransport, ipc=ipc),
             membership=membership,
-            folder=folder.path,
             backend=backend,
+            local_nodes=len(elsewhere),
         )
         transport = NngTransport(ipc=ipc)
         async with (
-            launcher,
+            ProcessLauncher(run, ()) as started,
             System(
                 specs,
                 transport=transport,
                 membership=membership,
                 elsewhere=elsewhere,
-                launcher=launcher,
+                launcher=LaunchersByNode(run, dict.fromkeys(elsewhere, started)),
                 direct=True,
             ) as system,
         ):

@@ -43,11 +43,11 @@ STRUCTS: dict[str, Any] = {
     "Agent": Agent,
     "LinearEpsilon": LinearEpsilon,
     "RedisConfig": RedisConfig,
-    **{f"config.{name}": role.Config for name, role in ROLES.items()},
+    **{f"config.{name}": role.Config for name, role in ROLES.items() if name != "parameter_front"},
 }
 """All that a file may hold."""
 
-_OUT_OF_FILES = {"Topology": {"tables"}, "NamedTask": set(Task.__struct_fields__)}
+_OUT_OF_FILES = {"Topology": {"tables"}, "NodeTable": {"options"}, "NamedTask": set(Task.__struct_fields__)}
 _SAID_HERE = {  # keys whose annotations say nothing of their meaning
     "ActorTable.role": "which actor class: a built-in role, or one of your own",
     "ActorTable.config": "the role's own settings; its `Config` says which",

@@ -13,7 +13,8 @@ import anyio
 from anyio.abc import Process
 from anyio.streams.buffered import BufferedByteReceiveStream
 
-from actorq.actors import Launcher, System
+from actorq.actors import System
+from actorq.launchers import NodeLauncher
 from actorq.launchers.host.join_token import read_join_token
 from actorq.launchers.launchers import other_processes
 from actorq.topology import check
@@ -105,9 +106,9 @@ class Waiting:
         self._specs = specs
 
     @property
-    def launchers(self) -> Mapping[str, Launcher]:
+    def launchers(self) -> Mapping[str, NodeLauncher]:
         """By the node's name."""
-        found: Mapping[str, Launcher] = self._elsewhere["launcher"].launchers
+        found: Mapping[str, NodeLauncher] = self._elsewhere["launcher"].launchers
         return found
 
     def system(self) -> System:

@@ -11,6 +11,8 @@ import anyio
 import pytest
 
 from actorq.actors import ActorSpec, GroupSpec, Membership, ReportTotals, System
+from actorq.launchers.launchers import LaunchersByNode
+from actorq.launchers.node_setup import RunSetup
 from actorq.launchers.process.launcher import ProcessLauncher
 from actorq.launchers.socket_folder import PrivateFolder
 from actorq_nng import NngTransport
@@ -72,23 +74,22 @@ async def running(
     elsewhere = [node for node in dict.fromkeys(each.node for each in specs) if node != "main"]
     with anyio.fail_after(patience), PrivateFolder() as folder:
         membership = Membership(folder=folder.path)
-        launcher = ProcessLauncher(
-            specs,
-            elsewhere,
+        run = RunSetup(
+            specs=tuple(specs),
             transport=NngTransport,
             membership=membership,
-            folder=folder.path,
             backend=backend,
+            local_nodes=len(elsewhere),
         )
         async with (
-            launcher,
+            ProcessLauncher(run, ()) as processes,
             System(
                 specs,
                 groups,
                 transport=NngTransport(),
                 membership=membership,
                 elsewhere=elsewhere,
-                launcher=launcher,
+                launcher=LaunchersByNode(run, dict.fromkeys(elsewhere, processes)),
                 direct=True,
                 **given,
             ) as system,

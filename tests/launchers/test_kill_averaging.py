@@ -12,6 +12,7 @@ import anyio
 import pytest
 
 from actorq.actors import ActorSpec
+from actorq.launchers.node_setup import NodeSetup
 from actorq.launchers.process.launcher import ProcessLauncher, ProcessNode
 from actorq.roles.averaging.server import AveragingServer
 from actorq.roles.replay.messages import Weights
@@ -44,9 +45,9 @@ async def test_a_group_is_killed(anyio_backend: Any, board: Board, monkeypatch: 
         before = len(meetings.entries)
         real, alone = ProcessLauncher.launch, anyio.Event()
 
-        async def launch_once_alone(processes: ProcessLauncher, node: str, incarnation: int) -> ProcessNode:
+        async def launch_once_alone(processes: ProcessLauncher, setup: NodeSetup) -> ProcessNode:
             await alone.wait()
-            return await real(processes, node, incarnation)
+            return await real(processes, setup)
 
         monkeypatch.setattr(ProcessLauncher, "launch", launch_once_alone)
         os.kill(int(await board.reads("on-edge1 starting")), signal.SIGKILL)

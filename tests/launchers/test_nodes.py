@@ -29,6 +29,7 @@ from actorq.actors.supervision import (
     remote_node as remote,
 )
 from actorq.actors.supervision.remote_node import RemoteActorCell, RemoteNode
+from actorq.launchers.node_setup import NodeSetup
 from actorq.launchers.process import launcher as local
 from actorq.launchers.process.guarded_process import GuardedProcess
 from actorq.launchers.process.launcher import ProcessLauncher, ProcessNode
@@ -401,7 +402,7 @@ async def test_an_actor_that_crashes_takes_nobody_with_it(
         assert [each.restarts for each in system.statistics().actors] == [1, 0]
     assert len([line for line in board.lines if line.startswith("b starting")]) == 1
     assert "a crashed in end over End: ValueError: told to crash" in caplog.text
-    assert "cast.py" in caplog.text
+    assert "actors.py" in caplog.text
 
 
 class CountsInASet(Worker):
@@ -443,7 +444,7 @@ async def test_a_crash_past_the_limit_has_the_traceback_of_the_other_process(
     error = failure.value.__cause__
     assert str(error) == "ValueError: told to fail"
     assert error is not None
-    assert "cast.py" in str(error.__cause__)
+    assert "actors.py" in str(error.__cause__)
     assert "in on_start" in str(error.__cause__)
 
 
@@ -523,9 +524,9 @@ async def test_a_node_that_dies_while_the_actors_start(
 
     real, relaunching = ProcessLauncher.launch, anyio.Event()
 
-    async def launch(processes: ProcessLauncher, node: str, incarnation: int) -> ProcessNode:
+    async def launch(processes: ProcessLauncher, setup: NodeSetup) -> ProcessNode:
         relaunching.set()
-        return await real(processes, node, incarnation)
+        return await real(processes, setup)
 
     async def strike() -> None:
         await board.reads("a starting")
@@ -563,14 +564,14 @@ async def test_a_node_that_dies_before_an_actors_turn_and_can_not_be_started_at_
             its_turn.set()
         await real_present(node)
 
-    async def launch(processes: ProcessLauncher, node: str, incarnation: int) -> ProcessNode:
+    async def launch(processes: ProcessLauncher, setup: NodeSetup) -> ProcessNode:
         nonlocal attempts
         attempts += 1
         if attempts == 2:
             gate.open()
             await its_turn.wait()
             raise NodeDied("did not start: the disk is full")
-        return await real_launch(processes, node, incarnation)
+        return await real_launch(processes, setup)
 
     async def strike() -> None:
         await board.reads("m starting")
@@ -595,9 +596,9 @@ async def test_a_node_that_dies_as_soon_as_it_listens(
 ) -> None:
     real, launched = ProcessLauncher.launch, 0
 
-    async def launch(processes: ProcessLauncher, node: str, incarnation: int) -> ProcessNode:
+    async def launch(processes: ProcessLauncher, setup: NodeSetup) -> ProcessNode:
         nonlocal launched
-        handle = await real(processes, node, incarnation)
+        handle = await real(processes, setup)
         launched += 1
         if launched == 3:  # the second start of a node, the others are up
             os.kill(handle.peer.pid, signal.SIGKILL)

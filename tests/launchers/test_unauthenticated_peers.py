@@ -21,6 +21,7 @@ from actorq.actors.wire.session import handshake as proof
 from actorq.actors.wire.session import session as channel
 from actorq.actors.wire.session.frame_header import PREFIX_BYTES, Kind
 from actorq.launchers.host.certificates import Certificates, make_certificates
+from actorq.launchers.node_setup import RunSetup
 from actorq.launchers.process.launcher import ProcessLauncher
 from actorq.launchers.socket_folder import PrivateFolder
 from actorq_nng import NngTransport
@@ -123,7 +124,7 @@ class _Launcher:
 
     async def launch(self, node: str, incarnation: int) -> NodeHandle:
         if node != NAME:
-            return await self._processes.launch(node, incarnation)
+            return await self._processes.launch(self._processes.run.node(node, incarnation))
         self._traitor.launched(incarnation)
         return self._traitor
 
@@ -167,9 +168,10 @@ async def town(
             tls=make_certificates() if scheme == "tls+tcp" else None,
         )
         traitor = Traitor({each.name: each for each in specs}, membership, scheme)
-        processes = ProcessLauncher(
-            specs, ["far"], transport=transport, membership=membership, folder=folder.path, backend=backend
+        run = RunSetup(
+            specs=tuple(specs), transport=transport, membership=membership, backend=backend, local_nodes=1
         )
+        processes = ProcessLauncher(run, ())
         async with anyio.create_task_group() as tasks, processes:
             await tasks.start(traitor.listen)
             async with System(

@@ -19,6 +19,7 @@ from actorq.actors import ActorqError, Membership, NodeDied, find_transport
 from actorq.actors.supervision.control_messages import Listening
 from actorq.launchers.control_stream import ControlStream, FrameError
 from actorq.launchers.log_forwarding import Forwarding
+from actorq.launchers.node_setup import RunSetup
 from actorq.launchers.process.launcher import ProcessLauncher, ProcessNode
 from actorq.launchers.socket_folder import PrivateFolder
 from actorq.topology import Plan, TopologyError, check
@@ -217,7 +218,8 @@ class _Visit:
             except TopologyError as error:
                 await self._refuse(f"the topology can't run on this host: {error}")
                 return
-            async with self._processes(plan, first, folder) as processes, anyio.create_task_group() as tasks:
+            run = self._run_setup(plan, first, folder)
+            async with ProcessLauncher(run, ()) as processes, anyio.create_task_group() as tasks:
                 log.info("joined the run %s: waiting for a node", plan.topology.name)
                 self._stream.send_soon(Ready())
                 await self._serve(plan, processes, tasks)
@@ -225,7 +227,7 @@ class _Visit:
         except FrameError as error:
             log.error("what the run said can't be read: %s", error)
 
-    def _processes(self, plan: Plan, enter: Enter, folder: str) -> ProcessLauncher:
+    def _run_setup(self, plan: Plan, enter: Enter, folder: str) -> RunSetup:
         transport = network(plan)
         assert transport is not None
         membership = Membership(
@@ -235,12 +237,10 @@ class _Visit:
             addresses=(anywhere(self._host, self._join_token.tls),),
             tls=self._join_token.tls,
         )
-        return ProcessLauncher(
-            plan.specs,
-            (),
+        return RunSetup(
+            specs=plan.specs,
             transport=find_transport(transport),
             membership=membership,
-            folder=folder,
             backend=enter.backend,
         )
 
@@ -275,7 +275,7 @@ class _Visit:
 
     async def _have_node(self, processes: ProcessLauncher, launch: Launch) -> Died:
         try:
-            node = self._node = await processes.launch(launch.node, launch.incarnation)
+            node = self._node = await processes.launch(processes.run.node(launch.node, launch.incarnation))
         except NodeDied as error:
             return Died(str(error), None)
         try:

@@ -5,15 +5,18 @@ from __future__ import annotations
 import logging
 import math
 import shlex
-from pathlib import Path
+from collections.abc import Sequence
 from types import TracebackType
-from typing import Literal, Self
+from typing import Self
 
 import anyio
 from anyio.abc import SocketAttribute, SocketStream
 from anyio.streams.tls import TLSStream
 
-from actorq.actors import Membership, NodeFailed
+from actorq.actors import NodeFailed
+from actorq.launchers.launcher import NodeLauncher
+from actorq.launchers.node_setup import NodeSetup, RunSetup
+from actorq.topology import NodeSpec
 from actorq.topology.address import Address, bracketed
 
 from .certificates import Certificates
@@ -32,7 +35,7 @@ MOST_COMPLAINTS = 20
 """Different sentences about refused connections that are logged; all are counted."""
 
 
-class HostLauncher:
+class HostLauncher(NodeLauncher):
     """Launches nodes on the hosts that join. Use it as an async context manager.
 
     While it is entered, `join_token` is the path of the file that a host needs to join. A host that has no
@@ -40,23 +43,18 @@ class HostLauncher:
     run is over; if by an error, that it failed.
     """
 
-    def __init__(
-        self,
-        topology: str,
-        *,
-        address: Address,
-        join_token: Path,
-        membership: Membership,
-        count: int,
-        backend: Literal["asyncio", "trio"],
-    ) -> None:
-        """`topology` is TOML; `count`: of nodes that hosts are wanted for."""
-        self._enter = Enter(topology, backend)
-        self._address = address
-        self._join_token = join_token
-        self._membership = membership
-        self._count = count
-        tls: Certificates | None = membership.tls
+    on_network = True
+    needs_importable = True
+
+    def __init__(self, run: RunSetup, nodes: Sequence[NodeSpec]) -> None:
+        super().__init__(run, nodes)
+        if run.join_token is None or run.address is None:
+            raise ValueError("nodes join from other hosts: name the file for the join token")
+        self._enter = Enter(run.topology, run.backend)
+        self._address = run.address
+        self._join_token = run.join_token
+        self._membership = run.membership
+        tls: Certificates | None = run.membership.tls
         self._context = tls.context(server=True) if tls is not None else None
         self._unproven = 0
         self._host_sessions: set[HostSession] = set()
@@ -84,7 +82,7 @@ class HostLauncher:
         self._tasks = anyio.create_task_group()
         await self._tasks.__aenter__()
         self._tasks.start_soon(self._accept)
-        log.info("waiting for %d node%s: %s", self._count, "s" * (self._count > 1), self._command)
+        log.info("waiting for %d node%s: %s", len(self.nodes), "s" * (len(self.nodes) > 1), self._command)
         return self
 
     def _invite(self) -> None:
@@ -129,8 +127,9 @@ class HostLauncher:
 
     # Nodes.
 
-    async def launch(self, node: str, incarnation: int) -> HostNode:
-        """See Launcher. Waits for a host to join, for ever if need be."""
+    async def launch(self, setup: NodeSetup) -> HostNode:
+        """See NodeLauncher. Waits for a host to join, without a limit."""
+        node, incarnation = setup.node, setup.incarnation
         while True:
             host_session = await self._free_host_session(node)
             try:

@@ -16,6 +16,7 @@ from actorq.topology.schema import OWN_KEYS, Topology
 from .actor_specs import actor_specs, settle
 from .convert import UNUSABLE, convert
 from .groups import check_groups, group_specs
+from .launchers import gather_options, read_launchers
 from .members import members_of
 from .nodes import check_importable, check_nodes, place
 from .ports import Roles, check_ports
@@ -47,15 +48,16 @@ def check(source: Source, overrides: Sequence[str] = (), *, transport: str | Non
     topology = rename_keys(topology, roles)
     all_found = bool(actors) and len(roles) == len(actors)
     tables = read_tables(topology, roles, all_found, problems)
-    check_nodes(topology, nodes, problems)
-    check_importable(topology, roles, problems)
+    launchers = read_launchers(topology, problems)
+    check_nodes(topology, nodes, launchers, problems)
+    check_importable(topology, roles, launchers, problems)
     check_ports(topology, roles, actors, problems)
     check_groups(topology, actors, problems)
     _check_stop(topology, roles, all_found, problems)
     given = {name: settle(name, cls, topology, tables, problems) for name, cls in roles.items()}
     if problems:
         raise TopologyError(problems.found(), document.origin)
-    node_of, node_specs = place(topology)
+    node_of, node_specs = place(topology, launchers)
     specs = [
         spec for name, cls in roles.items() for spec in actor_specs(name, cls, topology, given[name], node_of)
     ]
@@ -70,6 +72,8 @@ def check(source: Source, overrides: Sequence[str] = (), *, transport: str | Non
 def _read_topology(document: Document, problems: Problems) -> Topology:
     own = {key: value for key, value in document.tables.items() if key in OWN_KEYS}
     others = {key: value for key, value in document.tables.items() if key not in OWN_KEYS}
+    if "nodes" in own:
+        own["nodes"] = gather_options(own["nodes"])
     topology: Topology = convert({**own, "tables": others}, Topology, "", problems)
     if topology.actors is UNUSABLE:
         return msgspec.structs.replace(topology, actors={})

@@ -9,9 +9,10 @@ from importlib.util import find_spec
 from actorq.actors.actor import Actor
 from actorq.topology.address import parse_address
 from actorq.topology.plan import NodeSpec, Plan
-from actorq.topology.schema import INPROC, MAIN, NodeTable, Topology
+from actorq.topology.schema import HERE, INPROC, MAIN, NodeTable, Topology
 from actorq.topology.suggest import quoted, suggestion
 
+from .launchers import Launchers, find_launcher, read_options
 from .members import instances_of, members_of, numbered
 from .problems import Problems
 
@@ -23,7 +24,7 @@ def installed_transports() -> list[str]:
     return sorted(point.name for point in entry_points(group=ENTRY_POINTS))
 
 
-def check_nodes(topology: Topology, known: list[str], problems: Problems) -> None:
+def check_nodes(topology: Topology, known: list[str], launchers: Launchers, problems: Problems) -> None:
     """`known`: the declared nodes, wrong ones too."""
     transports = installed_transports()
     for name, node in topology.nodes.items():
@@ -32,7 +33,7 @@ def check_nodes(topology: Topology, known: list[str], problems: Problems) -> Non
             hint = f"installed: {quoted(transports)}; --transport {INPROC} puts all nodes on {INPROC}"
             problems.add(f"nodes.{name}.transport", problem, hint)
     _check_main(topology, problems)
-    _check_network(topology, problems)
+    _check_network(topology, launchers, problems)
     for name, actor in topology.actors.items():
         if actor.node not in known and actor.node != MAIN:
             hint = suggestion(actor.node, dict.fromkeys([MAIN, *known]), "nodes")
@@ -45,7 +46,7 @@ def check_nodes(topology: Topology, known: list[str], problems: Problems) -> Non
 
 def _check_main(topology: Topology, problems: Problems) -> None:
     main = topology.nodes.get(MAIN, NodeTable())
-    if main.place != "here":
+    if main.place != HERE:
         problems.add(
             "nodes.main.place", f'"{main.place}", but main is always the caller\'s process', 'use "here"'
         )
@@ -73,7 +74,7 @@ def _check_address(text: str, problems: Problems) -> None:
         )
 
 
-def _check_network(topology: Topology, problems: Problems) -> None:
+def _check_network(topology: Topology, launchers: Launchers, problems: Problems) -> None:
     """What holds for nodes in several processes, and on several hosts."""
     installed = installed_transports()
     elsewhere = {
@@ -87,7 +88,7 @@ def _check_network(topology: Topology, problems: Problems) -> None:
             hint = f"use one for all nodes that are not on {INPROC}"
             problems.add(f"nodes.{name}.transport", f'"{transport}", while others are on "{first}"', hint)
     main = topology.nodes.get(MAIN, NodeTable())
-    hosts = hosts_of(topology)
+    hosts = [name for name in launchers if launchers[name].on_network and is_elsewhere(topology.nodes[name])]
     if hosts and main.address is None and not problems.at("nodes.main.address"):
         hint = 'such as [nodes.main] address = "tcp://10.0.0.1:7070"'
         problems.add("nodes.main.address", f'missing: node "{hosts[0]}" joins from another host', hint)
@@ -96,15 +97,16 @@ def _check_network(topology: Topology, problems: Problems) -> None:
         problems.add("nodes.main.insecure", problem, "pip install cryptography; true goes without TLS")
 
 
-def hosts_of(topology: Topology) -> list[str]:
-    """The declared nodes that join from other hosts."""
-    return [name for name, node in topology.nodes.items() if is_elsewhere(node) and node.place == "host"]
-
-
-def check_importable(topology: Topology, roles: Mapping[str, type[Actor]], problems: Problems) -> None:
-    """Other hosts import the actors' classes by name: nothing is handed to them that they would run."""
-    hosts = hosts_of(topology)
-    if not hosts:
+def check_importable(
+    topology: Topology, roles: Mapping[str, type[Actor]], launchers: Launchers, problems: Problems
+) -> None:
+    """Nodes of some launchers import the actors' classes by name: no code is sent to them."""
+    nodes = [
+        name
+        for name, launcher in launchers.items()
+        if launcher.needs_importable and is_elsewhere(topology.nodes[name])
+    ]
+    if not nodes:
         return
     for name, cls in roles.items():
         where = ""
@@ -114,14 +116,19 @@ def check_importable(topology: Topology, roles: Mapping[str, type[Actor]], probl
             where = "inside a function"
         if where:
             problem = (
-                f'{cls.__qualname__} is defined {where}: node "{hosts[0]}" on another host can\'t import it'
+                f'{cls.__qualname__} is defined {where}: node "{nodes[0]}" on another host can\'t import it'
             )
             problems.add(f"actors.{name}.role", problem, "move it to the top of a module that both have")
 
 
 def is_elsewhere(node: NodeTable | NodeSpec) -> bool:
     """Whether it runs outside the caller's process."""
-    return node.place != "here" and node.transport != INPROC
+    return node.place != HERE and node.transport != INPROC
+
+
+def is_on_network(node: NodeSpec) -> bool:
+    """Whether it runs on another machine."""
+    return is_elsewhere(node) and find_launcher(node.place).on_network
 
 
 def network(plan: Plan) -> str | None:
@@ -129,7 +136,7 @@ def network(plan: Plan) -> str | None:
     return next((node.transport for node in plan.nodes if is_elsewhere(node)), None)
 
 
-def place(topology: Topology) -> tuple[dict[str, str], tuple[NodeSpec, ...]]:
+def place(topology: Topology, launchers: Launchers) -> tuple[dict[str, str], tuple[NodeSpec, ...]]:
     """Each actor member's node, and the nodes.
 
     A repeated group's instances go over a counted node's members in turn or, where these are more, have some
@@ -143,12 +150,15 @@ def place(topology: Topology) -> tuple[dict[str, str], tuple[NodeSpec, ...]]:
         for member in members_of(name, topology):
             its = _nodes_of(member.instance, instances, nodes)
             node_of[member.name] = its[member.index % actor.count % len(its)]
+    problems = Problems()  # none: the options have been checked
+    options = {name: read_options(topology, name, launcher, problems) for name, launcher in launchers.items()}
     specs = tuple(
         NodeSpec(
             name=node,
             place=table.place,
             transport=table.transport,
             actors=tuple(member for member, its_node in node_of.items() if its_node == node),
+            options=options.get(name),
         )
         for name, table in tables.items()
         for node in numbered(name, table.count)

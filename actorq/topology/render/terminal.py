@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from actorq.actors.actor import Actor
 from actorq.actors.definition import Port
 from actorq.topology.check.members import count_seen_from, declared_name, group_of
+from actorq.topology.check.nodes import is_elsewhere
 from actorq.topology.plan import Plan
-from actorq.topology.schema import INPROC, MAIN, ActorTable, NodeTable, Stop, Topology
+from actorq.topology.schema import MAIN, ActorTable, NodeTable, Stop, Topology
 
 _WIDTH = 78
 Row = tuple[str, str, str, str]
@@ -99,7 +100,7 @@ def stop_in_words(stop: Stop) -> str:
 
 
 def _node_title(name: str, node: NodeTable) -> str:
-    place = "the caller's process" if node.place == "here" or node.transport == INPROC else node.place
+    place = "the caller's process" if not is_elsewhere(node) else node.place
     return f"{times(name, node.count)}  ({place}, {node.transport})"
 
 

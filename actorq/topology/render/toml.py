@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from actorq.topology.check.convert import plain
-from actorq.topology.schema import Topology
+from actorq.topology.schema import NodeTable, Topology
 
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 
@@ -52,7 +52,9 @@ def _table(table: Mapping[str, Any], path: tuple[str, ...]) -> list[str]:
 
 def _as_table(value: Any) -> Any:
     if type(value).__module__ == Topology.__module__ and isinstance(value, msgspec.Struct):
-        return _declared(value)
+        table = _declared(value)
+        options = table.pop("options", {}) if isinstance(value, NodeTable) else {}
+        return {**table, **options}
     return plain(value)
 
 

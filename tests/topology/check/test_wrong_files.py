@@ -179,7 +179,10 @@ CASES: list[tuple[Change, str, tuple[str, ...]]] = [
     (put("actors/watcher/ports/news", [3]), "actors.watcher.ports.news[0]", ("found 3",)),
     # Nodes and groups
     (put("nodes/explorers/count", 0), "nodes.explorers.count", ("found 0",)),
-    (put("nodes/explorers/place", "cloud"), "nodes.explorers.place", ('"here", "process", "host"',)),
+    (put("nodes/explorers/place", "cloud"), "nodes.explorers.place", ('"here", "host", "process"',)),
+    (put("nodes/explorers/place", "proces"), "nodes.explorers.place", ('did you mean "process"?',)),
+    (put("nodes/explorers/adress", "a"), "nodes.explorers.adress", ('did you mean "address"?',)),
+    (put("nodes/explorers/process", {"nice": 3}), "nodes.explorers.process.nice", ("unknown key",)),
     (
         put("nodes/explorers/transport", "carrier-pigeon"),
         "nodes.explorers.transport",
