@@ -1,4 +1,4 @@
-"""The commands: `actorq run`, `check`, `graph`, `schema`, `roles`, `eval`."""
+"""The `actorq` command: run, node, check, graph, schema, roles, eval."""
 
 from __future__ import annotations
 

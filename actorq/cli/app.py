@@ -1,6 +1,6 @@
-"""What can be typed: the commands, their arguments and their help.
+"""Command-line interface: the subcommands, their arguments and their help.
 
-What a command needs is imported when it runs, so that `actorq --help` answers at once.
+Each command imports what it needs when it runs, so that `actorq --help` answers at once.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import typer
 
 from actorq import __version__
 
-from .main import WrongUsage
+from .errors import WrongUsage
 
 EXIT_STATUS = (
     "Exit status: 0 it ended as declared; 1 it failed; 2 the arguments, the file or the folder are wrong; "
@@ -23,7 +23,7 @@ EXIT_STATUS = (
 
 NODE_EXIT_STATUS = (
     "Exit status: 0 the run ended; 1 it failed, or refused this host; 2 the arguments or the file are wrong; "
-    "130 interrupted (143 by SIGTERM): the run goes on, and waits for another."
+    "130 interrupted (143 by SIGTERM): the run continues, and waits for another host."
 )
 
 app = typer.Typer(
@@ -38,7 +38,7 @@ app = typer.Typer(
 
 
 def _path(text: str) -> Path:
-    """`Path("")` would be the current folder: what a script with an unset variable never meant."""
+    """Refuses "", which `Path` takes for the current folder: a script's unset variable never means that."""
     if not text:
         raise typer.BadParameter("the name is empty")
     return Path(text)
@@ -55,7 +55,7 @@ Transport = Annotated[
 
 
 class Backend(StrEnum):
-    """The event loops that actors can run on."""
+    """Event loops for actors."""
 
     asyncio = "asyncio"
     trio = "trio"
@@ -84,7 +84,7 @@ def run(
     ] = None,
     overrides: Overrides = None,
     transport: Transport = None,
-    backend: Annotated[Backend | None, typer.Option(help="The event loop, whatever the file says.")] = None,
+    backend: Annotated[Backend | None, typer.Option(help="The event loop, instead of the file's.")] = None,
     out: Annotated[
         Path | None,
         typer.Option(parser=_path, metavar="DIR", help="The run's folder, instead of runs/<name>-<n>."),
@@ -94,38 +94,39 @@ def run(
         typer.Option(
             parser=_path,
             metavar="RUN",
-            help="Go on from the last checkpoint in this run's folder; given FILE, as that says from now on.",
+            help="Continue from the last checkpoint in this run's folder; with FILE, under that topology.",
         ),
     ] = None,
     json: Annotated[
         bool, typer.Option("--json", help="Print the summary, one JSON object, on standard output.")
     ] = False,
 ) -> None:
-    """Train: run a topology until it ends as it declares."""
+    """Train: run a topology to its declared end."""
     if file is None and resume is None:
         raise WrongUsage("give a topology file or a recipe's name, or else --resume RUN")
     if resume is not None and out is not None:
         raise WrongUsage("--out: a run that is resumed stays in its own folder")
 
-    from .commands.run import RunOptions, run_topology
+    from actorq.run.open_run import RunOptions
 
-    order = RunOptions(
+    from .commands.run import run_topology
+
+    options = RunOptions(
         source=file,
         overrides=tuple(overrides or ()),
         transport=transport,
         backend=backend.value if backend is not None else None,
         out=out,
         resume=resume,
-        json=json,
     )
-    raise typer.Exit(run_topology(order))
+    raise typer.Exit(run_topology(options, json=json))
 
 
 @app.command(epilog=NODE_EXIT_STATUS)
 def node(
     join: Annotated[
         str,
-        typer.Option("--join", metavar="ADDRESS", help="Where the run waits, such as tcp://10.0.0.1:7070."),
+        typer.Option("--join", metavar="ADDRESS", help="The run's address, such as tcp://10.0.0.1:7070."),
     ],
     secret: Annotated[
         Path,
@@ -133,7 +134,7 @@ def node(
     ],
     listen: Annotated[
         str | None,
-        typer.Option(metavar="HOST", help="This host, as the others reach it; else as it reaches the run."),
+        typer.Option(metavar="HOST", help="This host's address for the other nodes, if detection fails."),
     ] = None,
 ) -> None:
     """Join a run on another host: take a node of its topology, until the run ends."""
@@ -144,16 +145,16 @@ def node(
 
 @app.command()
 def check(file: File, overrides: Overrides = None, transport: Transport = None) -> None:
-    """Say whether a topology is right and what memory it needs; list every fault if not. Starts nothing."""
+    """Check a topology and list all its problems, or else the memory it needs. Starts nothing."""
     from actorq.topology import check as check_topology
     from actorq.topology import memory_needs
 
-    from .formatting import counted, memory_in_words
+    from .formatting import counted, memory_lines
 
     plan = check_topology(file, overrides or (), transport=transport)
     actors, nodes = len(plan.specs), len(plan.nodes)
     typer.echo(f"{file} is right: {counted(actors, 'actor')} on {counted(nodes, 'node')}")
-    for line in memory_in_words(list(memory_needs(plan))):
+    for line in memory_lines(list(memory_needs(plan))):
         typer.echo(line)
 
 
@@ -164,7 +165,7 @@ def graph(
     transport: Transport = None,
     mermaid: Annotated[bool, typer.Option("--mermaid", help="As a Mermaid flowchart.")] = False,
 ) -> None:
-    """Draw a topology: which actors there are, where each runs, who talks to whom."""
+    """Draw a topology: its actors, their nodes and their connections."""
     from actorq.topology import check as check_topology
     from actorq.topology import draw, to_mermaid
 
@@ -184,7 +185,7 @@ def schema() -> None:
 
 @app.command()
 def roles() -> None:
-    """List the installed roles: what each does, handles, and is wired to."""
+    """List the installed roles: purpose, messages handled, ports and tables of each."""
     from actorq.topology import list_roles
 
     for role in list_roles():
@@ -198,7 +199,7 @@ def roles() -> None:
 @app.command("eval")
 def evaluate(
     run: Annotated[Path, typer.Argument(parser=_path, metavar="RUN", help="The folder of a run.")],
-    task: Annotated[str | None, typer.Option(metavar="NAME", help="Of several tasks only this one.")] = None,
+    task: Annotated[str | None, typer.Option(metavar="NAME", help="Only this one of several tasks.")] = None,
     episodes: Annotated[int, typer.Option(min=1, max=10_000, help="Episodes to play, of each task.")] = 20,
     seed: Annotated[int, typer.Option(min=0, help="The same seed plays the same episodes.")] = 0,
     video: Annotated[
@@ -209,7 +210,7 @@ def evaluate(
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Play what a run has learned, greedily, from its last checkpoint."""
+    """Play the greedy policy of a run's last checkpoint."""
     from .commands.eval import evaluate_run
 
     evaluate_run(run, task=task, episodes=episodes, seed=seed, video=video, gif=gif, json=json)

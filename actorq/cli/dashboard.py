@@ -1,4 +1,4 @@
-"""What the live view shows, as a function of a run's readings."""
+"""Layout of the live view: a run's progress and statistics as rich renderables."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from actorq.topology.check.members import declared_name
 from .formatting import clock, counted, figure, gradients, rate, task_returns
 
 WIDEST = 100
-"""Wider, a figure is too far from its label."""
+"""Wider tables put figures too far from their labels."""
 NARROW = 60
-"""Less than that has no room for each actor's rate."""
+"""Below this many columns actors' rates are left out."""
 
 MOST_ACTORS = 12
 MOST_COUNTS = 5
@@ -44,8 +44,8 @@ _IN_BYTES = {
     "stage_in_flight_bytes": "stages in flight",
 }
 _COUNTS_NOT_SHOWN = {"evaluations", "shard_updates", "stage_updates"}
-"""What is counted in steps of hundreds, to see that it goes on, shows no rate."""
-_TOLD_ELSEWHERE = {
+"""Counted in steps of hundreds, as a sign of progress: their rates would jump."""
+_NOT_SHOWN = {
     "age",
     "episode_return",
     "episode_length",
@@ -56,12 +56,12 @@ _TOLD_ELSEWHERE = {
 }
 
 
-_TASKS_OWN = ("evaluation_", "episode_return/", "episode_length/")
+_OF_TASKS = ("evaluation_", "episode_return/", "episode_length/")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dashboard:
-    """All that is drawn."""
+    """Everything the live view shows."""
 
     topology: Topology
     progress: Progress
@@ -72,24 +72,23 @@ class Dashboard:
     handled_per_second: Mapping[str, float]
     """By actor."""
     state: str
-    """Such as "stopping" or "solved"; "" while all goes its way."""
+    """Such as "stopping" or "solved"; "" while the run is running."""
     ended: bool
 
 
-def draw(picture: Dashboard, width: int) -> RenderableType:
-    """A frame with the progress to each limit, the readings, and the actors, so many columns wide."""
+def draw(dashboard: Dashboard, width: int) -> RenderableType:
+    """A frame, `width` columns wide, with the progress to each limit, the readings, and the actors."""
     parts: list[RenderableType] = []
-    if (limits := _limits(picture)).row_count:
+    if (limits := _limits(dashboard)).row_count:
         parts += [limits, ""]
-    if readings := [Text.assemble((f"{label} ", "dim"), value) for label, value in _readings(picture)]:
+    if readings := [Text.assemble((f"{label} ", "dim"), value) for label, value in _readings(dashboard)]:
         parts += [Columns(readings, padding=(0, 3)), ""]
-    if picture.statistics is not None:
-        parts += [_actors(picture, picture.statistics, narrow=width < NARROW), ""]
-    title = Text.assemble((picture.topology.name, "bold"), (f"  seed {picture.topology.seed}", "dim"))
-    at = Text.assemble(
-        (f"{picture.state}  " if picture.state else "", "green" if picture.progress.solved else "yellow"),
-        clock(picture.progress.wall_seconds),
-    )
+    if dashboard.statistics is not None:
+        parts += [_actors(dashboard, dashboard.statistics, narrow=width < NARROW), ""]
+    title = Text.assemble((dashboard.topology.name, "bold"), (f"  seed {dashboard.topology.seed}", "dim"))
+    colour = "green" if dashboard.progress.solved else "yellow"
+    state = f"{dashboard.state}  " if dashboard.state else ""
+    at = Text.assemble((state, colour), clock(dashboard.progress.wall_seconds))
     return Panel(
         Group(*parts[:-1]),
         title=title,
@@ -102,20 +101,20 @@ def draw(picture: Dashboard, width: int) -> RenderableType:
     )
 
 
-def _limits(picture: Dashboard) -> Table:
-    """Counts and, where [stop] bounds them, how far they have come."""
+def _limits(dashboard: Dashboard) -> Table:
+    """Counts, each with a progress bar where [stop] bounds it."""
     table = Table.grid(padding=(0, 2), expand=True)
     table.add_column(style="dim", no_wrap=True)
     table.add_column(ratio=1, max_width=40)
     table.add_column(justify="right", no_wrap=True)
     table.add_column(justify="right", no_wrap=True, style="cyan", min_width=8)
-    progress, stop = picture.progress, picture.topology.stop
+    progress, stop = dashboard.progress, dashboard.topology.stop
     for name, label in _labels(progress.counts).items():
         limit = getattr(stop, name, None)
         if name in progress.counts or limit is not None:
             done = progress.counts.get(name, 0)
             bounded = f"{done:,} / {limit:,}" if limit is not None else f"{done:,}"
-            table.add_row(label, _bar(done, limit), bounded, _rate(picture, progress.rates.get(name, 0.0)))
+            table.add_row(label, _bar(done, limit), bounded, _rate(dashboard, progress.rates.get(name, 0.0)))
     if stop.wall_seconds is not None:
         bounded = f"{clock(progress.wall_seconds)} / {clock(stop.wall_seconds)}"
         table.add_row("time", _bar(progress.wall_seconds, stop.wall_seconds), bounded)
@@ -125,7 +124,7 @@ def _limits(picture: Dashboard) -> Table:
 
 
 def _labels(counts: Mapping[str, int]) -> dict[str, str]:
-    """The counts that are shown: those that [stop] may bound, and what a user's own actors count."""
+    """The counts that are shown: those that [stop] may bound, and those of a user's own actors."""
     others = [
         name
         for name in counts
@@ -135,7 +134,7 @@ def _labels(counts: Mapping[str, int]) -> dict[str, str]:
 
 
 def _evaluation_rows(progress: Progress, solved: Solved | None) -> Iterator[tuple[RenderableType, ...]]:
-    """How far the evaluated policy has come; where there are several tasks, in each of them."""
+    """Evaluation return against its target; with several tasks, a row for each."""
     wanted = solved.mean_return if solved is not None else None
     if isinstance(wanted, dict) or progress.tasks:
         marks = wanted if isinstance(wanted, dict) else {}
@@ -156,8 +155,8 @@ def _evaluation_row(
     return Text(heading, "green" if solved else ""), _bar(done, target), bounded, Text(spread, "dim")
 
 
-def _rate(picture: Dashboard, per_second: float) -> str:
-    return rate(per_second) if not picture.ended else ""
+def _rate(dashboard: Dashboard, per_second: float) -> str:
+    return rate(per_second) if not dashboard.ended else ""
 
 
 def _bar(done: float, limit: float | None) -> RenderableType:
@@ -166,15 +165,15 @@ def _bar(done: float, limit: float | None) -> RenderableType:
     return ProgressBar(total=limit, completed=min(done, limit), complete_style="cyan")
 
 
-def _readings(picture: Dashboard) -> Iterator[tuple[str, str]]:
-    """Label and value of what the actors have measured; the roles' own first, in a fixed order."""
-    gauges = picture.progress.gauges
-    yield from _returns(picture)
+def _readings(dashboard: Dashboard) -> Iterator[tuple[str, str]]:
+    """Label and value of each gauge; those of the built-in roles first, in a fixed order."""
+    gauges = dashboard.progress.gauges
+    yield from _returns(dashboard)
     for name, label in _READINGS.items():
         if name in gauges:
             yield label, figure(gauges[name])
-    if delivery_states := gradients(picture.progress.counts):
-        yield "gradients", delivery_states
+    if outcomes := gradients(dashboard.progress.counts):
+        yield "gradients", outcomes
     for name, label in _IN_BYTES.items():
         if name in gauges:
             yield label, size(gauges[name])
@@ -182,51 +181,51 @@ def _readings(picture: Dashboard) -> Iterator[tuple[str, str]]:
         if (
             name not in _READINGS
             and name not in _IN_BYTES
-            and name not in _TOLD_ELSEWHERE
-            and not name.startswith(_TASKS_OWN)
+            and name not in _NOT_SHOWN
+            and not name.startswith(_OF_TASKS)
         ):
             yield name.replace("_", " "), figure(value)
 
 
-def _returns(picture: Dashboard) -> Iterator[tuple[str, str]]:
-    """Mean episode return of each group of explorers, with its least and most successful member's; or of
-    each task, where there are several."""
-    if of_tasks := task_returns(picture.progress):
+def _returns(dashboard: Dashboard) -> Iterator[tuple[str, str]]:
+    """Mean episode return of each group of explorers, with the least and the greatest of its members; with
+    several tasks, of each task."""
+    if of_tasks := task_returns(dashboard.progress):
         for task, value in of_tasks.items():
             yield f"return of {task}", figure(value)
         return
     groups: dict[str, list[float]] = {}
-    for actor, value in picture.returns.items():
-        groups.setdefault(_declared(actor, picture.topology), []).append(value)
+    for actor, value in dashboard.returns.items():
+        groups.setdefault(_declared(actor, dashboard.topology), []).append(value)
     for group, values in groups.items():
         label = f"return of {group}" if len(groups) > 1 else "return"
         mean = figure(sum(values) / len(values))
         yield label, f"{mean} ({figure(min(values))} … {figure(max(values))})" if len(values) > 1 else mean
-    if not groups and "episode_return" in picture.progress.gauges:
-        yield "return", figure(picture.progress.gauges["episode_return"])
+    if not groups and "episode_return" in dashboard.progress.gauges:
+        yield "return", figure(dashboard.progress.gauges["episode_return"])
 
 
-def _actors(picture: Dashboard, statistics: SystemStatistics, narrow: bool) -> RenderableType:
-    """A row for each declared actor, its members together."""
+def _actors(dashboard: Dashboard, statistics: SystemStatistics, narrow: bool) -> RenderableType:
+    """A row for each declared actor; its members are added up."""
     table = Table(box=None, padding=(0, 2, 0, 0), expand=True, header_style="dim")
     table.add_column("actor", no_wrap=True, ratio=1)
     for heading in ("waiting", "handled", "restarts") if narrow else _ACTOR_COLUMNS:
         table.add_column(heading, justify="right", no_wrap=True)
     declared: dict[str, list[ActorStatistics]] = {}
     for actor in statistics.actors:
-        declared.setdefault(_declared(actor.name, picture.topology), []).append(actor)
+        declared.setdefault(_declared(actor.name, dashboard.topology), []).append(actor)
     for name, members in list(declared.items())[:MOST_ACTORS]:
         restarts = sum(member.restarts for member in members)
         down = sum(not member.alive for member in members)
-        handled_per_second = sum(picture.handled_per_second.get(member.name, 0.0) for member in members)
+        handled_per_second = sum(dashboard.handled_per_second.get(member.name, 0.0) for member in members)
         cells: list[RenderableType] = [
             Text.assemble(
                 name if len(members) == 1 else f"{name} × {len(members)}",
-                (f"  {down} down" if down and not picture.state else "", "red"),
+                (f"  {down} down" if down and not dashboard.state else "", "red"),
             ),
             f"{sum(member.mailbox.unread for member in members):,}",
             f"{sum(member.mailbox.handled for member in members):,}",
-            _rate(picture, handled_per_second),
+            _rate(dashboard, handled_per_second),
             Text(f"{restarts:,}", "yellow" if restarts else ""),
         ]
         if narrow:
@@ -243,6 +242,6 @@ def _actors(picture: Dashboard, statistics: SystemStatistics, narrow: bool) -> R
 
 
 def _declared(member: str, topology: Topology) -> str:
-    """The name in the file: `explorer` of `edge.1.explorer.0`."""
+    """The name in the topology file: `explorer` for `edge.1.explorer.0`."""
     name = declared_name(member)
     return name if name in topology.actors else member

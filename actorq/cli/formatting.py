@@ -1,14 +1,14 @@
-"""Figures as people read them."""
+"""Counts, rates, readings and times as text."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from actorq.run.formatting import size
+from actorq.run.formatting import duration, size
 from actorq.run.records.recorder import Progress
 from actorq.topology import Need
 
-_FATES = ("accepted", "scaled", "late", "stale", "refused", "outlying")
+_GRADIENT_OUTCOMES = ("accepted", "scaled", "late", "stale", "refused", "outlying")
 
 
 def counted(count: int, what: str) -> str:
@@ -41,19 +41,42 @@ def clock(seconds: float) -> str:
 
 
 def gradients(counts: Mapping[str, int]) -> str:
-    """What became of gradients: "1,234 accepted, 12 stale"; "" if nobody counts any."""
-    told = [(delivery_state, counts.get(f"gradients_{delivery_state}", 0)) for delivery_state in _FATES]
-    return ", ".join(f"{count:,} {delivery_state}" for delivery_state, count in told if count)
+    """Gradients by what the parameter server did with them: "1,234 accepted, 12 stale"; "" without any."""
+    found = [(outcome, counts.get(f"gradients_{outcome}", 0)) for outcome in _GRADIENT_OUTCOMES]
+    return ", ".join(f"{count:,} {outcome}" for outcome, count in found if count)
 
 
 def task_returns(progress: Progress) -> dict[str, float]:
-    """Explorers' mean episode return by task; {} where there is only one."""
+    """Explorers' mean episode return by task; {} for a single task."""
     prefix = "episode_return/"
     gauges = progress.gauges.items()
     return {name.removeprefix(prefix): value for name, value in gauges if name.startswith(prefix)}
 
 
-def memory_in_words(needs: Sequence[Need]) -> Iterator[str]:
+def progress_line(progress: Progress) -> str:
+    """One line of the log: elapsed time, counts with their rates, the most telling readings."""
+    words = [duration(progress.wall_seconds)]
+    for name, what in (("env_steps", "env steps"), ("updates", "updates")):
+        if name in progress.counts:
+            words.append(f"{what} {progress.counts[name]:,} ({rate(progress.rates.get(name, 0.0))})")
+    if outcomes := gradients(progress.counts):
+        words.append(f"gradients {outcomes}")
+    if returns := task_returns(progress):
+        words.append("return " + ", ".join(f"{task} {figure(value)}" for task, value in returns.items()))
+    elif "episode_return" in progress.gauges:
+        words.append(f"return {figure(progress.gauges['episode_return'])}")
+    if "loss" in progress.gauges:
+        words.append(f"loss {figure(progress.gauges['loss'])}")
+    if progress.tasks:
+        evaluated = (f"{name} {figure(task.return_mean)}" for name, task in progress.tasks.items())
+        words.append("evaluation " + ", ".join(evaluated))
+    elif progress.evaluation is not None:
+        evaluation = progress.evaluation
+        words.append(f"evaluation {figure(evaluation.return_mean)} ± {figure(evaluation.return_std)}")
+    return "  ".join(words)
+
+
+def memory_lines(needs: Sequence[Need]) -> Iterator[str]:
     """A line for each need, and their sum; nothing if there is none."""
     if not needs:
         return

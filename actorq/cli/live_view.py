@@ -1,4 +1,4 @@
-"""The live view: redrawn in place on a terminal, four times a second, with log lines above it."""
+"""Live view: redrawn in place on a terminal, four times a second, with log lines above it."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from actorq.run.records.recorder import Progress
 
 from .dashboard import WIDEST, Dashboard, draw
 from .exit_report import how_it_ended
-from .logs import PROGRESS
-from .views import LINE_EVERY_SECONDS, in_words
+from .formatting import progress_line
+from .logs import PROGRESS, PROGRESS_LINE_SECONDS
 
 REDRAWN_EVERY_SECONDS = 0.25
 
 log = logging.getLogger(PROGRESS)
 
 
-class Above(io.TextIOBase):
-    """Standard output and error while the view is there: keeps what any thread writes, for the view's own
-    thread to print above it. Rich prints for other threads at once, and their lines and the view collide.
+class LinesAbove(io.TextIOBase):
+    """Standard output and error while the live view is shown: buffers what any thread writes, for the view's
+    own thread to print above it. Rich would print for other threads at once, into the middle of the view.
     """
 
     def __init__(self) -> None:
@@ -48,7 +48,7 @@ class Above(io.TextIOBase):
         return True
 
     def take(self) -> str:
-        """All whole lines so far, less the last line's end."""
+        """All complete lines so far, without the final newline."""
         parts = [self._parts.popleft() for _ in range(len(self._parts))]
         whole, _, rest = "".join(parts).rpartition("\n")
         if rest:
@@ -57,7 +57,7 @@ class Above(io.TextIOBase):
 
 
 class LiveView:
-    """A `View` on a terminal; progress lines go to the log as well, for run.log."""
+    """A `View` on a terminal. Progress lines go to the log as well, for run.log."""
 
     def __init__(self, run: Run) -> None:
         self._run = run
@@ -65,13 +65,13 @@ class LiveView:
         self._live = Live(
             console=self._console, auto_refresh=False, redirect_stdout=False, redirect_stderr=False
         )
-        self._above = Above()
+        self._above = LinesAbove()
         self._redirected = ExitStack()
         self._returns: dict[str, float] = {}
         self._rates: dict[str, float] = {}
-        self._seen: tuple[SystemStatistics, float] | None = None
+        self._previous: tuple[SystemStatistics, float] | None = None
         self._stopping = False
-        self._next_line = LINE_EVERY_SECONDS
+        self._next_line = PROGRESS_LINE_SECONDS
 
     def __enter__(self) -> Self:
         self._redirected.enter_context(redirect_stdout(self._above))
@@ -89,12 +89,12 @@ class LiveView:
         async for progress in self._run.progress(REDRAWN_EVERY_SECONDS):
             self._redraw(progress)
             if time.monotonic() - began >= self._next_line:
-                self._next_line += LINE_EVERY_SECONDS
-                log.info(in_words(progress))
+                self._next_line += PROGRESS_LINE_SECONDS
+                log.info(progress_line(progress))
 
-    def say(self, words: str) -> None:
+    def say(self, line: str) -> None:
         self._stopping = True
-        self._console.print(words, highlight=False, markup=False)
+        self._console.print(line, highlight=False, markup=False)
 
     def close(self) -> None:
         if self._live.is_started:
@@ -102,7 +102,7 @@ class LiveView:
             self._redraw(progress)
             self._live.stop()
             self._redirected.close()
-            log.info(in_words(progress))
+            log.info(progress_line(progress))
 
     def _redraw(self, progress: Progress) -> None:
         if lines := self._above.take():
@@ -111,7 +111,7 @@ class LiveView:
         statistics = self._run.statistics()
         if statistics is not None:
             self._note_rates(statistics)
-        picture = Dashboard(
+        dashboard = Dashboard(
             topology=self._run.plan.topology,
             progress=progress,
             statistics=statistics,
@@ -120,8 +120,8 @@ class LiveView:
             state=self._state(progress),
             ended=self._run.summary is not None,
         )
-        width = min(self._console.width - len("^C"), WIDEST)  # its echo must not wrap, or a line stays behind
-        self._live.update(draw(picture, width), refresh=True)
+        width = min(self._console.width - len("^C"), WIDEST)  # a wrapped ^C would leave a line behind
+        self._live.update(draw(dashboard, width), refresh=True)
 
     def _state(self, progress: Progress) -> str:
         if self._run.summary is not None:
@@ -131,22 +131,22 @@ class LiveView:
         return "" if self._run.statistics() is not None else "starting"
 
     def _note_returns(self) -> None:
-        """Each explorer's own return, kept while no episode of its ends."""
+        """Each explorer's latest mean return, kept over intervals in which it ends no episode."""
         for name, value in self._run.newest_row().items():
             reading, _, actor = name.partition("/")
             if actor and reading == "episode_return":
                 self._returns[actor] = value
 
     def _note_rates(self, statistics: SystemStatistics) -> None:
-        """Messages handled per second by each actor, between the newest readings and those before."""
+        """Messages handled per second by each actor, between the two newest statistics."""
         now = time.monotonic()
-        if self._seen is None:
-            self._seen = statistics, now
-        before, at = self._seen
+        if self._previous is None:
+            self._previous = statistics, now
+        before, at = self._previous
         if statistics is not before:
             handled = {actor.name: actor.mailbox.handled for actor in before.actors}
             self._rates = {
                 actor.name: (actor.mailbox.handled - handled.get(actor.name, 0)) / (now - at)
                 for actor in statistics.actors
             }
-            self._seen = statistics, now
+            self._previous = statistics, now

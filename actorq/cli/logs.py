@@ -1,4 +1,4 @@
-"""Where log lines go: standard error for people, run.log for later. Only the command configures logging."""
+"""Logging configuration of the command: standard error and run.log. The library itself configures none."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 PROGRESS = "actorq.progress"
-"""The logger of progress lines, which a live view makes superfluous on a terminal."""
+"""Logger of progress lines, which are not printed where a live view shows the same."""
+
+PROGRESS_LINE_SECONDS = 5.0
 
 _EARLY_RECORDS = 1000
 _ANONYMOUS = ("actorq.actors", "actorq.launchers", "actorq.run", "actorq.transports", PROGRESS, "py.warnings")
@@ -59,7 +61,7 @@ class Logs:
             handler.close()
 
     def keep_in(self, path: Path) -> None:
-        """Append to a file from now on, and to begin with what came before. Raises OSError."""
+        """Append all records to a file, those before this call included. Raises OSError."""
         file = logging.FileHandler(path, encoding="utf-8")
         file.setFormatter(_formatter("%Y-%m-%dT%H:%M:%S.%fZ", colors=False, utc=True))
         logging.getLogger().addHandler(file)
@@ -70,13 +72,13 @@ class Logs:
 
 
 class _ToStandardError(logging.Handler):
-    """Looks `sys.stderr` up each time: a live view puts itself there, to print the lines above it."""
+    """Prints to the current `sys.stderr`, which a live view replaces in order to print lines above itself."""
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
             print(self.format(record), file=sys.stderr, flush=True)
         except BrokenPipeError:
-            pass  # nobody reads any more; the run goes on, and run.log has it
+            pass  # the reader is gone; the run continues, and run.log has the line
         except Exception:
             self.handleError(record)
 
@@ -96,9 +98,10 @@ def _formatter(time: str, colors: bool, utc: bool = False) -> logging.Formatter:
 
 
 def _add_actor(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
-    """Say who logs: tasks carry the names of their actors. The actors' own machinery says it in words.
+    """Prefix the event with the name of the actor that logs it, which is its task's name.
 
-    What comes from a node in another process carries its name, and the actor's if one logged it.
+    Records of other processes carry the node's name and the actor's. actorq's own loggers name actors in
+    their texts.
     """
     record = event.get("_record")
     node = getattr(record, "node", None)

@@ -1,4 +1,4 @@
-"""From the shell and back: one command, and how it ends as an exit status."""
+"""Entry point of the `actorq` command: runs one subcommand and returns its exit status."""
 
 from __future__ import annotations
 
@@ -9,30 +9,24 @@ from collections.abc import Sequence
 from contextlib import redirect_stdout
 from typing import TextIO, cast
 
+from .errors import DONE, FAILED, INTERRUPTED, WRONG, WrongUsage
 from .output import Output, OutputError
 
-DONE, FAILED, WRONG = 0, 1, 2
-INTERRUPTED = 130
-
 MANY_FILES = 65_536
-"""That the command and its nodes may have open, if the system allows so many."""
-
-
-class WrongUsage(ValueError):
-    """Arguments that are right by themselves, but not together."""
+"""Open files allowed to the command and to each of its nodes, as far as the system's hard limit permits."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command that `arguments` (by default the process's own) name; returns its exit status.
+    """Run the command given by `arguments` (default: the process's own); returns its exit status.
 
-    A mistake in the arguments, a file or a folder is told in sentences on standard error: status 2. An error
-    that leaves this function is a bug; Python shows its traceback and exits with 1.
+    A mistake in the arguments, a file or a folder is explained on standard error: status 2. An exception that
+    leaves this function is a bug; Python shows its traceback and exits with 1.
     """
-    # Read when numpy is imported. Explorers' products are small: sharing one out costs more than it saves,
-    # and much more where the other cores are busy.
+    # Read when numpy is imported. Explorers multiply small matrices: several threads for one product cost
+    # more than they save, and much more where the other cores are busy.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     _raise_limit_of_files()
-    if sys.stdout is None:  # as a shell's `>&-` has it: nobody wants to read it
+    if sys.stdout is None:  # closed by the shell: `>&-`
         return _status_of(arguments)
     output = Output(sys.stdout)
     try:
@@ -48,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _raise_limit_of_files() -> None:
-    """The nodes that are started inherit it. Each connection takes a file, also a unauthenticated peer's."""
+    """Node processes inherit the limit. Each connection takes a file, also an unauthenticated peer's."""
     limit, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = MANY_FILES if most == resource.RLIM_INFINITY else min(most, MANY_FILES)
     if limit != resource.RLIM_INFINITY and limit < wanted:
@@ -73,7 +67,7 @@ def _status_of(arguments: Sequence[str] | None) -> int:
 
 
 def _is_users(error: Exception) -> bool:
-    """Whether it is about what the user gave; all of these say what, where, and what would be right."""
+    """Whether the user's input caused it: these errors' messages are complete without a traceback."""
     from actorq.actors.errors import ActorqError
 
     return isinstance(error, WrongUsage) or (isinstance(error, ActorqError) and isinstance(error, ValueError))

@@ -1,4 +1,4 @@
-"""Standard output that says so when it can't be written, as opposed to any other file that can't."""
+"""Standard output whose write errors are told apart from those of other files."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ class OutputError(Exception):
 
 
 class Output:
-    """In place of `sys.stdout`: writes to it, and raises OutputError where that fails.
+    """Replacement for `sys.stdout` that raises OutputError where writing fails.
 
-    A closed pipe stays a BrokenPipeError: its reader just had enough (`| head`).
+    A closed pipe stays a BrokenPipeError: the reader needs no more (`| head`).
     """
 
     def __init__(self, stream: TextIO) -> None:
@@ -35,7 +35,7 @@ class Output:
         return getattr(self._stream, name)
 
     def abandon(self) -> None:
-        """What is still in a buffer goes nowhere, so that Python doesn't try once more when it exits."""
+        """Discard what is still in a buffer, so that Python doesn't try to write it again when it exits."""
         os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
 
     def _failure(self, error: OSError) -> Exception:

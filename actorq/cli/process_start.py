@@ -1,4 +1,4 @@
-"""When this process began."""
+"""Start time of this process."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from pathlib import Path
 
 
 def process_started() -> float:
-    """The `time.monotonic()` at which this process began, to 10 ms; now, where /proc doesn't tell.
+    """The `time.monotonic()` of the process's start, to 10 ms; the current time where /proc is missing.
 
-    What Python took to start, and imports, are part of what a user waits for.
+    So that `wall_seconds` includes Python's start and all imports.
     """
     try:
         # After the command's name, which may hold blanks and brackets: field 22 is the start, in clock ticks

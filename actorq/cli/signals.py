@@ -1,4 +1,4 @@
-"""What Ctrl-C and SIGTERM do to a run."""
+"""Handling of SIGINT (Ctrl-C) and SIGTERM during a run."""
 
 from __future__ import annotations
 
@@ -13,32 +13,32 @@ from actorq.run.open_run import Run
 from .views import View
 
 
-class SignalScope:
+class SignalHandler:
     """The first signal stops the run in order, with a checkpoint; the second skips the checkpoint; the third
     ends the process at once.
     """
 
     def __init__(self, run: Run, view: View) -> None:
         self.status = 0
-        """128 and the first signal's number, as a shell has it."""
+        """128 plus the first signal's number, as in a shell."""
         self._run = run
         self._view = view
 
-    async def heed_signals(self, *, task_status: TaskStatus[None]) -> None:
-        """Heed them until cancelled."""
-        heard = 0
+    async def handle(self, *, task_status: TaskStatus[None]) -> None:
+        """Handle signals until cancelled."""
+        count = 0
         with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
             task_status.started()
             async for number in signals:
-                heard += 1
-                self._heed(heard, number)
+                count += 1
+                self._react(count, number)
 
-    def _heed(self, heard: int, number: signal.Signals) -> None:
+    def _react(self, count: int, number: signal.Signals) -> None:
         self.status = self.status or 128 + number
-        if heard == 1:
+        if count == 1:
             self._view.say("stopping; once more skips the checkpoint")
             self._run.stop("interrupt")
-        elif heard == 2:
+        elif count == 2:
             self._view.say("stopping without a checkpoint; once more ends the process at once")
             self._run.stop("interrupt", checkpoint=False)
         else:

@@ -1,4 +1,4 @@
-"""How a run is shown while it goes on: a live view on a terminal, log lines elsewhere."""
+"""Progress display of a run: a live view on a terminal, log lines elsewhere."""
 
 from __future__ import annotations
 
@@ -8,29 +8,26 @@ import sys
 from types import TracebackType
 from typing import Protocol, Self
 
-from actorq.run.formatting import duration
 from actorq.run.open_run import Run
-from actorq.run.records.recorder import Progress
 
-from .formatting import figure, gradients, rate, task_returns
-from .logs import PROGRESS
-
-LINE_EVERY_SECONDS = 5.0
+from .formatting import progress_line
+from .live_view import LiveView
+from .logs import PROGRESS, PROGRESS_LINE_SECONDS
 
 log = logging.getLogger(PROGRESS)
 
 
 class View(Protocol):
-    """What shows a run; a context that it ends with."""
+    """Progress display; a context manager whose end closes it."""
 
     async def follow(self) -> None:
         """Show the run's progress until it ends. Cancelled, the view stays as it is."""
 
-    def say(self, words: str) -> None:
-        """Tell something that doesn't belong into the log."""
+    def say(self, line: str) -> None:
+        """Print a line that is not for the log."""
 
     def close(self) -> None:
-        """Show how the run stands for the last time, and leave it at that; a second call does nothing."""
+        """Show the final state; a second call does nothing."""
 
     def __enter__(self) -> Self: ...
     def __exit__(
@@ -39,17 +36,13 @@ class View(Protocol):
 
 
 def can_be_live() -> bool:
-    """Whether standard error is a terminal that a picture can be redrawn on."""
+    """Whether standard error is a terminal on which lines can be redrawn."""
     return sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb"
 
 
 def make_view(run: Run, live: bool) -> View:
     """A live view, or lines."""
-    if live:
-        from .live_view import LiveView
-
-        return LiveView(run)
-    return PlainView(run)
+    return LiveView(run) if live else PlainView(run)
 
 
 class PlainView:
@@ -59,11 +52,11 @@ class PlainView:
         self._run = run
 
     async def follow(self) -> None:
-        async for progress in self._run.progress(LINE_EVERY_SECONDS):
-            log.info(in_words(progress))
+        async for progress in self._run.progress(PROGRESS_LINE_SECONDS):
+            log.info(progress_line(progress))
 
-    def say(self, words: str) -> None:
-        print(words, file=sys.stderr, flush=True)
+    def say(self, line: str) -> None:
+        print(line, file=sys.stderr, flush=True)
 
     def close(self) -> None:
         pass
@@ -75,26 +68,3 @@ class PlainView:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def in_words(progress: Progress) -> str:
-    """One line: elapsed time, counts with their rates, the readings that tell most."""
-    words = [duration(progress.wall_seconds)]
-    for name, what in (("env_steps", "env steps"), ("updates", "updates")):
-        if name in progress.counts:
-            words.append(f"{what} {progress.counts[name]:,} ({rate(progress.rates.get(name, 0.0))})")
-    if counts_by_outcome := gradients(progress.counts):
-        words.append(f"gradients {counts_by_outcome}")
-    if returns := task_returns(progress):
-        words.append("return " + ", ".join(f"{task} {figure(value)}" for task, value in returns.items()))
-    elif "episode_return" in progress.gauges:
-        words.append(f"return {figure(progress.gauges['episode_return'])}")
-    if "loss" in progress.gauges:
-        words.append(f"loss {figure(progress.gauges['loss'])}")
-    if progress.tasks:
-        evaluated = (f"{task} {figure(its.return_mean)}" for task, its in progress.tasks.items())
-        words.append("evaluation " + ", ".join(evaluated))
-    elif progress.evaluation is not None:
-        evaluation = progress.evaluation
-        words.append(f"evaluation {figure(evaluation.return_mean)} ± {figure(evaluation.return_std)}")
-    return "  ".join(words)

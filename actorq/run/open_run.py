@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,20 @@ from .records.lock import FolderLock
 from .records.summary import Summary
 from .run import Run, RunFailed
 
-__all__ = ["Run", "RunFailed", "going", "open_run", "prepare", "run"]
+__all__ = ["Run", "RunFailed", "RunOptions", "open_run", "prepare", "run", "running"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOptions:
+    """The arguments of `open_run`, which describes them."""
+
+    source: Source | None = None
+    overrides: Sequence[str] = ()
+    transport: str | None = None
+    backend: Backend | None = None
+    out: str | Path | None = None
+    resume: str | Path | None = None
+    started: float | None = None
 
 
 @asynccontextmanager
@@ -39,18 +52,17 @@ async def open_run(
 ) -> AsyncIterator[Run]:
     """Start a run of a topology, on a thread of its own, from any trio or asyncio application.
 
-    `source` is a topology file's path, a recipe's name, a dict or a Topology; or leave it out and name the
-    folder of an earlier run to `resume` from its last checkpoint; with both, that run goes on as `source`
-    says from now on. Its folder is `out`, which must be empty or absent, or else runs/<name>-<n>.
+    `source` is a topology file's path, a recipe's name, a dict or a Topology. `resume` names the folder of an
+    earlier run, to continue from its last checkpoint: under its own topology, or under `source` if both are
+    given. A new run's folder is `out`, which must be empty or absent, or else runs/<name>-<n>.
     `started` is the `time.monotonic()` from which `wall_seconds` is counted.
 
     Raises TopologyError, RunFolderError or CheckpointError before anything starts; RunFailed, with the
     actor's error as its cause, if an actor crashes past its limits. Leaving the block stops the run.
     Cancelled, the run is stopped in order: within two seconds, beyond writing what must be written.
     """
-    prepared = partial(
-        prepare,
-        source,
+    options = RunOptions(
+        source=source,
         overrides=overrides,
         transport=transport,
         backend=backend,
@@ -58,15 +70,15 @@ async def open_run(
         resume=resume,
         started=started,
     )
-    # In a thread: checking imports what the topology names, and a checkpoint may be large.
-    run = await anyio.to_thread.run_sync(prepared)
-    async with going(run):
+    # In a thread: checking imports the topology's modules, and a checkpoint may be large.
+    run = await anyio.to_thread.run_sync(prepare, options)
+    async with running(run):
         yield run
 
 
 @asynccontextmanager
-async def going(run: Run) -> AsyncIterator[None]:
-    """Start what `prepare` made; leaving the block stops it. Raises, and is cancelled, as `open_run`."""
+async def running(run: Run) -> AsyncIterator[None]:
+    """Start a prepared run; leaving the block stops it. Errors and cancellation as in `open_run`."""
     error: BaseException | None = None
     async with anyio.create_task_group() as tasks:
         try:
@@ -81,51 +93,52 @@ async def going(run: Run) -> AsyncIterator[None]:
             run.stop()
             with anyio.CancelScope(shield=True):
                 await run.ended()
-    if error is None or isinstance(error, ActorDied):  # which comes of a failure, and doesn't tell why
+    if error is None or isinstance(error, ActorDied):  # a consequence of the failure, not its cause
         run.raise_unseen_failure()
     if error is not None:
         raise error
 
 
-def prepare(
-    source: Source | None = None,
-    *,
-    overrides: Sequence[str] = (),
-    transport: str | None = None,
-    backend: Backend | None = None,
-    out: str | Path | None = None,
-    resume: str | Path | None = None,
-    started: float | None = None,
-) -> Run:
-    """Check all that `open_run` takes and make the run's folder, but start nothing. Blocks.
+def prepare(options: RunOptions) -> Run:
+    """Check the options and make the run's folder; starts nothing. Blocks.
 
-    What is wrong with the arguments is raised here (TopologyError, RunFolderError, CheckpointError), and what
-    goes wrong in the run only later.
+    Raises ValueError, TopologyError, RunFolderError or CheckpointError for a mistake in the options.
     """
+    source, out, resume = options.source, options.out, options.resume
     if source is None and resume is None:
         raise ValueError("open_run needs a topology, or a run to resume")
     if resume is not None and out is not None:
         raise ValueError("a resumed run has its folder already: leave `out` away")
     if "" in (out, resume):  # Path("") would be the current folder
         raise RunFolderError("a run's folder needs a name; this one is empty")
-    if resume is not None:
-        folder = RunFolder.open(Path(resume))
-        plan = check(source if source is not None else folder.topology, overrides, transport=transport)
-        check_machine(plan)
+    resumed = RunFolder.open(Path(resume)) if resume is not None else None
+    if source is None:
+        assert resumed is not None
+        source = resumed.topology
+    plan = check(source, options.overrides, transport=options.transport)
+    check_machine(plan)
+    if resumed is not None:
+        folder = resumed
+    elif out is not None:
+        folder = RunFolder.at(Path(out))
     else:
-        assert source is not None
-        plan = check(source, overrides, transport=transport)
-        check_machine(plan)
-        name = plan.topology.name
-        folder = RunFolder.at(Path(out)) if out is not None else RunFolder.create(Path("runs"), name)
+        folder = RunFolder.create(Path("runs"), plan.topology.name)
     lock = FolderLock(folder)
     try:
-        states, recorded = _last_checkpoint(folder, plan) if resume is not None else (None, None)
-        if recorded is not None and source is not None:
+        states, recorded = _last_checkpoint(folder, plan) if resumed is not None else (None, None)
+        if recorded is not None and options.source is not None:
             recorded["solved"] = False  # it was by the old topology
-        if source is not None or overrides:
+        if options.source is not None or options.overrides:
             write_whole(folder.topology, to_toml(plan.topology).encode())
-        return Run(plan, folder, lock, backend=backend, states=states, recorded=recorded, started=started)
+        return Run(
+            plan,
+            folder,
+            lock,
+            backend=options.backend,
+            states=states,
+            recorded=recorded,
+            started=options.started,
+        )
     except BaseException as error:
         lock.release()
         if isinstance(error, OSError):

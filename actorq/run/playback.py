@@ -39,7 +39,7 @@ SIDE_AT_LEAST = 160
 
 GRID_WORLD = "actorq/GridWorld-v0"
 
-Dashboard = NDArray[np.uint8]
+Image = NDArray[np.uint8]
 
 
 class PlaybackError(ActorqError, ValueError):
@@ -126,7 +126,7 @@ async def play_greedily(learned: LearnedPolicy, episodes: int, seed: int) -> NDA
 
 
 async def film(
-    learned: LearnedPolicy, episodes: int, seed: int, show: Callable[[Dashboard], None]
+    learned: LearnedPolicy, episodes: int, seed: int, show: Callable[[Image], None]
 ) -> NDArray[np.float64]:
     """Play one episode after the other and give each picture, RGB [height, width, 3], to `show`; returns
     their returns.
@@ -153,7 +153,7 @@ class _Camera:
     what follows its end may already be the next episode's first picture.
     """
 
-    def __init__(self, environments: Environments, task: Task, show: Callable[[Dashboard], None]) -> None:
+    def __init__(self, environments: Environments, task: Task, show: Callable[[Image], None]) -> None:
         self.count = environments.count
         self.pictures = 0
         self._environments = environments
@@ -184,7 +184,7 @@ class _Camera:
         self._show(_to_be_seen(pictures[0]))
 
 
-def _to_be_seen(picture: NDArray[Any]) -> Dashboard:
+def _to_be_seen(picture: NDArray[Any]) -> Image:
     """In bytes, where the environment gives colours from 0 to 1 as MinAtar does, and large enough."""
     if picture.dtype.kind == "f":
         picture = (255 * picture.clip(0, 1)).round().astype(np.uint8)

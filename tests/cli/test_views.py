@@ -1,4 +1,4 @@
-"""What a run looks like while it goes on, and at its end."""
+"""The live view, the progress line and the exit report show a run's readings."""
 
 from __future__ import annotations
 
@@ -13,10 +13,9 @@ from rich.console import Console
 
 from actorq.actors.statistics import ActorStatistics, MailboxStatistics, SystemStatistics
 from actorq.cli.dashboard import MOST_ACTORS, Dashboard, draw
-from actorq.cli.exit_report import outcome
-from actorq.cli.formatting import clock, figure, rate
-from actorq.cli.live_view import Above
-from actorq.cli.views import in_words
+from actorq.cli.exit_report import exit_report
+from actorq.cli.formatting import clock, figure, progress_line, rate
+from actorq.cli.live_view import LinesAbove
 from actorq.run.formatting import duration
 from actorq.run.records.folder import RunFolder
 from actorq.run.records.recorder import Evaluation, Progress
@@ -40,7 +39,7 @@ def actor(name: str, handled: int = 0, restarts: int = 0, alive: bool = True) ->
     return ActorStatistics(name, "main", alive, restarts, restarts, mailbox, ())
 
 
-def picture(topology: Topology, **changes: Any) -> Dashboard:
+def dashboard(topology: Topology, **changes: Any) -> Dashboard:
     names = [f"explorer.{index}" for index in range(4)]
     found = Dashboard(
         topology=topology,
@@ -70,12 +69,12 @@ def hierarchical() -> Topology:
 
 @pytest.mark.parametrize("width", [30, 45, 80, 140])
 def test_it_fits_the_terminal(width: int, hierarchical: Topology) -> None:
-    lines = drawn(picture(hierarchical), width).splitlines()
+    lines = drawn(dashboard(hierarchical), width).splitlines()
     assert {len(line) for line in lines} == {width}
 
 
 def test_what_it_shows(hierarchical: Topology) -> None:
-    text = drawn(picture(hierarchical), 100)
+    text = drawn(dashboard(hierarchical), 100)
     for words in (
         "hierarchical  seed 0",
         "62,651 / 300,000",
@@ -102,7 +101,7 @@ def test_gradients_are_one_reading(hierarchical: Topology) -> None:
     counts |= {"shard_updates": 1500, "stage_updates": 2500}
     gauges = {"bytes_in_per_update": 1.7e6, "bytes_out_per_update": 6.8e6, "stage_bytes_sent": 163840.0}
     progress = msgspec.structs.replace(PROGRESS, counts=counts, gauges=gauges)
-    text = drawn(picture(hierarchical, progress=progress), 100)
+    text = drawn(dashboard(hierarchical, progress=progress), 100)
     assert "gradients 1,234 accepted, 12 stale" in text
     assert "in per update 1.7 MB" in text
     assert "out per update 6.8 MB" in text
@@ -111,7 +110,7 @@ def test_gradients_are_one_reading(hierarchical: Topology) -> None:
     assert "stage updates" not in text
     assert "gradients accepted" not in text
     assert "bytes" not in text
-    assert "gradients 1,234 accepted, 12 stale" in in_words(progress)
+    assert "gradients 1,234 accepted, 12 stale" in progress_line(progress)
 
 
 def test_each_task_is_shown(hierarchical: Topology) -> None:
@@ -120,7 +119,7 @@ def test_each_task_is_shown(hierarchical: Topology) -> None:
     progress = msgspec.structs.replace(PROGRESS, gauges=gauges, tasks=tasks)
     stop = Stop(solved=Solved(mean_return={"cartpole": 475.0, "gridworld": 0.5}))
     topology = msgspec.structs.replace(hierarchical, stop=stop)
-    text = drawn(picture(topology, progress=progress), 100)
+    text = drawn(dashboard(topology, progress=progress), 100)
     rows = {line.split()[1]: line for line in text.splitlines() if len(line.split()) > 2}
     assert "130.7 / 475" in rows["cartpole"]
     assert "-90.0" in rows["acrobot"]
@@ -128,24 +127,24 @@ def test_each_task_is_shown(hierarchical: Topology) -> None:
     assert "return of cartpole 101.0" in text
     assert "evaluation" not in text
     assert "length" not in text
-    line = in_words(progress)
+    line = progress_line(progress)
     assert "return cartpole 101.0" in line
     assert "evaluation cartpole 130.7, acrobot -90.0" in line
 
 
 def test_states(hierarchical: Topology) -> None:
-    assert "starting  12:34" in drawn(picture(hierarchical, state="starting", statistics=None), 80)
+    assert "starting  12:34" in drawn(dashboard(hierarchical, state="starting", statistics=None), 80)
     dead = SystemStatistics((actor("replay", alive=False),), 2, 1)
-    assert "replay  1 down" in drawn(picture(hierarchical, statistics=dead), 80)
-    assert "3 dead letters" in drawn(picture(hierarchical, statistics=dead), 80)
-    ended = drawn(picture(hierarchical, statistics=dead, state="solved", ended=True), 80)
+    assert "replay  1 down" in drawn(dashboard(hierarchical, statistics=dead), 80)
+    assert "3 dead letters" in drawn(dashboard(hierarchical, statistics=dead), 80)
+    ended = drawn(dashboard(hierarchical, statistics=dead, state="solved", ended=True), 80)
     assert "down" not in ended
     assert "/s" not in ended
 
 
 def test_many_actors_are_not_all_drawn(hierarchical: Topology) -> None:
     many = SystemStatistics(tuple(actor(f"actor{index}") for index in range(MOST_ACTORS + 5)), 0, 0)
-    text = drawn(picture(hierarchical, statistics=many), 80)
+    text = drawn(dashboard(hierarchical, statistics=many), 80)
     assert "actor11" in text
     assert "actor12" not in text
     assert "and 5 actors more" in text
@@ -158,7 +157,7 @@ def test_members_in_all_instances_of_a_group_are_one_actor() -> None:
     names = [spec.name for spec in check(topology).specs]
     statistics = SystemStatistics(tuple(actor(name, handled=10) for name in names), 0, 0)
     returns = {name: float(index) for index, name in enumerate(names[:4])}
-    text = drawn(picture(topology, statistics=statistics, returns=returns), 100)
+    text = drawn(dashboard(topology, statistics=statistics, returns=returns), 100)
     rows = [line.split()[1:6] for line in text.splitlines()]
     assert ["explorer", "×", "4", "12", "40"] in rows
     assert ["replay", "×", "2", "6", "20"] in rows
@@ -167,20 +166,20 @@ def test_members_in_all_instances_of_a_group_are_one_actor() -> None:
 
 def test_a_target_below_zero_has_no_bar(hierarchical: Topology) -> None:
     stop = Stop(solved=Solved(mean_return=-110.0))
-    text = drawn(picture(msgspec.structs.replace(hierarchical, stop=stop)), 80)
+    text = drawn(dashboard(msgspec.structs.replace(hierarchical, stop=stop)), 80)
     assert "130.7 / -110" in text
     assert "━" not in text
 
 
 def test_a_narrow_terminal_still_shows_names(hierarchical: Topology) -> None:
-    text = drawn(picture(hierarchical), 48)
+    text = drawn(dashboard(hierarchical), 48)
     assert "explorer × 4" in text
     assert "7,941" in text
     assert "per second" not in text
 
 
 def test_lines_for_above_the_view_are_kept_whole() -> None:
-    above = Above()
+    above = LinesAbove()
     assert above.take() == ""
     print("one", "two", file=above)
     print("three", end="", file=above)
@@ -191,12 +190,12 @@ def test_lines_for_above_the_view_are_kept_whole() -> None:
 
 
 def test_one_line_of_progress() -> None:
-    assert in_words(PROGRESS) == (
+    assert progress_line(PROGRESS) == (
         "12 min 34 s  env steps 62,651 (9,376/s)  updates 3,775 (588/s)  return 128.0  loss 4.2e-03"
         "  evaluation 130.7 ± 21.1"
     )
     nothing = msgspec.structs.replace(PROGRESS, counts={}, gauges={}, evaluation=None, wall_seconds=1.0)
-    assert in_words(nothing) == "1.0 s"
+    assert progress_line(nothing) == "1.0 s"
 
 
 @pytest.mark.parametrize(
@@ -208,7 +207,7 @@ def test_one_line_of_progress() -> None:
         ("failure", False, "failed after"),
     ],
 )
-def test_the_outcome(stopped_by: str, solved: bool, words: str, tmp_path: Path) -> None:
+def test_the_exit_report(stopped_by: str, solved: bool, words: str, tmp_path: Path) -> None:
     summary = Summary(
         name="demo",
         seed=3,
@@ -229,14 +228,14 @@ def test_the_outcome(stopped_by: str, solved: bool, words: str, tmp_path: Path) 
         actors={},
     )
     folder = RunFolder(tmp_path / "a run")
-    text = outcome(summary, folder)
+    text = exit_report(summary, folder)
     assert text.startswith(f"demo, seed 3: {words}")
     assert "return 475.5 ± 0.00 in 20 greedy episodes" in text
     assert "1,000 environment steps (16.4/s)" in text
     assert "1 restart, 0 dead letters" in text
     assert "actorq " not in text, "there is no checkpoint to go on from"
     folder.checkpoints.mkdir(parents=True)
-    text = outcome(summary, folder)
+    text = exit_report(summary, folder)
     assert f"actorq eval '{folder.path}'" in text
     assert ("--resume" in text) == (stopped_by in ("interrupt", "failure"))
 

@@ -12,7 +12,7 @@ import anyio
 import pytest
 import trio
 
-from actorq.run.open_run import Run, RunFailed, going, open_run, prepare
+from actorq.run.open_run import Run, RunFailed, RunOptions, open_run, prepare, running
 from actorq.run.records.recorder import Progress
 from actorq.run.records.summary import read_summary
 
@@ -306,12 +306,12 @@ async def test_a_start_that_hangs_can_be_cancelled(tmp_path: Path, inside: Any) 
 
 @pytest.mark.anyio
 async def test_an_application_that_is_cancelled_already(tmp_path: Path, inside: Any) -> None:
-    """What was prepared is put away."""
+    """A prepared run that never starts leaves nothing open."""
     before = files_and_threads()
-    run = prepare(topology(), backend=inside, out=tmp_path)
+    run = prepare(RunOptions(source=topology(), backend=inside, out=tmp_path))
     with anyio.CancelScope() as scope:
         scope.cancel()
-        async with going(run):
+        async with running(run):
             pytest.fail("it is not begun")
     assert read_summary(tmp_path / "summary.json").stopped_by == "interrupt"
     assert left_behind(before) == (0, [])

@@ -11,7 +11,7 @@ import pytest
 
 from actorq.actors import State, Table
 from actorq.roles.parameter_server.shard import ParameterServer
-from actorq.run.open_run import prepare
+from actorq.run.open_run import RunOptions, prepare
 from actorq.run.preflight import check_machine, check_states
 from actorq.run.records.checkpoint import CheckpointError
 from actorq.topology import Plan, Stop, TopologyError, check
@@ -47,7 +47,7 @@ TOLD = "run/checkpoints/checkpoint-000001: the topology can't go on from it:\n  
 def test_what_the_machine_lacks_is_told_before_there_is_a_folder(tmp_path: Path) -> None:
     plan = wanted(count=3, stop={"updates": 5})
     with pytest.raises(TopologyError) as refused:
-        prepare(plan.topology, out=tmp_path / "run")
+        prepare(RunOptions(source=plan.topology, out=tmp_path / "run"))
     assert str(refused.value) == (
         "toy, on this machine, has 2 faults:\n"
         "  actors.demanding.config.arm: there is no arm\n"

@@ -12,7 +12,7 @@ import anyio
 import pytest
 
 from actorq.actors import ActorDied
-from actorq.run.open_run import RunFailed, open_run, prepare
+from actorq.run.open_run import RunFailed, RunOptions, open_run, prepare
 from actorq.run.records import checkpoint
 from actorq.run.records.checkpoint import CheckpointError
 from actorq.run.records.folder import RunFolderError
@@ -273,7 +273,7 @@ async def test_a_run_without_a_whole_checkpoint_cannot_be_resumed(tmp_path: Path
         run.stop(checkpoint=False)
     for _ in range(2):  # a refusal leaves the folder free
         with pytest.raises(CheckpointError, match="there is no whole checkpoint to go on from"):
-            prepare(resume=tmp_path)
+            prepare(RunOptions(resume=tmp_path))
 
 
 @pytest.mark.anyio
@@ -282,7 +282,7 @@ async def test_a_folder_takes_one_run_at_a_time(tmp_path: Path, inside: Any) -> 
     written = (tmp_path / "metrics.jsonl").read_bytes()
     async with open_run(resume=tmp_path, backend=inside) as run:
         with pytest.raises(RunFolderError, match="a run is writing into it already"):
-            prepare(resume=tmp_path, overrides=["seed=9"])
+            prepare(RunOptions(resume=tmp_path, overrides=["seed=9"]))
         assert "seed" not in (tmp_path / "topology.toml").read_text()
         assert await run["counter"].ask(GetTotal()) == Total(3)
     assert (tmp_path / "metrics.jsonl").read_bytes().startswith(written)
@@ -306,7 +306,7 @@ def test_a_killed_process_leaves_the_folder_free(tmp_path: Path) -> None:
         assert child.stdout is not None
         assert child.stdout.readline() == b"running\n"
         with pytest.raises(RunFolderError, match="a run is writing into it already"):
-            prepare(resume=tmp_path)
+            prepare(RunOptions(resume=tmp_path))
         child.kill()
 
     async def go_on() -> None:

@@ -1,1 +1,1 @@
-"""The commands that start something: run, eval and node."""
+"""The commands that start actors or environments: run, eval and node."""

@@ -1,4 +1,4 @@
-"""`actorq eval`: play what a run has learned, print the returns, film it."""
+"""`actorq eval`: play a run's learned policy, print the returns, film episodes."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from actorq.cli.errors import WrongUsage
 from actorq.cli.formatting import counted
-from actorq.cli.main import WrongUsage
 from actorq.run.playback import (
-    Dashboard,
+    Image,
     LearnedPolicy,
     PlaybackError,
     film,
@@ -29,17 +29,17 @@ from actorq.run.playback import (
     value_map,
 )
 
-# Environments draw with pygame, in memory: it needs no screen, and shall not complain that there is none.
-_QUIETLY = {"PYGAME_HIDE_SUPPORT_PROMPT": "1", "SDL_VIDEODRIVER": "dummy", "SDL_AUDIODRIVER": "dummy"}
+# Environments draw with pygame in memory: it must neither need a screen nor greet on standard output.
+_PYGAME = {"PYGAME_HIDE_SUPPORT_PROMPT": "1", "SDL_VIDEODRIVER": "dummy", "SDL_AUDIODRIVER": "dummy"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EvalOptions:
-    """What `actorq eval --json` prints; of several tasks, one by the name of each. These names are stable."""
+class EvalResult:
+    """What `actorq eval --json` prints; for several tasks one by task name. The names are stable."""
 
     run: str
     updates: int
-    """Behind the parameters that were played."""
+    """Optimizer steps of the parameters played."""
     seed: int
     episodes: int
     returns: list[float]
@@ -57,22 +57,24 @@ def evaluate_run(
     gif: Path | None,
     json: bool,
 ) -> None:
-    """Play and print, all tasks or one. Raises what `load_learned` raises, PlaybackError, and WrongUsage over
-    a film's file or a task that isn't there."""
+    """Play and print all tasks or one.
+
+    Raises what `load_learned` raises, PlaybackError, and WrongUsage for a film's path or an unknown task.
+    """
     films = [path for path in (video, gif) if path is not None]
     _check_films(video, gif)
-    for name, value in _QUIETLY.items():
+    for name, value in _PYGAME.items():
         os.environ.setdefault(name, value)
     with redirect_stdout(sys.stderr) if json else nullcontext():  # what environments print is no JSON
         learned = _chosen(load_learned(run), task, filming=bool(films))
         one = next(iter(learned.values()))
         filmed = anyio.run(_film, one, episodes, seed, films) if films else np.empty(0)
-        returns = {name: anyio.run(play_greedily, its, episodes, seed) for name, its in learned.items()}
+        returns = {name: anyio.run(play_greedily, policy, episodes, seed) for name, policy in learned.items()}
     if json:
-        found = {name: _evaluation(run, its, seed, returns[name]) for name, its in learned.items()}
+        found = {name: _evaluation(run, policy, seed, returns[name]) for name, policy in learned.items()}
         print(msgspec.json.encode(found if len(found) > 1 else found.popitem()[1]).decode())
     else:
-        print("\n\n".join(_in_words(its, returns[name]) for name, its in learned.items()))
+        print("\n\n".join(_returns_text(policy, returns[name]) for name, policy in learned.items()))
         for path in films:
             shown = ", ".join(f"{value:g}" for value in filmed)
             print(f"{path}: {counted(len(filmed), 'episode')}, return {shown}")
@@ -81,7 +83,7 @@ def evaluate_run(
 def _chosen(
     learned: dict[str, LearnedPolicy], task: str | None, *, filming: bool
 ) -> dict[str, LearnedPolicy]:
-    """All tasks, or the one that is named."""
+    """All tasks, or the named one."""
     names = ", ".join(learned)
     if task is not None and task not in learned:
         raise WrongUsage(f"--task {task}: the run has learned {names}")
@@ -90,8 +92,8 @@ def _chosen(
     return learned if task is None else {task: learned[task]}
 
 
-def _evaluation(run: Path, learned: LearnedPolicy, seed: int, returns: NDArray[np.float64]) -> EvalOptions:
-    return EvalOptions(
+def _evaluation(run: Path, learned: LearnedPolicy, seed: int, returns: NDArray[np.float64]) -> EvalResult:
+    return EvalResult(
         run=str(run),
         updates=learned.updates,
         seed=seed,
@@ -102,7 +104,7 @@ def _evaluation(run: Path, learned: LearnedPolicy, seed: int, returns: NDArray[n
     )
 
 
-def _in_words(learned: LearnedPolicy, returns: NDArray[np.float64]) -> str:
+def _returns_text(learned: LearnedPolicy, returns: NDArray[np.float64]) -> str:
     lines = [f"{learned.task.env}, greedily, after {counted(learned.updates, 'update')} ({learned.actor})"]
     lines += [f"  episode {number:>3}   return {value:g}" for number, value in enumerate(returns, 1)]
     lines.append(f"mean return {returns.mean():.2f} ± {returns.std():.2f}")
@@ -127,16 +129,16 @@ async def _film(learned: LearnedPolicy, episodes: int, seed: int, paths: list[Pa
     with ExitStack() as files:
         writers = [files.enter_context(_film_file(path, per_second)) for path in paths]
 
-        def show(picture: Dashboard) -> None:
+        def show(image: Image) -> None:
             for writer in writers:
-                writer.append_data(picture)
+                writer.append_data(image)
 
         return await film(learned, episodes, seed, show)
 
 
 @contextmanager
 def _film_file(path: Path, per_second: float) -> Iterator[Any]:
-    """imageio's writer of this file, which is removed again if it doesn't become whole."""
+    """An imageio writer of this file; an error in the block removes the unfinished file."""
     import imageio.v2
 
     options: dict[str, Any] = {"duration": 1000 / per_second, "loop": 0}

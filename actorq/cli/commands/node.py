@@ -1,4 +1,4 @@
-"""`actorq node --join`: this host takes part in a run that another leads."""
+"""`actorq node --join`: runs a node of a run whose coordinator is on another host."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import anyio
 from anyio.abc import TaskStatus
 
 from actorq.actors.errors import ActorqError
+from actorq.cli.errors import DONE, FAILED, WrongUsage
 from actorq.cli.logs import Logs
-from actorq.cli.main import DONE, FAILED, WrongUsage
 from actorq.launchers.host.agent import take_part
 from actorq.launchers.host.join_token import JoinToken, read_join_token
 from actorq.topology.address import Address, parse_address
@@ -21,9 +21,9 @@ LEAVE_SECONDS = 1.0
 
 
 def join_run(join: str, secret: Path, listen: str | None) -> int:
-    """Take part until the run ends; returns the exit status.
+    """Run a node until the run ends; returns the exit status.
 
-    Raises WrongUsage and JoinTokenError before it tries.
+    Raises WrongUsage and JoinTokenError before it connects.
     """
     try:
         address = parse_address(join)
@@ -35,31 +35,31 @@ def join_run(join: str, secret: Path, listen: str | None) -> int:
 
 
 async def _join(join_token: JoinToken, address: Address, listen: str | None) -> int:
-    leaving = _Leaving()
+    leaving = _LeaveOnSignal()
     status = DONE
-    async with anyio.create_task_group() as beside:
-        await beside.start(leaving.heed_signals)
+    async with anyio.create_task_group() as tasks:
+        await tasks.start(leaving.handle_signals)
         try:
             with leaving.scope:
                 await take_part(join_token, address=address, leave=leaving.wanted, listen=listen)
         except ActorqError as error:
             print(f"actorq: {error}", file=sys.stderr)
             status = FAILED
-        beside.cancel_scope.cancel()
+        tasks.cancel_scope.cancel()
     return leaving.status or status
 
 
-class _Leaving:
-    """The first signal leaves the run in order; the second ends the process at once."""
+class _LeaveOnSignal:
+    """Signal handling of a joined node: the first leaves the run in order, the second ends the process."""
 
     def __init__(self) -> None:
         self.wanted = anyio.Event()
         self.scope = anyio.CancelScope()
-        """Of what is cut short if it takes longer than LEAVE_SECONDS, such as trying to come back."""
+        """Cancelled LEAVE_SECONDS after the first signal: reconnecting, for one, could last longer."""
         self.status = 0
-        """128 and the signal's number, as a shell has it."""
+        """128 plus the signal's number, as in a shell."""
 
-    async def heed_signals(self, *, task_status: TaskStatus[None]) -> None:
+    async def handle_signals(self, *, task_status: TaskStatus[None]) -> None:
         with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
             task_status.started()
             async for number in signals:

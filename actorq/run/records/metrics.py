@@ -7,26 +7,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Thread
-from types import TracebackType
-from typing import NamedTuple, Protocol, Self
+from typing import Protocol
 
 import msgspec
 
 from actorq.actors.histogram import Distribution
 
 from .folder import RunFolder, write_whole
-from .recorder import Row
+from .recorder import Entry, Row
 from .tensorboard import TensorBoard
 
 log = logging.getLogger("actorq.run")
-
-
-class Entry(NamedTuple):
-    """An interval of the run. Neither may change any more."""
-
-    row: Row
-    distributions: Mapping[str, Distribution] = {}
-    """What was observed meanwhile, by name."""
 
 
 class Sink(Protocol):
@@ -77,14 +68,6 @@ class Metrics:
         """Write what is queued and close the files. Blocks; a second call does nothing."""
         self._entries.put(None)
         self._thread.join()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _write_all(self) -> None:
         while batch := self._next_batch():

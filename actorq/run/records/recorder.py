@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 from numpy.typing import NDArray
@@ -15,6 +15,15 @@ from .distributions import Distributions, merged, told_in_numbers
 
 Row = dict[str, float]
 """One line of metrics.jsonl: flat, numbers only."""
+
+
+class Entry(NamedTuple):
+    """A row of metrics and the histograms of the same interval. Neither may change any more."""
+
+    row: Row
+    distributions: Mapping[str, Distribution] = {}
+    """By the observed name."""
+
 
 ROW_EVERY_COUNTS: Final = 1000
 """A deterministic run has no seconds to write its rows by: it takes the sum of all counts for a clock."""
@@ -163,10 +172,6 @@ class Recorder:
             self._on_stop(reason)
 
     # Read by the run.
-
-    def count_of(self, actor: str, name: str) -> int:
-        """One actor's share of `counts[name]`."""
-        return self._by_actor.get((actor, name), 0)
 
     def last(self, name: str) -> float | None:
         """The latest reading of that name, whichever actor's; None if there was none."""

@@ -7,14 +7,12 @@ import socket
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any
 
 from actorq.actors.histogram import Distribution
 from actorq.run.report.bins import bins_of
 
-if TYPE_CHECKING:
-    from .metrics import Entry
+from .recorder import Entry
 
 FLUSH_SECONDS = 10.0
 MOST_BINS = 60
@@ -73,14 +71,6 @@ class TensorBoard:
         self.flush()
         if self._writer is not None:
             self._writer.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _open(self, step: int) -> None:
         from tensorboard.compat.proto.event_pb2 import Event, SessionLog

@@ -5,6 +5,7 @@ import math
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import closing
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,8 @@ from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 
 from actorq.actors.histogram import Distribution, Histogram
 from actorq.run.records.folder import RunFolder
-from actorq.run.records.metrics import Entry, LineWriter, Metrics, read_rows
-from actorq.run.records.recorder import Row
+from actorq.run.records.metrics import LineWriter, Metrics, read_rows
+from actorq.run.records.recorder import Entry, Row
 from actorq.run.records.tensorboard import TensorBoard
 
 ROWS: list[Row] = [{"wall_seconds": float(n), "env_steps": 100 * n, "loss": 1 / (n + 1)} for n in range(50)]
@@ -33,7 +34,7 @@ def events(folder: Path) -> list[Any]:
 
 def test_rows_are_written_in_order(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
-    with Metrics(folder) as metrics:
+    with closing(Metrics(folder)) as metrics:
         for row in ROWS:
             metrics.write(row)
     metrics.close()  # once more does nothing
@@ -68,7 +69,7 @@ def test_histograms_hold_all_that_was_observed(
     histogram = Histogram()
     histogram.add(np.array(values))
     nothing = Distribution(not_finite=1)
-    with TensorBoard(folder) as board:
+    with closing(TensorBoard(folder)) as board:
         board.add([Entry({"env_steps": 7}, {"age": histogram.distribution(), "none": nothing})])
     _, event = events(folder)
     (value,) = (value for value in event.summary.value if value.tag.startswith("distributions/"))
@@ -91,13 +92,13 @@ def test_no_rows_make_no_events(tmp_path: Path) -> None:
 
 def test_a_resumed_run_drops_what_it_goes_through_again(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
-    with Metrics(folder) as metrics:
+    with closing(Metrics(folder)) as metrics:
         for row in ROWS:
             metrics.write(row)
     with folder.metrics.open("ab") as file:
         file.write(b'{"wall_seconds": 3, "env_st')  # as a crash leaves it
     again: Row = {"wall_seconds": 10.5, "env_steps": 1010}
-    with Metrics(folder, resumed_at=10.0) as metrics:
+    with closing(Metrics(folder, resumed_at=10.0)) as metrics:
         metrics.write(again)
     assert read_rows(folder.metrics) == [*ROWS[:11], again]
     starts = [event for event in events(folder.tensorboard) if event.session_log.status == SessionLog.START]
@@ -106,7 +107,7 @@ def test_a_resumed_run_drops_what_it_goes_through_again(tmp_path: Path) -> None:
 
 def test_what_no_json_number_can_say_is_read_as_nan(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
-    with Metrics(folder) as metrics:
+    with closing(Metrics(folder)) as metrics:
         metrics.write({"loss": math.nan, "limiter_error": math.inf})
     (row,) = read_rows(folder.metrics)
     assert all(map(math.isnan, row.values()))
@@ -124,7 +125,7 @@ def test_one_sinks_failure_is_logged_once_and_leaves_the_other(
 
     monkeypatch.setattr(TensorBoard, "add", crash)
     folder = RunFolder(tmp_path)
-    with caplog.at_level(logging.ERROR), Metrics(folder) as metrics:
+    with caplog.at_level(logging.ERROR), closing(Metrics(folder)) as metrics:
         for row in ROWS:
             metrics.write(row)
     assert read_rows(folder.metrics) == ROWS
@@ -142,7 +143,7 @@ def test_a_failure_at_the_end_is_logged(
         raise OSError("no space left")
 
     monkeypatch.setattr(LineWriter, "close", crash)
-    with caplog.at_level(logging.ERROR), Metrics(RunFolder(tmp_path)) as metrics:
+    with caplog.at_level(logging.ERROR), closing(Metrics(RunFolder(tmp_path))) as metrics:
         metrics.write(ROWS[0])
     assert "LineWriter: the last metrics can't be written" in caplog.text
     assert events(tmp_path / "tensorboard")
@@ -150,13 +151,14 @@ def test_a_failure_at_the_end_is_logged(
 
 WITHOUT_FRAMEWORKS = """
 import sys
+from contextlib import closing
 from pathlib import Path
 for name in ("torch", "tensorflow"):
     sys.modules[name] = None
 from actorq.run.records.folder import RunFolder
 from actorq.run.records.metrics import Metrics
 assert "tensorboard" not in sys.modules, "its import takes 0.2 s: not at the start"
-with Metrics(RunFolder(Path(sys.argv[1]))) as metrics:
+with closing(Metrics(RunFolder(Path(sys.argv[1])))) as metrics:
     metrics.write({"loss": 1.0})
 assert "grpc" not in sys.modules
 """

@@ -40,8 +40,6 @@ def test_counts_are_summed_over_actors_and_kept_for_each() -> None:
     for actor, amount in [("explorer.0", 16), ("explorer.1", 8), ("explorer.0", 4)]:
         recorder.count(actor, "env_steps", amount)
     assert recorder.counts == {"env_steps": 28}
-    assert recorder.count_of("explorer.0", "env_steps") == 20
-    assert recorder.count_of("explorer.2", "env_steps") == 0
 
 
 def test_a_row_has_the_means_of_its_interval() -> None:

@@ -272,7 +272,7 @@ def numbers_in(svg: ElementTree.Element, *names: str) -> list[float]:
     return [float(text) for text in re.findall(r"[-+.\de]+", re.sub("[A-Za-df-z]", " ", " ".join(texts)))]
 
 
-@settings(max_examples=25)
+@settings(max_examples=10)
 @given(
     st.lists(st.floats(-1e150, 1e150), min_size=1)
     | st.lists(st.floats(0, 1) | st.floats(1e-9, 1e9), min_size=1)
@@ -292,7 +292,7 @@ odd_floats = st.floats(allow_nan=True, allow_infinity=True) | st.sampled_from(
 )
 
 
-@settings(max_examples=25)
+@settings(max_examples=10)
 @given(
     ys=st.lists(odd_floats, max_size=900),
     logarithmic=st.booleans(),
