@@ -91,7 +91,7 @@ def _draw_lines(chart: Chart, axes: Axes) -> None:
         axes.plot(x, y, color=colour, clip_on=False)
         if len(x) <= _MOST_MARKS:
             shown = table[:2, ~np.isnan(y)]
-            marks = axes.scatter(*shown, s=21, color=colour, linewidth=0, clip_on=False)
+            marks = axes.scatter(shown[0], shown[1], s=21, color=colour, linewidth=0, clip_on=False)
             marks.set_urls([f"{line.label}: {chart.y_text(up)} at {number(at)}" for at, up in shown.T])
     axes.set_xlim(0, max(np.nan_to_num(table[0]).max(initial=0.0) for table in tables) or 1)
     axes.xaxis.set_major_locator(MaxNLocator(6, steps=_STEPS))

@@ -14,7 +14,7 @@ from actorq.envs.task import NamedTask, Task
 from actorq.learning.agent import Agent
 from actorq.learning.networks.task_layout import TaskLayout
 from actorq.roles.learner.task_migration import TaskMigration, joining_problems
-from actorq.run.open_run import open_run, prepare
+from actorq.run.open_run import RunOptions, open_run, prepare
 from actorq.run.records import checkpoint
 from actorq.run.records.checkpoint import CheckpointError
 
@@ -144,12 +144,12 @@ def test_what_cannot_join(names: tuple[str, ...], agent: tuple[int, ...], where:
 async def test_a_topology_that_cannot_go_on_is_refused(tmp_path: Path) -> None:
     await run_to_its_end(tmp_path, topology("short", "bent"), "asyncio")
     with pytest.raises(CheckpointError, match="short, bent: those come first"):
-        prepare(topology("bent", "short"), resume=tmp_path)
+        prepare(RunOptions(source=topology("bent", "short"), resume=tmp_path))
     for names in (("short", "bent"), ("short", "bent", "long")):
         twice = topology(*names)
         twice["actors"]["replay"]["count"] *= 2
         with pytest.raises(CheckpointError, match=r"actors\.replay\.count: is [46], but .* in 2 parts"):
-            prepare(twice, resume=tmp_path)
+            prepare(RunOptions(source=twice, resume=tmp_path))
 
 
 def test_a_lone_task_grows_by_whatever_name() -> None:
