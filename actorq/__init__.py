@@ -30,6 +30,7 @@ _HOME: dict[str, str] = {  # public name -> the module that defines it
             "Refused",
             "Request",
             "State",
+            "Stopping",
             "Table",
             "Topic",
             "handles",

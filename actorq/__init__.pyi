@@ -18,6 +18,7 @@ from actorq.actors import Ref as Ref
 from actorq.actors import Refused as Refused
 from actorq.actors import Request as Request
 from actorq.actors import State as State
+from actorq.actors import Stopping as Stopping
 from actorq.actors import Table as Table
 from actorq.actors import Topic as Topic
 from actorq.actors import handles as handles

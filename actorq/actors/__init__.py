@@ -18,6 +18,7 @@ from .errors import (
     NodeFailed,
     NotCarried,
     Refused,
+    Stopping,
 )
 from .message import Config, Message, Request, reply_type
 from .ref import Feed, Group, Ref, Topic
@@ -113,6 +114,7 @@ __all__ = [
     "RestartPolicy",
     "SharedMemory",
     "State",
+    "Stopping",
     "Strategy",
     "Stream",
     "System",

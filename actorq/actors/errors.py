@@ -22,6 +22,16 @@ class Refused(ActorqError):
         self.reason = reason
 
 
+class Stopping(Refused):
+    """A request refused because the run is stopping: nothing failed, and it is not to be asked again.
+
+    Raised in a handler by an actor that is draining; the asker gets a `Stopping` too, in any process.
+    """
+
+    def __init__(self, reason: str = "the run is stopping") -> None:
+        super().__init__(reason)
+
+
 class Fatal(ActorqError):
     """Raised by an actor that would do harm if it were started again: the run stops, and fails with it."""
 

@@ -50,14 +50,17 @@ class Ref(Generic[M]):
             await channel.wait_for_credit(type(message), size)
         channel.send(message, size)
 
-    async def ask(self, request: Asks[M, R], *, timeout: float | None = None) -> R:
+    async def ask(self, request: Asks[M, R], *, timeout: float | None = None, retry: bool = False) -> R:
         """Send a request and wait for its reply.
 
-        Raises what `tell` raises; Refused if the receiver turned it down; ActorDied if it crashed over it or
-        is gone; TimeoutError after `timeout` seconds. Cancelled or timed out, the request may still be
-        handled; its reply is dropped.
+        Raises what `tell` raises; Refused if the receiver turned it down, Stopping if it did so because the
+        run is stopping; ActorDied if it crashed over it or is gone; TimeoutError after `timeout` seconds.
+        Cancelled or timed out, the request may still be handled; its reply is dropped.
+
+        `retry`: after an ActorDied the receiver's next incarnation is asked: at once, after 0.1 s, then every
+        second. Only for requests that may be handled twice; the timeout is one attempt's.
         """
-        reply: R = await self._link.ask(request, timeout)
+        reply: R = await self._link.ask(request, timeout, retry)
         return reply
 
     def __repr__(self) -> str:
@@ -120,11 +123,16 @@ class Everyone(Generic[M]):
 
         return await ask_all([ref._link for ref in self._refs], [request] * len(self._refs), timeout)
 
-    async def ask_each(self, requests: Sequence[Asks[M, R]], *, timeout: float | None = None) -> list[R]:
-        """Ask each member its own of `requests`, which are as many; otherwise as `ask`."""
+    async def ask_each(
+        self, requests: Sequence[Asks[M, R]], *, timeout: float | None = None, retry: bool = False
+    ) -> list[R]:
+        """Ask each member its own of `requests`, which are as many; otherwise as `ask`.
+
+        `retry`: if a member dies over its request all are asked again, as `Ref.ask` says.
+        """
         from .runtime.channel import ask_all
 
-        return await ask_all([ref._link for ref in self._refs], requests, timeout)
+        return await ask_all([ref._link for ref in self._refs], requests, timeout, retry)
 
 
 class Feed(Generic[M_co]):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from itertools import chain, repeat
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from actorq.actors.errors import ActorDied, CircularWait, MessageTooLarge, NotCarried, Refused
+from actorq.actors.errors import ActorDied, CircularWait, MessageTooLarge, NotCarried, Refused, Stopping
 from actorq.actors.message import VARIABLE, Message, fixed_size, seal
 from actorq.actors.statistics import ChannelStatistics
 from actorq.actors.wire.transport import Inbox
@@ -16,9 +18,15 @@ from .envelope import DeadLetter, Envelope, Outcome, RequestEnvelope
 from .scheduler import Event, Scheduler
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from actorq.actors.spec import MailboxBounds
+
+
+T = TypeVar("T")
+
+RETRY_SECONDS = (0.0, 0.1, 1.0)
+"""The pauses before a request is asked again after an ActorDied; the last one from then on."""
+
+_REFUSALS = (Outcome.REFUSED, Outcome.STOPPING)
 
 
 class _Waiter:
@@ -32,9 +40,9 @@ class _Waiter:
         self.granted = False
         self.circle: tuple[str, ...] | None = None
 
-    def found_circle(self, chain: tuple[str, ...]) -> None:
+    def found_circle(self, path: tuple[str, ...]) -> None:
         if not self.granted:
-            self.circle = chain
+            self.circle = path
             self.event.set()
 
 
@@ -198,7 +206,7 @@ class Channel:
             else:
                 self._credit_messages += 1
                 self._credit_bytes += envelope.size
-        if outcome is Outcome.HANDLED or outcome is Outcome.REFUSED:
+        if outcome is Outcome.HANDLED or outcome in _REFUSALS:
             self._handled += 1
         elif outcome is Outcome.SUPERSEDED:
             self._superseded += 1
@@ -227,8 +235,10 @@ class Channel:
 
     # Asking.
 
-    async def ask(self, request: Any, timeout: float | None) -> Any:
+    async def ask(self, request: Any, timeout: float | None, retry: bool = False) -> Any:
         """See `Ref.ask`."""
+        if retry:
+            return await _retried(partial(self.ask, request, timeout), self._scheduler)
         size = self.admit(request)
         if self.must_wait(size):
             began = self._scheduler.now()
@@ -272,6 +282,8 @@ class Channel:
                 return self._too_late(request_envelope.message, "no reply")
             case Outcome.REFUSED:
                 return Refused(request_envelope.answer)
+            case Outcome.STOPPING:
+                return Stopping(request_envelope.answer)
             case Outcome.CIRCULAR:
                 return CircularWait(describe(request_envelope.answer))
             case outcome:
@@ -298,9 +310,13 @@ class Channel:
         )
 
 
-async def ask_all(channels: Sequence[Channel], requests: Sequence[Any], timeout: float | None) -> list[Any]:
-    """Ask all at once, each its own request; replies, and the failure that is raised, in the links' order."""
+async def ask_all(
+    channels: Sequence[Channel], requests: Sequence[Any], timeout: float | None, retry: bool = False
+) -> list[Any]:
+    """Ask all at once, each its own request; replies, and the failure raised, in the order of `channels`."""
     scheduler = channels[0]._scheduler
+    if retry:
+        return await _retried(partial(ask_all, channels, requests, timeout), scheduler)
     deadline = None if timeout is None else scheduler.now() + timeout
 
     def left() -> float | None:
@@ -321,3 +337,13 @@ async def ask_all(channels: Sequence[Channel], requests: Sequence[Any], timeout:
     finally:
         for channel, request_envelope in zip(channels, request_envelopes, strict=False):
             channel._leave(request_envelope)
+
+
+async def _retried(ask: Callable[[], Awaitable[T]], scheduler: Scheduler) -> T:
+    """The reply of the first incarnation that gives one; an actor past its restart limit ends the run."""
+    for pause in chain(RETRY_SECONDS, repeat(RETRY_SECONDS[-1])):
+        try:
+            return await ask()
+        except ActorDied:
+            await scheduler.sleep(pause)
+    raise AssertionError("repeat() has no end")

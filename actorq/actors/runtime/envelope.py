@@ -20,6 +20,8 @@ class Outcome(Enum):
     HANDLED = "handled"
     REFUSED = "refused"
     """Its handler ran and raised Refused; the answer is the reason."""
+    STOPPING = "stopping"
+    """Its handler ran and raised Stopping: the run is ending."""
     SUPERSEDED = "superseded"
     """A newer `latest` message took its place unread."""
     UNDELIVERED = "undelivered"

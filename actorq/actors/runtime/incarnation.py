@@ -13,7 +13,7 @@ import anyio
 from anyio.abc import TaskGroup
 
 from actorq.actors.actor import Actor
-from actorq.actors.errors import Fatal, Refused
+from actorq.actors.errors import Fatal, Refused, Stopping
 from actorq.actors.message import Message, Request, seal
 
 from .deadlock import HandlerContext, current_handling
@@ -279,7 +279,7 @@ class ActorIncarnation:
             try:
                 answer = await methods[type(message)](message)
             except Refused as refusal:
-                outcome, answer = Outcome.REFUSED, refusal.reason
+                outcome, answer = _refusal(refusal), refusal.reason
             except BaseException:
                 self.doing = self._handler_name(message)
                 raise
@@ -314,7 +314,7 @@ class ActorIncarnation:
             try:
                 answer = await getattr(self.actor, name)(envelope.message)
             except Refused as refusal:
-                outcome, answer = Outcome.REFUSED, refusal.reason
+                outcome, answer = _refusal(refusal), refusal.reason
             if envelope.wants_reply and outcome is Outcome.HANDLED:
                 self._check_answer(envelope, answer)
         except BaseException as error:
@@ -390,3 +390,7 @@ class ActorIncarnation:
         for mailbox in self.cell.concurrent:
             mailbox.close()
         self.clock.cancel(self._scope, self.cell.name)
+
+
+def _refusal(error: Refused) -> Outcome:
+    return Outcome.STOPPING if isinstance(error, Stopping) else Outcome.REFUSED

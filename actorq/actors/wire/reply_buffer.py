@@ -24,7 +24,7 @@ MAX_REASON = 2000
 """So many endings with reasons are told in one frame, each in so many characters."""
 
 _NOTHING = (type(None),)
-_WITH_REASON = (Outcome.REFUSED, Outcome.UNDELIVERED, Outcome.IN_DOUBT)
+_WITH_REASON = (Outcome.REFUSED, Outcome.STOPPING, Outcome.UNDELIVERED, Outcome.IN_DOUBT)
 
 
 class Received(Envelope):

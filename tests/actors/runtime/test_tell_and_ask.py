@@ -16,6 +16,7 @@ from actorq.actors import (
     NotCarried,
     Ref,
     Refused,
+    Stopping,
     handles,
 )
 from actorq.testing import Record, recorder
@@ -82,7 +83,7 @@ async def test_asking(world: World) -> None:
     assert system.statistics().dead_letters == 0
 
 
-async def test_refused_goes_to_the_asker_and_the_actor_incarnations_on(
+async def test_refused_goes_to_the_asker_and_the_actor_keeps_running(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with world.system(spec("counter", Counter)) as system:
@@ -94,6 +95,68 @@ async def test_refused_goes_to_the_asker_and_the_actor_incarnations_on(
         (statistics,) = system.statistics().actors
         assert (statistics.mailbox.refused, statistics.crashes) == (2, 0)
     assert "counter refused Add: only more" in caplog.text
+
+
+async def test_stopping_is_told_apart_from_other_refusals(world: World) -> None:
+    """Also by a concurrent handler, and where the asker is in another process."""
+
+    class Draining(Actor):
+        @handles
+        async def get_total(self, request: GetTotal) -> Total:
+            raise Stopping
+
+        @handles(concurrent=2)
+        async def echo(self, request: Echo) -> Text:
+            raise Stopping
+
+    refusals = Record[list[str]]()
+
+    class Caller(Actor):
+        draining: Ref[GetTotal | Echo]
+
+        async def run(self) -> None:
+            seen = []
+            for request in (GetTotal(), Echo("x")):
+                try:
+                    await self.draining.ask(request)
+                except Stopping as stopping:
+                    seen.append(stopping.reason)
+            refusals.add(seen)
+
+    specs = [spec("draining", Draining), spec("caller", Caller, {"draining": "draining"})]
+    async with world.system(*specs) as system:
+        assert await refusals.reaches(1) == [["the run is stopping"] * 2]
+        with pytest.raises(Refused, match="the run is stopping"):
+            await system.ref("draining").ask(GetTotal())
+    assert system.statistics().dead_letters == 0
+
+
+async def test_asked_again_after_its_receiver_died(world: World) -> None:
+    """`retry`: the third incarnation replies, to one request and to a group of which one member dies."""
+
+    class Mortal(Actor):
+        @handles
+        async def echo(self, request: Echo) -> Text:
+            if self.restarts < 2 and self.name != "well":
+                raise RuntimeError(f"incarnation {self.restarts} of {self.name}")
+            return Text(f"{request.text}{self.restarts}")
+
+    replies = Record[list[str]]()
+
+    class Caller(Actor):
+        several: Group[Echo]
+
+        async def run(self) -> None:
+            asked = self.several.all()
+            replies.add([reply.text for reply in await asked.ask_each([Echo("a"), Echo("b")], retry=True)])
+
+    names = ("alone", "ill", "well")
+    specs = [spec(name, Mortal) for name in names]
+    async with world.system(*specs, spec("caller", Caller, {"several": names[1:]})) as system:
+        with pytest.raises(ActorDied, match="incarnation 0"):
+            await system.ref("alone").ask(Echo("x"))
+        assert await system.ref("alone").ask(Echo("x"), retry=True) == Text("x2")
+        assert await replies.reaches(1) == [["a2", "b0"]]
 
 
 async def test_asking_an_actor_that_crashes_over_it(world: World) -> None:

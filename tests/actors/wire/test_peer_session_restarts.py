@@ -207,7 +207,7 @@ steps = st.one_of(
     st.tuples(st.just("die"), st.sampled_from([True, True, False])),
     st.tuples(st.just("die_in_the_cradle")),
     *[st.tuples(st.just("begin_next_incarnation"))] * 2,
-    st.tuples(st.just("bury")),
+    st.tuples(st.just("retire")),
 )
 
 

@@ -131,8 +131,8 @@ def test_an_incarnation_tells_how_often_it_was_started() -> None:
 
 
 DIGEST = f"""
-from {__name__} import contract, specs
-print(contract(specs(), "main", "far").digest.hex())
+from {__name__} import route_table, specs
+print(route_table(specs(), "main", "far").digest.hex())
 """
 
 
