@@ -11,10 +11,10 @@ from actorq.run.open_run import run
 from actorq.run.records import checkpoint
 
 RECIPES = {  # name -> what keeps it short
-    "hierarchical": ["stop.updates=500"],
-    "gridworld": ["stop.updates=500", "actors.decider.config.every_updates=100"],
+    "hierarchical": ["stop.updates=250"],
+    "gridworld": ["stop.updates=250", "actors.decider.config.every_updates=100"],
     "multitask": [
-        "stop.updates=150",
+        "stop.updates=120",
         "stop.solved.episodes=2",
         "tasks.1.reward_scale=adaptive",
         "tasks.1.max_episode_steps=50",
