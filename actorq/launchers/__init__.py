@@ -6,17 +6,38 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .control_stream import ControlStream
     from .launcher import NODE_EVENTS, NodeLauncher, StreamedNode
-    from .node_setup import NodeSetup, RunSetup
+    from .node_setup import NODE_COMMAND, NodeSetup, RunSetup, send_setup
     from .thread_engine import ThreadEngine
 
-__all__ = ["NODE_EVENTS", "NodeLauncher", "NodeSetup", "RunSetup", "StreamedNode", "ThreadEngine"]
+_MODULES = {
+    "NODE_COMMAND": "node_setup",
+    "NODE_EVENTS": "launcher",
+    "ControlStream": "control_stream",
+    "NodeLauncher": "launcher",
+    "NodeSetup": "node_setup",
+    "RunSetup": "node_setup",
+    "StreamedNode": "launcher",
+    "ThreadEngine": "thread_engine",
+    "send_setup": "node_setup",
+}
 
-_MODULES = {"NodeSetup": "node_setup", "RunSetup": "node_setup", "ThreadEngine": "thread_engine"}
+__all__ = [
+    "NODE_COMMAND",
+    "NODE_EVENTS",
+    "ControlStream",
+    "NodeLauncher",
+    "NodeSetup",
+    "RunSetup",
+    "StreamedNode",
+    "ThreadEngine",
+    "send_setup",
+]
 
 
 def __getattr__(name: str) -> Any:
     """Lazily: a node's process imports other parts of this package, and is to start fast."""
-    if name not in __all__:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_MODULES.get(name, 'launcher')}"), name)
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from types import TracebackType
 from typing import Any, ClassVar, Self, cast
 
+import anyio
 import msgspec
 
 from actorq.actors import Death, NodeDied, NodeHandle, Peer
@@ -45,11 +46,18 @@ class NodeLauncher(ABC):
 
     async def __aenter__(self) -> Self:
         """Raises NodeFailed and ActorqError if no node can be started."""
+        self.tasks = anyio.create_task_group()
+        await self.tasks.__aenter__()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> bool | None:
+        """Cancel `tasks`, the group of what runs beside the nodes. Errors are passed on ungrouped."""
+        self.tasks.cancel_scope.cancel()
+        if isinstance(error, anyio.get_cancelled_exc_class()):
+            return await self.tasks.__aexit__(kind, error, traceback)
+        await self.tasks.__aexit__(None, None, None)
         return None
 
     @abstractmethod

@@ -6,17 +6,29 @@ import os
 import struct
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
+import anyio
 import msgspec
+from anyio.abc import ByteSendStream
 
 from actorq.actors import ActorSpec, Membership
 from actorq.actors.wire.transport import Transport
-from actorq.topology.address import Address
 
 from .log_forwarding import levels_in_force
+from .pickling import PicklingError, hand_over
+
+if TYPE_CHECKING:
+    from actorq.topology.address import Address  # not in a node's process, which is to start fast
+
+NODE_COMMAND = ("-P", "-m", "actorq.launchers.process.child")
+"""Python's arguments for a node's process; two more are an inherited socket's number and the parent's pid.
+
+-P: what lies in the working directory is imported only if it would be in the caller's process.
+"""
 
 LENGTH = struct.Struct("<Q")
 """Comes before what was handed over."""
@@ -90,6 +102,33 @@ class RunSetup:
             tls=membership.tls,
             addresses=membership.addresses,
         )
+
+
+async def send_setup(stream: ByteSendStream, setup: NodeSetup) -> None:
+    """Hand the setup over to a process that was started by NODE_COMMAND, before anything else is sent.
+
+    Raises PicklingError naming the actor that can't be handed over. The end of the process is no error.
+    """
+    await send_handed(stream, pickle_setup(setup))
+
+
+async def send_handed(stream: ByteSendStream, handed: bytes) -> None:
+    """Send what `pickle_setup` gave."""
+    with suppress(anyio.BrokenResourceError):
+        await stream.send(LENGTH.pack(len(handed)) + handed)
+
+
+def pickle_setup(setup: NodeSetup) -> bytes:
+    """Raises PicklingError naming the actor that can't be handed over."""
+    try:
+        return hand_over(setup)
+    except PicklingError:
+        for spec in setup.specs:
+            try:
+                hand_over(spec)
+            except PicklingError as error:
+                raise PicklingError(f"actor {spec.name!r} can't run in another process: {error}") from error
+        raise
 
 
 class Failed(msgspec.Struct, frozen=True, tag=True):

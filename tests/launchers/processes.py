@@ -35,7 +35,7 @@ def setup_of(backend: Any, **given: Any) -> NodeSetup:
 
 
 async def start(backend: str, **given: Any) -> GuardedProcess:
-    with mock.patch.object(process, "_CHILD", ("-m", "tests.launchers.small_node")):
+    with mock.patch.object(process, "NODE_COMMAND", ("-P", "-m", "tests.launchers.small_node")):
         return await GuardedProcess.start(setup_of(backend, **given), NodeEvent)
 
 

@@ -79,10 +79,9 @@ class HostLauncher(NodeLauncher):
             raise NodeFailed("main", f"{self._join_token}: can't be written: {error.strerror}") from error
         self._offered, self._free = anyio.create_memory_object_stream[HostSession](math.inf)
         self._accepting = anyio.CancelScope()
-        self._tasks = anyio.create_task_group()
-        await self._tasks.__aenter__()
-        self._tasks.start_soon(self._accept)
-        log.info("waiting for %d node%s: %s", len(self.nodes), "s" * (len(self.nodes) > 1), self._command)
+        await super().__aenter__()
+        self.tasks.start_soon(self._accept)
+        log.info("waiting for %d node%s: %s", len(self.nodes), "s" * (len(self.nodes) > 1), self.join_command)
         return self
 
     def _invite(self) -> None:
@@ -95,7 +94,8 @@ class HostLauncher(NodeLauncher):
         write_join_token(self._join_token, join_token)
 
     @property
-    def _command(self) -> str:
+    def join_command(self) -> str:
+        """The shell command by which another machine joins; it needs a copy of the join token's file."""
         return f"actorq node --join {self._address} --secret {shlex.quote(str(self._join_token))}"
 
     async def __aexit__(
@@ -108,11 +108,8 @@ class HostLauncher(NodeLauncher):
         for host_session in self._host_sessions:
             host_session.send_away()
         self._join_token.unlink(missing_ok=True)
-        self._tasks.cancel_scope.cancel()
-        cancelled = isinstance(error, anyio.get_cancelled_exc_class())
-        given = (kind, error, traceback) if cancelled else (None, None, None)  # others stay ungrouped
         try:
-            return await self._tasks.__aexit__(*given) and cancelled
+            return await super().__aexit__(kind, error, traceback)
         finally:
             self._offered.close()
             self._free.close()
@@ -149,7 +146,7 @@ class HostLauncher(NodeLauncher):
             except anyio.WouldBlock:
                 if node in self._launched:
                     self._launched.discard(node)  # said once
-                    log.warning("waiting for node %s: %s", node, self._command)
+                    log.warning("waiting for node %s: %s", node, self.join_command)
                 host_session = await self._free.receive()
         return host_session
 
@@ -158,7 +155,7 @@ class HostLauncher(NodeLauncher):
     async def _accept(self) -> None:
         with self._accepting:
             async with self._listener:
-                await self._listener.serve(self._greet, self._tasks)
+                await self._listener.serve(self._greet, self.tasks)
 
     async def _greet(self, stream: SocketStream) -> None:
         """One connection, as long as it lasts."""

@@ -17,12 +17,10 @@ import anyio
 from anyio.abc import ByteStream, UNIXSocketStream
 
 from actorq.launchers.control_stream import ControlStream
-from actorq.launchers.node_setup import LENGTH, NodeSetup
-from actorq.launchers.pickling import PicklingError, hand_over
+from actorq.launchers.node_setup import NODE_COMMAND, NodeSetup, pickle_setup, send_handed
 
 log = logging.getLogger("actorq.output")
 
-_CHILD = ("-m", "actorq.launchers.process.child")
 _THREAD_COUNTS = ("OMP", "OPENBLAS", "MKL", "NUMEXPR", "NUMBA")
 _LINES_KEPT = 20
 _LINE_BYTES = 16 * 1024
@@ -67,7 +65,7 @@ class GuardedProcess:
         Call it in a thread that lives as long as the node shall: the process is killed when that thread ends.
         Raises PicklingError naming the actor that can't be handed over, and OSError.
         """
-        handed = _hand_over(setup)
+        handed = pickle_setup(setup)
         ours, theirs = socket.socketpair()
         with theirs:
             control = await UNIXSocketStream.from_socket(ours)
@@ -123,8 +121,7 @@ class GuardedProcess:
 
     async def _talk(self) -> None:
         handed, self._handed = self._handed, b""
-        with suppress(anyio.BrokenResourceError):
-            await self._control.send(LENGTH.pack(len(handed)) + handed)
+        await send_handed(self._control, handed)
         await self.stream.serve()
 
     async def _see_end(self) -> None:
@@ -140,23 +137,10 @@ class GuardedProcess:
         self._ended.set()
 
 
-def _hand_over(setup: NodeSetup) -> bytes:
-    try:
-        return hand_over(setup)
-    except PicklingError:
-        for spec in setup.specs:
-            try:
-                hand_over(spec)
-            except PicklingError as error:
-                raise PicklingError(f"actor {spec.name!r} can't run in another process: {error}") from error
-        raise
-
-
 def _open(setup: NodeSetup, control_fd: int) -> subprocess.Popen[bytes]:
     inherited = [control_fd, *([] if setup.delivery_log_fd is None else [setup.delivery_log_fd])]
     return subprocess.Popen(
-        # -P: what lies in the working directory is imported only if it would be here.
-        [sys.executable, "-P", *_CHILD, str(control_fd), str(os.getpid())],
+        [sys.executable, *NODE_COMMAND, str(control_fd), str(os.getpid())],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

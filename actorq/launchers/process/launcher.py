@@ -36,20 +36,14 @@ class ProcessLauncher(NodeLauncher):
     async def __aenter__(self) -> Self:
         self._seen = set[str]()
         self._running = set[ProcessNode]()
-        self._tasks = anyio.create_task_group()
-        await self._tasks.__aenter__()
-        return self
+        return await super().__aenter__()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> bool | None:
         for node in self._running:
             node.kill()
-        self._tasks.cancel_scope.cancel()
-        if isinstance(error, anyio.get_cancelled_exc_class()):
-            return await self._tasks.__aexit__(kind, error, traceback)
-        await self._tasks.__aexit__(None, None, None)  # others stay ungrouped
-        return None
+        return await super().__aexit__(kind, error, traceback)
 
     async def launch(self, setup: NodeSetup) -> ProcessNode:
         """See NodeLauncher."""
@@ -63,7 +57,7 @@ class ProcessLauncher(NodeLauncher):
                 raise NodeDied(str(error)) from error
             raise
         launched = ProcessNode(node, process, page)
-        self._tasks.start_soon(self._serve, launched)
+        self.tasks.start_soon(self._serve, launched)
         try:
             await launched.listening()
         except BaseException:
