@@ -18,7 +18,8 @@ from typing import Any, Literal, cast
 
 import anyio
 
-from actorq.actors import Actor, ActorDied, Config, Group, Message, Request, System, handles
+from actorq import actors
+from actorq.actors import Actor, ActorDied, Group, Message, Request, System, handles
 from actorq.launchers import NodeLauncher
 from actorq.launchers.launchers import other_processes
 from actorq.topology import Plan, check
@@ -44,10 +45,10 @@ class ExitProcess(Request[ProbeStatus]):
     """Ends the node's process; never answered."""
 
 
-class Probe(Actor):
+class ContractProbe(Actor):
     """Answers about the process it runs in, and asks its peer."""
 
-    class Config(Config):
+    class Config(actors.Config):
         text: str = ""
 
     peers: Group[GetProbeStatus] | None
@@ -61,7 +62,7 @@ class Probe(Actor):
         os._exit(3)
 
 
-class ProbePeer(Probe):
+class ContractProbePeer(ContractProbe):
     """Answers with what the probe on the other node answers: so both nodes reach each other."""
 
     @handles
@@ -89,11 +90,17 @@ def check_launcher(
     launcher = cast(type[NodeLauncher], find_launcher(place))
     assert issubclass(launcher, NodeLauncher), f"{launcher} is not a subclass of NodeLauncher"
     node = {"place": place, "transport": transport, "count": 2, place: dict(options or {})}
-    actors = {
-        "probe": {"role": Probe, "node": "far", "count": 2, "config": {"text": TEXT}, "restart": "always"},
-        "peer": {"role": ProbePeer, "node": "far", "ports": {"peers": "probe"}},
+    declared = {
+        "probe": {
+            "role": ContractProbe,
+            "node": "far",
+            "count": 2,
+            "config": {"text": TEXT},
+            "restart": "always",
+        },
+        "peer": {"role": ContractProbePeer, "node": "far", "ports": {"peers": "probe"}},
     }
-    plan = check({"nodes": {"main": dict(main or {}), "far": node}, "actors": actors})
+    plan = check({"nodes": {"main": dict(main or {}), "far": node}, "actors": declared})
     trial = _Trial(plan, backend, join_token, launcher.on_network)
     for part in (trial.run_nodes, trial.leave_early):
         anyio.run(_within, patience_seconds, part, backend=backend)
