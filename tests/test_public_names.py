@@ -1,9 +1,15 @@
-"""The names that `import actorq` offers."""
+"""The names that `import actorq` offers, and their signatures."""
 
 import ast
+import inspect
+import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -36,6 +42,45 @@ class Counter(Actor):
         number: int = total.value + self.config.start
         await self.other.tell(Add(amount=number))
 """
+
+
+SIGNATURES = Path(__file__).with_name("public_signatures.txt")
+
+
+def declared(name: str, value: Any) -> str:
+    """As it is written in the source: `async wait(self) -> Summary`."""
+    signature = str(inspect.signature(value)).replace("'", "") if inspect.isfunction(value) else ""
+    return f"{'async ' * inspect.iscoroutinefunction(value)}{name}{signature}"
+
+
+def members(cls: type) -> Iterator[str]:
+    """A line for each public attribute that the class itself, or a base in actorq, defines."""
+    for name in sorted(dir(cls)):
+        owner = next((base for base in cls.__mro__ if name in vars(base)), object)
+        value = inspect.getattr_static(cls, name)
+        if owner.__module__.startswith("actorq") and (name == "__init__" or not name.startswith("_")):
+            yield declared(name, value.__func__ if isinstance(value, classmethod) else value)
+
+
+def public_signatures() -> Iterator[str]:
+    for name in sorted(actorq.__all__):
+        value = getattr(actorq, name)
+        if isinstance(value, ModuleType):  # the package that can be called
+            value = import_module("actorq.run.open_run").run
+        if inspect.isclass(value):
+            yield f"class {name}"
+            yield from (f"    {line}" for line in members(value))
+        else:
+            yield declared(name, value)
+
+
+def test_public_signatures() -> None:
+    found = "\n".join(public_signatures()) + "\n"
+    if os.environ.get("UPDATE_SIGNATURES"):
+        SIGNATURES.write_text(found)
+    assert found == SIGNATURES.read_text(), (
+        "if this is meant: UPDATE_SIGNATURES=1 pytest tests/test_public_names.py"
+    )
 
 
 def test_the_stub_names_what_the_package_offers() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 
 class _Callable(ModuleType):
-    """`actorq.run` names this package, which Python binds there, and the function that users expect there."""
+    """Module class that makes `actorq.run` both this package and the function `actorq.run(path)`."""
 
     def __call__(self, *args: Any, **options: Any) -> Any:
         from .open_run import run

@@ -18,7 +18,7 @@ from actorq.topology.render.toml import to_toml
 
 from .preflight import check_machine, check_states
 from .records import checkpoint
-from .records.folder import RunFolder, RunFolderError, write_whole
+from .records.folder import RunFolder, RunFolderError, write_atomically
 from .records.lock import FolderLock
 from .records.summary import Summary
 from .run import Run, RunFailed
@@ -129,7 +129,7 @@ def prepare(options: RunOptions) -> Run:
         if recorded is not None and options.source is not None:
             recorded["solved"] = False  # it was by the old topology
         if options.source is not None or options.overrides:
-            write_whole(folder.topology, to_toml(plan.topology).encode())
+            write_atomically(folder.topology, to_toml(plan.topology).encode())
         return Run(
             plan,
             folder,

@@ -1,4 +1,4 @@
-"""Playing what a run has learned: the greedy policy of its last checkpoint, on fresh seeds."""
+"""Evaluation of a run's last checkpoint: its greedy policy, on seeds of its own."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ from actorq.topology import check
 from .records import checkpoint
 from .records.folder import RunFolder
 
-PICTURES_AT_LEAST = 200
-"""Whole episodes are filmed until there are so many pictures."""
+IMAGES_AT_LEAST = 200
+"""Whole episodes are filmed until this many images are recorded."""
 
 SIDE_AT_LEAST = 160
-"""Smaller pictures (an Atari agent's 84 x 84, MinAtar's 10 x 10) are enlarged beyond it, pixel by pixel."""
+"""Smaller images (an Atari agent's 84 x 84, MinAtar's 10 x 10) are enlarged by a whole factor beyond it."""
 
 GRID_WORLD = "actorq/GridWorld-v0"
 
@@ -43,22 +43,22 @@ Image = NDArray[np.uint8]
 
 
 class PlaybackError(ActorqError, ValueError):
-    """What this run has learned can't be played, or not be filmed."""
+    """The learned policy can't be played or filmed."""
 
 
 class LearnedPolicy:
-    """The Q-network of one task as a run left it: its parameters, and how many updates made them."""
+    """The Q-network of one task from a checkpoint: its parameters and their optimizer steps."""
 
     def __init__(self, actor: str, task: Task, agent: Agent, parameters: NDArray[Any], updates: int) -> None:
         self.actor = actor
-        """Who kept the parameters."""
+        """The actor whose state has the parameters."""
         self.task = task
         self.agent = agent
         self.parameters = parameters
         self.updates = updates
 
     def policy(self) -> Policy:
-        """One that acts with these parameters. Raises PlaybackError if they are another network's."""
+        """A policy with these parameters. Raises PlaybackError if they don't fit the network."""
         try:
             spaces = describe(self.task)
             policy = make_policy(self.agent, spaces.observation_shape, spaces.dtype, spaces.actions)
@@ -69,11 +69,11 @@ class LearnedPolicy:
 
 
 def load_learned(run: Path) -> dict[str, LearnedPolicy]:
-    """What the last checkpoint of a run's folder has learned, by the task's name: an evaluator's, which keeps
-    the best, or else the centre of a tree of learners, or a learner's newest.
+    """The learned policies in the last checkpoint of a run's folder, by task name: an evaluator's, which are
+    the best, or else an averaging server's center, or a learner's newest.
 
-    Raises RunFolderError, TopologyError or CheckpointError as reading these does, PlaybackError if the run
-    has none.
+    Raises RunFolderError, TopologyError or CheckpointError as reading these does, PlaybackError if there is
+    none.
     """
     folder = RunFolder.open(run)
     plan = check(folder.topology)
@@ -88,7 +88,7 @@ def load_learned(run: Path) -> dict[str, LearnedPolicy]:
 
 
 def _rank(spec: ActorSpec) -> int:
-    """Who is asked first."""
+    """Order of preference among actors that have parameters."""
     order = (Evaluator, AveragingServer)
     return next((rank for rank, cls in enumerate(order) if issubclass(spec.cls, cls)), len(order))
 
@@ -113,9 +113,9 @@ def _unplayable(actor: str, error: Exception) -> PlaybackError:
 
 
 async def play_greedily(learned: LearnedPolicy, episodes: int, seed: int) -> NDArray[np.float64]:
-    """The undiscounted returns of so many episodes, [episodes]; the same seed plays the same ones.
+    """The undiscounted returns, [episodes]; the same seed plays the same episodes.
 
-    Cancelled, it stops at the next pause. Raises PlaybackError if the environment can't be made.
+    Cancelled, it stops at the next checkpoint. Raises PlaybackError if the environment can't be made.
     """
     policy = learned.policy()
     environments = _environments(learned.task, episodes, seed, render=False)
@@ -128,10 +128,9 @@ async def play_greedily(learned: LearnedPolicy, episodes: int, seed: int) -> NDA
 async def film(
     learned: LearnedPolicy, episodes: int, seed: int, show: Callable[[Image], None]
 ) -> NDArray[np.float64]:
-    """Play one episode after the other and give each picture, RGB [height, width, 3], to `show`; returns
-    their returns.
+    """Play episodes one by one and pass each image, RGB [height, width, 3], to `show`; returns their returns.
 
-    Whole episodes are filmed until there are PICTURES_AT_LEAST pictures, and at most `episodes`. Raises
+    Whole episodes are filmed until there are IMAGES_AT_LEAST images, and at most `episodes`. Raises
     PlaybackError if the environment can't be rendered.
     """
     policy = learned.policy()
@@ -141,7 +140,7 @@ async def film(
         camera = _Camera(environments, learned.task, show)
         filmed = cast(Environments, camera)  # all of it that `play` uses
         stack = _stack(environments, learned.task)
-        while len(returns) < episodes and camera.pictures < PICTURES_AT_LEAST:
+        while len(returns) < episodes and camera.images < IMAGES_AT_LEAST:
             returns.append(await play(filmed, stack, policy, anyio.lowlevel.checkpoint))
     finally:
         environments.close()
@@ -149,51 +148,51 @@ async def film(
 
 
 class _Camera:
-    """Environments that show each picture as they are played: up to an episode's last step but one, since
-    what follows its end may already be the next episode's first picture.
+    """Wrapper of environments that passes on the image of each step but an episode's last: after an autoreset
+    that would be the next episode's first.
     """
 
     def __init__(self, environments: Environments, task: Task, show: Callable[[Image], None]) -> None:
         self.count = environments.count
-        self.pictures = 0
+        self.images = 0
         self._environments = environments
         self._task = task
         self._show = show
 
     def reset(self) -> NDArray[Any]:
         frames = self._environments.reset()
-        self._shoot()
+        self._record()
         return frames
 
     def step(self, actions: NDArray[np.integer[Any]]) -> Step:
         step = self._environments.step(actions)
         if step.finished is None:
-            self._shoot()
+            self._record()
         return step
 
-    def _shoot(self) -> None:
+    def _record(self) -> None:
         try:
-            pictures = self._environments.render()
+            images = self._environments.render()
         except gymnasium.error.DependencyNotInstalled as error:
             raise PlaybackError(
                 f"{self._task.env} can't be rendered: {error}; pip install 'actorq[video]'"
             ) from error
-        if not pictures:
-            raise PlaybackError(f"{self._task.env} can't be rendered: it gives no pictures")
-        self.pictures += 1
-        self._show(_to_be_seen(pictures[0]))
+        if not images:
+            raise PlaybackError(f"{self._task.env} can't be rendered: it returns no images")
+        self.images += 1
+        self._show(_enlarged(images[0]))
 
 
-def _to_be_seen(picture: NDArray[Any]) -> Image:
-    """In bytes, where the environment gives colours from 0 to 1 as MinAtar does, and large enough."""
-    if picture.dtype.kind == "f":
-        picture = (255 * picture.clip(0, 1)).round().astype(np.uint8)
-    factor = -(-SIDE_AT_LEAST // min(picture.shape[:2]))
-    return picture.repeat(factor, axis=0).repeat(factor, axis=1)
+def _enlarged(image: NDArray[Any]) -> Image:
+    """As bytes (MinAtar has colours from 0 to 1), at least SIDE_AT_LEAST pixels wide and high."""
+    if image.dtype.kind == "f":
+        image = (255 * image.clip(0, 1)).round().astype(np.uint8)
+    factor = -(-SIDE_AT_LEAST // min(image.shape[:2]))
+    return image.repeat(factor, axis=0).repeat(factor, axis=1)
 
 
-def pictures_per_second(task: Task) -> float:
-    """How fast the environment's pictures are meant to be shown: as it says itself, or 30."""
+def images_per_second(task: Task) -> float:
+    """The environment's own frame rate (`render_fps`), or 30."""
     found = registry.find(task.env)
     creator: Any = found.entry_point if isinstance(found, EnvSpec) else found
     if isinstance(creator, str):
@@ -202,14 +201,14 @@ def pictures_per_second(task: Task) -> float:
 
 
 def value_map(learned: LearnedPolicy) -> str | None:
-    """The map of a GridWorld with greedy arrows and the learned values, in the units of its rewards; None for
-    any other environment, and where frames are stacked: a cell has no one value then.
+    """The map of a GridWorld with greedy arrows and the learned values, in units of its rewards. None for
+    other environments, and for stacked frames, with which a cell has no single value.
     """
     task = learned.task
     if task.env != GRID_WORLD or task.frame_stack != 1:
         return None
     grid = Grid(**task.options)
-    # "adaptive" needs no undoing: PopArt hands out the parameters of a network in units of reward.
+    # PopArt ("adaptive") publishes parameters whose values are in units of reward already.
     scale = 1.0 if task.reward_scale == "adaptive" else task.reward_scale
     return grid.render_values(learned.policy().q_values(np.eye(grid.count, dtype=np.float32)) / scale)
 

@@ -1,4 +1,4 @@
-"""What a right topology may lack all the same: a device of this machine, a checkpoint that is its own."""
+"""Checks before a start that need more than the topology: this machine's devices, the checkpoint's states."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .records.checkpoint import CheckpointError
 
 
 def check_machine(plan: Plan) -> None:
-    """Raises TopologyError with all that actors ask of this machine in vain."""
+    """Raises TopologyError with everything that actors require and this machine lacks."""
     problems = Problems()
     elsewhere = {node.name for node in plan.nodes if is_on_network(node)}
     for spec in plan.specs:
@@ -31,40 +31,40 @@ def check_machine(plan: Plan) -> None:
 
 
 def check_states(plan: Plan, states: Mapping[str, State], path: Path) -> None:
-    """Raises CheckpointError with all for which the checkpoint at `path` can't be gone on from."""
+    """Raises CheckpointError with every reason why the topology can't resume from the checkpoint `path`."""
     problems = Problems()
     saved, planned = (
         Counter(map(without_index, states)),
         Counter(without_index(spec.name) for spec in plan.specs),
     )
     tasks_now = len(plan.tables.get("tasks") or (None,))
-    tasks_then = _tasks_then(states) or tasks_now
+    tasks_then = _saved_tasks(states) or tasks_now
     for spec in plan.specs:
         state = states.get(spec.name)
         if state:
             _add(spec, partial(spec.cls.state_problems, spec.config, spec.tables, state), problems)
-        its = without_index(spec.name)
-        expected = saved[its]
+        name = without_index(spec.name)
+        expected = saved[name]
         if issubclass(spec.cls, ReplayShard):
             expected = expected * tasks_now // tasks_then  # each task has shards of its own, equally many
-        if spec.cls.one_state and saved[its] and planned[its] != expected:
+        if spec.cls.one_state and saved[name] and planned[name] != expected:
             of_tasks = f"; for {tasks_now} tasks it must be {expected}" if tasks_now != tasks_then else ""
-            problem = f"is {planned[its]}, but the state was saved in {saved[its]} parts{of_tasks}"
-            problems.add(f"actors.{declared_name(its)}.count", problem)
+            problem = f"is {planned[name]}, but the state was saved in {saved[name]} parts{of_tasks}"
+            problems.add(f"actors.{declared_name(name)}.count", problem)
     _check_groups(plan, saved, planned, problems)
     if problems:
         lines = "".join(f"\n  {problem}" for problem in problems.found())
         raise CheckpointError(f"{path}: the topology can't go on from it:{lines}")
 
 
-def _tasks_then(states: Mapping[str, State]) -> int | None:
-    """How many tasks were learned, if a learner tells; others can't go on with other tasks."""
+def _saved_tasks(states: Mapping[str, State]) -> int | None:
+    """The number of tasks that was learned, from a learner's state; None if no state has it."""
     told = (state.get("tasks") for state in states.values())
     return next((len(tasks["names"]) for tasks in told if isinstance(tasks, Mapping)), None)
 
 
 def _check_groups(plan: Plan, saved: Iterable[str], planned: Iterable[str], problems: Problems) -> None:
-    """Whether actors find their states: where a group is repeated now, and was not, all have new names."""
+    """Add a problem where no actor finds its state: repeating a group renames all its actors."""
     new_names = {declared_name(name): name for name in planned}
     old_names = {declared_name(name): name for name in saved}
     kept = {declared_name(name) for name in set(saved) & set(planned)}
@@ -72,7 +72,7 @@ def _check_groups(plan: Plan, saved: Iterable[str], planned: Iterable[str], prob
         if actor in new_names and actor not in kept:
             group, _ = group_of(actor, plan.topology)
             where = f"groups.{group}.count" if group else f"actors.{actor}"
-            if not problems.at(where):  # one tells enough of all in the group
+            if not problems.at(where):  # one for the group is enough
                 problem = f"the state was saved of {old_name}, and there is only {new_names[actor]} now"
                 problems.add(where, problem)
 

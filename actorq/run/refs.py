@@ -1,4 +1,4 @@
-"""Reaching a run's actors from the application outside, which is on another event loop."""
+"""References to a run's actors for the embedding application, which has another event loop."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ R = TypeVar("R")
 
 
 class OutsideRef:
-    """One actor of a run; good until the run ends, after which it raises ActorDied."""
+    """One actor of a run. Once the run has ended its methods raise ActorDied."""
 
     def __init__(self, name: str, engine: ThreadEngine) -> None:
         self.name = name
@@ -35,7 +35,7 @@ class OutsideRef:
         return reply
 
     def inside(self) -> Ref[Any]:
-        """On the actors' loop: always the same one, for it keeps account of what is on its way."""
+        """The actor's ref on the actors' loop: always the same, since it counts messages in flight."""
         if self._ref is None:
             self._ref = self._engine.system.ref(self.name)
         return self._ref
@@ -45,7 +45,7 @@ class OutsideRef:
 
 
 class OutsideGroup(Sequence[OutsideRef]):
-    """The members of an actor with a count, in order. It says how, as `Group` does."""
+    """The members of an actor with a count, in order; chooses among them as `Group` does."""
 
     def __init__(self, members: Sequence[OutsideRef], engine: ThreadEngine) -> None:
         self._members = tuple(members)
@@ -61,7 +61,7 @@ class OutsideGroup(Sequence[OutsideRef]):
         return cast(OutsideRef, self._group.by(key))
 
     def all(self) -> OutsideEveryone:
-        """All members at once."""
+        """All members together."""
         return OutsideEveryone(self._members, self._engine)
 
     def __getitem__(self, index: Any) -> Any:

@@ -1,4 +1,4 @@
-"""A run that goes on: watched, stopped, and what it leaves behind."""
+"""A run in progress: its readings, checkpoints and files, and how it is stopped."""
 
 from __future__ import annotations
 
@@ -48,11 +48,11 @@ class Run:
         recorded: dict[str, Any] | None = None,
         started: float | None = None,
     ) -> None:
-        """It lets the lock go when it has ended. Raises OSError if the folder can't be written."""
+        """Releases `lock` at the run's end. Raises OSError if the folder can't be written."""
         self.plan = plan
         self.folder = folder
         self.summary: Summary | None = None
-        """Once ended: what came of it."""
+        """None until the run has ended."""
         self._lock = lock
         self._began = time.monotonic() if started is None else started
         topology = plan.topology
@@ -81,11 +81,11 @@ class Run:
         self._failure_seen = False
         self._started, self._ended = anyio.Event(), anyio.Event()
 
-    # What an application uses.
+    # For applications.
 
     def __getitem__(self, name: str) -> OutsideRef:
-        """The actor of that name: of one with a count `explorer.0`, `explorer.1`, …, of one in a repeated
-        group `edge.0.learner`, … Raises KeyError.
+        """The actor of that name: `explorer.0` for a member of an actor with a count, `edge.0.learner` for
+        one in a repeated group. Raises KeyError.
         """
         if name in self._refs:
             return self._refs[name]
@@ -106,34 +106,34 @@ class Run:
         return OutsideGroup([self._refs[member] for member in members], self._engine)
 
     def progress(self, every_seconds: float = 1.0) -> AsyncIterator[Progress]:
-        """How the run stands, now and then, and once more when it has ended; may be left at any time."""
+        """The run's progress at intervals, and once more at its end; iteration may stop at any time."""
         return _Readings(self, every_seconds)
 
     def progress_now(self) -> Progress:
-        """How the run stands."""
+        """The run's current progress."""
         return self._recorder.progress()
 
     def statistics(self) -> SystemStatistics | None:
-        """The actors' newest readings, at most one interval of the metrics old."""
+        """The actors' newest statistics, at most one interval of the metrics old; None before the first."""
         return self._engine.statistics
 
     def newest_row(self) -> Row:
-        """The newest row of the metrics, empty before the first; not to be changed."""
+        """The newest row of the metrics, empty before the first; read only."""
         return self._newest_row
 
     @property
     def has_ended(self) -> bool:
-        """All is written, and `wait` returns at once."""
+        """Whether all files are written, so that `wait` returns at once."""
         return self._ended.is_set()
 
     async def ended(self) -> None:
-        """Return when the run has ended and all is written, however it ended. Cancelled, the run goes on."""
+        """Wait until the run has ended in any way, with all files written. Cancelled, the run continues."""
         await self._ended.wait()
 
     async def wait(self) -> Summary:
-        """Return the summary when the run has ended and all is written. Raises RunFailed if it failed.
+        """Wait until the run has ended and all files are written; returns the summary. Raises RunFailed.
 
-        Cancelled, the run goes on.
+        Cancelled, the run continues.
         """
         await self._ended.wait()
         if self._failure is not None:
@@ -143,7 +143,7 @@ class Run:
         return self.summary
 
     def stop(self, reason: str = "request", *, checkpoint: bool = True) -> None:
-        """Ask the run to stop in order; `wait` tells when it has. `checkpoint=False` skips the last one."""
+        """Begin an orderly stop, without waiting for it. `checkpoint=False` skips the last checkpoint."""
         self._stopped_by = self._stopped_by or reason
         self._keep_checkpoint = self._keep_checkpoint and checkpoint
         self._engine.stop()
@@ -152,25 +152,25 @@ class Run:
         """Write a checkpoint now; returns its folder.
 
         Raises CheckpointError or OSError if none can be made, ActorDied once the run has ended. Cancelled, it
-        is finished or not begun.
+        is either complete or not written at all.
         """
         async with self._saving:
             states, recorded = await self._engine.call(self._states)
             return await anyio.to_thread.run_sync(self._save, states, recorded)
 
-    # How it goes on.
+    # Start, and the task that lasts until the end.
 
     async def start(self, tasks: TaskGroup) -> None:
-        """Start the actors; what goes on then is a task that lasts to the run's end, whoever is cancelled.
+        """Start the actors, and a task in `tasks` that lasts to the run's end, shielded from cancellation.
 
-        Raises RunFailed if an actor can't start. Cancelled, the actors go on until `stop`.
+        Raises RunFailed if an actor can't start. Cancelled, the actors continue until `stop`.
         """
-        tasks.start_soon(self._go_on)
+        tasks.start_soon(self._run_to_end)
         await self._started.wait()
         if self._ended.is_set():
             self.raise_unseen_failure()
 
-    async def _go_on(self) -> None:
+    async def _run_to_end(self) -> None:
         try:
             with anyio.CancelScope(shield=True):
                 try:
@@ -182,7 +182,7 @@ class Run:
                         await anyio.to_thread.run_sync(self._write_end)
                 except Exception as error:
                     self._note_failure(error)
-        finally:  # also when asyncio's loop is torn down, which heeds no shield
+        finally:  # also when asyncio's loop is torn down, which ignores shields
             self._lock.release()
             self._ended.set()
             self._started.set()
@@ -190,22 +190,22 @@ class Run:
     async def _run_actors(self) -> None:
         topology = self.plan.topology
         error: Exception | None = None
-        async with anyio.create_task_group() as beside:
+        async with anyio.create_task_group() as tasks:
             if topology.stop.wall_seconds is not None:
-                beside.start_soon(self._stop_after, topology.stop.wall_seconds)
-            if not topology.deterministic:  # states taken by the clock would not be the same twice
-                beside.start_soon(self._keep_checkpoints, topology.run.checkpoint_every_seconds)
+                tasks.start_soon(self._stop_after, topology.stop.wall_seconds)
+            if not topology.deterministic:  # states taken by the clock would differ from run to run
+                tasks.start_soon(self._keep_checkpoints, topology.run.checkpoint_every_seconds)
             try:
                 await self._engine.run(self._started.set)
             except Exception as raised:  # kept out of the task group, which would wrap it
                 error = raised
-            beside.cancel_scope.cancel()
+            tasks.cancel_scope.cancel()
         if error is not None:
             raise error
 
     def _note_failure(self, error: Exception) -> None:
         if self._failure is not None:
-            return  # what came of it, not why
+            return  # a consequence of the first failure
         if isinstance(error, ActorFailed):  # its crash has been logged, with its traceback
             self._failure = RunFailed(str(error))
             self._failure.__cause__ = error.__cause__
@@ -221,7 +221,7 @@ class Run:
         if states and self._keep_checkpoint:
             try:
                 self._save(states, self._recorder.state())
-            except (OSError, checkpoint.CheckpointError) as error:  # the summary is written all the same
+            except (OSError, checkpoint.CheckpointError) as error:  # the summary is still to be written
                 self._note_failure(error)
         topology, statistics = self.plan.topology, self._engine.statistics
         reason = "failure" if self._failure is not None else self._stopped_by or "finished"
@@ -234,7 +234,7 @@ class Run:
         write_report(self.folder)
 
     def raise_unseen_failure(self) -> None:
-        """Leaving the run must not hide that it failed."""
+        """Raise the run's failure if `wait` hasn't."""
         if self._failure is not None and not self._failure_seen:
             self._failure_seen = True
             raise self._failure
@@ -250,9 +250,9 @@ class Run:
             try:
                 await self.checkpoint()
             except ActorDied:
-                return  # the run has ended meanwhile
+                return  # the run has ended
             except Exception as error:
-                log.error("no checkpoint could be written, the run goes on: %s", error)
+                log.error("no checkpoint could be written, the run continues: %s", error)
 
     def _save(self, states: dict[str, State], recorded: dict[str, Any]) -> Path:
         meta = {"name": self.plan.topology.name, "recorder": recorded}
@@ -261,7 +261,7 @@ class Run:
     # Called on the actors' loop.
 
     async def _states(self) -> tuple[dict[str, State], dict[str, Any]]:
-        """What the actors have, and what they have reported by then."""
+        """The states of all actors and the recorder's at the same moment."""
         states = await self._engine.system.states()
         return states, self._recorder.state()
 
@@ -293,7 +293,7 @@ class Run:
 
 
 class _Readings(AsyncIterator[Progress]):
-    """Not a generator: trio warns of those that a `break` leaves unfinished."""
+    """Progress at intervals. Not a generator: trio warns of those that a `break` leaves unfinished."""
 
     def __init__(self, run: Run, every_seconds: float) -> None:
         self._run = run

@@ -1,4 +1,4 @@
-"""For people who test their own actors."""
+"""Tools for testing actors: a virtual clock, recorders, a misbehaving actor, a transport that encodes."""
 
 from __future__ import annotations
 

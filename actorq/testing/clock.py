@@ -1,6 +1,6 @@
-"""A virtual clock for either back end: time jumps to the next deadline when all tasks wait.
+"""Virtual clock for asyncio and trio: time jumps to the next deadline when all tasks wait.
 
-It knows nothing of threads, and jumps over those that are at work.
+Threads are not waited for: time jumps although they are running.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def run_virtually(
 
 
 class VirtualTimeLoop(asyncio.SelectorEventLoop):
-    """asyncio's loop, with a clock that moves only when there is nothing else to do."""
+    """asyncio event loop whose clock moves only when no task can run."""
 
     def __init__(self) -> None:
         self._now = 0.0
@@ -44,7 +44,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
 
 
 class _JumpingSelector(selectors.BaseSelector):
-    """Jumps over the time that the loop would wait for a timer."""
+    """Selector that advances the clock instead of waiting for a timer."""
 
     def __init__(self, jump: Callable[[float], None]) -> None:
         self._real = selectors.DefaultSelector()

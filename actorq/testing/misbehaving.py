@@ -1,4 +1,4 @@
-"""An actor that crashes where it is told to: for tests of what happens then."""
+"""Fault injection: an actor that crashes at a chosen place."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PLACES = (
 
 
 class Misbehaviour(Exception):
-    """Raised by a misbehaving actor; its text is the place."""
+    """Raised by `Misbehaving`; the text is the place."""
 
 
 class Poke(Message):
@@ -36,7 +36,7 @@ class PokeInThread(Message):
 
 
 class StartTask(Message):
-    """Makes the actor start a task, which may crash."""
+    """Starts a task in the actor, which may crash."""
 
 
 class Pokes(Message):
@@ -44,11 +44,11 @@ class Pokes(Message):
 
 
 class GetPokes(Request[Pokes]):
-    """How many pokes the actor has handled, those of its snapshot included."""
+    """Number of pokes handled, those before a restart included as far as a snapshot has them."""
 
 
 class Misbehaving(Actor):
-    """Counts pokes, and raises Misbehaviour at `place` in each of its first `times` lives."""
+    """Counts pokes, and raises Misbehaviour at `place` in each of its first `times` incarnations."""
 
     class Config(actors.Config):
         place: str = ""

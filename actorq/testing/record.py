@@ -1,4 +1,4 @@
-"""What happened, in order: tests wait for it instead of sleeping."""
+"""Recorder of events, for tests that wait for them instead of sleeping."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ E = TypeVar("E")
 
 
 class Record(Generic[E]):
-    """A list that can be waited for; everything on one event loop."""
+    """List of entries that tasks of one event loop can wait for."""
 
     def __init__(self) -> None:
         self.entries: list[E] = []
@@ -28,16 +28,16 @@ class Record(Generic[E]):
                 event.set()
 
     async def reaches(self, count: int) -> list[E]:
-        """The entries, when there are at least so many."""
+        """Wait for at least `count` entries; returns all."""
         await self._until(lambda: len(self.entries) >= count)
         return self.entries
 
     async def has(self, entry: E) -> None:
-        """Return when the entry is there."""
+        """Wait for an entry."""
         await self._until(lambda: entry in self.entries)
 
     async def _until(self, met: Callable[[], bool]) -> None:
-        """Cancelled, it leaves nothing behind."""
+        """Cancelled, it leaves no waiter behind."""
         if met():
             return
         waiting = (met, anyio.Event())

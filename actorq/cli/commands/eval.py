@@ -23,8 +23,8 @@ from actorq.run.playback import (
     LearnedPolicy,
     PlaybackError,
     film,
+    images_per_second,
     load_learned,
-    pictures_per_second,
     play_greedily,
     value_map,
 )
@@ -125,7 +125,7 @@ def _check_films(video: Path | None, gif: Path | None) -> None:
 
 
 async def _film(learned: LearnedPolicy, episodes: int, seed: int, paths: list[Path]) -> NDArray[np.float64]:
-    per_second = pictures_per_second(learned.task)
+    per_second = images_per_second(learned.task)
     with ExitStack() as files:
         writers = [files.enter_context(_film_file(path, per_second)) for path in paths]
 

@@ -1,1 +1,1 @@
-"""What a run leaves behind: metrics, TensorBoard events, checkpoints, summary."""
+"""Files of a run: metrics, TensorBoard events, checkpoints, summary."""

@@ -1,4 +1,4 @@
-"""Checkpoints: every actor's state in one folder, without pickle, whole or not at all."""
+"""Checkpoints: every actor's state in one folder, without pickle, written atomically."""
 
 from __future__ import annotations
 
@@ -22,8 +22,10 @@ from .encoding import EncodingError, decode, encode
 
 log = logging.getLogger("actorq.run")
 
-FORMAT = 1
+FORMAT = 2
+"""Of the files and of the actors' states; 1 was that of versions before 0.1.0."""
 KEPT = 2
+"""Checkpoints that stay in a run's folder."""
 ARRAYS, STATE, SUMS = "arrays.safetensors", "state.json", "SHA256SUMS"
 _NAME = re.compile(r"checkpoint-(\d+)")
 
@@ -36,8 +38,8 @@ def save(folder: Path, states: Mapping[str, Any], meta: Mapping[str, Any]) -> Pa
     """Write `folder/checkpoint-<n>`, the next n, and remove all but the newest two. Blocks.
 
     `states` and `meta` are nested dicts, lists and tuples of numpy arrays, numbers of any size, text, bytes,
-    booleans and None; nothing else, and nothing of it may change meanwhile. The checkpoint appears under its
-    name only when all of it is on the disk: a crash leaves the ones before, and at most a hidden folder that
+    booleans and None; nothing else, and none of it may change meanwhile. The checkpoint appears under its
+    name only when all of it is on the disk: a crash leaves the earlier ones, and at most a hidden folder that
     the next `save` removes.
 
     Raises CheckpointError naming the place of a value that can't be kept, OSError if it can't be written.
@@ -60,22 +62,23 @@ def save(folder: Path, states: Mapping[str, Any], meta: Mapping[str, Any]) -> Pa
     path = partial.rename(folder / f"checkpoint-{max(older, default=0) + 1:06d}")
     _sync(folder)
     for number in sorted(older)[: 1 - KEPT]:
-        # Hidden first: half removed, it would look like a damaged one.
+        # Renamed first, since a half removed one would look damaged.
         shutil.rmtree(older[number].rename(folder / f".removed-{number}"))
     return path
 
 
 def load(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What `save` was given: (states, meta), the arrays the caller's own.
+    """The (states, meta) given to `save`; the caller owns the arrays.
 
-    Raises CheckpointError, saying what is wrong, if any byte of it is missing or changed.
+    Raises CheckpointError if any byte is missing or changed, or the format is another version's.
     """
     _verify(path)
     try:
         document = json.loads((path / STATE).read_text(encoding="ascii"))
         if document["format"] != FORMAT:
             raise CheckpointError(
-                f"{path}: is of format {document['format']}; this version of actorq reads format {FORMAT}"
+                f"{path}: has format {document['format']}, and this version of actorq reads format {FORMAT}: "
+                "resume with the version that wrote it, or start a new run"
             )
         whole = decode(document, load_file(path / ARRAYS))
         return whole["states"], whole["meta"]
@@ -86,13 +89,13 @@ def load(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def latest(folder: Path) -> Path | None:
-    """The newest checkpoint that is whole, or None. A damaged one is passed over, and logged."""
+    """The newest undamaged checkpoint, or None. Damaged ones are logged and skipped."""
     checkpoints = _numbered(folder)
     for number in sorted(checkpoints, reverse=True):
         try:
             _verify(checkpoints[number])
         except CheckpointError as error:
-            log.warning("%s; it is passed over", error)
+            log.warning("%s; it is skipped", error)
         else:
             return checkpoints[number]
     return None
@@ -105,7 +108,7 @@ def _numbered(folder: Path) -> dict[int, Path]:
 
 
 def _verify(path: Path) -> None:
-    """Hold the files against SHA256SUMS (`sha256sum -c` does the same). Raises CheckpointError."""
+    """Compare the files with SHA256SUMS, as `sha256sum -c` does. Raises CheckpointError."""
     try:
         lines = (path / SUMS).read_text(encoding="ascii").splitlines()
         sums = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}

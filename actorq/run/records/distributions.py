@@ -1,4 +1,4 @@
-"""All that actors have observed: of the interval since the last row, and of the whole run."""
+"""Histograms of what actors observe: of the interval since the last row, and of the whole run."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from numpy.typing import NDArray
 
 from actorq.actors.histogram import Distribution, Histogram, as_state, from_state
 
-from .folder import RunFolderError, write_whole
+from .folder import RunFolderError, write_atomically
 from .quantiles import quantiles_of
 
 
 class Distributions:
-    """Histograms by name, and in the interval by actor as well."""
+    """Histograms by name, and within the interval by actor too."""
 
     def __init__(self) -> None:
         self._interval: defaultdict[str, defaultdict[str, Histogram]] = defaultdict(
             lambda: defaultdict(Histogram)
         )
         self._before: defaultdict[str, Histogram] = defaultdict(Histogram)
-        """Of the run until the interval began."""
+        """Of the run before the interval."""
 
     def __contains__(self, name: str) -> bool:
         return name in self._interval
@@ -36,7 +36,7 @@ class Distributions:
         self._interval[name][actor].merge(observed)
 
     def end_interval(self) -> dict[str, dict[str, Distribution]]:
-        """What was observed in the interval, by name and by actor that ever observed any; begins the next."""
+        """The interval's distributions by name and actor, empty ones included; begins the next interval."""
         ended = {
             name: {actor: histogram.take() for actor, histogram in by_actor.items()}
             for name, by_actor in self._interval.items()
@@ -47,7 +47,7 @@ class Distributions:
         return ended
 
     def of_run(self) -> dict[str, Distribution]:
-        """What was observed since the run's start, by name."""
+        """The distributions since the run's start, by name."""
         whole = {}
         for name in {**self._before, **self._interval}:
             parts = [histogram.distribution() for histogram in self._interval.get(name, {}).values()]
@@ -65,15 +65,15 @@ class Distributions:
 
 
 def merged(parts: Iterable[Distribution]) -> Distribution:
-    """What all of them have counted."""
+    """The sum of several distributions."""
     histogram = Histogram()
     for part in parts:
         histogram.merge(part)
     return histogram.distribution()
 
 
-def told_in_numbers(name: str, distribution: Distribution) -> dict[str, float]:
-    """The fields of a row, such as `staleness_p50`; none for what was not observed."""
+def quantile_fields(name: str, distribution: Distribution) -> dict[str, float]:
+    """Fields of a metrics row, such as `staleness_p50`; none for an empty distribution."""
     fields: dict[str, float] = {}
     quantiles = quantiles_of(distribution)
     if quantiles is not None:
@@ -84,8 +84,8 @@ def told_in_numbers(name: str, distribution: Distribution) -> dict[str, float]:
 
 
 def write_distributions(path: Path, distributions: Mapping[str, Distribution]) -> None:
-    """Write them as a whole or not at all."""
-    write_whole(path, msgspec.json.encode(distributions) + b"\n")
+    """Write histograms.json atomically."""
+    write_atomically(path, msgspec.json.encode(distributions) + b"\n")
 
 
 def read_distributions(path: Path) -> dict[str, Distribution]:

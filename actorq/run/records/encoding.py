@@ -1,4 +1,4 @@
-"""Nested states as JSON beside named arrays, and back, exactly."""
+"""Codec of checkpoints: nested values as JSON with named arrays, without loss."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ Arrays = dict[str, NDArray[Any]]
 _NATIVE = frozenset({"bool", "float16", "float32", "float64"}) | {
     f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)
 }
-"""What safetensors has a name for, everywhere. Others are kept as bytes beside their dtype's text."""
+"""Dtypes of every version of safetensors. Others are kept as bytes beside their dtype's text."""
 _PLAIN_INT = 2**53
 """Other readers of JSON keep integers exactly up to here; larger ones are written in hexadecimal."""
 
 
 class EncodingError(ValueError):
-    """A value that has no encoding; the text says where it stands."""
+    """A value that has no encoding; the text names its place."""
 
 
 def encode(value: Any) -> tuple[Any, Arrays]:
-    """`value` as what JSON can say, each array replaced by its name among the arrays (C-contiguous).
+    """`value` in JSON's types, and its arrays (C-contiguous) by name, each replaced by its name.
 
-    What JSON can't say becomes an object with one key that begins with "$": $array, $bytes, $float, $int,
-    $tuple and, for a dict with keys of that kind, $dict. Numpy's scalars become Python's numbers.
+    What JSON has no type for becomes an object with one key that begins with "$": $array, $bytes, $float,
+    $int, $tuple and, for a dict with keys of that kind, $dict. Numpy's scalars become Python's numbers.
     """
     arrays: Arrays = {}
     return _encode(value, "", arrays), arrays
 
 
 def decode(value: Any, arrays: Mapping[str, NDArray[Any]]) -> Any:
-    """What `encode` was given. Raises ValueError, KeyError or TypeError if it can't have been that."""
+    """The inverse of `encode`. Raises ValueError, KeyError or TypeError for anything else than its result."""
     if isinstance(value, list):
         return [decode(item, arrays) for item in value]
     if not isinstance(value, dict):

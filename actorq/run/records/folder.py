@@ -1,4 +1,4 @@
-"""What a run leaves behind: one folder, and where everything lies in it."""
+"""A run's folder: the paths of its files."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class RunFolderError(ActorqError, ValueError):
 class RunFolder:
     """The paths in one run's folder.
 
-    Made by `create` (the next free `<name>-<n>`), `at` (a folder of the caller's choice) or `open` (one
-    that a run has left).
+    Made by `create` (the next free `<name>-<n>`), `at` (a new run in a given folder) or `open` (an earlier
+    run's folder).
     """
 
     def __init__(self, path: Path) -> None:
@@ -35,8 +35,8 @@ class RunFolder:
 
     @classmethod
     def create(cls, root: Path, name: str) -> RunFolder:
-        """Make `root/<name>-<n>` with the first n above all that are there; runs that start at once don't
-        share one. Raises RunFolderError if it can't be made.
+        """Make `root/<name>-<n>` with the first n above all existing ones, also if several runs start at
+        once. Raises RunFolderError if it can't be made.
         """
         taken = re.compile(re.escape(name) + r"-(\d+)")
         try:
@@ -56,7 +56,7 @@ class RunFolder:
 
     @classmethod
     def at(cls, path: Path) -> RunFolder:
-        """Make the folder `path`, or take it over while empty. Raises RunFolderError if it holds anything."""
+        """Make the folder `path`, or use it if empty. Raises RunFolderError if it holds anything."""
         try:
             path.mkdir(parents=True, exist_ok=True)
             found = sorted(entry.name for entry in path.iterdir())
@@ -71,7 +71,7 @@ class RunFolder:
 
     @classmethod
     def open(cls, path: Path) -> RunFolder:
-        """The folder that a run has left. Raises RunFolderError if `path` is none."""
+        """The folder of an earlier run. Raises RunFolderError if `path` is none."""
         folder = cls(path)
         if not folder.topology.is_file():
             what = "holds no topology.toml: not a run's folder" if path.is_dir() else "no such folder"
@@ -79,8 +79,8 @@ class RunFolder:
         return folder
 
 
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file so that readers find the old content or the new, never a part, whatever happens."""
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write a file atomically: readers find the old content or the new, even after a crash."""
     partial = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
     try:
         with partial.open("wb") as file:

@@ -1,4 +1,4 @@
-"""One run at a time writes into a folder."""
+"""File lock: one run at a time writes into a folder."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ log = logging.getLogger("actorq.run")
 
 
 class FolderLock:
-    """Held by the run that writes into a folder; gone with its process, however that ends."""
+    """flock of a run's folder, held while the run writes into it; the kernel releases it with the process."""
 
     def __init__(self, folder: RunFolder) -> None:
         """Raises RunFolderError if another run holds it, here or in another process."""
@@ -25,9 +25,9 @@ class FolderLock:
         except BlockingIOError:
             os.close(self._file)
             raise RunFolderError(f"{folder.path}: a run is writing into it already") from None
-        except OSError as error:  # some clusters' file systems know no locks
+        except OSError as error:  # some clusters' file systems have no locks
             log.warning("%s: can't be locked (%s): start no other run in it", folder.path, error.strerror)
 
     def release(self) -> None:
-        """Once."""
+        """Release the lock; not twice."""
         os.close(self._file)

@@ -1,4 +1,4 @@
-"""Rows of metrics on their way to disk, by a thread: a slow disk never holds up the run's loop."""
+"""Metrics writer: a thread of its own, so that a slow disk never blocks the run's event loop."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import msgspec
 
 from actorq.actors.histogram import Distribution
 
-from .folder import RunFolder, write_whole
+from .folder import RunFolder, write_atomically
 from .recorder import Entry, Row
 from .tensorboard import TensorBoard
 
@@ -21,14 +21,14 @@ log = logging.getLogger("actorq.run")
 
 
 class Sink(Protocol):
-    """Where rows go. Called by one thread."""
+    """Destination of metrics rows. Called by one thread."""
 
     def add(self, entries: Sequence[Entry]) -> None: ...
     def close(self) -> None: ...
 
 
 class LineWriter:
-    """metrics.jsonl: each row a line of JSON, in the file at once."""
+    """Writer of metrics.jsonl: each row a line of JSON, flushed at once."""
 
     def __init__(self, path: Path) -> None:
         self._file = path.open("ab")
@@ -42,15 +42,15 @@ class LineWriter:
 
 
 class Metrics:
-    """Appends rows to metrics.jsonl at once, and to TensorBoard's events now and then.
+    """Queue of rows, written to metrics.jsonl at once and to TensorBoard's event files at intervals.
 
-    `write` only queues: one call is a microsecond. What can't be written is logged, once, and the run goes
-    on. `close` writes all that is queued.
+    `write` only queues: one call takes a microsecond. The first error of a sink is logged and ends that sink;
+    the run continues. `close` writes what is queued.
     """
 
     def __init__(self, folder: RunFolder, resumed_at: float | None = None) -> None:
-        """With `resumed_at` (the checkpoint's wall seconds) rows written after that time are dropped: the
-        resumed run goes through that stretch again. Raises OSError if metrics.jsonl can't be written.
+        """With `resumed_at` (the checkpoint's wall seconds) rows written after that time are dropped,
+        since the resumed run writes that stretch again. Raises OSError if metrics.jsonl can't be written.
         """
         if resumed_at is not None:
             _drop_after(folder.metrics, resumed_at)
@@ -61,7 +61,7 @@ class Metrics:
         self._thread.start()
 
     def write(self, row: Row, distributions: Mapping[str, Distribution] | None = None) -> None:
-        """Queue a row and what was observed in its interval, never to change again; from any thread."""
+        """Queue a row and its interval's distributions, neither of which may change later. Thread-safe."""
         self._entries.put(Entry(row, distributions or {}))
 
     def close(self) -> None:
@@ -75,7 +75,7 @@ class Metrics:
                 try:
                     sink.add(batch)
                 except Exception:
-                    log.exception("%s: metrics can't be written; the run goes on without", _name(sink))
+                    log.exception("%s: metrics can't be written; the run continues without", _name(sink))
                     self._sinks.remove(sink)
         for sink in self._sinks:
             try:
@@ -84,7 +84,7 @@ class Metrics:
                 log.exception("%s: the last metrics can't be written", _name(sink))
 
     def _next_batch(self) -> list[Entry]:
-        """All that waits, once there is anything; empty at the end."""
+        """All waiting entries, once there is at least one; empty at the end."""
         batch: list[Entry] = []
         entry = self._entries.get()
         while entry is not None:
@@ -94,7 +94,7 @@ class Metrics:
             except Empty:
                 return batch
         if batch:
-            self._entries.put(None)  # the end, but this batch comes first
+            self._entries.put(None)  # again: this batch is written first
         return batch
 
 
@@ -120,4 +120,4 @@ def _lines(path: Path) -> list[tuple[bytes, Row]]:
 
 def _drop_after(path: Path, wall_seconds: float) -> None:
     kept = [line for line, row in _lines(path) if row.get("wall_seconds", 0.0) <= wall_seconds]
-    write_whole(path, b"".join(line if line.endswith(b"\n") else line + b"\n" for line in kept))
+    write_atomically(path, b"".join(line if line.endswith(b"\n") else line + b"\n" for line in kept))

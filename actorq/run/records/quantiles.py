@@ -1,4 +1,4 @@
-"""The quantiles by which a distribution is told in a few numbers."""
+"""Quantiles of a distribution."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from actorq.actors.histogram import Distribution
 
 
 class Quantiles(msgspec.Struct, frozen=True):
-    """Of all that was observed: the smallest value that at least this share doesn't exceed."""
+    """For each share, the smallest observed value that at least this share of the values doesn't exceed."""
 
     p50: float
     p90: float
@@ -17,7 +17,7 @@ class Quantiles(msgspec.Struct, frozen=True):
 
 
 def quantiles_of(distribution: Distribution) -> Quantiles | None:
-    """None if nothing was observed that has a place."""
+    """None if there is no finite value."""
     if not distribution.cells:
         return None
     at = distribution.quantile

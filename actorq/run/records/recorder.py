@@ -1,4 +1,4 @@
-"""What the actors report: summed, averaged, counted by size, and held against the declared end of the run."""
+"""Recorder of actors' reports: sums, means and histograms, metrics rows, and the run's declared limits."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from actorq.actors.histogram import Distribution
 from actorq.topology import Stop
 
-from .distributions import Distributions, merged, told_in_numbers
+from .distributions import Distributions, merged, quantile_fields
 
 Row = dict[str, float]
 """One line of metrics.jsonl: flat, numbers only."""
@@ -26,10 +26,10 @@ class Entry(NamedTuple):
 
 
 ROW_EVERY_COUNTS: Final = 1000
-"""A deterministic run has no seconds to write its rows by: it takes the sum of all counts for a clock."""
+"""Rows of a deterministic run are written by the sum of all counts, since its time isn't the wall clock's."""
 
 MEASURED: Final = ("evaluation_", "q_error_")
-"""Readings of one policy each: of several in an interval the last counts, as their mean is that of none."""
+"""Readings of one policy each: the last of an interval counts, since their mean belongs to no policy."""
 
 _EVALUATED: Final = "evaluation_return_mean"
 
@@ -49,7 +49,7 @@ class Evaluation(msgspec.Struct, frozen=True):
 
 
 class Progress(msgspec.Struct, frozen=True):
-    """How a run stands."""
+    """A run's progress."""
 
     wall_seconds: float
     counts: dict[str, int]
@@ -57,7 +57,7 @@ class Progress(msgspec.Struct, frozen=True):
     rates: dict[str, float]
     """Per second, by the count's name, over the last interval of the metrics."""
     gauges: dict[str, float]
-    """Each reading's mean over the last interval in which there was one, all actors together."""
+    """Each gauge's mean over all actors in the latest interval that has a reading."""
     evaluation: Evaluation | None
     """The latest one, if there was any; of several tasks, all episodes together."""
     solved: bool
@@ -65,7 +65,7 @@ class Progress(msgspec.Struct, frozen=True):
     stopped_by: str | None
     """The limit that was reached, if one was."""
     tasks: dict[str, Evaluation] = {}
-    """Where there are several tasks, each one's latest evaluation, by name."""
+    """With several tasks, the latest evaluation of each, by name; else empty."""
 
 
 class _Interval:
@@ -79,7 +79,7 @@ class _Interval:
 
 
 class Recorder:
-    """Takes actors' reports (it is a `Reports`), tells when the run shall end, and makes rows of metrics.
+    """The run's `Reports`: takes actors' reports, detects the run's limits, and makes rows of metrics.
 
     `count`, `gauge` and `observe` belong to the run's event loop and take few microseconds; `progress` may be
     called from any thread.
@@ -93,19 +93,19 @@ class Recorder:
         clock: Callable[[], float],
         on_row: Callable[[Row], None] | None = None,
     ) -> None:
-        """`clock` tells the wall seconds since the command's start.
+        """`clock` returns the wall seconds since the command's start.
 
         `on_stop` is called once, inside the report that reaches a limit, with the limit's name: "env_steps",
         "updates", "episodes" or "solved". `on_row` is given the rows of a deterministic run, inside the
-        count that takes the sum of all counts past a multiple of ROW_EVERY_COUNTS; in any other run nobody
-        calls it, and `row` is for the caller to call by time.
+        count that takes the sum of all counts past a multiple of ROW_EVERY_COUNTS; in other runs it isn't
+        called, and the caller calls `row` by time.
         """
         self.counts: dict[str, int] = {}
         """Sums over all actors, by name."""
         self.solved = False
         self.stopped_by: str | None = None
         self.newest: dict[str, Distribution] = {}
-        """What was observed in the newest row's interval, by name; not to be changed."""
+        """Distributions in the newest row's interval, by name; read only."""
         self._on_stop = on_stop
         self._clock = clock
         self._on_row = on_row if deterministic else None
@@ -125,7 +125,7 @@ class Recorder:
 
     @property
     def wall_seconds(self) -> float:
-        """Since the command's start, and before that what the run took until its checkpoint."""
+        """Since the command's start, plus the seconds before the checkpoint it was resumed from."""
         return self._seconds_before + self._clock()
 
     # Called by actors.
@@ -178,7 +178,7 @@ class Recorder:
         return self._last.get(name)
 
     def distributions(self) -> dict[str, Distribution]:
-        """All that was observed since the run's start, by name; as `state`."""
+        """The distributions since the run's start, by name; called like `state`."""
         return self._distributions.of_run()
 
     @property
@@ -188,7 +188,7 @@ class Recorder:
 
     @property
     def task_evaluations(self) -> dict[str, Evaluation]:
-        """Where there are several tasks, each one's latest evaluation, by name."""
+        """With several tasks, the latest evaluation of each, by name; else empty."""
         of_tasks = [
             name.removeprefix(_EVALUATED) for name in list(self._last) if name.startswith(f"{_EVALUATED}/")
         ]
@@ -199,10 +199,10 @@ class Recorder:
         return Evaluation(self._last[f"{_EVALUATED}{suffix}"], std or 0.0, int(episodes or 0))
 
     def progress(self) -> Progress:
-        """How the run stands now; from any thread."""
+        """The current progress; may be called from any thread."""
         return Progress(
             wall_seconds=self.wall_seconds,
-            counts=dict(self.counts),  # one step for the interpreter: no other thread comes between
+            counts=dict(self.counts),  # atomic under the interpreter lock
             rates=self._rates,
             gauges=self._means,
             evaluation=self.evaluation,
@@ -216,8 +216,8 @@ class Recorder:
 
         Wall-clock fields are `wall_seconds` and those that end in `_per_second`; all others of two
         deterministic runs are equal. A gauge is the mean of its readings in the interval, and absent if there
-        was none; where several actors read it, each one's own mean stands beside it as `name/actor`. What is
-        observed has its quantiles beside its mean, as `name_p50`; a reading of that name goes before.
+        was none; with several actors, each one's own mean is added as `name/actor`. Observed values have
+        quantiles beside their mean, as `name_p50`; a gauge of that name takes precedence.
         """
         now = self.wall_seconds
         per_second = 1 / (now - self._row_at) if now > self._row_at else 0.0
@@ -228,15 +228,18 @@ class Recorder:
         means, by_actor = self._interval_means(observed)
         row: Row = {}
         for name, distribution in self.newest.items():
-            row |= told_in_numbers(name, distribution)
+            row |= quantile_fields(name, distribution)
         row = {"wall_seconds": now, **self.counts, **row, **means, **by_actor}
         row |= {f"{name}_per_second": rate for name, rate in rates.items()}
-        self._rates, self._means = rates, {**self._means, **means}  # new ones: other threads read the old
+        self._rates, self._means = (
+            rates,
+            {**self._means, **means},
+        )  # new dicts: other threads read the old ones
         self._row_at, self._row_counts = now, dict(self.counts)
         return row
 
     def _interval_means(self, observed: Mapping[str, Mapping[str, Distribution]]) -> tuple[Row, Row]:
-        """Means by name, and by name/actor where several actors read it; begins the next interval."""
+        """Means by name, and with several actors by name/actor; begins the next interval."""
         sums = {
             name: {actor: (gauge.total, gauge.readings) for actor, gauge in gauges.items()}
             for name, gauges in self._gauges.items()
@@ -249,21 +252,21 @@ class Recorder:
         means: Row = {}
         by_actor: Row = {}
         for name, actors in sums.items():
-            heard = {actor: (total, readings) for actor, (total, readings) in actors.items() if readings}
-            if not heard:
+            read = {actor: (total, readings) for actor, (total, readings) in actors.items() if readings}
+            if not read:
                 continue
-            totals, readings = zip(*heard.values(), strict=True)
+            totals, readings = zip(*read.values(), strict=True)
             means[name] = sum(totals) / sum(readings)
             if name.startswith(MEASURED):
                 means[name] = self._last.get(name, means[name])
             if len(actors) > 1:
-                by_actor |= {f"{name}/{actor}": total / count for actor, (total, count) in heard.items()}
+                by_actor |= {f"{name}/{actor}": total / count for actor, (total, count) in read.items()}
         return means, by_actor
 
     # Checkpoints.
 
     def state(self) -> dict[str, Any]:
-        """What a run that is resumed goes on from; on the run's event loop, or when it has ended."""
+        """The state to resume from; on the run's event loop, or when it has ended."""
         return {
             "wall_seconds": self.wall_seconds,
             "counts": [[actor, name, total] for (actor, name), total in self._by_actor.items()],
@@ -273,7 +276,7 @@ class Recorder:
         }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Go on from `state`, before the first report. A limit passed already ends the run at the next."""
+        """Restore `state`, before the first report. A limit already passed ends the run at the next one."""
         self._seconds_before = state["wall_seconds"]
         for actor, name, total in state["counts"]:
             self._by_actor[actor, name] = total

@@ -1,4 +1,4 @@
-"""summary.json: what came of a run, under names that stay."""
+"""summary.json: the result of a run, under stable names."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ import msgspec
 
 from actorq.actors.statistics import SystemStatistics
 
-from .folder import RunFolderError, write_whole
+from .folder import RunFolderError, write_atomically
 from .quantiles import Quantiles, quantiles_of
 from .recorder import LIMITED, Evaluation, Recorder
 
 
 class ActorSummary(msgspec.Struct, frozen=True):
-    """One actor's part."""
+    """One actor's totals."""
 
     messages_in: int
-    """Messages its handlers have taken."""
+    """Messages handled or refused."""
     messages_out: int
     restarts: int
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
-    """What came of a run. These names and meanings are stable."""
+    """The result of a run. These names and meanings are stable."""
 
     name: str
     seed: int
@@ -44,7 +44,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     evaluation_return_std: float | None
     evaluation_episodes: int
     tasks: dict[str, Evaluation] = {}
-    """Where there are several tasks, the latest evaluation of each, by name; else empty."""
+    """With several tasks, the latest evaluation of each, by name; else empty."""
     restarts: int
     dead_letters: int
     staleness: Quantiles | None
@@ -91,8 +91,8 @@ def summarize(
 
 
 def write_summary(path: Path, summary: Summary) -> None:
-    """Write it as a whole or not at all."""
-    write_whole(path, msgspec.json.format(msgspec.json.encode(summary), indent=2) + b"\n")
+    """Write summary.json atomically."""
+    write_atomically(path, msgspec.json.format(msgspec.json.encode(summary), indent=2) + b"\n")
 
 
 def read_summary(path: Path) -> Summary:

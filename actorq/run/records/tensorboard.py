@@ -1,4 +1,4 @@
-"""TensorBoard's event files, by the tensorboard package's own record writer."""
+"""TensorBoard event files, written by the tensorboard package's own record writer."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ class TensorBoard:
 
     Rows wait for FLUSH_SECONDS or the end.
 
-    Importing tensorboard takes 0.2 s of processor time, which a run that is still starting has better use
-    for: it waits for the first flush. Its RecordWriter is used and not its EventFileWriter, which would
+    Importing tensorboard takes 0.2 s of processor time, which would delay a starting
+    run: it is imported at the first flush. Its RecordWriter is used and not its EventFileWriter, which would
     import TensorFlow wherever that is installed.
     """
 
     def __init__(self, folder: Path, resumed: bool = False) -> None:
-        """`resumed`: at the same steps, the rows to come hold instead of those already in the folder."""
+        """`resumed`: new rows supersede those in the folder from the first new step on."""
         self._folder = folder
         self._resumed = resumed
         self._writer: Any = None
@@ -37,14 +37,14 @@ class TensorBoard:
         self._flushed_at = time.monotonic()
 
     def add(self, entries: Iterable[Entry]) -> None:
-        """Take rows; write all that wait if it is time to."""
+        """Queue rows; write the queue every FLUSH_SECONDS."""
         now = time.time()
         self._waiting += [(now, entry) for entry in entries]
         if time.monotonic() - self._flushed_at >= FLUSH_SECONDS:
             self.flush()
 
     def flush(self) -> None:
-        """Write all that wait."""
+        """Write the queued rows."""
         self._flushed_at = time.monotonic()
         if not self._waiting:
             return
@@ -87,8 +87,8 @@ class TensorBoard:
 
 
 def _histogram(distribution: Distribution) -> Any:
-    """As a HistogramProto, whose buckets have no gaps. Its ends are those of the bins: TensorBoard takes them
-    for the outer buckets' edges, and the values' own may leave one of no width.
+    """A HistogramProto, whose buckets have no gaps. Its min and max are the outer bins' edges, which is what
+    TensorBoard takes them for: with the values' own min and max a bucket could have no width.
     """
     from tensorboard.compat.proto.summary_pb2 import HistogramProto
 

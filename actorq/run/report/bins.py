@@ -1,4 +1,4 @@
-"""A distribution in few bins, as a picture can show it: even ones, or even ones of the logarithm."""
+"""Binning of a distribution for a histogram: bins of equal width, linear or logarithmic."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from actorq.actors.histogram import EXACT, FINEST, Distribution, edge
 _HALVES = 2.0**50
 """Halves of all numbers below it are exact."""
 _MEDIAN_SEEN = 1 / 20
-"""Of the largest value. A median below it stands in the first bins of an even scale, and the rest is bare."""
+"""As a share of the largest value. With a smaller median a linear scale would leave most bins empty."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,16 +28,16 @@ class Bin:
 
 @dataclass(frozen=True, slots=True)
 class Bins:
-    """In rising order, and empty only between others."""
+    """In rising order; empty bins only between others."""
 
     bins: tuple[Bin, ...]
     logarithmic: bool = False
     whole: bool = False
-    """Whether all values are whole numbers: on an even scale a bin then reaches from half to half."""
+    """Whether all values are whole numbers: linear bins then have their edges halfway between them."""
 
 
 def bins_of(distribution: Distribution, most: int) -> Bins:
-    """At most so many bins and one for zeros, of round widths; none if nothing was observed.
+    """At most `most` bins of round widths, and one for zeros; none for an empty distribution.
 
     Whole numbers that are few have a bin each. Values that aren't negative and whose median is far below the
     largest get a logarithmic scale.
@@ -63,7 +63,7 @@ def _even_edges(low: float, high: float, step: float, shift: float) -> list[floa
 
 
 def _apart(distribution: Distribution) -> tuple[tuple[Bin, ...], Distribution]:
-    """A bin of the zeros, if there are any, and the rest."""
+    """The zeros' bin, if there are any, and the distribution of the rest."""
     if 0 not in distribution.cells:
         return (), distribution
     cells = {cell: count for cell, count in distribution.cells.items() if cell}
@@ -72,7 +72,7 @@ def _apart(distribution: Distribution) -> tuple[tuple[Bin, ...], Distribution]:
 
 
 def _log_edges(positive: Distribution, whole: bool, most: int) -> list[float]:
-    """Of whole numbers powers of 2, so that each bin has some; otherwise of 10, or even parts of a decade."""
+    """For whole numbers powers of 2, so that no bin is empty by design; otherwise equal parts of decades."""
     if whole:
         bits = int(positive.largest).bit_length()
         step = -(-bits // most)
@@ -85,7 +85,7 @@ def _log_edges(positive: Distribution, whole: bool, most: int) -> list[float]:
 
 
 def _counted(distribution: Distribution, edges: list[float]) -> tuple[Bin, ...]:
-    """Values in each bin; a cell is where its middle is."""
+    """The bins with their counts; a histogram cell belongs to the bin that holds its middle."""
     cells, counts = distribution.cells, [0] * (len(edges) - 1)
     ends = {min(cells): distribution.smallest, max(cells): distribution.largest}
     for cell, count in cells.items():

@@ -1,4 +1,4 @@
-"""report.html: a run on one page, from what it left in its folder."""
+"""report.html: one page with a run's results, made from the files in its folder."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from actorq.run.formatting import duration, number
 from actorq.run.records.distributions import read_distributions
-from actorq.run.records.folder import RunFolder, RunFolderError, write_whole
+from actorq.run.records.folder import RunFolder, RunFolderError, write_atomically
 from actorq.run.records.metrics import read_rows
 from actorq.run.records.recorder import Row
 from actorq.run.records.summary import Summary, read_summary
@@ -47,7 +47,7 @@ def write_report(folder: RunFolder) -> None:
         f'<h2>Topology</h2><div class="card">{_topology(folder.topology, topology)}</div>',
         "<footer>Made by actorq from the topology, metrics, summary and histograms beside it.</footer>",
     ]
-    write_whole(folder.report, _page(summary.name, "\n".join(body)).encode())
+    write_atomically(folder.report, _page(summary.name, "\n".join(body)).encode())
 
 
 def _page(title: str, body: str) -> str:
@@ -63,13 +63,13 @@ def _page(title: str, body: str) -> str:
 
 def _header(summary: Summary) -> str:
     if summary.stopped_by == "failure":
-        kind, outcome = "bad", "failed"
+        kind, result = "bad", "failed"
     elif summary.solved:
-        kind, outcome = "good", "solved"
+        kind, result = "good", "solved"
     else:
-        kind, outcome = "", f"ended by {summary.stopped_by.replace('_', ' ')}"
+        kind, result = "", f"ended by {summary.stopped_by.replace('_', ' ')}"
     return (
-        f'<header><h1>{escape(summary.name)}</h1><span class="outcome {kind}">{escape(outcome)}</span>'
+        f'<header><h1>{escape(summary.name)}</h1><span class="outcome {kind}">{escape(result)}</span>'
         f'<span class="soft">seed {summary.seed}</span></header>'
     )
 
@@ -78,9 +78,9 @@ def _tiles(summary: Summary) -> Iterator[str]:
     if summary.evaluation_return_mean is not None and not summary.tasks:
         spread = f"± {summary.evaluation_return_std:.4g} over {summary.evaluation_episodes} episodes"
         yield _tile("Evaluation return", f"{summary.evaluation_return_mean:.5g}", spread)
-    for task, its in summary.tasks.items():
-        spread = f"± {its.return_std:.4g} over {its.episodes} episodes"
-        yield _tile(f"Return of {escape(task)}", f"{its.return_mean:.5g}", spread)
+    for name, task in summary.tasks.items():
+        spread = f"± {task.return_std:.4g} over {task.episodes} episodes"
+        yield _tile(f"Return of {escape(name)}", f"{task.return_mean:.5g}", spread)
     yield _tile("Wall time", duration(summary.wall_seconds), "since the command's start")
     per_second = f"{number(summary.env_steps_per_second)} per second"
     yield _tile("Environment steps", f"{summary.env_steps:,}", per_second)
@@ -101,8 +101,8 @@ def _figure(chart: Chart | BarChart, size: tuple[int, int], kind: str) -> str:
     from .drawing import to_svg  # not before: importing matplotlib takes half a second
 
     note = f'<p class="note">{escape(chart.note)}</p>' if chart.note else ""
-    picture = to_svg(chart, *size) + (_legend(chart) if isinstance(chart, Chart) else "")
-    return f'<section class="{kind}"><h3>{escape(chart.title)}</h3>{note}{picture}</section>'
+    svg = to_svg(chart, *size) + (_legend(chart) if isinstance(chart, Chart) else "")
+    return f'<section class="{kind}"><h3>{escape(chart.title)}</h3>{note}{svg}</section>'
 
 
 def _legend(chart: Chart) -> str:
@@ -132,7 +132,7 @@ def _actors(summary: Summary) -> str:
 
 
 def _topology(path: Path, text: str) -> str:
-    """The picture, and the file; only the file where a role's module is no longer to be found."""
+    """The drawing and the file; only the file if a role's module can no longer be imported."""
     file = f"<details><summary>topology.toml, as it ran</summary><pre>{escape(text)}</pre></details>"
     try:
         plan = check(path)

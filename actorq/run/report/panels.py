@@ -1,4 +1,4 @@
-"""Which charts a run's metrics make."""
+"""Selection of charts for a run's metrics."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .charts import COLOURS, BarChart, Chart, ChartLine
 
 MOST_BARS = 40
 MOST_TASKS = 30
-"""That have charts of their own."""
+"""Tasks with charts of their own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,14 +27,14 @@ class _Panel:
     logarithmic: bool = False
     y_text: Callable[[float], str] = number
     unit: str = ""
-    """What the values are counted in, where their histogram is drawn."""
+    """The x axis of the histogram."""
     lines: Mapping[str, str] = field(default_factory=dict)
-    """Several names in one chart: name and label of each line. Of none, it is the panel's own name."""
+    """Label of each line by its metric, for several metrics in one chart; empty: the panel's own metric."""
     shares: bool = False
-    """The lines are counts of what excludes each other: each one's share of an interval is drawn."""
+    """Draw each line as its share of the lines' sum in an interval: counts of exclusive outcomes."""
 
 
-_KNOWN = {  # in this order; whatever else the actors report comes after
+_KNOWN = {  # in this order, before all other metrics
     "episode_return": _Panel("Episode return", "of the explorers, who act at random now and then"),
     "loss": _Panel("Loss", logarithmic=True),
     "env_steps_per_second": _Panel("Environment steps per second"),
@@ -87,11 +87,11 @@ _KNOWN = {  # in this order; whatever else the actors report comes after
 }
 _NO_CURVE = {"solved", "wall_seconds", *(name for panel in _KNOWN.values() for name in panel.lines)}
 _QUANTILES = {"p50": "median", "p99": "99 %", "max": "largest"}
-"""Of an interval, what is drawn of what was observed."""
+"""Quantiles of an interval that are drawn, with their labels."""
 
 
 def evaluation_charts(rows: Sequence[Row], topology: Mapping[str, Any]) -> list[Chart]:
-    """The greedy policy's return, with the one to reach: a chart for each task that was evaluated."""
+    """The greedy policy's return and its target: a chart for each evaluated task."""
     wanted = topology.get("stop", {}).get("solved", {}).get("return")
     tasks = task_names(topology)
     if not tasks:
@@ -102,7 +102,7 @@ def evaluation_charts(rows: Sequence[Row], topology: Mapping[str, Any]) -> list[
 
 
 def task_names(topology: Mapping[str, Any]) -> list[str]:
-    """Of `[[tasks]]` in a topology file's tables; none where there is one `[task]`."""
+    """Names in a topology file's `[[tasks]]`; none for a single `[task]`."""
     return [task["name"] for task in topology.get("tasks", ())][:MOST_TASKS]
 
 
@@ -128,8 +128,8 @@ def other_charts(
     distributions: Mapping[str, Distribution] | None = None,
     tasks: Sequence[str] = (),
 ) -> list[Chart | BarChart]:
-    """A chart for each reading and rate, and a histogram for what was observed: those that are known first,
-    then the actors' own. What is read of each of several tasks has a chart for each.
+    """A chart for each gauge and rate, and a histogram for each observed value: those of the built-in roles
+    first, then users' own. Gauges of several tasks have a chart for each task.
     """
     x, x_label = _x_axis(rows)
     histograms = {
@@ -159,11 +159,11 @@ def other_charts(
         if name in histograms:
             found, bins = histograms[name]
             title, unit = f"{panel.title}: distribution", panel.unit or _in_words(name)
-            charts.append(BarChart(title, bins, unit, _quantiles_in_words(found)))
+            charts.append(BarChart(title, bins, unit, _quantiles_text(found)))
     return charts
 
 
-def _quantiles_in_words(distribution: Distribution) -> str:
+def _quantiles_text(distribution: Distribution) -> str:
     words = [
         f"median {number(distribution.quantile(0.5))}",
         f"99 % up to {number(distribution.quantile(0.99))}",
@@ -176,7 +176,7 @@ def _quantiles_in_words(distribution: Distribution) -> str:
 
 
 def _of(task: str) -> str:
-    """ " of cartpole" for "/cartpole", and "" where there is one task."""
+    """ " of cartpole" for "/cartpole"; "" for a single task."""
     return f" of {task[1:]}" if task else ""
 
 
@@ -185,15 +185,15 @@ def _in_words(name: str) -> str:
 
 
 def _own_names(rows: Iterable[Row]) -> list[str]:
-    """What has a chart although it isn't known."""
-    heard = dict.fromkeys(name for row in rows for name in row)
-    counts = {name.removesuffix("_per_second") for name in heard if name.endswith("_per_second")}
-    observed = {name for name in heard if f"{name}_p50" in heard}
-    told = {f"{name}_{key}" for name in observed for key in (*Quantiles.__struct_fields__, "not_finite")}
+    """Metrics with a chart that `_KNOWN` doesn't list."""
+    names = dict.fromkeys(name for row in rows for name in row)
+    counts = {name.removesuffix("_per_second") for name in names if name.endswith("_per_second")}
+    observed = {name for name in names if f"{name}_p50" in names}
+    quantiles = {f"{name}_{key}" for name in observed for key in (*Quantiles.__struct_fields__, "not_finite")}
     return [
         name
-        for name in heard
-        if name not in counts | told | _NO_CURVE
+        for name in names
+        if name not in counts | quantiles | _NO_CURVE
         and not name.startswith("evaluation_")
         and not name.endswith("_per_second")
         and "/" not in name
@@ -212,7 +212,7 @@ def _lines_of(rows: Sequence[Row], name: str, panel: _Panel, x: str) -> Iterator
 
 
 def _several(rows: Sequence[Row], labels: Mapping[str, str], x: str) -> Iterator[ChartLine]:
-    """A line for each name of which anything was heard."""
+    """A line for each metric that has a finite value."""
     for name, label in labels.items():
         points = [(row[x], row[name]) for row in rows if name in row and x in row]
         if any(math.isfinite(y) for _, y in points):
@@ -220,7 +220,7 @@ def _several(rows: Sequence[Row], labels: Mapping[str, str], x: str) -> Iterator
 
 
 def _shares(rows: Sequence[Row], labels: Mapping[str, str], x: str) -> Iterator[ChartLine]:
-    """Of what all these counts grew by from one row to the next, each one's share in percent."""
+    """Each count's share, in percent, of the growth of all from one row to the next."""
     totals = [[row.get(name, 0.0) for name in labels] for row in rows]
     grown = [
         [now - then for now, then in zip(after, before, strict=True)]
@@ -237,7 +237,7 @@ def _shares(rows: Sequence[Row], labels: Mapping[str, str], x: str) -> Iterator[
 
 
 def _by_actor(rows: Sequence[Row], name: str, x: str) -> Iterator[ChartLine]:
-    """A line for each actor that reports it; the mean and range of more than can be told apart."""
+    """A line for each actor that reports the metric, or the mean and range of more than COLOURS."""
     actors = sorted({key for row in rows for key in row if key.startswith(f"{name}/")}, key=_natural)
     if 0 < len(actors) <= COLOURS:
         for key in actors:
@@ -245,17 +245,17 @@ def _by_actor(rows: Sequence[Row], name: str, x: str) -> Iterator[ChartLine]:
                 key.removeprefix(f"{name}/"), [(row[x], row[key]) for row in rows if key in row and x in row]
             )
         return
-    heard = [row for row in rows if name in row and x in row]
-    if not any(math.isfinite(row[name]) for row in heard):
+    read = [row for row in rows if name in row and x in row]
+    if not any(math.isfinite(row[name]) for row in read):
         return
-    ranges = [[row[key] for key in actors if key in row] or [row[name]] for row in heard]
+    ranges = [[row[key] for key in actors if key in row] or [row[name]] for row in read]
     band = [(min(values), max(values)) for values in ranges] if actors else ()
     label = f"mean of {len(actors)} actors, and their range" if actors else name
-    yield ChartLine(label, [(row[x], row[name]) for row in heard], band)
+    yield ChartLine(label, [(row[x], row[name]) for row in read], band)
 
 
 def _natural(key: str) -> tuple[str, int]:
-    """explorer.2 comes before explorer.10."""
+    """Sort key that puts explorer.2 before explorer.10."""
     group, _, member = key.rpartition(".")
     return (group, int(member)) if member.isdecimal() else (key, -1)
 

@@ -202,10 +202,15 @@ def test_a_crash_while_writing_leaves_the_ones_before(
 
 def test_another_format_is_refused_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoint, "FORMAT", 2)
+        patch.setattr(checkpoint, "FORMAT", 3)
         path = save(tmp_path, {}, {})
-    with pytest.raises(CheckpointError, match="is of format 2; this version of actorq reads format 1"):
+    with pytest.raises(CheckpointError, match="has format 3, and this version of actorq reads format 2"):
         load(path)
+
+
+def test_a_checkpoint_of_before_is_refused_in_a_sentence() -> None:
+    with pytest.raises(CheckpointError, match=r"has format 1, .* or start a new run"):
+        load(Path(__file__).with_name("format_1"))
 
 
 def test_sums_that_fit_do_not_excuse_nonsense(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from actorq.run.records.folder import RunFolder, RunFolderError, write_whole
+from actorq.run.records.folder import RunFolder, RunFolderError, write_atomically
 
 
 def test_each_run_gets_the_next_number(tmp_path: Path) -> None:
@@ -58,7 +58,7 @@ def test_only_a_runs_folder_is_opened(tmp_path: Path) -> None:
 
 def test_a_file_is_replaced_as_a_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "summary.json"
-    write_whole(path, b"old")
+    write_atomically(path, b"old")
 
     def crash(_: int) -> None:
         raise OSError("no space left")
@@ -66,10 +66,10 @@ def test_a_file_is_replaced_as_a_whole(tmp_path: Path, monkeypatch: pytest.Monke
     with monkeypatch.context() as patch:
         patch.setattr("os.fsync", crash)
         with pytest.raises(OSError, match="no space left"):
-            write_whole(path, b"new")
+            write_atomically(path, b"new")
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
     with path.open("rb") as reader:
-        write_whole(path, b"new")
+        write_atomically(path, b"new")
         assert reader.read() == b"old", "who reads meanwhile reads all of it"
     assert path.read_bytes() == b"new"
