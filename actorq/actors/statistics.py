@@ -86,21 +86,21 @@ class TransportStatistics:
     """After a connection was lost; counted in `frames_out` too."""
     repeats_dropped: int = 0
     """Frames that came a second time."""
-    strangers: int = 0
-    """Connections closed since they began with something else than a fresh, genuine hello to this node."""
+    unauthenticated: int = 0
+    """Connections closed because they began with anything but a fresh, genuine hello to this node."""
     mismatched: int = 0
-    """Connections closed since the other end has another protocol version or another contract."""
+    """Connections closed because the other end has another protocol version or another route table."""
     early: int = 0
-    """Connections closed since this end doesn't know the peer (yet), or another incarnation of it."""
-    unproven: int = 0
-    """Connections that ended without a word: silent for too long, too many at a time, or gone."""
+    """Connections closed because this end doesn't know the peer (yet), or another incarnation of it."""
+    without_hello: int = 0
+    """Connections that ended before a hello: silent for too long, too many at a time, or gone."""
     bad_frames: int = 0
-    """Frames of proven peers that break the protocol; each cost them that connection."""
+    """Frames of authenticated peers that break the protocol; each closed its connection."""
 
     @property
     def refused(self) -> int:
-        """Whatever came and was not to be trusted."""
-        return self.strangers + self.mismatched + self.unproven + self.bad_frames
+        """Connections and frames that were not trusted."""
+        return self.unauthenticated + self.mismatched + self.without_hello + self.bad_frames
 
     def __add__(self, other: TransportStatistics) -> TransportStatistics:
         names = [field.name for field in fields(self)]

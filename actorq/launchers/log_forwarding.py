@@ -9,9 +9,9 @@ import anyio
 import msgspec
 
 from actorq.actors.runtime import scheduler as scheduling
+from actorq.actors.runtime.loop_waker import LoopWaker
 
 from .control_stream import ControlStream
-from .loop_waker import LoopWaker
 
 MAX_WAITING_BYTES = 8 * 1024 * 1024
 """Log lines beyond that are dropped, and counted, while the control stream is slow."""

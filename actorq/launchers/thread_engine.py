@@ -21,10 +21,10 @@ from actorq.actors import (
     System,
     SystemStatistics,
 )
+from actorq.actors.runtime.loop_waker import LoopWaker
 from actorq.topology import Plan
 
 from .launchers import other_processes
-from .loop_waker import LoopWaker
 
 log = logging.getLogger("actorq.launchers")
 

@@ -93,7 +93,7 @@ class World:
         before = -1
         while before != (sent := _frames_sent(transport)):
             before = sent
-            for station in transport._stations.values():
+            for station in transport._nodes.values():
                 for peer in station.peer_sessions:
                     for kind in Kind:
                         await station.endpoint.stream(peer, kind).drained()
@@ -101,4 +101,4 @@ class World:
 
 
 def _frames_sent(transport: NngTransport) -> int:
-    return sum(station.endpoint.statistics().frames_out for station in transport._stations.values())
+    return sum(station.endpoint.statistics().frames_out for station in transport._nodes.values())

@@ -8,6 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -17,6 +18,7 @@ from actorq.actors.wire.session.endpoint import Endpoint
 from actorq.actors.wire.session.frame_header import Kind
 from actorq.actors.wire.session.stream import OrderedStream
 from actorq.actors.wire.transport import Peer
+from actorq_nng.wire import NngWire
 
 SMALL, LARGE = 64, 1 << 20
 ROUNDS, SMALL_FRAMES, LARGE_FRAMES = 1000, 10_000, 150
@@ -97,7 +99,13 @@ async def endpoints(folder: Path) -> Measured:
 
     both = peers(folder)
     endpoint = Endpoint(
-        me="leader", incarnation=1, run="bench", secret=SECRET, max_frame_bytes=2 * LARGE, received=received
+        me="leader",
+        incarnation=1,
+        run="bench",
+        secret=SECRET,
+        max_frame_bytes=2 * LARGE,
+        received=received,
+        make_wire=partial(NngWire, tls=None),
     )
     endpoint.listen(both["leader"].addresses[0])
     envelopes, _ = endpoint.peer_up(both["follower"], b"")
@@ -138,7 +146,13 @@ async def endpoint_node_agent(folder: Path) -> None:
 
     both = peers(folder)
     endpoint = Endpoint(
-        me="follower", incarnation=2, run="bench", secret=SECRET, max_frame_bytes=2 * LARGE, received=received
+        me="follower",
+        incarnation=2,
+        run="bench",
+        secret=SECRET,
+        max_frame_bytes=2 * LARGE,
+        received=received,
+        make_wire=partial(NngWire, tls=None),
     )
     endpoint.listen(both["follower"].addresses[0])
     _, answers = endpoint.peer_up(both["leader"], b"")

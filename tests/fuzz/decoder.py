@@ -28,7 +28,7 @@ with atheris.instrument_imports(include=["actorq.actors"]):
 
 from tests.actors.frames import CONTRACT, REPLIES, Add, Floats, Get, asked, everything, joined, told
 
-LETTERS, ANSWERS, ENVELOPES_HEADER, ANSWERS_HEADER = range(4)
+ENVELOPES, ANSWERS, ENVELOPES_HEADER, ANSWERS_HEADER = range(4)
 """The first byte says what the rest is: a frame, or only its header (so that its length is right)."""
 
 
@@ -55,7 +55,7 @@ def read(data: bytes) -> None:
     if kind in (ENVELOPES_HEADER, ANSWERS_HEADER):
         frame = len(frame).to_bytes(8, "little") + frame
     try:
-        if kind in (LETTERS, ENVELOPES_HEADER):
+        if kind in (ENVELOPES, ENVELOPES_HEADER):
             read_envelopes(memoryview(frame))
         else:
             read_answers(memoryview(frame))
@@ -98,7 +98,7 @@ def seeds() -> list[bytes]:
         freed=[64],
     )
     packer = Packer(lambda array: 64)
-    found = [bytes([LETTERS]) + bytes(joined(packer.envelopes(CONTRACT, 1, sent)))]
+    found = [bytes([ENVELOPES]) + bytes(joined(packer.envelopes(CONTRACT, 1, sent)))]
     found += [
         bytes([ENVELOPES_HEADER]) + packer.envelopes(CONTRACT, 1, [each])[1] for each in (sent[0], sent[3])
     ]

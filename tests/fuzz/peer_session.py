@@ -27,7 +27,7 @@ with atheris.instrument_imports(include=["actorq.actors"]):
 from tests.actors.linked_sessions import MAX_FRAME_BYTES, Pipe, Sender, specs
 from tests.actors.messages import Add, Echo, GetTotal, Text, Total, Weights
 
-LETTERS, ANSWERS, ENVELOPES_HEADER, ANSWERS_HEADER = range(4)
+ENVELOPES, ANSWERS, ENVELOPES_HEADER, ANSWERS_HEADER = range(4)
 """The first byte says what the rest is: a frame, or only its header (so that its length is right)."""
 
 SPECS = specs()
@@ -70,7 +70,7 @@ def read(data: bytes) -> None:
         frame = len(frame).to_bytes(4, "little") + bytes(4) + frame
     peers = Peers()
     try:
-        if kind in (LETTERS, ENVELOPES_HEADER):
+        if kind in (ENVELOPES, ENVELOPES_HEADER):
             peers.far.envelopes_received(memoryview(frame))
         else:
             peers.main.answers_received(memoryview(frame))

@@ -226,7 +226,7 @@ class Lies:
         nobody: Any = None
         envelopes = [Envelope(message, 100, route.sender, route.target, nobody, ())] * 3
         self._true = {
-            Kind.LETTERS: b"".join(Packer().envelopes(link_schema.out, 1, envelopes)),
+            Kind.ENVELOPES: b"".join(Packer().envelopes(link_schema.out, 1, envelopes)),
             Kind.ANSWERS: b"".join(Packer().answers(Answers(handled=[1, 1], freed=[64]))),
         }
 
@@ -262,7 +262,7 @@ class Lies:
 
     def _refused(self, kind: Kind, body: bytearray) -> bool:
         try:
-            if kind is Kind.LETTERS:
+            if kind is Kind.ENVELOPES:
                 Unpacker().envelopes(self._link_schema.out, memoryview(bytes(body)))
             else:
                 answers = Unpacker().answers(memoryview(bytes(body)), lambda number: ())

@@ -232,7 +232,7 @@ async def test_who_says_nothing(
         async with flat(here):
             await here.besiege("silent", count, at_a_time=200)
             for node in here.nodes:
-                await here.until(lambda node=node: here.counted(node).unproven == count + 20)  # type: ignore[misc]
+                await here.until(lambda node=node: here.counted(node).without_hello == count + 20)  # type: ignore[misc]
 
 
 @cases(1000, 100, 100_000, 20_000)
@@ -247,7 +247,7 @@ async def test_broken_frames_without_a_hello(
                 assert toll.spoke > toll.silent > count // 5
                 await here.until(lambda node=node: refused(here.counted(node)) == count + 20)  # type: ignore[misc]
                 # Where the loop was late a whole second, some hadn't said it soon enough.
-                strangers = here.counted(node).strangers - before[node.name].strangers
+                strangers = here.counted(node).unauthenticated - before[node.name].unauthenticated
                 assert toll.spoke // 2 < strangers <= toll.spoke + 20
 
 
@@ -265,7 +265,7 @@ async def test_a_hello_said_again(anyio_backend: Any, board: Board, overheard: l
             # One whose hello came too late, on a busy machine, is refused for that.
             await here.until(lambda node=node: refused(here.counted(node)) >= expected)  # type: ignore[misc]
             assert refused(here.counted(node)) == expected
-            assert here.counted(node).strangers > 0
+            assert here.counted(node).unauthenticated > 0
 
 
 async def test_another_runs_certificate(anyio_backend: Any, board: Board, overheard: list[bytes]) -> None:
@@ -275,7 +275,7 @@ async def test_another_runs_certificate(anyio_backend: Any, board: Board, overhe
         assert isinstance(ours, Certificates)
         await here.besiege("silent", 50, tls=(theirs.certificate, theirs.key, ours.authority))
         for node in here.nodes:
-            await here.until(lambda node=node: here.counted(node).strangers >= 1)  # type: ignore[misc]
+            await here.until(lambda node=node: here.counted(node).unauthenticated >= 1)  # type: ignore[misc]
 
 
 async def test_who_doesnt_even_speak_nngs_protocol(
@@ -284,7 +284,7 @@ async def test_who_doesnt_even_speak_nngs_protocol(
     async with town(anyio_backend, "tls+tcp", board, overheard, 50) as here, flat(here):
         await here.besiege("dumb", 200, at_a_time=200)
         for node in here.nodes:
-            await here.until(lambda node=node: here.counted(node).unproven == 200)  # type: ignore[misc]
+            await here.until(lambda node=node: here.counted(node).without_hello == 200)  # type: ignore[misc]
 
 
 @cases(250, 50, 50_000, 5_000)

@@ -1,6 +1,6 @@
-"""The one place that knows nng: sockets waited for by descriptor, frames written once and read in place.
+"""nng sockets: waited for by file descriptor, frames copied once when sent and not at all when received.
 
-It leans on names that are private to pynng 0.9; `prepare` proves them before the first socket opens.
+Uses names that are private to pynng 0.9; `prepare` checks them before the first socket opens.
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 import select
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any
 
@@ -17,34 +16,25 @@ import pynng
 from pynng import ffi, lib
 
 from actorq.actors.errors import ActorqError
+from actorq.actors.runtime.loop_waker import LoopWaker
 from actorq.actors.wire.session.frame_header import Part
+from actorq.actors.wire.session.wire import Tls
 
 from .handshakes import Handshakes
-from .waker import LoopWaker
 
 SERVER_NAME = "actorq"
-"""The name in every certificate of a run: who may take part is the authority's word, not a host name's."""
+"""The name in every certificate of a run: membership is decided by the authority, not by host names."""
 
 COPIED_BYTES = 4096
-"""Frames below are copied out of nng's memory: cheaper than an owner for each."""
+"""Frames below this size are copied out of nng's memory: cheaper than an owner object for each."""
 
 NEVER_MS = 3_600_000
 DIAL_AGAIN_MS = (10, 1000)
-"""nng doubles the time from the first to the second, and draws below it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Tls:
-    """What a node needs for mutual TLS, as PEM texts. Certificates are for the name "actorq"."""
-
-    certificate: str
-    key: str
-    authority: str
-    """Who signed it, and must have signed the other end's."""
+"""Bounds of nng's exponential back-off with jitter."""
 
 
 class Listener:
-    """All that peers send to this node arrives here, over any number of addresses.
+    """PULL socket: receives the frames of all peers, over any number of addresses.
 
     `opened` and `closed` are called on the loop with the number of a connection; a frame may arrive before
     its connection's `opened`, never after `closed`. `admits` is asked on nng's thread before each connection,
@@ -78,14 +68,14 @@ class Listener:
         def admit(pipe: Any) -> None:
             if not admits(len(self._socket.pipes)):
                 pipe.close()
-                waker.ring(turned_away)
+                waker.call_soon(turned_away)
             else:
-                waker.ring(partial(opened, pipe.id))
+                waker.call_soon(partial(opened, pipe.id))
 
         self._socket.add_pre_pipe_connect_cb(admit)
         # This event may come after the last one of a connection, which pynng then keeps for ever.
         lib.nng_pipe_notify(self._handle, lib.NNG_PIPE_EV_ADD_POST, ffi.NULL, ffi.NULL)
-        self._socket.add_post_pipe_remove_cb(lambda pipe: waker.ring(partial(closed, pipe.id)))
+        self._socket.add_post_pipe_remove_cb(lambda pipe: waker.call_soon(partial(closed, pipe.id)))
 
     def listen(self, address: str) -> str:
         """The address as bound: a tcp port of 0 becomes the real one. Raises ActorqError if it can't be."""
@@ -106,7 +96,7 @@ class Listener:
         await anyio.wait_readable(self._fd)
 
     def readable(self) -> bool:
-        """Whether a frame can be taken; a fifth of the price of `take` finding none."""
+        """Whether a frame can be taken; costs a fifth of a `take` that finds none."""
         return bool(self._poll.poll(0))
 
     def take(self) -> tuple[int, memoryview] | None:
@@ -118,7 +108,7 @@ class Listener:
         lib.nng_pipe_close(ffi.new("nng_pipe *", {"id": pipe})[0])
 
     def end_handshakes(self) -> int:
-        """End those under way over tcp at the last call already; how many these were."""
+        """End the tcp handshakes that were in progress at the last call already; returns their number."""
         return self._handshakes.sweep(self._far_ends)
 
     def refused(self) -> int:
@@ -147,10 +137,7 @@ class Listener:
 
 
 class Dialer:
-    """One connection to a peer's listener, tried until it stands; once it has gone it doesn't come back.
-
-    `connected` is called on the loop when it stands, `gone` when it is no more.
-    """
+    """PUSH socket: one connection to a peer's listener, retried until it stands; once lost it stays lost."""
 
     def __init__(
         self,
@@ -158,8 +145,6 @@ class Dialer:
         waker: LoopWaker,
         *,
         tls: Tls | None,
-        connected: Callable[[], object],
-        gone: Callable[[], object],
     ) -> None:
         prepare()
         soonest, latest = DIAL_AGAIN_MS
@@ -179,11 +164,11 @@ class Dialer:
                 pipe.close()
             first = False
 
-        self._connected, self._gone = connected, gone
+        self.connected, self._lost = anyio.Event(), anyio.Event()
         self._closed = False
         self._socket.add_pre_pipe_connect_cb(only_the_first)
-        self._socket.add_post_pipe_connect_cb(lambda pipe: waker.ring(self._stands))
-        self._socket.add_post_pipe_remove_cb(lambda pipe: waker.ring(self._fell))
+        self._socket.add_post_pipe_connect_cb(lambda pipe: waker.call_soon(self._on_connected))
+        self._socket.add_post_pipe_remove_cb(lambda pipe: waker.call_soon(self._on_lost))
         try:
             self._dialer = self._socket.dial(address, block=False)
         except pynng.NNGException as error:
@@ -194,8 +179,12 @@ class Dialer:
         """Whether a frame would leave at once."""
         return bool(self._poll.poll(0))
 
+    async def run(self) -> None:
+        """Return when the connection is lost."""
+        await self._lost.wait()
+
     async def wait_writable(self) -> None:
-        """Until `writable`; a checkpoint in any case. One task at a time."""
+        """Return when `writable`; always a checkpoint. One task at a time."""
         await anyio.wait_readable(self._fd)  # nng raises this descriptor when it can send
 
     def send(self, parts: Iterable[Part], size: int) -> bool:
@@ -207,14 +196,15 @@ class Dialer:
         self._closed = True
         self._socket.close()
 
-    def _stands(self) -> None:
+    def _on_connected(self) -> None:
         if not self._closed:
             self._dialer.reconnect_time_min = self._dialer.reconnect_time_max = NEVER_MS
-            self._connected()
+            self.connected.set()
 
-    def _fell(self) -> None:
+    def _on_lost(self) -> None:
         if not self._closed:
-            self._gone()
+            self.connected.set()
+            self._lost.set()
 
 
 def _refused(listeners: Iterable[Any]) -> int:

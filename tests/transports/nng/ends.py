@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -15,8 +16,9 @@ from actorq.actors.wire.session.counters import Counts
 from actorq.actors.wire.session.endpoint import Endpoint
 from actorq.actors.wire.session.frame_header import Kind, Part
 from actorq.actors.wire.session.stream import OrderedStream
+from actorq.actors.wire.session.wire import Tls
 from actorq.actors.wire.transport import Peer
-from actorq_nng.sockets import Tls
+from actorq_nng.wire import NngWire
 
 RUN = "run"
 SECRET = bytes(range(32))
@@ -37,11 +39,17 @@ class Outbox:
         self.stream.flush()
 
 
+def nothing() -> None:
+    pass
+
+
 class Watched(Counts):
     """Tells when something was counted."""
 
+    __slots__ = ("tell",)
+
     def __init__(self, tell: Callable[[], None]) -> None:
-        self.tell: Callable[[], None] = lambda: None
+        self.tell = nothing
         super().__init__()
         self.tell = tell
 
@@ -59,6 +67,7 @@ class End:
         incarnation: int = 1,
         *,
         take: Callable[[str, Kind, memoryview], None] | None = None,
+        tls: Tls | None = None,
         **others: Any,
     ) -> None:
         self.name, self.incarnation = name, incarnation
@@ -66,8 +75,11 @@ class End:
         self._take = take
         self._news = anyio.Event()
         options = {"run": RUN, "secret": SECRET, "max_frame_bytes": MAX_FRAME_BYTES, **others}
+        make_wire = partial(NngWire, tls=tls)
         with patch("actorq.actors.wire.session.endpoint.Counts", lambda: Watched(self._tell)):
-            self.endpoint = Endpoint(me=name, incarnation=incarnation, received=self._received, **options)
+            self.endpoint = Endpoint(
+                me=name, incarnation=incarnation, received=self._received, make_wire=make_wire, **options
+            )
         self.addresses: tuple[str, ...] = ()
 
     def listen(self, address: str) -> Peer:

@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 
 from actorq.actors import ActorqError
 from actorq.actors.wire.registry import WireError
-from actorq.actors.wire.session import connector as line
+from actorq.actors.wire.session import connector
 from actorq.actors.wire.session import stream
 from actorq.actors.wire.session.frame_header import PREFIX, PREFIX_BYTES, Kind, Part
 from actorq.actors.wire.transport import Peer
+from actorq_nng import wire
 from actorq_nng.sockets import Dialer
 
 from .ends import CONTRACT, MAX_FRAME_BYTES, End, Outbox, descriptors, serving, two
@@ -48,7 +49,7 @@ async def test_frames_arrive_both_ways(tmp_path: Path, scheme: str) -> None:
         for outbox in (envelopes, answers, back):
             outbox.put(*frames)
         await b.until(lambda: b.frames == {("a", kind): frames for kind in Kind})
-        await a.until(lambda: a.frames == {("b", Kind.LETTERS): frames})
+        await a.until(lambda: a.frames == {("b", Kind.ENVELOPES): frames})
 
 
 async def test_parts_become_one_body(tmp_path: Path) -> None:
@@ -59,7 +60,7 @@ async def test_parts_become_one_body(tmp_path: Path) -> None:
         b.peer_up(a)
         envelopes.waiting.append((b"head", array.data, np.zeros((0, 4)).data, memoryview(b"tail")))
         envelopes.stream.wake()
-        await b.until(lambda: b.frames["a", Kind.LETTERS] == [b"head" + array.tobytes() + b"tail"])
+        await b.until(lambda: b.frames["a", Kind.ENVELOPES] == [b"head" + array.tobytes() + b"tail"])
 
 
 @pytest.mark.parametrize("size", [100, 10_000])
@@ -96,7 +97,7 @@ async def test_all_that_waits_may_go_as_one_frame(tmp_path: Path) -> None:
         for frame in numbered(50):
             waiting.append(frame)
             envelopes.stream.wake()
-        await b.until(lambda: b.frames["a", Kind.LETTERS] == [b"".join(numbered(50))])
+        await b.until(lambda: b.frames["a", Kind.ENVELOPES] == [b"".join(numbered(50))])
 
 
 @pytest.mark.parametrize("scheme", ["ipc", "tcp"])
@@ -120,7 +121,7 @@ async def test_a_burst_of_cuts(tmp_path: Path, scheme: str) -> None:
 
 
 STEPS = st.lists(
-    st.tuples(st.sampled_from(["letters", "answers", "cut", "turns"]), st.booleans(), st.integers(1, 40)),
+    st.tuples(st.sampled_from(["envelopes", "answers", "cut", "turns"]), st.booleans(), st.integers(1, 40)),
     max_size=40,
 )
 
@@ -169,13 +170,13 @@ async def test_what_is_kept_is_bounded_by_the_window(tmp_path: Path) -> None:
         envelopes.put(*frames)
         assert len(envelopes.waiting) == len(frames)  # not connected: nothing is taken
         _, answers = b.peer_up(a)
-        with patch.object(answers.stream, "tell_receipts", lambda: None):
-            await b.until(lambda: len(b.frames["a", Kind.LETTERS]) == stream.WINDOW_FRAMES)
+        with patch.object(answers.stream, "send_acks", lambda: None):
+            await b.until(lambda: len(b.frames["a", Kind.ENVELOPES]) == stream.WINDOW_FRAMES)
             envelopes.stream.flush()
             assert len(envelopes.waiting) == 2 * stream.WINDOW_FRAMES
             assert envelopes.stream.unacked == stream.WINDOW_FRAMES * (PREFIX_BYTES + 4)
-        answers.stream.tell_receipts()
-        await b.until(lambda: b.frames["a", Kind.LETTERS] == frames)
+        answers.stream.send_acks()
+        await b.until(lambda: b.frames["a", Kind.ENVELOPES] == frames)
 
 
 async def test_large_frames_fill_the_window_by_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -194,7 +195,7 @@ async def test_large_frames_fill_the_window_by_bytes(tmp_path: Path, monkeypatch
 
         envelopes.stream.source = watched
         envelopes.put(*numbered(30, 90_000))
-        await b.until(lambda: len(b.frames["a", Kind.LETTERS]) == 30)
+        await b.until(lambda: len(b.frames["a", Kind.ENVELOPES]) == 30)
     assert 90_000 < most < 200_000
 
 
@@ -225,8 +226,8 @@ async def test_a_connection_that_isnt_welcomed_is_dropped(
             if closed == 3:
                 thrice.set()
 
-    monkeypatch.setattr(line, "PATIENCE_SECONDS", 0.05)
-    monkeypatch.setattr(line, "Dialer", Counted)
+    monkeypatch.setattr(connector, "STALL_SECONDS", 0.05)
+    monkeypatch.setattr(wire, "Dialer", Counted)
     a, b = two(tmp_path)
     async with serving(a):
         envelopes, _ = a.peer_up(b)
@@ -236,23 +237,23 @@ async def test_a_connection_that_isnt_welcomed_is_dropped(
         monkeypatch.undo()
         async with serving(b):
             b.peer_up(a)
-            await b.until(lambda: b.frames == {("a", Kind.LETTERS): [b"one"]})
+            await b.until(lambda: b.frames == {("a", Kind.ENVELOPES): [b"one"]})
 
 
 async def test_a_connection_that_isnt_acknowledged_is_dropped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As a half-open one of TCP would be; the next one's welcome says how far the frames came."""
-    monkeypatch.setattr(line, "PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr(connector, "STALL_SECONDS", 0.1)
     a, b = two(tmp_path)
     async with serving(a, b):
         envelopes, _ = a.peer_up(b)
         _, answers = b.peer_up(a)
-        monkeypatch.setattr(answers.stream, "tell_receipts", lambda: None)
+        monkeypatch.setattr(answers.stream, "send_acks", lambda: None)
         envelopes.put(b"one")
         with anyio.fail_after(50):
             await envelopes.stream.drained()
-    assert b.frames == {("a", Kind.LETTERS): [b"one"]}
+    assert b.frames == {("a", Kind.ENVELOPES): [b"one"]}
     assert a.endpoint.statistics().connections > 2
 
 
@@ -277,11 +278,11 @@ async def test_numbers_of_frames(
             outbox.put(b"one")
             await end.until(lambda end=end: bool(end.frames))  # type: ignore[misc]
         await back.stream.drained()
-        at_b = b.endpoint._links["a"]
+        at_b = b.endpoint._sessions["a"]
         incoming = at_b.acks.envelopes
         frame = PREFIX.pack(incoming.head, incoming.ticket, number, acknowledged, 0) + rest
         assert at_b.arrived(incoming, memoryview(frame)) is right
-        assert b.frames["a", Kind.LETTERS] == [b"one", rest][: 2 if right and number == 2 else 1]
+        assert b.frames["a", Kind.ENVELOPES] == [b"one", rest][: 2 if right and number == 2 else 1]
         assert b.endpoint.statistics().repeats_dropped == (number == 1)
 
 
@@ -303,8 +304,8 @@ async def test_a_bad_frame_costs_the_connection_and_comes_again(
         envelopes, _ = a.peer_up(b)
         b.peer_up(a)
         envelopes.put(*numbered(10))
-        await b.until(lambda: len(b.frames["a", Kind.LETTERS]) == 10)
-    assert b.frames["a", Kind.LETTERS] == numbered(10)
+        await b.until(lambda: len(b.frames["a", Kind.ENVELOPES]) == 10)
+    assert b.frames["a", Kind.ENVELOPES] == numbered(10)
     assert attempts == 11
     assert b.endpoint.statistics().bad_frames == 1
     assert "a wrong word" in caplog.text
@@ -320,7 +321,7 @@ async def test_too_large_a_frame_is_the_senders_error(tmp_path: Path) -> None:
         with pytest.raises(WireError, match=f"exceeds the run's bound of {MAX_FRAME_BYTES}"):
             envelopes.put(bytes(MAX_FRAME_BYTES + 1), bytes(MAX_FRAME_BYTES), b"last")
         envelopes.stream.flush()
-        await b.until(lambda: b.frames["a", Kind.LETTERS] == [b"first", bytes(MAX_FRAME_BYTES), b"last"])
+        await b.until(lambda: b.frames["a", Kind.ENVELOPES] == [b"first", bytes(MAX_FRAME_BYTES), b"last"])
 
 
 async def test_another_incarnation_is_another_peer(tmp_path: Path) -> None:
@@ -330,7 +331,7 @@ async def test_another_incarnation_is_another_peer(tmp_path: Path) -> None:
             envelopes, _ = a.peer_up(b)
             b.peer_up(a)
             envelopes.put(*numbered(5))
-            await b.until(lambda: len(b.frames["a", Kind.LETTERS]) == 5)
+            await b.until(lambda: len(b.frames["a", Kind.ENVELOPES]) == 5)
         envelopes.put(b"never read")
         successor = End("b", incarnation=2)
         successor.listen(f"ipc://{tmp_path}/b")
@@ -340,7 +341,7 @@ async def test_another_incarnation_is_another_peer(tmp_path: Path) -> None:
             envelopes.put(b"never read")  # the dead stream takes nothing
             to_successor.put(b"yours")
             await successor.until(lambda: bool(successor.frames))
-            assert successor.frames == {("a", Kind.LETTERS): [b"yours"]}
+            assert successor.frames == {("a", Kind.ENVELOPES): [b"yours"]}
 
 
 async def test_who_is_parted_from_is_refused(tmp_path: Path) -> None:
@@ -354,10 +355,10 @@ async def test_who_is_parted_from_is_refused(tmp_path: Path) -> None:
         envelopes.put(b"two")
         await a.until(lambda: a.endpoint.statistics().early > 0)  # b dials again, in vain
         with pytest.raises(KeyError):
-            a.endpoint.stream("b", Kind.LETTERS)
+            a.endpoint.stream("b", Kind.ENVELOPES)
         with pytest.raises(ActorqError, match="only another incarnation"):
             a.peer_up(b)
-    assert a.frames == {("b", Kind.LETTERS): [b"one"]}
+    assert a.frames == {("b", Kind.ENVELOPES): [b"one"]}
 
 
 async def test_who_is_met_late_is_let_in(tmp_path: Path) -> None:
@@ -367,8 +368,8 @@ async def test_who_is_met_late_is_let_in(tmp_path: Path) -> None:
         envelopes.put(b"one")
         await b.until(lambda: b.endpoint.statistics().early > 0)
         b.peer_up(a)
-        await b.until(lambda: b.frames == {("a", Kind.LETTERS): [b"one"]})
-    assert b.endpoint.statistics().strangers == 0
+        await b.until(lambda: b.frames == {("a", Kind.ENVELOPES): [b"one"]})
+    assert b.endpoint.statistics().unauthenticated == 0
 
 
 async def test_close_drains(tmp_path: Path) -> None:
@@ -382,7 +383,7 @@ async def test_close_drains(tmp_path: Path) -> None:
             answers.put(b"last")
             with anyio.fail_after(50):
                 await a.endpoint.close()
-        assert len(b.frames["a", Kind.LETTERS]) == 500
+        assert len(b.frames["a", Kind.ENVELOPES]) == 500
         assert b.frames["a", Kind.ANSWERS] == [b"last"]
 
 

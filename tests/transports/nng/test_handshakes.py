@@ -10,16 +10,16 @@ from pathlib import Path
 import anyio
 import pytest
 
-from actorq.actors.wire.session import acceptor as acceptor
 from actorq.actors.wire.session.acceptor import Acceptor
 from actorq.actors.wire.session.frame_header import Kind
+from actorq.actors.wire.session.wire import Tls
 from actorq.launchers.host.certificates import make_certificates
+from actorq_nng import wire
 from actorq_nng.handshakes import Handshakes
-from actorq_nng.sockets import Tls
 from tests.launchers.unauthenticated_peers import Siege, besiege
 
 from .ends import MAX_FRAME_BYTES, End, descriptors, serving, two
-from .test_gate import refused
+from .test_acceptor import refused
 
 pytestmark = pytest.mark.anyio
 
@@ -58,17 +58,17 @@ async def test_those_that_say_nothing_are_ended(
         envelopes, _ = a.peer_up(b)
         b.peer_up(a)
         envelopes.put(b"before")
-        await b.until(lambda: len(b.frames["a", Kind.LETTERS]) == 1)
+        await b.until(lambda: len(b.frames["a", Kind.ENVELOPES]) == 1)
         for end in (a, b):
             await end.until(lambda end=end: end.endpoint.statistics().connections == 2)  # type: ignore[misc]
-        monkeypatch.setattr(acceptor, "HANDSHAKE_SECONDS", 0.1)  # a true handshake might take longer
+        monkeypatch.setattr(wire, "HANDSHAKE_SECONDS", 0.1)  # a true handshake might take longer
         with ExitStack() as stack:
             connections = [stack.enter_context(dumb(b.addresses[0])) for _ in range(100)]
             for connection in connections:
                 await ended(connection)
-            await b.until(lambda: refused(b) == {"unproven": 100})
+            await b.until(lambda: refused(b) == {"without_hello": 100})
         envelopes.put(b"after")
-        await b.until(lambda: b.frames["a", Kind.LETTERS] == [b"before", b"after"])
+        await b.until(lambda: b.frames["a", Kind.ENVELOPES] == [b"before", b"after"])
         assert b.endpoint.statistics().connections == 2
         assert a.endpoint.statistics().connections == 2
     assert refused(a) == {}
@@ -105,11 +105,11 @@ async def test_no_certificate_of_the_run(tmp_path: Path) -> None:
     before = descriptors()
     a, b = two(tmp_path, "tls+tcp", tls())
     async with serving(a, b):
-        while "strangers" not in refused(b):  # nng counts after it has closed
+        while "unauthenticated" not in refused(b):  # nng counts after it has closed
             with dumb(b.addresses[0]) as connection:
                 connection.sendall(b"this is no TLS at all, to be sure")
                 await ended(connection)
-    assert refused(b)["strangers"] >= 1
+    assert refused(b)["unauthenticated"] >= 1
     assert descriptors() < before + 5
 
 
@@ -117,13 +117,13 @@ async def test_those_that_end_as_soon_as_they_begin_are_forgotten(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """nng may tell of their end before it tells of their beginning, above all where Python is busy."""
-    closed = Acceptor._closed
+    closed = Acceptor.closed
 
     def closed_and_told(acceptor: Acceptor, pipe: int) -> None:
         closed(acceptor, pipe)
         b._tell()
 
-    monkeypatch.setattr(Acceptor, "_closed", closed_and_told)
+    monkeypatch.setattr(Acceptor, "closed", closed_and_told)
     b = End("b")
     b.listen(f"ipc://{tmp_path}/b")
     siege = Siege(
@@ -132,8 +132,9 @@ async def test_those_that_end_as_soon_as_they_begin_are_forgotten(
     async with serving(b), anyio.create_task_group() as tasks:
         tasks.start_soon(anyio.to_thread.run_sync, partial(sum, range(5 * 10**7)))
         await besiege(siege)
-        acceptor = b.endpoint._gate
+        acceptor = b.endpoint._acceptor
         await b.until(
-            lambda: sum(refused(b).values()) == 600 and not acceptor._waiting and not acceptor._refused
+            lambda: sum(refused(b).values()) == 600 and not acceptor._pending and not acceptor._refused
         )
-        assert not acceptor.listener._socket.pipes
+        assert isinstance(acceptor.wire, wire.NngWire)
+        assert not acceptor.wire._listener._socket.pipes

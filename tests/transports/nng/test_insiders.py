@@ -14,7 +14,7 @@ from actorq.actors.wire.session.frame_header import HELLO as HELLO_HEAD
 from actorq.actors.wire.session.handshake import SessionWelcome, open_welcome, seal_welcome
 
 from .ends import SECRET
-from .test_gate import HELLO, hello, refused, stranger, talking
+from .test_acceptor import HELLO, hello, refused, stranger, talking
 
 NESTED = b"\x91" * 1000 + b"\xc0"
 
@@ -38,7 +38,7 @@ SAID = {
 async def test_a_hello_of_nonsense(tmp_path: Path, content: bytes) -> None:
     async with talking(tmp_path) as b:
         with stranger(b, sealed(content)):
-            await b.until(lambda: refused(b) == {"strangers": 1})
+            await b.until(lambda: refused(b) == {"unauthenticated": 1})
 
 
 @pytest.mark.parametrize("changed", [{"ticket": 0}, {"ticket": -1}, {"ticket": 2**32}, {"received": -1}])
@@ -53,7 +53,7 @@ def test_a_welcome_that_no_frame_could_carry(changed: dict[str, int]) -> None:
 async def test_a_peer_is_complained_of_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     async with talking(tmp_path) as b:
         for turn in range(1, 11):
-            said = hello(sender="absent", connection=turn), PREFIX.pack(HEADS[Kind.LETTERS], 0, 1, 0, 0)
+            said = hello(sender="absent", connection=turn), PREFIX.pack(HEADS[Kind.ENVELOPES], 0, 1, 0, 0)
             with stranger(b, *said):
                 await b.until(lambda turn=turn: refused(b) == {"bad_frames": turn})  # type: ignore[misc]
     (record,) = caplog.records

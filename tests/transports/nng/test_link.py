@@ -10,7 +10,7 @@ import pytest
 from actorq.actors.errors import ActorqError
 from actorq.actors.wire.registry import WireError
 from actorq.actors.wire.session.frame_header import Kind
-from actorq.actors.wire.session.session import MOST_REFUSALS
+from actorq.actors.wire.session.session import MAX_REFUSALS
 
 from .ends import End, serving
 
@@ -48,8 +48,8 @@ async def test_a_frame_that_can_never_be_taken_ends_the_node_that_cannot(tmp_pat
     error: BaseException = caught.value
     while isinstance(error, BaseExceptionGroup):
         (error,) = error.exceptions
-    said = f"a has sent frame 2 of its {kind.name.lower()} {MOST_REFUSALS} times, and b can't take it"
+    said = f"a has sent frame 2 of its {kind.name.lower()} {MAX_REFUSALS} times, and b can't take it"
     assert isinstance(error, ActorqError)
     assert str(error) == f"{said}: a wrong word"
-    assert refused == [kind] * MOST_REFUSALS
+    assert refused == [kind] * MAX_REFUSALS
     assert b.frames["a", kind] == [b"first"]

@@ -17,9 +17,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from actorq.actors import ActorqError
+from actorq.actors.runtime.loop_waker import LoopWaker
+from actorq.actors.wire.session.wire import Tls
 from actorq_nng import sockets
-from actorq_nng.sockets import COPIED_BYTES, SERVER_NAME, Dialer, Listener, Tls
-from actorq_nng.waker import LoopWaker
+from actorq_nng.sockets import COPIED_BYTES, SERVER_NAME, Dialer, Listener
 
 from .ends import End, serving, two
 
@@ -71,7 +72,7 @@ async def hearing() -> AsyncIterator[Heard]:
     waker = LoopWaker()
     heard = Heard(waker)
     async with anyio.create_task_group() as group:
-        group.start_soon(waker.answer)
+        group.start_soon(waker.serve)
         yield heard
         group.cancel_scope.cancel()
     heard.listener.close()
@@ -79,14 +80,13 @@ async def hearing() -> AsyncIterator[Heard]:
 
 
 @asynccontextmanager
-async def dialed(heard: Heard, address: str) -> AsyncIterator[tuple[Dialer, anyio.Event]]:
-    """A connected dialer, and what says that its connection is no more."""
-    connected, gone = anyio.Event(), anyio.Event()
-    dialer = Dialer(address, heard.waker, tls=None, connected=connected.set, gone=gone.set)
+async def dialed(heard: Heard, address: str) -> AsyncIterator[Dialer]:
+    """A connected dialer."""
+    dialer = Dialer(address, heard.waker, tls=None)
     try:
         with anyio.fail_after(50):
-            await connected.wait()
-        yield dialer, gone
+            await dialer.connected.wait()
+        yield dialer
     finally:
         dialer.close()
 
@@ -96,7 +96,7 @@ async def test_a_frame_arrives_as_it_was_written(tmp_path: Path, size: int) -> N
     body = np.random.default_rng(size).integers(0, 256, size, np.uint8)
     async with hearing() as heard:
         address = heard.listener.listen(f"ipc://{tmp_path}/it")
-        async with dialed(heard, address) as (dialer, _):
+        async with dialed(heard, address) as dialer:
             assert dialer.writable()
             assert dialer.send((b"head", body.data), size + 4)
             pipe, frame = await heard.take()
@@ -114,12 +114,12 @@ async def test_a_dialer_connects_once(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(sockets, "NEVER_MS", 1)
     async with hearing() as heard:
         address = heard.listener.listen(f"ipc://{tmp_path}/it")
-        async with dialed(heard, address) as (dialer, gone):
+        async with dialed(heard, address) as dialer:
             dialer.send((b"one",), 3)
             pipe, _ = await heard.take()
             heard.listener.hang_up(pipe)
             with anyio.fail_after(50):
-                await gone.wait()
+                await dialer.run()
             dialer.send((b"two",), 3)
             while len(heard.closed) < 5:
                 await heard.news()
@@ -128,23 +128,20 @@ async def test_a_dialer_connects_once(tmp_path: Path, monkeypatch: pytest.Monkey
 
 async def test_a_dialer_waits_for_its_listener(tmp_path: Path) -> None:
     async with hearing() as heard:
-        connected = anyio.Event()
-        dialer = Dialer(
-            f"ipc://{tmp_path}/it", heard.waker, tls=None, connected=connected.set, gone=lambda: None
-        )
+        dialer = Dialer(f"ipc://{tmp_path}/it", heard.waker, tls=None)
         heard.listener.listen(f"ipc://{tmp_path}/it")
         with anyio.fail_after(50):
-            await connected.wait()
+            await dialer.connected.wait()
         dialer.close()
 
 
 async def test_more_than_the_bound_closes_the_connection(tmp_path: Path) -> None:
     async with hearing() as heard:
         address = heard.listener.listen("tcp://127.0.0.1:0")
-        async with dialed(heard, address) as (dialer, gone):
+        async with dialed(heard, address) as dialer:
             dialer.send((bytes(100_001),), 100_001)
             with anyio.fail_after(50):
-                await gone.wait()
+                await dialer.run()
         assert heard.listener.take() is None
 
 
@@ -164,7 +161,7 @@ async def test_two_addresses_of_one_listener(tmp_path: Path) -> None:
         for address in (f"ipc://{tmp_path}/it", "tcp://127.0.0.1:0"):
             bound = heard.listener.listen(address)
             assert not bound.endswith(":0")
-            async with dialed(heard, bound) as (dialer, _):
+            async with dialed(heard, bound) as dialer:
                 dialer.send((address.encode(),), len(address))
                 assert (await heard.take())[1] == address.encode()
 
@@ -172,9 +169,9 @@ async def test_two_addresses_of_one_listener(tmp_path: Path) -> None:
 async def test_a_wrong_address() -> None:
     waker = LoopWaker()
     with pytest.raises(ActorqError, match="can't dial nowhere"):
-        Dialer("nowhere", waker, tls=None, connected=lambda: None, gone=lambda: None)
+        Dialer("nowhere", waker, tls=None)
     waker.close()
-    waker.ring(lambda: None)  # nng's threads may come late; nobody is there any more
+    waker.call_soon(lambda: None)  # nng's threads may come late; nobody is there any more
 
 
 def test_an_nng_that_does_otherwise_is_refused_with_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -258,11 +255,11 @@ async def test_another_certificate_is_refused(tmp_path: Path, problem: str) -> N
             own_key_string=theirs.key,
         )
     async with serving(a, b):
-        while not b.endpoint.statistics().strangers:  # nng counts after it has closed
+        while not b.endpoint.statistics().unauthenticated:  # nng counts after it has closed
             with pynng.Push0(tls_config=config) as push, pytest.raises(pynng.CryptoError):
                 push.dial(address, block=True)
         envelopes, _ = a.peer_up(b)
         b.peer_up(a)
         envelopes.put(b"ours")
         await b.until(lambda: bool(b.frames))
-    assert b.endpoint.statistics().unproven == 0  # nng let none through to us
+    assert b.endpoint.statistics().without_hello == 0  # nng let none through to us

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from actorq.actors import Actor, Message, Peer, Request, System, handles
 from actorq.actors.wire.codec import LARGE_BYTES
-from actorq.actors.wire.session import shm_arena as blocks
-from actorq_nng import transport
+from actorq.actors.wire.session import session_transport, shm_arena
+from actorq_nng import NngTransport
 from tests.actors.world import spec
 from tests.launchers import nodes
 from tests.launchers.nodes import running
@@ -64,10 +64,10 @@ async def test_memory_that_this_side_cannot_open(
 ) -> None:
     """As where /proc is mounted with hidepid. The other side goes on sharing ours, and doesn't lend to us."""
 
-    def refused(pid: int, fd: int) -> blocks.ShmMapping:
+    def refused(pid: int, fd: int) -> shm_arena.ShmMapping:
         raise PermissionError(13, "Permission denied", f"/proc/{pid}/fd/{fd}")
 
-    monkeypatch.setattr(transport, "ShmMapping", refused)
+    monkeypatch.setattr(session_transport, "ShmMapping", refused)
     async with running(anyio_backend, [spec("doubler", Doubler, node="far")]) as system:
         reply = await doubled(system)
     assert reply.was_shared
@@ -76,7 +76,7 @@ async def test_memory_that_this_side_cannot_open(
     assert "no shared memory from far, its large arrays go by the socket" in record.getMessage()
 
 
-class Elsewhere(transport.NngTransport):
+class Elsewhere(NngTransport):
     """Tells others of a descriptor that it doesn't have."""
 
     def address_of(self, node: str) -> Peer | None:

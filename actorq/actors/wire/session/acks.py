@@ -1,4 +1,4 @@
-"""How far the frames of one peer have arrived, and over which connections they come."""
+"""Acknowledgement state of one peer: how far its frames have arrived, and over which connections."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from .handshake import SessionHello
 
 
 class Incoming:
-    """What one peer sends to this node, of one kind."""
+    """Receiving side of one stream from one peer."""
 
-    __slots__ = ("head", "hello", "kind", "newest", "pipe", "received", "refused", "ticket")
+    __slots__ = ("connection", "head", "hello", "kind", "newest", "received", "refused", "ticket")
 
     def __init__(self, kind: Kind) -> None:
         self.kind = kind
@@ -19,26 +19,26 @@ class Incoming:
         self.received = 0
         """Number of the last frame; they come in order."""
         self.newest = 0
-        """Highest connection number taken: a hello with it or a lower one is a repeat."""
-        self.pipe: int | None = None
-        """nng's number of the connection that may speak now."""
+        """Highest connection number admitted: a hello with this one or a lower one is a repeat."""
+        self.connection: int | None = None
+        """The wire's number of the connection that carries this stream at present."""
         self.hello: SessionHello | None = None
         self.ticket = 0
         self.refused = (0, 0, 0)
-        """The last frame that couldn't be taken: its number, its checksum, and how often it has come."""
+        """The last frame that couldn't be decoded: its number, its checksum, and how often it has come."""
 
 
 class AckTracker:
-    """Both kinds, and how much of it the peer hasn't been told of."""
+    """Both streams from one peer, and what has arrived but isn't acknowledged to the peer yet."""
 
     __slots__ = ("answers", "envelopes", "owed_bytes", "owed_frames")
 
     def __init__(self) -> None:
-        self.envelopes, self.answers = Incoming(Kind.LETTERS), Incoming(Kind.ANSWERS)
+        self.envelopes, self.answers = Incoming(Kind.ENVELOPES), Incoming(Kind.ANSWERS)
         self.owed_frames = self.owed_bytes = 0
 
     def __getitem__(self, kind: Kind) -> Incoming:
-        return self.envelopes if kind is Kind.LETTERS else self.answers
+        return self.envelopes if kind is Kind.ENVELOPES else self.answers
 
     def __iter__(self) -> Iterator[Incoming]:
         yield self.envelopes

@@ -1,57 +1,18 @@
-"""What an endpoint counts."""
+"""Counters of one endpoint's traffic; `TransportStatistics` says what each means."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-
-
-@dataclass(frozen=True, slots=True)
-class EndpointCounters:
-    """One node's traffic with all others, since its start."""
-
-    connections: int
-    """Connections made, that is dialed by this end and welcomed by the other."""
-    frames_out: int
-    bytes_out: int
-    frames_in: int
-    bytes_in: int
-    frames_resent: int
-    """After a connection was lost; counted in `frames_out` too."""
-    repeats_dropped: int
-    """Frames that came a second time."""
-    strangers: int
-    """Connections closed since they began with something else than a fresh, genuine hello to this node."""
-    mismatched: int
-    """Connections closed since the other end has another protocol version or another contract."""
-    early: int
-    """Connections closed since this end doesn't know the peer (yet), or another incarnation of it."""
-    unproven: int
-    """Connections that ended without a word: silent for too long, too many at a time, or gone."""
-    bad_frames: int
-    """Frames of proven peers that break the protocol; each cost them that connection."""
+from actorq.actors.statistics import TransportStatistics
 
 
 class Counts:
-    """The same numbers while they grow."""
-
-    __slots__ = tuple(field.name for field in fields(EndpointCounters))
-
-    connections: int
-    frames_out: int
-    bytes_out: int
-    frames_in: int
-    bytes_in: int
-    frames_resent: int
-    repeats_dropped: int
-    strangers: int
-    mismatched: int
-    early: int
-    unproven: int
-    bad_frames: int
+    """`TransportStatistics` while they grow."""
 
     def __init__(self) -> None:
-        for name in self.__slots__:
-            setattr(self, name, 0)
+        self.connections = 0
+        self.frames_out = self.bytes_out = self.frames_in = self.bytes_in = 0
+        self.frames_resent = self.repeats_dropped = 0
+        self.unauthenticated = self.mismatched = self.early = self.without_hello = self.bad_frames = 0
 
-    def statistics(self) -> EndpointCounters:
-        return EndpointCounters(**{name: getattr(self, name) for name in self.__slots__})
+    def statistics(self) -> TransportStatistics:
+        return TransportStatistics(**vars(self))

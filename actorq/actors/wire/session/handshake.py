@@ -1,7 +1,7 @@
-"""How the ends of a connection prove that they know the run's secret: a sealed hello, a sealed welcome.
+"""Session handshake: hello and welcome, each authenticated with the run's secret by HMAC-SHA256 (RFC 2104).
 
-Seals are HMAC-SHA256 (RFC 2104) under a label for each direction, over everything said; a seal is checked
-before anything under it is decoded. Taking each hello once is the business of whoever opens it.
+The MAC covers a label for the direction and the whole frame, and is checked before the content is decoded.
+Replayed hellos are refused by `Acceptor`, which takes only rising connection numbers.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from msgspec import Meta
 from .frame_header import HELLO, PREFIX, PREFIX_BYTES, WELCOME, Kind
 
 SECRET_BYTES = 32
-SEAL_BYTES = 32
-MOST_BYTES = 2048
-"""Of a hello or welcome; longer ones are refused unread."""
+MAC_BYTES = 32
+MAX_BYTES = 2048
+"""Of a hello or welcome; a longer frame is refused undecoded."""
 
 
 class SessionHello(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=False):
@@ -31,7 +31,7 @@ class SessionHello(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_
     receiver_incarnation: int
     kind: Kind
     connection: int
-    """Rises with each connection that the sender makes, so that a hello can be taken once."""
+    """Rises with each connection that the sender makes, so that a replayed hello is recognised."""
     route_table: bytes
     """Digest of what the ends may send each other."""
     borrows: bool = False
@@ -39,13 +39,13 @@ class SessionHello(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_
 
 
 class SessionWelcome(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """The answer to a hello, over the connection the other way: the hello's words, and where to go on."""
+    """The answer to a hello, over the connection in the other direction: the hello, and where to resume."""
 
     hello: SessionHello
     received: Annotated[int, Meta(ge=0)]
     """Number of the last frame of this stream that arrived."""
     ticket: Annotated[int, Meta(ge=1, lt=2**32)]
-    """Drawn by the welcomer, and carried by every frame of the connection: who wasn't told it can't speak."""
+    """Random number drawn by the receiver; every frame of the connection carries it."""
 
 
 T = TypeVar("T", SessionHello, SessionWelcome)
@@ -57,7 +57,7 @@ def seal_hello(hello: SessionHello, secret: bytes) -> bytes:
 
 
 def open_hello(frame: memoryview, secret: bytes) -> SessionHello | None:
-    """The hello in this frame, or None if it is none or its seal is wrong."""
+    """The hello in this frame, or None if it is none or its MAC is wrong."""
     return _open(HELLO, b"actorq hello\0", SessionHello, frame, secret)
 
 
@@ -67,7 +67,7 @@ def seal_welcome(welcome: SessionWelcome, secret: bytes) -> bytes:
 
 
 def open_welcome(frame: memoryview, secret: bytes) -> SessionWelcome | None:
-    """The welcome in this frame, or None if it is none or its seal is wrong."""
+    """The welcome in this frame, or None if it is none or its MAC is wrong."""
     return _open(WELCOME, b"actorq welcome\0", SessionWelcome, frame, secret)
 
 
@@ -77,14 +77,18 @@ def _seal(head: int, label: bytes, content: SessionHello | SessionWelcome, secre
 
 
 def _open(head: int, label: bytes, kind: type[T], frame: memoryview, secret: bytes) -> T | None:
-    if not PREFIX_BYTES + SEAL_BYTES < len(frame) <= MOST_BYTES:
+    if not PREFIX_BYTES + MAC_BYTES < len(frame) <= MAX_BYTES:
         return None
-    sealed, seal = bytes(frame[:-SEAL_BYTES]), bytes(frame[-SEAL_BYTES:])
-    if PREFIX.unpack_from(sealed)[0] != head:
+    signed, mac = bytes(frame[:-MAC_BYTES]), bytes(frame[-MAC_BYTES:])
+    if PREFIX.unpack_from(signed)[0] != head:
         return None
-    if not hmac.compare_digest(hmac.digest(secret, label + sealed, "sha256"), seal):
+    if not hmac.compare_digest(hmac.digest(secret, label + signed, "sha256"), mac):
         return None
     try:
-        return msgspec.msgpack.decode(sealed[PREFIX_BYTES:], type=kind)
-    except (msgspec.MsgspecError, ValueError, RecursionError):  # who knows the secret may say anything
+        return msgspec.msgpack.decode(signed[PREFIX_BYTES:], type=kind)
+    except (
+        msgspec.MsgspecError,
+        ValueError,
+        RecursionError,
+    ):  # from a peer that knows the secret
         return None

@@ -1,4 +1,4 @@
-"""All between this node and one incarnation of a peer: streams both ways, acknowledgements, welcomes."""
+"""Reliable session with one incarnation of a peer: streams both ways, acknowledgements, welcomes."""
 
 from __future__ import annotations
 
@@ -14,8 +14,6 @@ import anyio
 from actorq.actors.errors import ActorqError
 from actorq.actors.wire.registry import WireError
 from actorq.actors.wire.transport import Peer
-from actorq_nng.sockets import Tls
-from actorq_nng.waker import LoopWaker
 
 from .acks import AckTracker, Incoming
 from .connector import Connector
@@ -23,35 +21,35 @@ from .counters import Counts
 from .frame_header import PREFIX, PREFIX_BYTES, PROTOCOL, WELCOME, Kind
 from .handshake import SessionHello, SessionWelcome, open_welcome, seal_hello, seal_welcome
 from .stream import OrderedStream
+from .wire import Wire
 
-log = logging.getLogger("actorq.transports.nng")
+log = logging.getLogger("actorq.transports")
 
 OWED_FRAMES = 64
 OWED_BYTES = 1 << 20
-"""Arrived and not acknowledged: then an acknowledgement leaves at once."""
+"""Limits on what has arrived and isn't acknowledged: at either, an acknowledgement is sent at once."""
 ACKNOWLEDGE_SECONDS = 0.1
-"""The longest that one waits for a frame to go along with."""
+"""How long an acknowledgement waits at most for a frame to travel with."""
 
-MOST_REFUSALS = 6
-"""Of one and the same frame; what was broken on its way has come whole by then."""
+MAX_REFUSALS = 6
+"""Of the same frame: one that was corrupted in transit has arrived intact by then."""
 
 Received = Callable[[str, Kind, memoryview], None]
 
 
 @dataclass(frozen=True, slots=True)
 class SessionNode:
-    """This end of all links."""
+    """This end of all sessions."""
 
     name: str
     incarnation: int
     run: str
     secret: bytes
     max_frame_bytes: int
-    tls: Tls | None
 
 
 class Session:
-    """Made when the peer is met, over when it is parted from or comes back as another incarnation."""
+    """From `peer_up` until `peer_down`, or until the peer comes up as another incarnation."""
 
     def __init__(
         self,
@@ -60,7 +58,7 @@ class Session:
         route_table: bytes,
         *,
         received: Received,
-        waker: LoopWaker,
+        wire: Wire,
         counts: Counts,
         connections: Iterator[int],
     ) -> None:
@@ -77,14 +75,13 @@ class Session:
         self.envelopes, self.answers = (
             OrderedStream(kind, self.acks, counts, node.max_frame_bytes) for kind in Kind
         )
-        self._lines = {
+        self._connectors = {
             kind: Connector(
                 stream,
                 address=lambda: self.peer.addresses[0],
-                hello=partial(self._introduce, kind),
+                hello=partial(self._make_hello, kind),
                 connected=self._send_welcomes if kind is Kind.ANSWERS else lambda: None,
-                waker=waker,
-                tls=node.tls,
+                wire=wire,
                 counts=counts,
             )
             for kind, stream in zip(Kind, (self.envelopes, self.answers), strict=True)
@@ -94,17 +91,17 @@ class Session:
         """Keep both streams connected and the peer informed, until `end` or cancelled."""
         with self._scope:
             async with anyio.create_task_group() as group:
-                for line in self._lines.values():
-                    group.start_soon(line.run)
+                for connector in self._connectors.values():
+                    group.start_soon(connector.run)
                 await self._acknowledge_late()
 
     def cut(self) -> None:
         """Close the present connections; others follow."""
-        for line in self._lines.values():
-            line.cut()
+        for connector in self._connectors.values():
+            connector.cut()
 
     def end(self) -> None:
-        """Close the connections for good and forget what the peer hasn't got."""
+        """Close the connections for good and drop what the peer hasn't received."""
         self._scope.cancel()
         self.envelopes.end()
         self.answers.end()
@@ -114,21 +111,21 @@ class Session:
         ends = (hello.sender_incarnation, hello.receiver_incarnation)
         return ends == (self.peer.incarnation, self._node.incarnation)
 
-    def greeted(self, incoming: Incoming, pipe: int, hello: SessionHello) -> None:
-        """The peer proved itself over a new connection: welcome it."""
-        incoming.pipe, incoming.hello, incoming.newest = pipe, hello, hello.connection
+    def greeted(self, incoming: Incoming, connection: int, hello: SessionHello) -> None:
+        """The peer has authenticated a new connection: welcome it."""
+        incoming.connection, incoming.hello, incoming.newest = connection, hello, hello.connection
         incoming.ticket = secrets.randbits(31) + 1
         self.envelopes.borrowed = self.answers.borrowed = hello.borrows
         self._send_welcome(incoming)
 
     def complain(self, sentence: str) -> None:
-        """Log what is wrong with this peer. Only the first time: it may come again and again."""
+        """Log what is wrong with this peer, once: it may happen again and again."""
         if not self._complained:
             self._complained = True
             log.error("refused %s: %s", self.peer.name, sentence)
 
     def arrived(self, incoming: Incoming, frame: memoryview) -> bool:
-        """Take a frame of a proven connection; False if it breaks the protocol."""
+        """Take a frame of an authenticated connection; False if it breaks the protocol."""
         if len(frame) < PREFIX_BYTES:
             return False
         head, ticket, number, envelopes, answers = PREFIX.unpack_from(frame)
@@ -159,18 +156,18 @@ class Session:
         acks.owed_frames += 1
         acks.owed_bytes += size
         if acks.owed_frames >= OWED_FRAMES or acks.owed_bytes >= OWED_BYTES:
-            self.answers.tell_receipts()
+            self.answers.send_acks()
         else:
             self._owing.set()
         return True
 
     def _refuse(self, incoming: Incoming, number: int, frame: memoryview, error: WireError) -> None:
-        """Have it sent again. If that is no help, end all: nothing behind it could ever arrive."""
+        """Have it sent again. If that doesn't help, fail: no frame behind it could ever arrive."""
         checksum = zlib.crc32(frame[PREFIX_BYTES:])
         *known, times = incoming.refused
         times = times + 1 if known == [number, checksum] else 1
         incoming.refused = number, checksum, times
-        if times == MOST_REFUSALS:
+        if times == MAX_REFUSALS:
             kind = incoming.kind.name.lower()
             raise ActorqError(
                 f"{self.peer.name} has sent frame {number} of its {kind} {times} times, "
@@ -184,9 +181,9 @@ class Session:
             await anyio.sleep(ACKNOWLEDGE_SECONDS)
             self._owing = anyio.Event()
             if self.acks.owed_frames:
-                self.answers.tell_receipts()
+                self.answers.send_acks()
 
-    def _introduce(self, kind: Kind) -> tuple[int, bytes]:
+    def _make_hello(self, kind: Kind) -> tuple[int, bytes]:
         """The number of a new connection, and its first frame."""
         connection = next(self._connections)
         return connection, seal_hello(self._hello(kind, connection), self._node.secret)
@@ -206,12 +203,12 @@ class Session:
         )
 
     def _send_welcomes(self) -> None:
-        """Over a new connection: those sent over the last may have been lost with it."""
+        """Send them over a new connection: those sent over the last may have been lost with it."""
         for incoming in self.acks:
             self._send_welcome(incoming)
 
     def _send_welcome(self, incoming: Incoming) -> None:
-        if incoming.pipe is not None and incoming.hello is not None:
+        if incoming.connection is not None and incoming.hello is not None:
             welcome = SessionWelcome(hello=incoming.hello, received=incoming.received, ticket=incoming.ticket)
             self.answers.welcome(incoming.kind, seal_welcome(welcome, self._node.secret))
 
@@ -221,9 +218,9 @@ class Session:
             return False
         hello = welcome.hello
         if hello != self._hello(hello.kind, hello.connection):
-            return False  # the answer to somebody else's
-        if not self._lines[hello.kind].welcomed(hello.connection, welcome.received, welcome.ticket):
+            return False  # it answers another hello
+        if not self._connectors[hello.kind].welcomed(hello.connection, welcome.received, welcome.ticket):
             return False
         if hello.kind is Kind.ANSWERS:
-            self.answers.tell_receipts()  # those told over the last connection may have been lost with it
+            self.answers.send_acks()  # those sent over the last connection may have been lost with it
         return True

@@ -1,7 +1,6 @@
-"""Large arrays between processes of one host: copied once into shared memory, read there by many.
+"""Shared-memory arena for large arrays between processes of one host: copied in once, read there by many.
 
-An `ShmArena` belongs to the sender, a `ShmMapping` to each reader. Offsets and notices of release travel by
-message.
+An `ShmArena` belongs to the sender, a `ShmMapping` to each reader. Offsets and releases travel in messages.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from numpy.typing import NDArray
 
 from actorq.actors.wire.arrays import ALIGNMENT, aligned
 
-# A file that shrinks under a mapping ends its reader with SIGBUS, whatever that one has checked before.
+# A file that shrinks under a mapping kills its reader by SIGBUS, no matter what that has checked before.
 _FIXED_SIZE = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW
 
 
@@ -41,8 +40,8 @@ class ShmArena:
     """Shared memory in which one sender lends copies of its arrays.
 
     It is a file without a name, of `limit_bytes` from the beginning, but only what was used at least once
-    takes memory. It goes when the last process that has it open is gone, however that one ended. Not for
-    several threads.
+    takes memory. The memory is released when the last process that has it open is gone,
+    however that ended. Not thread-safe.
     """
 
     fd: int
@@ -61,7 +60,7 @@ class ShmArena:
             os.close(self.fd)
             raise
         self._gaps = _Gaps(size)
-        self._backed = 0  # so many bytes from the start have pages
+        self._backed = 0  # bytes from the start that have pages
         self._blocks: dict[int, _Block] = {}
         self._offsets: dict[int, int] = {}  # id of a lent array -> its block's offset
 
@@ -84,7 +83,7 @@ class ShmArena:
         """End one lease. ValueError if the reader has none there."""
         block = self._blocks.get(offset)
         if block is None or reader not in block.leases:
-            raise ValueError(f"{reader!r} gives back a block at {offset} that it was not lent")
+            raise ValueError(f"{reader!r} releases a block at {offset} that it was not lent")
         block.leases[reader] -= 1
         if not block.leases[reader]:
             self._end_leases(offset, reader)
@@ -185,7 +184,7 @@ class ShmMapping:
         be.
         """
         if self._memory is None:
-            raise ValueError("the window is closed")
+            raise ValueError("the mapping is closed")
         if offset % ALIGNMENT or nbytes < 1 or not 0 <= offset <= len(self._memory) - nbytes:
             raise ValueError(f"no block of {nbytes} bytes at {offset} in an arena of {len(self._memory)}")
         # Straight from the mapping: an array over an array of the same type holds on to the latter's base in

@@ -1,4 +1,4 @@
-"""Large arrays between two nodes of one machine: lent from this node's arena, borrowed from the other's."""
+"""Shared memory between two nodes: arrays lent from this node's arena, borrowed from the peer's."""
 
 from __future__ import annotations
 
@@ -8,29 +8,30 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from actorq.actors import Peer, WireError
+from actorq.actors.wire.registry import WireError
+from actorq.actors.wire.transport import Peer
 
 from .shm_arena import ShmArena, ShmMapping
 
 
 class ShmLending:
-    """With one incarnation of one peer."""
+    """Arrays lent to and borrowed from one incarnation of one peer."""
 
     def __init__(
         self,
         arena: ShmArena,
         peer: Peer,
-        window: ShmMapping | None,
+        mapping: ShmMapping | None,
         let_go: Callable[[], None],
         borrowed: Callable[[], bool],
     ) -> None:
-        """`window`: on the peer's arena, if it could be opened; `borrowed`: whether it has one on ours.
+        """`mapping`: of the peer's arena, if it could be opened; `borrowed`: whether the peer maps this one.
 
         `let_go` is called, from any thread, when there is something for `take_let_go`.
         """
         self._arena = arena
         self._reader = (peer.name, peer.incarnation)
-        self._window = window
+        self._mapping = mapping
         self._borrowed = borrowed
         self._free: deque[int] = deque()
         self._notify = let_go
@@ -45,9 +46,9 @@ class ShmLending:
             raise WireError(str(error)) from error
 
     def borrow(self, offset: int, nbytes: int) -> memoryview:
-        if self._window is None:
-            raise ValueError("the sender's shared memory can't be read here, as it was told")
-        return self._window.view(offset, nbytes, self._let_go)
+        if self._mapping is None:
+            raise ValueError("the sender's shared memory isn't mapped here, and its sender was told so")
+        return self._mapping.view(offset, nbytes, self._let_go)
 
     def _let_go(self, offset: int) -> None:
         self._free.append(offset)
@@ -60,7 +61,7 @@ class ShmLending:
         return taken
 
     def close(self) -> None:
-        """The peer is gone: what it had borrowed is free."""
+        """The peer is gone: end its leases."""
         self._arena.forget(self._reader)
-        if self._window is not None:
-            self._window.close()
+        if self._mapping is not None:
+            self._mapping.close()

@@ -9,18 +9,18 @@ from typing import NamedTuple
 import anyio
 
 from actorq.actors.wire.registry import WireError
-from actorq_nng.sockets import Dialer
 
 from .acks import AckTracker
 from .counters import Counts
 from .frame_header import HEADS, PREFIX, PREFIX_BYTES, Kind, Part
+from .wire import Connection
 
 WINDOW_FRAMES = 1024
 WINDOW_BYTES = 64 << 20
-"""Not acknowledged, beyond which no frame is taken; one always may be."""
+"""Limits on unacknowledged frames: at either, no new frame is taken from the source."""
 
 BURST_FRAMES = 64
-"""Sent in one go; then others have their turn."""
+"""Sent before other tasks of the loop run."""
 
 
 class _Frame(NamedTuple):
@@ -30,7 +30,7 @@ class _Frame(NamedTuple):
 
 
 def nothing() -> None:
-    """The source of a stream that nobody feeds."""
+    """Source of a stream that has none."""
 
 
 class OrderedStream:
@@ -46,9 +46,9 @@ class OrderedStream:
         What the parts show must never change, since they are kept until the frame has arrived.
         """
         self.borrowed = False
-        """The peer can read this node's shared memory: what it says before anything is sent to it."""
+        """The peer can read this node's shared memory: told in its hello, before anything is sent to it."""
         self._head = HEADS[kind]
-        self._receipts = acks
+        self._acks = acks
         self._counts = counts
         self._max_frame_bytes = max_frame_bytes
         self._taken = 0
@@ -57,7 +57,7 @@ class OrderedStream:
         self._kept_bytes = 0
         self._again: deque[_Frame] = deque()
         """Kept frames that this connection hasn't carried yet."""
-        self._dialer: Dialer | None = None
+        self._connection: Connection | None = None
         self._ticket = 0
         self._welcomes: dict[Kind, bytes] = {}
         self._ack_due = False
@@ -96,7 +96,7 @@ class OrderedStream:
             await self._settled.wait()
 
     def end(self) -> None:
-        """The peer is gone: forget what it hasn't got, and send nothing more."""
+        """The peer is gone: drop what it hasn't received, and send nothing more."""
         self.lost()
         self.source = nothing
         self._source_empty = True
@@ -106,9 +106,9 @@ class OrderedStream:
 
     # What the connection's tasks call.
 
-    def connected(self, dialer: Dialer) -> None:
-        """A connection stands and has said its hello; it may carry welcomes, and no more until its own."""
-        self._dialer = dialer
+    def connected(self, connection: Connection) -> None:
+        """A connection has sent its hello; until it is welcomed it carries only welcomes to the peer."""
+        self._connection = connection
 
     def welcomed(self, received: int, ticket: int) -> bool:
         """The connection may carry frames from number `received` + 1; False if that can't be."""
@@ -120,15 +120,15 @@ class OrderedStream:
         return True
 
     def lost(self) -> None:
-        """The connection is no more."""
-        self._dialer, self._ticket = None, 0
+        """The connection is gone."""
+        self._connection, self._ticket = None, 0
         self._again.clear()
         self._welcomes.clear()
         self._settled.set()
 
     def welcome(self, kind: Kind, frame: bytes) -> None:
         """Send the peer this welcome, unless the connection is lost first."""
-        if self._dialer is not None:
+        if self._connection is not None:
             self._welcomes[kind] = frame
             self.flush()
 
@@ -149,8 +149,8 @@ class OrderedStream:
             self._settled.set()
         return True
 
-    def tell_receipts(self) -> None:
-        """Tell the peer how far its frames arrived, with the next frame or, if none waits, an empty one."""
+    def send_acks(self) -> None:
+        """Acknowledge the peer's frames, with the next frame or, if none waits, with an empty one."""
         self._ack_due = True
         self.flush()
 
@@ -167,44 +167,44 @@ class OrderedStream:
 
     def send_waiting(self) -> bool:
         """Send what waits; True if more may wait that the connection doesn't take at the moment."""
-        dialer = self._dialer
-        if dialer is None:
+        connection = self._connection
+        if connection is None:
             return False
         for _ in range(BURST_FRAMES):
-            if not dialer.writable():
+            if not connection.writable():
                 return True
-            if not self._send_next(dialer):
+            if not self._send_next(connection):
                 return False
         return True
 
-    def _send_next(self, dialer: Dialer) -> bool:
+    def _send_next(self, connection: Connection) -> bool:
         """Send one frame; False if there is none."""
         if self._welcomes:
             kind = next(iter(self._welcomes))
             frame = self._welcomes[kind]
-            if dialer.send((frame,), len(frame)):
+            if connection.send((frame,), len(frame)):
                 self._welcomes.pop(kind, None)
             return True
         if not self._ticket:
             return False
         if self._again:
-            return self._send_again(dialer)
+            return self._send_again(connection)
         if not self._full():
             parts = self.source()
             if parts is not None:
-                self._send_new(dialer, parts)
+                self._send_new(connection, parts)
                 return True
             self._source_empty = True
             if not self._kept:
                 self._settled.set()
-        if self._ack_due and self._send(dialer, _Frame(0, (), PREFIX_BYTES)) and not self._kept:
+        if self._ack_due and self._send(connection, _Frame(0, (), PREFIX_BYTES)) and not self._kept:
             self._settled.set()
         return False
 
     def _full(self) -> bool:
         return len(self._kept) >= WINDOW_FRAMES or (self._kept_bytes >= WINDOW_BYTES)
 
-    def _send_new(self, dialer: Dialer, parts: Sequence[Part]) -> None:
+    def _send_new(self, connection: Connection, parts: Sequence[Part]) -> None:
         size = PREFIX_BYTES
         for part in parts:
             size += len(part) if type(part) is bytes else memoryview(part).nbytes
@@ -218,23 +218,23 @@ class OrderedStream:
             self._outstanding.set()
         self._kept.append(frame)
         self._kept_bytes += size
-        if not self._send(dialer, frame):
+        if not self._send(connection, frame):
             self._again.append(frame)
 
-    def _send_again(self, dialer: Dialer) -> bool:
+    def _send_again(self, connection: Connection) -> bool:
         frame = self._again[0]
         if frame.number <= self._acked:
             self._again.popleft()
-        elif self._send(dialer, frame):
+        elif self._send(connection, frame):
             self._again.popleft()
             self._counts.frames_resent += 1
         return True
 
-    def _send(self, dialer: Dialer, frame: _Frame) -> bool:
-        acks = self._receipts
+    def _send(self, connection: Connection, frame: _Frame) -> bool:
+        acks = self._acks
         envelopes, answers = acks.envelopes.received, acks.answers.received
         prefix = PREFIX.pack(self._head, self._ticket, frame.number, envelopes, answers)
-        if not dialer.send((prefix, *frame.parts), frame.size):
+        if not connection.send((prefix, *frame.parts), frame.size):
             return False
         acks.owed_frames = acks.owed_bytes = 0
         self._ack_due = False

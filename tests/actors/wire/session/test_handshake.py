@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from actorq.actors.wire.session.frame_header import PREFIX, PROTOCOL, Kind
 from actorq.actors.wire.session.handshake import (
-    MOST_BYTES,
+    MAX_BYTES,
     SessionHello,
     SessionWelcome,
     open_hello,
@@ -75,7 +75,7 @@ def test_random_bytes(data: bytes) -> None:
 
 
 def test_longer_than_any_is_not_even_checked(monkeypatch: pytest.MonkeyPatch) -> None:
-    frame = seal_hello(msgspec.structs.replace(HELLO, route_table=bytes(MOST_BYTES)), SECRET)
+    frame = seal_hello(msgspec.structs.replace(HELLO, route_table=bytes(MAX_BYTES)), SECRET)
     monkeypatch.delattr("hmac.digest")
     assert open_hello(memoryview(frame), SECRET) is None
 

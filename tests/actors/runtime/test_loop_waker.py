@@ -8,7 +8,7 @@ from functools import partial
 import anyio
 import pytest
 
-from actorq.launchers.loop_waker import LoopWaker
+from actorq.actors.runtime.loop_waker import LoopWaker
 
 
 async def serve_until(waker: LoopWaker, event: anyio.Event) -> None:

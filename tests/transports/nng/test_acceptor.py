@@ -12,8 +12,8 @@ import msgspec
 import pynng
 import pytest
 
-from actorq.actors.wire.session import acceptor as acceptor
-from actorq.actors.wire.session.counters import EndpointCounters
+from actorq.actors.statistics import TransportStatistics
+from actorq.actors.wire.session import acceptor
 from actorq.actors.wire.session.frame_header import HEADS, PREFIX, PROTOCOL, WELCOME, Kind
 from actorq.actors.wire.session.handshake import SessionHello, seal_hello
 from actorq.actors.wire.transport import Peer
@@ -22,7 +22,7 @@ from .ends import CONTRACT, MAX_FRAME_BYTES, RUN, SECRET, End, descriptors, serv
 
 pytestmark = pytest.mark.anyio
 
-REFUSALS = ("strangers", "mismatched", "early", "unproven", "bad_frames")
+REFUSALS = ("unauthenticated", "mismatched", "early", "without_hello", "bad_frames")
 
 HELLO = SessionHello(
     protocol=PROTOCOL,
@@ -31,7 +31,7 @@ HELLO = SessionHello(
     receiver="b",
     sender_incarnation=1,
     receiver_incarnation=1,
-    kind=Kind.LETTERS,
+    kind=Kind.ENVELOPES,
     connection=1000,
     route_table=CONTRACT,
 )
@@ -73,21 +73,21 @@ async def talking(folder: Path, scheme: str = "ipc") -> AsyncIterator[End]:
 
 
 SAID = {
-    "nothing known": (b"let me in", "strangers"),
-    "an empty frame": (b"", "strangers"),
-    "a data frame": (PREFIX.pack(HEADS[Kind.LETTERS], 0, 2, 0, 0) + b"body", "strangers"),
-    "another secret": (seal_hello(HELLO, bytes(32)), "strangers"),
-    "another run": (hello(run="other"), "strangers"),
-    "to another node": (hello(receiver="c"), "strangers"),
-    "its own hello, reflected": (hello(sender="b", receiver="a"), "strangers"),
-    "a hello of long ago": (hello(connection=1), "strangers"),
-    "a hello cut short": (hello()[:-1], "strangers"),
+    "nothing known": (b"let me in", "unauthenticated"),
+    "an empty frame": (b"", "unauthenticated"),
+    "a data frame": (PREFIX.pack(HEADS[Kind.ENVELOPES], 0, 2, 0, 0) + b"body", "unauthenticated"),
+    "another secret": (seal_hello(HELLO, bytes(32)), "unauthenticated"),
+    "another run": (hello(run="other"), "unauthenticated"),
+    "to another node": (hello(receiver="c"), "unauthenticated"),
+    "its own hello, reflected": (hello(sender="b", receiver="a"), "unauthenticated"),
+    "a hello of long ago": (hello(connection=1), "unauthenticated"),
+    "a hello cut short": (hello()[:-1], "unauthenticated"),
     "another protocol": (hello(protocol=PROTOCOL + 1), "mismatched"),
     "another contract": (hello(route_table=b"other"), "mismatched"),
     "an unknown peer": (hello(sender="z"), "early"),
     "another life of the peer": (hello(sender_incarnation=2), "early"),
     "to another life of this node": (hello(receiver_incarnation=2), "early"),
-    "more than may be": (bytes(MAX_FRAME_BYTES + 1000), "unproven"),
+    "more than may be": (bytes(MAX_FRAME_BYTES + 1000), "without_hello"),
 }
 
 
@@ -106,7 +106,7 @@ async def test_who_says(tmp_path: Path, case: str, caplog: pytest.LogCaptureFixt
 async def test_a_hello_is_taken_once(tmp_path: Path) -> None:
     async with talking(tmp_path) as b:
         with stranger(b, hello(sender="absent")), stranger(b, hello(sender="absent")):
-            await b.until(lambda: refused(b) == {"strangers": 1})
+            await b.until(lambda: refused(b) == {"unauthenticated": 1})
 
 
 @pytest.mark.parametrize(
@@ -114,8 +114,8 @@ async def test_a_hello_is_taken_once(tmp_path: Path) -> None:
     [
         b"",
         b"short",
-        PREFIX.pack(HEADS[Kind.LETTERS], 0, 1, 0, 0) + b"without a ticket",
-        PREFIX.pack(HEADS[Kind.LETTERS], 1, 1, 0, 0) + b"with a guessed one",
+        PREFIX.pack(HEADS[Kind.ENVELOPES], 0, 1, 0, 0) + b"without a ticket",
+        PREFIX.pack(HEADS[Kind.ENVELOPES], 1, 1, 0, 0) + b"with a guessed one",
         PREFIX.pack(WELCOME, 0, 0, 0, 0) + bytes(64),
         hello(sender="absent", connection=1001),
     ],
@@ -131,7 +131,7 @@ async def test_random_frames_of_a_proven_peer(tmp_path: Path) -> None:
     """Anything may come from someone who knows the secret; none of it gets through."""
     chance = random.Random(0)
     async with talking(tmp_path) as b:
-        good = PREFIX.pack(HEADS[Kind.LETTERS], 0, 1, 0, 0) + b"body"
+        good = PREFIX.pack(HEADS[Kind.ENVELOPES], 0, 1, 0, 0) + b"body"
         for turn in range(200):
             frame = bytearray(good if turn % 2 else chance.randbytes(chance.randrange(100)))
             if frame:
@@ -141,12 +141,12 @@ async def test_random_frames_of_a_proven_peer(tmp_path: Path) -> None:
 
 
 async def test_silent_ones_are_closed_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(acceptor, "SILENT_SECONDS", 1.0)
+    monkeypatch.setattr(acceptor, "HELLO_SECONDS", 1.0)
     async with talking(tmp_path) as b:
-        monkeypatch.setattr(acceptor, "SILENT_SECONDS", 0.05)  # a hello of `a` might take longer
-        before = refused(b).get("unproven", 0)
+        monkeypatch.setattr(acceptor, "HELLO_SECONDS", 0.05)  # a hello of `a` might take longer
+        before = refused(b).get("without_hello", 0)
         pushes = [stranger(b) for _ in range(20)]
-        await b.until(lambda: refused(b) == {"unproven": before + 20})
+        await b.until(lambda: refused(b) == {"without_hello": before + 20})
         for push in pushes:
             push.close()
 
@@ -161,13 +161,13 @@ async def test_waves_of_silent_ones(tmp_path: Path, scheme: str) -> None:
     async with talking(tmp_path, scheme) as b:
         for wave in range(1, 6):
             pushes = [stranger(b) for _ in range(200)]
-            await b.until(lambda wave=wave: refused(b).get("unproven", 0) >= 200 * wave - 64)  # type: ignore[misc]
+            await b.until(lambda wave=wave: refused(b).get("without_hello", 0) >= 200 * wave - 64)  # type: ignore[misc]
             b.endpoint.cut()
             for push in pushes:
                 push.close()
-        await b.until(lambda: refused(b)["unproven"] >= 1000)
+        await b.until(lambda: refused(b)["without_hello"] >= 1000)
     assert descriptors() < before + 20
 
 
 def test_every_refusal_is_counted_apart() -> None:
-    assert {field.name for field in fields(EndpointCounters)} >= set(REFUSALS)
+    assert {field.name for field in fields(TransportStatistics)} >= set(REFUSALS)
