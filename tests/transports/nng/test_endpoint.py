@@ -15,8 +15,7 @@ from hypothesis import strategies as st
 
 from actorq.actors import ActorqError
 from actorq.actors.wire.registry import WireError
-from actorq.actors.wire.session import connector
-from actorq.actors.wire.session import stream
+from actorq.actors.wire.session import connector, stream
 from actorq.actors.wire.session.frame_header import PREFIX, PREFIX_BYTES, Kind, Part
 from actorq.actors.wire.transport import Peer
 from actorq_nng import wire

@@ -11,7 +11,7 @@ from .counters import Counts
 from .frame_header import PROTOCOL
 from .handshake import SessionHello, open_hello
 from .session import Session, SessionNode
-from .wire import FrameReceiver, Wire
+from .wire import FrameReceiver, FrameWire
 
 HELLO_SECONDS = 1.0
 """A connection without a hello is closed after this time."""
@@ -27,7 +27,7 @@ class Acceptor:
         node: SessionNode,
         sessions: dict[str, Session],
         counts: Counts,
-        make_wire: Callable[[FrameReceiver], Wire],
+        make_wire: Callable[[FrameReceiver], FrameWire],
     ) -> None:
         self._node = node
         self._sessions = sessions

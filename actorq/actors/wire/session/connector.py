@@ -12,7 +12,7 @@ from actorq.actors.errors import ActorqError
 
 from .counters import Counts
 from .stream import OrderedStream
-from .wire import Connection, Wire
+from .wire import Connection, FrameWire
 
 log = logging.getLogger("actorq.transports")
 
@@ -34,7 +34,7 @@ class Connector:
         address: Callable[[], str],
         hello: Callable[[], tuple[int, bytes]],
         connected: Callable[[], None],
-        wire: Wire,
+        wire: FrameWire,
         counts: Counts,
     ) -> None:
         self._stream = stream

@@ -20,9 +20,9 @@ from .frame_header import PREFIX_BYTES, Kind
 from .handshake import SECRET_BYTES
 from .session import Received, Session, SessionNode
 from .stream import OrderedStream
-from .wire import FrameReceiver, Wire
+from .wire import FrameReceiver, FrameWire
 
-MakeWire = Callable[[FrameReceiver, int], Wire]
+MakeWire = Callable[[FrameReceiver, int], FrameWire]
 """Makes a node's wire from the receiver of its frames and the largest size of a frame in bytes."""
 
 

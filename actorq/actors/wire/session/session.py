@@ -21,7 +21,7 @@ from .counters import Counts
 from .frame_header import PREFIX, PREFIX_BYTES, PROTOCOL, WELCOME, Kind
 from .handshake import SessionHello, SessionWelcome, open_welcome, seal_hello, seal_welcome
 from .stream import OrderedStream
-from .wire import Wire
+from .wire import FrameWire
 
 log = logging.getLogger("actorq.transports")
 
@@ -58,7 +58,7 @@ class Session:
         route_table: bytes,
         *,
         received: Received,
-        wire: Wire,
+        wire: FrameWire,
         counts: Counts,
         connections: Iterator[int],
     ) -> None:

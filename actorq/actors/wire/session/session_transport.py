@@ -1,4 +1,4 @@
-"""Base class of the transports between processes: everything but the network, which a `Wire` provides."""
+"""Base class of the transports between processes: everything but the network, which a `FrameWire` provides."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from .endpoint import Endpoint
 from .frame_header import Kind
 from .shm_arena import ShmArena, ShmMapping
 from .shm_lending import ShmLending
-from .wire import FrameReceiver, Tls, Wire
+from .wire import FrameReceiver, FrameWire, Tls
 
 log = logging.getLogger("actorq.transports")
 
@@ -68,7 +68,7 @@ class SessionTransport(ABC):
         self._own_folder: str | None = None
 
     @abstractmethod
-    def make_wire(self, receiver: FrameReceiver, max_bytes: int, tls: Tls | None) -> Wire:
+    def make_wire(self, receiver: FrameReceiver, max_bytes: int, tls: Tls | None) -> FrameWire:
         """Connections for one node. Larger frames than `max_bytes` are to be refused unread."""
 
     def open(self, node: str, inbox: Inbox, membership: Membership) -> None:

@@ -63,7 +63,7 @@ class FrameReceiver(Protocol):
     def frame(self, connection: int, frame: memoryview) -> None:
         """A whole frame: read-only, aligned to 16 bytes, and valid as long as any view of it.
 
-        An error that this raises ends `Wire.serve`.
+        An error that this raises ends `FrameWire.serve`.
         """
         ...
 
@@ -76,7 +76,7 @@ class FrameReceiver(Protocol):
         ...
 
 
-class Wire(Protocol):
+class FrameWire(Protocol):
     """One node's connections over one kind of network."""
 
     def listen(self, address: str) -> str:
