@@ -1,4 +1,4 @@
-"""Base class of the transports between processes: everything but the network, which a `FrameWire` provides."""
+"""Base class of the transports between processes: everything but the network, which a FrameWire provides."""
 
 from __future__ import annotations
 
