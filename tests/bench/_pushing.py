@@ -18,7 +18,7 @@ class Pusher(actors.Actor):
         reads: bool = True
 
     servers: Group[Gradient | Fetch]
-    front: Ref[Pull | Push]
+    coordinator: Ref[Pull | Push]
 
     async def on_start(self) -> None:
         self._presence = Presence(self)
@@ -37,7 +37,7 @@ class Pusher(actors.Actor):
     async def _push_and_read(self) -> None:
         import torch
 
-        from actorq.roles.parameter_server.gradient_slices import GradientSlices
+        from actorq.roles.parameter_server.gradients import GradientSlices
         from actorq.roles.parameter_server.weights_reader import WeightsReader
 
         torch.set_num_threads(1)
@@ -45,7 +45,7 @@ class Pusher(actors.Actor):
         gradient = torch.full((size,), 1e-3)
         slices = GradientSlices(gradient, len(self.servers), "whole", 0.01)
         reader = WeightsReader(self.servers, self.index, torch.empty(size), torch.empty(size))
-        pulled = await self.front.ask(Pull(self.index, True))
+        pulled = await self.coordinator.ask(Pull(self.index, True))
         number = 0
         while True:
             if self.config.reads:
@@ -55,4 +55,4 @@ class Pusher(actors.Actor):
             for server, slice in zip(self.servers, slices.encode(), strict=True):
                 await server.tell(Gradient(ticket, pulled.version, slice))
             push = Push(ticket, pulled.version, 4 * size, 0, self.config.reads)
-            pulled = (await self.front.ask(push)).pulled or pulled
+            pulled = (await self.coordinator.ask(push)).pulled or pulled

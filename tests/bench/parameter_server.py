@@ -54,11 +54,11 @@ def topology(rule: str, reads: bool) -> list[ActorSpec]:
     roomy = MailboxBounds(messages=1000, bytes=256 * MIB)
     server: dict[str, Any] = {"tables": tables, "mailbox": roomy}
     pusher = Pusher.Config(size=SIZE, reads=reads)
-    ports = {"servers": ("server",), "front": ("front",)}
+    ports = {"servers": ("server",), "coordinator": ("coordinator",)}
     return [
         ActorSpec(name="server", cls=ParameterServer, config=ParameterServer.Config(), **server),
         ActorSpec(
-            name="front",
+            name="coordinator",
             cls=ParameterCoordinator,
             config=ParameterCoordinator.Config(rule=rule),  # type: ignore[arg-type]
             ports={"servers": ("server",), "workers": names},
@@ -83,7 +83,7 @@ async def updates_per_second(rule: str, *, reads: bool) -> float:
 
 
 async def _updates(system: System) -> int:
-    pulled = await system.ref("front").ask(Pull(0, True))
+    pulled = await system.ref("coordinator").ask(Pull(0, True))
     return int(pulled.version.updates)
 
 
@@ -160,10 +160,12 @@ def with_workers(count: int, updates: int = 400) -> float:
         "nodes": {"main": {}, "workers": {"count": count, "place": "process", "transport": "nng"}},
         "actors": {
             "server": {"role": "parameter_server"},
-            "front": {"role": "parameter_front", "ports": {"servers": "server", "workers": "worker"}},
+            "coordinator": {
+                "role": "parameter_coordinator", "ports": {"servers": "server", "workers": "worker"},
+            },
             "worker": {
                 "role": "worker", "count": count, "node": "workers",
-                "ports": {"servers": "server", "front": "front"}, "config": worker,
+                "ports": {"servers": "server", "coordinator": "coordinator"}, "config": worker,
             },
         },
     }  # fmt: skip

@@ -34,7 +34,7 @@ def actorq_command(seed: int, every: int, cap: int, folder: str) -> list[str]:
     settings = [
         f"seed={seed}",
         f"stop.env_steps={cap}",
-        f"actors.decider.config.every_updates={every_updates}",
+        f"actors.evaluator.config.every_updates={every_updates}",
     ]
     overrides = [word for setting in settings for word in ("--set", setting)]
     actorq = str(Path(sys.executable).with_name("actorq"))

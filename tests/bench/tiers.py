@@ -35,7 +35,7 @@ def topology(groups: int) -> dict[str, Any]:
             },
             "learner": {
                 "role": "learner", "node": "edge", "ports": {"replay": "replay", "root": "root"},
-                "config": {"meet_every_updates": 50, "torch_threads": 1},
+                "config": {"synchronize_every_updates": 50, "torch_threads": 1},
             },
             "explorer": {
                 "role": "environment", "node": "edge",

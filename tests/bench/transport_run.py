@@ -31,7 +31,7 @@ def topology(samples_per_insert: float, updates: int) -> dict[str, Any]:
     plan = tomllib.loads(TOPOLOGY.read_text())
     plan["stop"] = {"updates": updates}
     plan["actors"]["replay"]["config"]["samples_per_insert"] = samples_per_insert
-    del plan["actors"]["decider"]
+    del plan["actors"]["evaluator"]
     return plan
 
 

@@ -81,7 +81,7 @@ def change(run: Path, old: str, new: str) -> None:
 def test_returns_are_printed(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["eval", str(run), "--episodes", "3"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert re.fullmatch(r"CartPole-v1, greedily, after \d+ updates \(decider\)", lines[0])
+    assert re.fullmatch(r"CartPole-v1, greedily, after \d+ updates \(evaluator\)", lines[0])
     returns = [float(line.split()[-1]) for line in lines[1:4]]
     assert all(8 <= value <= 500 for value in returns)
     assert lines[4].startswith(f"mean return {sum(returns) / 3:.2f} ±")
@@ -116,8 +116,8 @@ def test_several_tasks(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_the_evaluator_s_parameters_come_first(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     states, _ = checkpoint.load(next((run / "checkpoints").iterdir()))
-    assert found(capsys, run)["updates"] == states["decider"]["updates"]
-    del states["decider"]
+    assert found(capsys, run)["updates"] == states["evaluator"]["updates"]
+    del states["evaluator"]
     checkpoint.save(run / "checkpoints", states, {})
     assert found(capsys, run)["updates"] == states["learner"]["updates"]
     del states["learner"]
@@ -136,7 +136,7 @@ def test_of_a_tree_the_centre_is_played(tmp_path: Path, capsys: pytest.CaptureFi
         '[actors.root]\nrole = "averaging_server"\nports = { learners = "learner" }\n'
         '[actors.replay]\nrole = "replay"\nconfig = { capacity = 1000, min_size = 64 }\n'
         '[actors.learner]\nrole = "learner"\nports = { replay = "replay", root = "root" }\n'
-        "config = { meet_every_updates = 10 }\n"
+        "config = { synchronize_every_updates = 10 }\n"
         '[actors.explorer]\nrole = "environment"\n'
         'ports = { replay = "replay", weights = "learner" }\nconfig = { envs = 4, chunk_steps = 8 }\n'
     )
@@ -202,7 +202,7 @@ def test_a_film_that_cannot_be_written(run: Path, capsys: pytest.CaptureFixture[
 
 def test_parameters_of_another_network(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     change(run, "hidden = [16]", "hidden = [17]")
-    assert "what decider has learned can't be played: the network has" in refused(capsys, run)
+    assert "what evaluator has learned can't be played: the network has" in refused(capsys, run)
 
 
 def test_a_damaged_checkpoint(run: Path, capsys: pytest.CaptureFixture[str]) -> None:

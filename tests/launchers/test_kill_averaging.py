@@ -66,7 +66,7 @@ async def test_the_root_is_killed(anyio_backend: Any, board: Board, monkeypatch:
     monkeypatch.setattr(NodeAgent, "record", seen, raising=False)
     specs = [
         *spread({"root": "top"}, board, AveragingServer),
-        spec("decider", NodeAgent, {"weights": "root"}),
+        spec("evaluator", NodeAgent, {"weights": "root"}),
     ]
     async with running(anyio_backend, specs, patience=100):
         await seen.reaches(10)

@@ -36,7 +36,7 @@ __all__ = ["board"]
 APART = {
     "server.0": "shard0",
     "server.1": "shard1",
-    "front": "front",
+    "coordinator": "coordinator",
     "worker.0": "worker0",
     "worker.1": "worker1",
 }
@@ -74,7 +74,7 @@ class Fire:
         kept = ParameterServer.Config(restore_within_updates=RESTORE_WITHIN)
         made = crew(worker, 2, 2, agent, shard_config=kept, publish_every_updates=1, **given)
         node_agent = ActorSpec(
-            name="follower", cls=NodeAgent, config=NodeAgent.Config(), ports={"weights": ("front",)}
+            name="follower", cls=NodeAgent, config=NodeAgent.Config(), ports={"weights": ("coordinator",)}
         )
         return [
             *(replace(each, node=self.nodes[each.name]) for each in made),
@@ -138,10 +138,10 @@ async def test_one_kill_of_each(
     fire = Fire(board, {**APART, "server.1": "main", "worker.1": "main"})
     monkeypatch.setattr(NodeAgent, "record", fire.seen, raising=False)
     async with running(
-        anyio_backend, fire.specs(Monotonous, LEVEL, front=Level, **RULES[rule]), patience=100
+        anyio_backend, fire.specs(Monotonous, LEVEL, coordinator=Level, **RULES[rule]), patience=100
     ):
         await fire.goes_on()
-        for node in ("worker0", "shard0", "front"):
+        for node in ("worker0", "shard0", "coordinator"):
             before = fire.seen.entries[-1].version.incarnation
             await fire.kill(node)
             await fire.goes_on()
@@ -165,7 +165,7 @@ async def test_thirty_kills(
     chance = random.Random(f"{anyio_backend} {rule}")
     fire = Fire(board, APART)
     monkeypatch.setattr(NodeAgent, "record", fire.seen, raising=False)
-    specs = fire.specs(Monotonous, LEVEL, front=Level, **RULES[rule])
+    specs = fire.specs(Monotonous, LEVEL, coordinator=Level, **RULES[rule])
     async with running(anyio_backend, specs, patience=480):
         await fire.goes_on()
         killed: list[str] = []

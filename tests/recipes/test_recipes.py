@@ -47,7 +47,7 @@ def q_error(folder: Path) -> float:
     last = checkpoint.latest(folder / "checkpoints")
     assert last is not None
     policy = make_policy(agent, (grid.count,), np.float32, 4)
-    policy.load(checkpoint.load(last)[0]["decider"]["parameters"])
+    policy.load(checkpoint.load(last)[0]["evaluator"]["parameters"])
     learned = policy.q_values(np.eye(grid.count, dtype=np.float32))
     return float(np.abs(learned - grid.value_iteration(agent.gamma))[grid.reachable].max())
 

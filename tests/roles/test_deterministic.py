@@ -12,13 +12,13 @@ from actorq.run.records import checkpoint
 
 RECIPES = {  # name -> what keeps it short
     "hierarchical": ["stop.updates=250"],
-    "gridworld": ["stop.updates=250", "actors.decider.config.every_updates=100"],
+    "gridworld": ["stop.updates=250", "actors.evaluator.config.every_updates=100"],
     "multitask": [
         "stop.updates=120",
         "stop.solved.episodes=2",
         "tasks.1.reward_scale=adaptive",
         "tasks.1.max_episode_steps=50",
-        "actors.decider.config.every_updates=100",
+        "actors.evaluator.config.every_updates=100",
         "actors.limiter.config.min_size=600",
     ],
 }

@@ -35,14 +35,14 @@ def crew(
     shards: int,
     agent: Agent,
     *,
-    front: type[ParameterCoordinator] = ParameterCoordinator,
+    coordinator: type[ParameterCoordinator] = ParameterCoordinator,
     shard: type[ParameterServer] = ParameterServer,
     shard_config: ParameterServer.Config | None = None,
     worker_config: Worker.Config | None = None,
     task: Task = TASK,
     **settings: Any,
 ) -> list[ActorSpec]:
-    """Shards, the front with these settings, and workers, in file order."""
+    """Shards, the coordinator with these settings, and workers, in file order."""
     tables = {"task": task, "agent": agent}
     servers, names = names_of("server", shards), names_of("worker", workers)
 
@@ -61,12 +61,12 @@ def crew(
             for index, name in enumerate(members)
         ]
 
-    front_config = ParameterCoordinator.Config(**settings)
+    coordinator_config = ParameterCoordinator.Config(**settings)
     given = worker_config or Worker.Config(envs=1, chunk_steps=2, replay=MEMORY)
     return [
         *group(servers, shard, None, shard_config),
-        *group(("front",), front, {"servers": servers, "workers": names}, front_config),
-        *group(names, worker, {"servers": servers, "front": "front"}, given),
+        *group(("coordinator",), coordinator, {"servers": servers, "workers": names}, coordinator_config),
+        *group(names, worker, {"servers": servers, "coordinator": "coordinator"}, given),
     ]
 
 

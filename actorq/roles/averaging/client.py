@@ -1,4 +1,4 @@
-"""A learner's end of a tree of learners: every so many updates its parameters meet those of others."""
+"""Client of the averaging server: joins and synchronizes a learner's parameters."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from actorq.roles.replay.rate_limit_gate import STOPPING
 
 from .messages import JoinAveraging, Synchronize, Synchronized
 
-MeetEveryUpdates = Annotated[
-    int, Meta(ge=1, description="updates between two meetings with the other learners, at `root`")
+SynchronizeEveryUpdates = Annotated[
+    int, Meta(ge=1, description="updates between two synchronizations with the other learners, at `root`")
 ]
 
 
 class AveragingClient:
-    """Brings a learner's parameters to the root; without a root it does nothing.
+    """Synchronizes a learner's parameters with the averaging server `root`; without a root it does nothing.
 
-    What is the learner's own stays so: target network and optimizer. The root's death costs a wait: its next
-    life is asked. When the run stops, it waits for the learner's loop to be ended.
+    Target network and optimizer stay the learner's own. Requests are repeated over restarts of the server.
+    When the run stops, it waits to be cancelled.
     """
 
     def __init__(
@@ -31,17 +31,17 @@ class AveragingClient:
     ) -> None:
         self._actor, self._root, self._every = actor, root, every_updates
         self._updates = 0
-        """Since the last meeting."""
+        """Since the last synchronization."""
 
     @property
     def has_server(self) -> bool:
         return self._root is not None
 
     async def join(self, *, learning: bool) -> NDArray[Any] | None:
-        """The centre [size], read-only, to begin with; None without a root.
+        """The center [size] to start from, read-only; None without a root.
 
-        Once at the start of a life, for whoever explores meanwhile, and once when the first batch is there
-        (`learning`): until then nobody waits for this learner.
+        Called once at the start, so that explorers have weights, and once when the first batch is there
+        (`learning`): until then no other learner waits for this one.
         """
         if self._root is None:
             return None
@@ -49,30 +49,30 @@ class AveragingClient:
         return await self._ask(JoinAveraging(self._actor.name, self._actor.restarts, learning))
 
     def note_update(self) -> bool:
-        """Call after each update; says whether it is time to `meet`."""
+        """Count an update; returns whether it is time to `synchronize`."""
         self._updates += 1
         return self._root is not None and self._updates >= self._every
 
-    async def meet(self, parameters: NDArray[Any]) -> NDArray[Any]:
-        """What to go on with instead of `parameters` [size], which are given away; read-only.
+    async def synchronize(self, parameters: NDArray[Any]) -> NDArray[Any]:
+        """The parameters [size] to continue with, read-only; `parameters` [size] are given away.
 
-        Raises Refused for NaN and infinite numbers. Cancelled, the meeting may have been held nonetheless.
+        Raises Refused for NaN and infinite numbers. When cancelled, the server may have used them already.
         """
         began = self._actor.now()
-        meet = Synchronize(self._actor.name, self._actor.restarts, self._updates, parameters)
-        met = await self._ask(meet)
+        request = Synchronize(self._actor.name, self._actor.restarts, self._updates, parameters)
+        averaged = await self._ask(request)
         self._updates = 0
         self._actor.observe("meeting_seconds", self._actor.now() - began)
-        return met
+        return averaged
 
     async def _ask(self, request: JoinAveraging | Synchronize) -> NDArray[Any]:
         assert self._root is not None
         try:
-            met: Synchronized = await ask_its_incarnations(
+            reply: Synchronized = await ask_its_incarnations(
                 partial(self._root.ask, request), self._actor.sleep
             )
         except Refused as refusal:
             if refusal.reason == STOPPING:
                 await self._actor.event().wait()
             raise
-        return met.parameters
+        return reply.parameters

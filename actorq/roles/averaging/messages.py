@@ -1,4 +1,4 @@
-"""What learners with parameters of their own say to the root of their tree."""
+"""Protocol between the averaging server and its learners."""
 
 from __future__ import annotations
 
@@ -11,37 +11,38 @@ from actorq.roles.replay.messages import Version
 
 
 class Synchronized(Message, frozen=True):
-    """What to go on with."""
+    """The parameters to continue with."""
 
     version: Version
-    """Of the centre; its updates are all learners' together."""
+    """Of the center; its updates are those of all learners together."""
     parameters: NDArray[Any]
     """[size] the flat vector."""
 
 
 class JoinAveraging(Request[Synchronized], frozen=True):
-    """Where a learner's life begins: the centre as it is now.
+    """Get the current center, for a learner that starts.
 
-    Refused when the run stops, and for a life that has ended.
+    Refused when the run stops, and for an incarnation that has died.
     """
 
     learner: str
     """Its name."""
-    life: int
+    incarnation: int
     """Its restarts."""
     learning: bool
-    """Whether it makes updates from now on: then the others wait for it."""
+    """Whether the learner makes updates from now on, so that the others wait for it."""
 
 
 class Synchronize(Request[Synchronized], frozen=True):
-    """Meet the others, or the centre; answered when the meeting is over.
+    """Average parameters with the other learners' or with the center, by the server's rule.
 
-    Refused as `JoinAveraging` is, and for parameters of the wrong size or type, NaN or infinite.
+    Answered when that is done. Refused as `JoinAveraging` is, and for parameters of the wrong size or dtype,
+    NaN or infinite.
     """
 
     learner: str
-    life: int
+    incarnation: int
     updates: int
-    """Made since it met or joined last."""
+    """Updates since the last synchronization, or since joining."""
     parameters: NDArray[Any]
     """[size] the flat vector."""

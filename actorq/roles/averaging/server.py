@@ -1,4 +1,4 @@
-"""The root of a tree of learners that keep parameters of their own, and meet there every so many updates."""
+"""The averaging server: synchronizes learners with own parameters (local SGD, elastic averaging)."""
 
 from __future__ import annotations
 
@@ -29,33 +29,35 @@ from .messages import JoinAveraging, Synchronize, Synchronized
 
 @dataclass(eq=False, slots=True)
 class WaitingLearner:
-    """A learner that has come to meet."""
+    """A learner that waits for its synchronization."""
 
-    meet: Synchronize
+    request: Synchronize
     answered: Event
     answer: Synchronized | None = None
     refusal: str = ""
 
 
 class AveragingServer(LearningActor):
-    """Averages the parameters of learners that otherwise learn by themselves, each from its own replay.
+    """Averages the parameters of learners that otherwise learn independently, each from its own replay.
 
-    It holds the *centre*: what learners begin with, come to with each meeting, and what evaluator see. A
-    learner that dies is not waited for; its next life begins at the centre. The root's state is kept with
-    every meeting: its own next life goes on from there, with those who learned then.
+    It holds the *center variable* (Zhang et al. 2015): learners start from it and are moved towards it at
+    each synchronization; evaluators follow it. The others do not wait for a learner that has died, whose next
+    incarnation starts from the center. The server saves a snapshot at every synchronization, and restarts
+    from there with the learners that were learning then.
     """
 
     class Config(actors.Config):
         rule: Annotated[
             RuleName,
             Meta(
-                description="mean: all meet, and go on from their mean; elastic: each meets the centre alone"
+                description="mean: all learners continue from their mean; elastic: each moves towards the"
+                " center alone"
             ),
         ] = "mean"
         elasticity: Annotated[
             Elasticity | None,
             Meta(
-                description="the share of their distance by which an `elastic` learner and the centre move; "
+                description="the share of their distance by which an `elastic` learner and the center move; "
                 "absent: 0.9 / learners"
             ),
         ] = None
@@ -89,7 +91,7 @@ class AveragingServer(LearningActor):
         self._names = [learner.name for learner in self.learners]
         self._rule = make_averaging_rule(self.config.rule, self.config.elasticity, len(self._names))
         self._incarnations = Lives(len(self._names))
-        self._centre = self._initial()
+        self._center = self._initial()
         self._updates = 0
         self._waiting: dict[int, WaitingLearner] = {}
         self._bytes_in = self._bytes_out = 0
@@ -98,7 +100,7 @@ class AveragingServer(LearningActor):
         self._changed = self.event()
 
     def _initial(self) -> NDArray[Any]:
-        """The parameters to begin with, the same in every life."""
+        """The initial parameters, the same in every incarnation."""
         from actorq.envs.make import describe
         from actorq.learning.networks.factory import make_task_parameters
 
@@ -107,25 +109,25 @@ class AveragingServer(LearningActor):
 
     @property
     def version(self) -> Version:
-        """Of the centre; its updates are those of all learners together, up to where they met."""
+        """Of the center; its updates are those of all learners together, up to their last synchronization."""
         return Version(self.restarts, self._updates)
 
-    # Learners ask.
+    # Requests of learners.
 
     @handles
     async def join(self, request: JoinAveraging) -> Synchronized:
-        learner = self._hear(request)
+        learner = self._number_of(request)
         self._leave(learner)
         if request.learning:
             self._rule.learns(learner)
-        return self._give(self._centre)
+        return self._reply(self._center)
 
     @handles(concurrent=1024)
-    async def meet(self, request: Synchronize) -> Synchronized:
-        learner = self._hear(request)
+    async def synchronize(self, request: Synchronize) -> Synchronized:
+        learner = self._number_of(request)
         self._check(request.parameters)
         self._bytes_in += request.parameters.nbytes
-        self._turn_away(learner, "the learner has come anew")
+        self._refuse(learner, "the learner has sent a newer request")
         waiting = self._waiting[learner] = WaitingLearner(request, self.event())
         self._rule.came(learner)
         self._changed.set()
@@ -134,43 +136,43 @@ class AveragingServer(LearningActor):
             raise Refused(waiting.refusal)
         return waiting.answer
 
-    def _hear(self, request: JoinAveraging | Synchronize) -> int:
-        """The learner's number. Raises Refused."""
+    def _number_of(self, request: JoinAveraging | Synchronize) -> int:
+        """The learner's number. Raises Refused if it is unknown or has died, and when stopping."""
         if self._stopping:
             raise Refused(STOPPING)
         if request.learner not in self._names:
             raise Refused(f"{request.learner} is none of the learners: {', '.join(self._names)}")
         learner = self._names.index(request.learner)
-        self._incarnations.hear(learner, request.life)
+        self._incarnations.hear(learner, request.incarnation)
         return learner
 
     def _check(self, parameters: NDArray[Any]) -> None:
-        mine = self._centre
+        mine = self._center
         if parameters.shape != mine.shape or parameters.dtype != mine.dtype:
             raise Refused(
                 f"parameters {list(parameters.shape)} in {parameters.dtype}; "
-                f"the centre is {list(mine.shape)} in {mine.dtype}"
+                f"the center is {list(mine.shape)} in {mine.dtype}"
             )
         if not np.isfinite(parameters).all():
             raise Refused("there are NaN or infinite numbers among the parameters")
 
-    def _give(self, parameters: NDArray[Any]) -> Synchronized:
+    def _reply(self, parameters: NDArray[Any]) -> Synchronized:
         self._bytes_out += parameters.nbytes
         return Synchronized(self.version, parameters)
 
-    # Who lives.
+    # Deaths.
 
-    def _bury(self, learner: int) -> None:
+    def _learner_down(self, learner: int) -> None:
         self._incarnations.end(learner)
         self._leave(learner)
 
     def _leave(self, learner: int) -> None:
-        """It learns nothing at present, and what its earlier life asked for is nobody's."""
+        """The learner makes no updates at present, and its pending request is refused."""
         self._rule.left(learner)
-        self._turn_away(learner, DIED)
+        self._refuse(learner, DIED)
         self._changed.set()
 
-    def _turn_away(self, learner: int, reason: str) -> None:
+    def _refuse(self, learner: int, reason: str) -> None:
         waiting = self._waiting.pop(learner, None)
         if waiting is not None:
             waiting.refusal = reason
@@ -180,33 +182,33 @@ class AveragingServer(LearningActor):
         self._stopping = True
         for learner in list(self._waiting):
             self._rule.left(learner)
-            self._turn_away(learner, STOPPING)
+            self._refuse(learner, STOPPING)
 
-    # Meetings, one after the other.
+    # Synchronizations, one after the other.
 
     async def run(self) -> None:
         for number, learner in enumerate(self.learners):
-            self.start_soon(attend, self, learner, partial(self._bury, number))
+            self.start_soon(attend, self, learner, partial(self._learner_down, number))
         await self._publish()
         while True:
-            while present := self._rule.next():
-                await self._hold(present)
+            while learners := self._rule.next():
+                await self._average(learners)
             await self._changed.wait()
             self._changed = self.event()
 
-    async def _hold(self, present: tuple[int, ...]) -> None:
-        """A meeting of these. Cancelled, they wait on."""
-        guests = [self._waiting[learner] for learner in present]
-        vectors = [host_session.meet.parameters for host_session in guests]
-        meeting = await self._computing(self._rule.meet, self._centre, vectors)
-        made = sum(host_session.meet.updates for host_session in guests)
-        self._centre, self._updates = meeting.centre, self._updates + made
-        for learner, host_session, answer in zip(present, guests, meeting.answers, strict=True):
-            if self._waiting.get(learner) is host_session:  # else it has died meanwhile
+    async def _average(self, learners: tuple[int, ...]) -> None:
+        """Synchronize these learners. If cancelled, they keep waiting."""
+        waiting = [self._waiting[learner] for learner in learners]
+        vectors = [each.request.parameters for each in waiting]
+        meeting = await self._computing(self._rule.meet, self._center, vectors)
+        made = sum(each.request.updates for each in waiting)
+        self._center, self._updates = meeting.centre, self._updates + made
+        for learner, each, answer in zip(learners, waiting, meeting.answers, strict=True):
+            if self._waiting.get(learner) is each:  # otherwise the learner has died meanwhile
                 del self._waiting[learner]
-            host_session.answer = self._give(answer)
-            host_session.answered.set()
-        self._account(len(guests), made, meeting.distances)
+            each.answer = self._reply(answer)
+            each.answered.set()
+        self._account(len(waiting), made, meeting.distances)
         self.keep_snapshot()
         await self._publish()
 
@@ -220,17 +222,17 @@ class AveragingServer(LearningActor):
         self._bytes_in = self._bytes_out = 0
 
     async def _publish(self) -> None:
-        await self.weights.publish(Weights(self.version, self._centre))
+        await self.weights.publish(Weights(self.version, self._center))
 
     def state(self) -> State:
         return {
-            "parameters": self._centre,
+            "parameters": self._center,
             "updates": self._updates,
             "learning": [self._names[learner] for learner in self._rule.learning],
         }
 
     def load_state(self, state: State) -> None:
-        self._centre, self._updates = np.array(state["parameters"]), state["updates"]
+        self._center, self._updates = np.array(state["parameters"]), state["updates"]
         for name in state["learning"]:
             if name in self._names:
                 self._rule.learns(self._names.index(name))

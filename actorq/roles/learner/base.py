@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 import actorq.actors as actors
 from actorq.actors import ActorSpec, Group, Ref, Topic, handles
-from actorq.roles.averaging.client import AveragingClient, MeetEveryUpdates
+from actorq.roles.averaging.client import AveragingClient, SynchronizeEveryUpdates
 from actorq.roles.averaging.messages import JoinAveraging, Synchronize
 from actorq.roles.common.death_watch import Presence
 from actorq.roles.common.learning_actor import LearningActor
@@ -187,20 +187,21 @@ class OwningLearner(ReplayLearner):
     """A learner whose parameters are its own: it counts the updates and publishes the weights.
 
     With a `root` it is one of several whose parameters are averaged there every
-    `meet_every_updates` updates (see `AveragingServer`); in between each learns independently.
+    `synchronize_every_updates` updates (see `AveragingServer`); in between each learns independently.
     """
 
     class Config(ReplayLearner.Config):
         publish_every_updates: Annotated[int, Meta(ge=1, description="updates between two weights")] = 16
-        meet_every_updates: MeetEveryUpdates = 50
+        synchronize_every_updates: SynchronizeEveryUpdates = 50
 
+    renamed_keys = {"config.meet_every_updates": "config.synchronize_every_updates"}  # noqa: RUF012
     root: Ref[JoinAveraging | Synchronize] | None
     weights: Topic[Weights]
     _method: ParameterOwner
 
     async def on_start(self) -> None:
         await super().on_start()
-        self._averaging = AveragingClient(self, self.root, self.config.meet_every_updates)
+        self._averaging = AveragingClient(self, self.root, self.config.synchronize_every_updates)
 
     @property
     def version(self) -> Version:
@@ -218,7 +219,7 @@ class OwningLearner(ReplayLearner):
 
         Where this update was to refresh the target network, that gets the new parameters too.
         """
-        averaged = await self._averaging.meet(await self._method.read())
+        averaged = await self._averaging.synchronize(await self._method.read())
         await self._method.write(averaged, with_target=self.agent.copies_target(self.version.updates))
 
     async def _publish(self) -> None:

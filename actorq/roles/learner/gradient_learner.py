@@ -21,7 +21,7 @@ from actorq.roles.parameter_server.client import (
     ParameterServerClient,
     ReadEveryGradients,
     TopKShare,
-    front_problems,
+    coordinator_problems,
 )
 from actorq.roles.parameter_server.messages import Fetch, Gradient, Pull, Push
 from actorq.roles.replay.messages import Version
@@ -45,6 +45,7 @@ class GradientLearner(ReplayLearner):
 
     adapts_scale = False
     joins_priorities = False
+    renamed_keys = {"ports.front": "ports.coordinator"}  # noqa: RUF012
 
     class Config(ReplayLearner.Config):
         device: Annotated[Device, Meta(description="where to compute: auto, cpu, cuda:0, …")] = "auto"
@@ -56,20 +57,20 @@ class GradientLearner(ReplayLearner):
         outlier_deviations: OutlierDeviations = None
 
     servers: Group[Gradient | Fetch]
-    front: Ref[Pull | Push]
+    coordinator: Ref[Pull | Push]
     _method: ParameterServerClient
 
     @classmethod
     def wiring_problems(cls, spec: ActorSpec, specs: Mapping[str, ActorSpec]) -> Iterable[tuple[str, str]]:
         yield from super().wiring_problems(spec, specs)
-        yield from front_problems(spec, specs)
+        yield from coordinator_problems(spec, specs)
         yield from draw_problems(spec, specs)
 
     async def on_start(self) -> None:
         await super().on_start()
         await self.in_thread(import_module, "torch")  # takes seconds
         self._method = ParameterServerClient(
-            self, self.config, self.all_tasks, self.agent, self.servers, self.front
+            self, self.config, self.all_tasks, self.agent, self.servers, self.coordinator
         )
 
     @property
@@ -95,14 +96,14 @@ class GradientLearner(ReplayLearner):
 
 def draw_problems(spec: ActorSpec, specs: Mapping[str, ActorSpec]) -> Iterator[tuple[str, str]]:
     """Whether the largest draw fits `error_buffer_samples`; where that is not set the bound widens to it."""
-    tasks, shards, (front,) = tasks_in(spec.tables), spec.ports["replay"], spec.ports["front"]
+    tasks, shards, (coordinator,) = tasks_in(spec.tables), spec.ports["replay"], spec.ports["coordinator"]
     agent, batches = spec.tables.get("agent"), cast(GradientLearner.Config, spec.config).batches_per_ask
     if not isinstance(agent, Agent) or not 0 < len(tasks) <= agent.batch_size or len(shards) % len(tasks):
         return  # others say so
     rows, why = agent.batch_size, ""
-    if getattr(specs[front].config, "deal", "equal") == "speed":
-        rows = most_rows(rows, len(tasks), len(specs[front].ports.get("workers", ())))
-        why = f"{front} may deal {rows} rows to one learner: "
+    if getattr(specs[coordinator].config, "deal", "equal") == "speed":
+        rows = most_rows(rows, len(tasks), len(specs[coordinator].ports.get("workers", ())))
+        why = f"{coordinator} may deal {rows} rows to one learner: "
     block = len(shards) // len(tasks)
     for shard, part in zip(shards[::block], batch_rows(tasks, rows), strict=True):
         keeper = specs[shard].ports.get("limiter", (shard,))[0]  # a task's first shard admits its whole draw

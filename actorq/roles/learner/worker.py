@@ -27,7 +27,7 @@ from actorq.roles.parameter_server.client import (
     ParameterServerClient,
     ReadEveryGradients,
     TopKShare,
-    front_problems,
+    coordinator_problems,
 )
 from actorq.roles.parameter_server.messages import Fetch, Gradient, Pull, Push
 from actorq.roles.replay.messages import Version
@@ -52,6 +52,7 @@ class Worker(BaseLearner):
     """
 
     adapts_scale = False
+    renamed_keys = {"ports.front": "ports.coordinator"}  # noqa: RUF012
 
     class Config(ExplorationConfig):
         device: Annotated[
@@ -68,7 +69,7 @@ class Worker(BaseLearner):
         outlier_deviations: OutlierDeviations = None
 
     servers: Group[Gradient | Fetch]
-    front: Ref[Pull | Push]
+    coordinator: Ref[Pull | Push]
     _method: ParameterServerClient
 
     @classmethod
@@ -99,9 +100,9 @@ class Worker(BaseLearner):
 
     @classmethod
     def wiring_problems(cls, spec: ActorSpec, specs: Mapping[str, ActorSpec]) -> Iterable[tuple[str, str]]:
-        yield from front_problems(spec, specs)
-        for name in idle_tasks(spec, specs, "front"):
-            yield "ports.front", f'nobody works on the task "{name}", and it would never be learned'
+        yield from coordinator_problems(spec, specs)
+        for name in idle_tasks(spec, specs, "coordinator"):
+            yield "ports.coordinator", f'nobody works on the task "{name}", and it would never be learned'
 
     @classmethod
     def memory(cls, spec: ActorSpec, specs: Mapping[str, ActorSpec]) -> Iterable[tuple[str, int]]:
@@ -122,7 +123,7 @@ class Worker(BaseLearner):
 
         config = self.config
         self._method = ParameterServerClient(
-            self, config, self.all_tasks, self.agent, self.servers, self.front
+            self, config, self.all_tasks, self.agent, self.servers, self.coordinator
         )
         rollout = LocalRollout(self, config, self.all_tasks, self.agent, config.device)
         # In a thread: a prioritized index compiles its tree when it is first made on a machine.

@@ -1,4 +1,4 @@
-"""The end of a parameter server that workers and gradient learners hold: compute gradients and push them."""
+"""Client of a parameter server: computes gradients, pushes them, and reads the parameters."""
 
 from __future__ import annotations
 
@@ -18,9 +18,8 @@ from actorq.roles.common.adaptive_executor import AdaptiveExecutor, set_torch_th
 from actorq.roles.replay.messages import Version
 from actorq.roles.replay.rate_limit_gate import STOPPING
 
-from .gradient_slices import GradientSlices
+from .gradients import GradientSlices, OutlierFilter
 from .messages import Fetch, Gradient, Pull, Pulled, Push, Ticket
-from .outlier_filter import OutlierFilter
 from .weights_reader import WeightsReader
 
 if TYPE_CHECKING:
@@ -30,10 +29,10 @@ if TYPE_CHECKING:
 log = logging.getLogger("actorq.roles")
 
 MOST_REFUSALS = 100
-"""Gradients refused one after the other before their maker gives up."""
+"""Gradients refused in a row before the learner fails."""
 
 BACKOFF_SECONDS = (0.0, 0.01, 0.1, 1.0)
-"""Before the weights are pulled again, by how often that failed; the last of them from then on."""
+"""Pauses before the weights are pulled again, by failures in a row; the last applies to all further ones."""
 
 # Settings of the roles that push gradients. Each role lists them: a struct has no two bases with fields.
 GradientCodec = Annotated[Codec, Meta(description="how gradients travel")]
@@ -57,26 +56,26 @@ OutlierDeviations = Annotated[
 ]
 
 
-def front_problems(spec: ActorSpec, specs: Mapping[str, ActorSpec]) -> Iterator[tuple[str, str]]:
-    """Whether a role that pushes gradients and its front go together."""
-    (front,) = spec.ports["front"]
-    workers = specs[front].ports.get("workers", ())
+def coordinator_problems(spec: ActorSpec, specs: Mapping[str, ActorSpec]) -> Iterator[tuple[str, str]]:
+    """Whether a role that pushes gradients suits the coordinator it is wired to."""
+    (coordinator,) = spec.ports["coordinator"]
+    workers = specs[coordinator].ports.get("workers", ())
     if workers[:1] != (spec.name,) or len(workers) != spec.count:
         yield (
-            "ports.front",
-            f"{front} knows who pushes by their index: wire its port workers to this actor alone",
+            "ports.coordinator",
+            f"{coordinator} knows who pushes by their index: wire its port workers to this actor alone",
         )
     if getattr(spec.config, "compile", "off") != "reduce-overhead":
         return
-    if getattr(specs[front].config, "deal", "equal") == "speed":
+    if getattr(specs[coordinator].config, "deal", "equal") == "speed":
         yield (
             "config.compile",
-            f"a CUDA graph is of one batch size, and {front} deals ever new ones by speed; use default",
+            f"a CUDA graph is of one batch size, and {coordinator} deals ever new ones by speed; use default",
         )
 
 
 class PushSettings(Protocol):
-    """Of a role that pushes gradients, as its `Config` has them."""
+    """The settings above, as the `Config` of such a role has them."""
 
     @property
     def device(self) -> str: ...
@@ -95,11 +94,12 @@ class PushSettings(Protocol):
 
 
 class ParameterServerClient:
-    """Computes gradients with a version of the server's parameters and target, and pushes them.
+    """Computes gradients with a version of the server's parameters and target network, and pushes them.
 
-    A gradient's slices go to the shards and its ticket to the front, which says what became of it, and which
-    version to go on with. One that wasn't applied is made up for as far as its codec keeps an account; one
-    that was under way when an actor of the server died is lost. The front counts the updates.
+    A gradient's slices go to the shards and its ticket to the coordinator, whose reply has the gradient's
+    delivery state and the next version to read. A gradient that was not applied is added to the next one as
+    far as its codec keeps an error memory; one that was in flight when an actor of the server died is lost.
+    The coordinator counts the updates.
     """
 
     def __init__(
@@ -109,10 +109,12 @@ class ParameterServerClient:
         tasks: Sequence[Task],
         agent: Agent,
         servers: Group[Gradient | Fetch],
-        front: Ref[Pull | Push],
+        coordinator: Ref[Pull | Push],
     ) -> None:
-        """In the name of `actor`, whose index is its worker's number at the front. Needs torch; `read` once
-        before anything else."""
+        """Sends and reports as part of `actor`, whose index is the worker's number at the coordinator.
+
+        Needs torch. Call `read` once before anything else.
+        """
         from actorq.envs.make import describe
         from actorq.learning.device import resolve_device
         from actorq.learning.networks.factory import make_task_parameters
@@ -123,7 +125,7 @@ class ParameterServerClient:
         self.online = make_task_parameters(agent, spaces, 0, resolve_device(config.device, actor.name))
         self.target = TargetNetwork(agent, self.online).parameters
         set_torch_threads(config.torch_threads, self.online.size)
-        self._actor, self._config, self._servers, self._front = actor, config, servers, front
+        self._actor, self._config, self._servers, self._coordinator = actor, config, servers, coordinator
         self._rule = LearningRule(agent, self.online, self.target, config.compile)
         self._computing, self._encoding = AdaptiveExecutor(actor), AdaptiveExecutor(actor)
         self._weights = WeightsReader(servers, actor.index, self.online.vector, self.target.vector)
@@ -131,10 +133,10 @@ class ParameterServerClient:
         self._slices = GradientSlices(
             self.online.gradient, len(servers), config.gradient_codec, config.top_k_share
         )
-        self._rows = self._dealt = agent.batch_size
+        self._rows = self._next_rows = agent.batch_size
         self._gradients = 0
         self._refusals = 0
-        """One after the other."""
+        """In a row."""
         self._reasons: set[str] = set()
         self._in_trouble = actor.restarts > 0
 
@@ -145,40 +147,37 @@ class ParameterServerClient:
 
     @property
     def rows(self) -> int:
-        """Transitions that the next gradient is to be of: `agent.batch_size`, unless the front deals them."""
-        return self._dealt
+        """Batch size of the next gradient: `agent.batch_size`, unless it is set by speed."""
+        return self._next_rows
 
     @property
     def in_trouble(self) -> bool:
-        """In a new life and after a refusal, until a gradient is taken.
+        """True after a restart or a refusal, until a gradient is taken.
 
-        What is done meanwhile is no progress, or the restart limit would never be reached.
+        Meanwhile nothing counts as progress, or the restart limit would never be reached.
         """
         return self._in_trouble
 
     async def compute(self, *batches: TransitionBatch | StagedBatch | None) -> UpdateResult | None:
-        """Compute the gradient of a batch, to be pushed next; None if its loss is infinite or NaN.
-
-        Of several tasks a batch each, as `LearningRule` takes them.
-        """
+        """Compute the gradient of a batch of each task, to be pushed next; None if its loss is not finite."""
         learned = await self._computing(self._rule, *batches)
         if not math.isfinite(learned.loss):
-            self._actor.progress("gradients_refused")  # not sent; those that were sent, the front counts
-            await self._cope(f"the loss is {learned.loss}")
+            self._actor.progress("gradients_refused")  # the coordinator counts those that are sent
+            await self._read_again(f"the loss is {learned.loss}")
             return None
         self._rows = len(learned.td_errors)
         self._actor.report("loss", learned.loss)
         return learned
 
     async def push(self, loss: float) -> None:
-        """Push the gradient as it stands, and take over the parameters that come of it.
+        """Push the gradient that was computed last, and read the version that it leads to.
 
-        One whose `loss` makes it an outlier is not sent. Raises RuntimeError if nothing but refusals has come
-        of it for long. Cancelled, the gradient may be applied nonetheless.
+        A gradient whose `loss` is an outlier is not sent. Raises RuntimeError after `MOST_REFUSALS` refusals
+        in a row. When cancelled, the gradient may still be applied.
         """
         if self._outliers.is_outlier(loss):
             self._actor.progress("gradients_outlying")
-            await self._actor.sleep(0)  # others wait for the loop
+            await self._actor.sleep(0)  # other tasks wait for the loop
             return
         await self._push(await self._encoding(self._slices.encode))
 
@@ -193,12 +192,12 @@ class ParameterServerClient:
         reads = self._gradients % self._config.read_every_gradients == 0
         try:
             push = Push(ticket, version, sent, self._weights.take_bytes(), reads, self._rows)
-            pushed = await self._front.ask(push)
+            pushed = await self._coordinator.ask(push)
         except Refused as refusal:
-            await self._heed(refusal)
+            await self._wait_if_stopping(refusal)
             self._slices.give_back(slices)
-            await self._cope(refusal.reason)
-        except ActorDied:  # it may have been applied: it isn't given back
+            await self._read_again(refusal.reason)
+        except ActorDied:  # it may have been applied: it is not given back
             await self.read(computing=True)
         else:
             self._refusals, self._in_trouble = 0, False
@@ -207,8 +206,8 @@ class ParameterServerClient:
             if pushed.pulled is not None:
                 await self._read(pushed.pulled, computing=True)
 
-    async def _cope(self, reason: str) -> None:
-        """A gradient was refused: go on with the newest weights. Raises RuntimeError if that never helps."""
+    async def _read_again(self, reason: str) -> None:
+        """After a refusal read the newest version. Raises RuntimeError after `MOST_REFUSALS` in a row."""
         self._refusals += 1
         self._in_trouble = True
         if reason not in self._reasons:
@@ -222,33 +221,35 @@ class ParameterServerClient:
             )
         await self.read(computing=True)
 
-    async def _heed(self, error: Exception) -> None:
-        """If the run stops, wait for the actor's loop to be ended: there is nothing to be made up for."""
+    async def _wait_if_stopping(self, error: Exception) -> None:
+        """If the run is stopping, wait to be cancelled."""
         if isinstance(error, Refused) and error.reason == STOPPING:
             await self._actor.event().wait()
 
     async def begin(self, *, learning: bool) -> None:
-        """Take over the newest version; with `learning` its gradient will follow."""
+        """Read the newest version; with `learning` a gradient of it will follow."""
         await self.read(computing=learning)
 
     async def read(self, *, computing: bool) -> None:
-        """Take over the newest version, however long the server takes to recover.
+        """Read the newest version; waits while the server recovers.
 
         `computing`: whether a gradient of it will follow, for which the update rule may wait.
         """
         await self._read(None, computing=computing)
 
     async def _read(self, pulled: Pulled | None, *, computing: bool) -> None:
-        """Take over a version, or else the newest one."""
+        """Read a version, or else the newest one."""
         failures = 0
         while True:
             try:
                 if pulled is None:
-                    pulled = await self._front.ask(Pull(self._actor.index, computing, self._actor.restarts))
+                    pulled = await self._coordinator.ask(
+                        Pull(self._actor.index, computing, self._actor.restarts)
+                    )
                 await self._take_over(pulled)
                 return
             except (ActorDied, Refused) as error:
-                await self._heed(error)
+                await self._wait_if_stopping(error)
                 log.info("%s pulls the weights again: %s", self._actor.name, error)
                 pulled = None
             await self._actor.sleep(BACKOFF_SECONDS[min(failures, len(BACKOFF_SECONDS) - 1)])
@@ -258,7 +259,7 @@ class ParameterServerClient:
         before = self._weights.version
         await self._weights.fetch(pulled)
         if pulled.rows is not None:
-            self._dealt = pulled.rows
+            self._next_rows = pulled.rows
             self._actor.report("rows", pulled.rows)
         if before is not None and before.incarnation != pulled.version.incarnation:
             self._slices.forget()

@@ -1,4 +1,4 @@
-"""A parameter server's front: numbers the updates, and says when gradients become one."""
+"""A parameter server's coordinator: orders the updates, and decides by which rule gradients become one."""
 
 from __future__ import annotations
 
@@ -40,10 +40,9 @@ from .messages import (
     Restore,
     Ticket,
 )
-from .pending import NOBODY, DeliveryState, PendingPull, PendingPush, PendingRequests
+from .pending import NOBODY, DeliveryState, PendingPull, PendingPush, PendingRequests, StragglerTimeout
 from .recovery import RESTORING, restore
-from .straggler_timeout import StragglerTimeout
-from .weight_publisher import WeightPublisher
+from .weights_reader import WeightPublisher
 
 RESTORED = "the parameter server was restored: the gradient is of an earlier incarnation; pull again"
 
@@ -51,12 +50,12 @@ Order = Apply | Keep | Discard | Forget
 
 
 class ParameterCoordinator(LearningActor):
-    """Orders the updates of a parameter server whose parameters lie in shards.
+    """Orders the updates of a parameter server whose parameters are sharded (Li et al. 2014); it holds none.
 
-    It holds no parameters. A gradient goes to the shards in slices and to the front by name; the front has
-    each shard check its slice, asks the update rule when it is to be applied, and tells all shards the same
-    orders in the same sequence: each gradient is applied once or never, and a version that is read is one
-    that was. Should a shard or the front die, all shards go back to the newest version that they have in
+    A worker sends a gradient to the shards in slices, and its ticket to the coordinator, which has each shard
+    check its slice, applies the update rule, and sends all shards the same commands in the same sequence.
+    So each gradient is applied once or never, and all slices of a version that is read belong together. After
+    the death of a shard or of the coordinator all shards are restored to the newest version that they have in
     common, under a new incarnation.
     """
 
@@ -84,19 +83,19 @@ class ParameterCoordinator(LearningActor):
         self._stopping = self._lost = self._settled = False
         self._changed = self.event()
         self._orders: deque[Order] = deque()
-        self._waiting = PendingRequests()
+        self._pending = PendingRequests()
         self._incarnations = Lives(len(self.workers))
         self._numbers: dict[int, Ticket] = {}
         """Each worker's newest gradient."""
         self._kept: int | None = None
         self._bytes_in = self._bytes_out = 0
         self._rule = make_update_rule(self.config, len(self.workers))
-        self._dealing: BatchSizing | None = None
+        self._batch_sizing: BatchSizing | None = None
         if self.config.deal == "speed":
             batch_size = self.agent.batch_size
             least = least_rows(batch_size, len(self.all_tasks))
-            self._dealing = BatchSizing(len(self.workers), batch_size, least)
-        self._patience = StragglerTimeout(self, self.config.wait_at_most_seconds, self._wait_no_longer)
+            self._batch_sizing = BatchSizing(len(self.workers), batch_size, least)
+        self._straggler_timeout = StragglerTimeout(self, self.config.wait_at_most_seconds, self._end_round)
         self._publisher = WeightPublisher(
             self, self.servers, self.weights, partial(self._read, NOBODY, 0, False)
         )
@@ -104,7 +103,7 @@ class ParameterCoordinator(LearningActor):
     def _note_change(self) -> None:
         self._changed.set()
 
-    # Workers ask.
+    # Requests of workers.
 
     @handles(concurrent=1024)
     async def pull(self, request: Pull) -> Pulled:
@@ -117,8 +116,8 @@ class ParameterCoordinator(LearningActor):
         reader = PendingPull(
             worker=worker, incarnation=incarnation, computing=computing, answered=self.event()
         )
-        self._waiting.readers.append(reader)
-        await self._answer(reader)
+        self._pending.readers.append(reader)
+        await self._wait_for_reply(reader)
         assert reader.pulled is not None
         return reader.pulled
 
@@ -127,10 +126,10 @@ class ParameterCoordinator(LearningActor):
         ticket = request.ticket
         self._incarnations.hear(ticket.worker, ticket.incarnation)
         self._take_number(ticket)
-        if self._dealing is not None:
-            self._dealing.came(ticket.worker, request.rows, self.now())
+        if self._batch_sizing is not None:
+            self._batch_sizing.came(ticket.worker, request.rows, self.now())
         try:
-            norm = await self._weigh(request)
+            norm = await self._gradient_norm(request)
         except Refused as refusal:
             if refusal.reason != STOPPING:
                 self.progress("gradients_refused")
@@ -140,33 +139,38 @@ class ParameterCoordinator(LearningActor):
         self._bytes_out += request.bytes_fetched
         worker, incarnation = ticket.worker, ticket.incarnation
         answered = self.event()
-        held = PendingPush(
-            worker=worker, incarnation=incarnation, computing=True, answered=answered, push=request, norm=norm
+        pending = PendingPush(
+            worker=worker,
+            incarnation=incarnation,
+            computing=True,
+            answered=answered,
+            request=request,
+            norm=norm,
         )
         if self._rule.waits:
-            self._give_up(ticket.worker, "the worker has pushed another one")
+            self._refuse_pushes_of(ticket.worker, "the worker has pushed another one")
         offer = Offer(ticket.worker, request.version.updates, request.rows)
-        self._waiting.hold(offer, held)
+        self._pending.add(offer, pending)
         self._rule.offered(offer)
-        if self.config.rule == "softsync":  # nobody waits for the others of a round
-            self._answered(held)
-        await self._answer(held)
-        return Pushed(held.delivery_state, held.pulled)
+        if self.config.rule == "softsync":  # no worker waits for the others of a round
+            self._reply(pending)
+        await self._wait_for_reply(pending)
+        return Pushed(pending.delivery_state, pending.pulled)
 
     def _take_number(self, ticket: Ticket) -> None:
         """Each gradient is pushed once. Raises Refused."""
         newest = self._numbers.get(ticket.worker)
         if newest is not None and ticket <= newest:
-            raise Refused(f"gradient {ticket.number} of this life of the worker was pushed already")
+            raise Refused(f"gradient {ticket.number} of this incarnation of the worker was pushed already")
         self._numbers[ticket.worker] = ticket
 
-    def _give_up(self, worker: int, reason: str) -> None:
-        """Refuse what still waits of a worker's."""
-        for held in self._waiting.take_of(worker):
-            self._order(Discard((held.push.ticket,)))
-            held.refuse(reason)
+    def _refuse_pushes_of(self, worker: int, reason: str) -> None:
+        """Refuse the worker's pushes that are pending."""
+        for pending in self._pending.take_of(worker):
+            self._order(Discard((pending.request.ticket,)))
+            pending.refuse(reason)
 
-    async def _answer(self, reader: PendingPull) -> None:
+    async def _wait_for_reply(self, reader: PendingPull) -> None:
         self._note_change()
         if self._stopping:
             raise Refused(STOPPING)
@@ -174,19 +178,19 @@ class ParameterCoordinator(LearningActor):
         if reader.refusal is not None:
             raise Refused(reader.refusal)
 
-    async def _weigh(self, push: Push) -> float:
-        """The gradient's norm over all shards. Raises Refused for one that can't be applied."""
+    async def _gradient_norm(self, push: Push) -> float:
+        """The gradient's Euclidean norm over all shards. Raises Refused for one that can't be applied."""
         self._check(push)
         try:
-            weighed = await self.servers.all().ask(GetSliceNorm(push.ticket))
+            norms = await self.servers.all().ask(GetSliceNorm(push.ticket))
         except ActorDied:
             raise Refused(RESTORING) from None
         except Refused as refusal:
             if refusal.reason == RESTORING and push.version.incarnation == self._incarnation:
-                self._lost = True  # a shard lives anew, and waits to be restored
+                self._lost = True  # a shard has restarted, and waits to be restored
             raise
-        self._check(push)  # much may have happened meanwhile, and the worker may have died
-        return math.sqrt(sum(slice.square_norm for slice in weighed))
+        self._check(push)  # the server may have been restored meanwhile, or the worker have died
+        return math.sqrt(sum(slice.square_norm for slice in norms))
 
     def _check(self, push: Push) -> None:
         if self._stopping:
@@ -208,38 +212,38 @@ class ParameterCoordinator(LearningActor):
                 f"a gradient of version {version.updates}, from the future: the server is at {self._updates}"
             )
 
-    # Who lives.
+    # Deaths.
 
-    def _bury(self, worker: int) -> None:
-        """Nothing more comes of a worker's life, and nobody is to wait for it."""
+    def _worker_down(self, worker: int) -> None:
+        """A worker has died: drop its requests, and let no round wait for it."""
         incarnation = self._incarnations.end(worker)
         self._rule.left(worker)
-        if self._dealing is not None:
-            self._dealing.left(worker)
-        self._give_up(worker, DIED)
-        self._waiting.refuse_readers_of(worker, DIED)
+        if self._batch_sizing is not None:
+            self._batch_sizing.left(worker)
+        self._refuse_pushes_of(worker, DIED)
+        self._pending.refuse_readers_of(worker, DIED)
         if incarnation is not None:
             self._order(Forget(worker, incarnation))
         self._note_change()
 
-    def _wait_no_longer(self) -> None:
-        """For those whose gradients are missing."""
+    def _end_round(self) -> None:
+        """The straggler timeout has passed: make the round without the missing gradients."""
         self._rule.wait_no_longer()
         self._note_change()
 
-    def _lose(self) -> None:
-        """A shard has died: all are to go back."""
+    def _shard_down(self) -> None:
+        """A shard has died: all shards have to be restored."""
         self._lost = True
         self._note_change()
 
-    # Everything that goes to the shards goes from here, one after the other.
+    # One task sends everything to the shards, so that all receive it in one sequence.
 
     async def run(self) -> None:
         for index, worker in enumerate(self.workers):
-            self.start_soon(attend, self, worker, partial(self._bury, index))
+            self.start_soon(attend, self, worker, partial(self._worker_down, index))
         for server in self.servers:
-            self.start_soon(attend, self, server, self._lose, self._lose)
-        self.start_soon(self._patience.run)
+            self.start_soon(attend, self, server, self._shard_down, self._shard_down)
+        self.start_soon(self._straggler_timeout.run)
         if self.weights.subscribers:
             self.start_soon(self._publisher.run, self._initial())
         failures = 0
@@ -251,21 +255,21 @@ class ParameterCoordinator(LearningActor):
                     await self._advance()
                     await self._changed.wait()
                     self._changed = self.event()
-            except (ActorDied, Refused):  # a shard died over what it was asked, or lives anew already
+            except (ActorDied, Refused):  # a shard died during a request, or has restarted
                 self._lost = True
                 failures += 1
                 await self.sleep(pause_after(failures))
 
     async def _restore(self) -> None:
-        self._settled = self._lost = False  # a shard that dies from here on may have to be restored again
-        self._waiting.refuse_held(RESTORED)
-        self._waiting.let_go()
-        self._patience.follow(False)
+        self._settled = self._lost = False  # a shard that dies from here on is restored again
+        self._pending.refuse_pushes(RESTORED)
+        self._pending.clear()
+        self._straggler_timeout.follow(False)
         version = await restore(
             self.servers,
             self._initial,
             above=self._incarnation,
-            skipping=self.restarts,  # incarnations whose snapshots were lost together with the front
+            skipping=self.restarts,  # incarnations whose snapshots were lost together with the coordinator
             reached=self._updates,
             compensating=self.config.stale == "compensate",
         )
@@ -277,7 +281,7 @@ class ParameterCoordinator(LearningActor):
         self._note_change()
 
     def _initial(self) -> NDArray[Any]:
-        """The parameters to begin with, the same in every life."""
+        """The initial parameters, the same in every incarnation."""
         from actorq.envs.make import describe
         from actorq.learning.networks.factory import make_task_parameters
 
@@ -285,15 +289,15 @@ class ParameterCoordinator(LearningActor):
         return make_task_parameters(self.agent, spaces, self.seed).read()
 
     async def _advance(self) -> None:
-        """Apply all that the rule lets through, and hand out what came of it."""
+        """Apply all rounds that the rule has ready, and answer those who read the result."""
         while True:
             round = self._rule.next(self._updates)
             self._settle_dropped()
-            self._patience.follow(round is None and self._waiting.holds)  # the late ones are gone
+            self._straggler_timeout.follow(round is None and self._pending.has_pushes)
             if round is not None:
                 await self._apply(round)
-                if self._dealing is not None:
-                    self._dealing.begin_round()
+                if self._batch_sizing is not None:
+                    self._batch_sizing.begin_round()
             while self._orders:
                 await self._tell(self._orders.popleft())
             await self._hand_out()
@@ -301,7 +305,7 @@ class ParameterCoordinator(LearningActor):
                 return
 
     async def _tell(self, order: Order) -> None:
-        """All shards, or none: cancelled in between, they would go apart."""
+        """Send to all shards or, cancelled before, to none: otherwise their slices would diverge."""
         with anyio.CancelScope(shield=True):
             await self.servers.all().tell(order)
 
@@ -310,96 +314,96 @@ class ParameterCoordinator(LearningActor):
         self._note_change()
 
     async def _apply(self, round: Round) -> None:
-        held = [self._waiting.take(offer) for offer in round.offers]
+        pushes = [self._pending.take(offer) for offer in round.offers]
         try:
-            ticket, norm = await self._combined(held, round)
-        except BaseException as error:  # the end of the run among them: nobody else knows who waits here
+            ticket, norm = await self._combined(pushes, round)
+        except BaseException as error:  # cancellation too: these pushes are in no other list
             reason = RESTORED if isinstance(error, ActorDied | Refused) else STOPPING
-            for one in held:
-                one.refuse(reason)
+            for push in pushes:
+                push.refuse(reason)
             raise
         if not math.isfinite(norm):
-            for one in held:
+            for push in pushes:
                 self.progress("gradients_refused")
-                one.refuse("together with others it is NaN or infinite")
+                push.refuse("together with others it is NaN or infinite")
             return
         maximum = self.agent.max_gradient_norm
         factor = 1.0 if maximum is None or norm <= maximum else maximum / norm
         await self._tell(Apply(self._incarnation, self._updates + 1, ticket, factor, sum(round.factors)))
         self._updates += 1
-        self._account(held, round, norm)
+        self._account(pushes, round, norm)
         if self._updates % self.config.publish_every_updates == 0:
             self._publisher.note_due()
 
-    async def _combined(self, held: list[PendingPush], round: Round) -> tuple[Ticket | None, float]:
-        """What to apply: a gradient's ticket, or None for a mean that the shards have made; and its norm.
+    async def _combined(self, pushes: list[PendingPush], round: Round) -> tuple[Ticket | None, float]:
+        """The ticket to apply, or None for the mean that the shards have combined; and its norm.
 
-        The rule's factors weigh the mean, and their sum is the step size's: an optimizer that normalizes
-        would undo what is done to the gradient. A mean is clipped by its own norm.
+        The rule's factors are the weights of the mean, and their sum scales the step: an optimizer that
+        normalizes would undo a scaling of the gradient. A mean is clipped by its own norm.
         """
-        if len(held) == 1 and not round.compensation:
-            return held[0].push.ticket, held[0].norm
-        tickets = tuple(one.push.ticket for one in held)
+        if len(pushes) == 1 and not round.compensation:
+            return pushes[0].request.ticket, pushes[0].norm
+        tickets = tuple(push.request.ticket for push in pushes)
         weights = tuple(factor / sum(round.factors) for factor in round.factors)
         combine = Combine(self._incarnation, tickets, weights, round.compensation)
-        weighed = await self.servers.all().ask(combine)
-        return None, math.sqrt(sum(slice.square_norm for slice in weighed))
+        norms = await self.servers.all().ask(combine)
+        return None, math.sqrt(sum(slice.square_norm for slice in norms))
 
-    def _account(self, held: list[PendingPush], round: Round, norm: float) -> None:
-        """Report the update, and let those who pushed read what came of it."""
+    def _account(self, pushes: list[PendingPush], round: Round, norm: float) -> None:
+        """Report the update, and settle its pushes."""
         self.progress("updates")
         self.report("gradient_norm", norm)
         self.report("bytes_in_per_update", self._bytes_in)
         self.report("bytes_out_per_update", self._bytes_out)
         self._bytes_in = self._bytes_out = 0
-        for one in held:
-            staleness = self._updates - 1 - one.push.version.updates
+        for push in pushes:
+            staleness = self._updates - 1 - push.request.version.updates
             self.report("staleness", staleness)
             scaled = self.config.stale == "scale" and staleness > 1
-            self._settle(one, "scaled" if scaled else "accepted")
+            self._settle(push, "scaled" if scaled else "accepted")
 
     def _settle_dropped(self) -> None:
         for offer, reason in self._rule.take_dropped():
-            held = self._waiting.take(offer)
-            self._order(Discard((held.push.ticket,)))
-            self._settle(held, "late" if reason == "late" else "stale")
+            pending = self._pending.take(offer)
+            self._order(Discard((pending.request.ticket,)))
+            self._settle(pending, "late" if reason == "late" else "stale")
 
-    def _settle(self, held: PendingPush, delivery_state: DeliveryState) -> None:
+    def _settle(self, pending: PendingPush, delivery_state: DeliveryState) -> None:
         self.progress(f"gradients_{delivery_state}")
-        held.delivery_state = delivery_state
+        pending.delivery_state = delivery_state
         if self.config.rule != "softsync":
-            self._answered(held)
+            self._reply(pending)
 
-    def _answered(self, held: PendingPush) -> None:
-        """Have it read what came of its gradient, unless it goes on with what it has, and may."""
-        if held.push.reads or self.config.rule in ("synchronous", "bounded"):
-            self._waiting.readers.append(held)
+    def _reply(self, pending: PendingPush) -> None:
+        """Answer a push: with the new version or, where the worker and the rule allow it, without."""
+        if pending.request.reads or self.config.rule in ("synchronous", "bounded"):
+            self._pending.readers.append(pending)
         else:
-            held.answered.set()
+            pending.answered.set()
 
-    # Readers.
+    # Pulls.
 
     async def _hand_out(self) -> None:
-        """Have this version kept, if anybody waits for one, and say so."""
-        if not self._waiting.readers:
+        """Have the shards keep the current version, if a reader waits for one, and name it to all readers."""
+        if not self._pending.readers:
             return
         if self._kept != self._updates:
             await self._tell(Keep(self._incarnation, self._updates))
             self._kept = self._updates
         target_updates = self.agent.target_updates(self._updates)
         version = Version(self._incarnation, self._updates)
-        for reader in self._waiting.take_readers():
+        for reader in self._pending.take_readers():
             if reader.refusal is not None:
                 continue
             rows = None
             if reader.computing and not self._incarnations.is_over(reader.worker, reader.incarnation):
                 self._rule.computing(reader.worker, self._updates)
-                if self._dealing is not None:
-                    rows = self._dealing.handed(reader.worker, self.now())
+                if self._batch_sizing is not None:
+                    rows = self._batch_sizing.handed(reader.worker, self.now())
             reader.pulled = Pulled(version, target_updates, rows)
             reader.answered.set()
 
     def on_drain(self) -> None:
         self._stopping = True
-        self._waiting.refuse_held(STOPPING)
-        self._waiting.refuse_readers(STOPPING)
+        self._pending.refuse_pushes(STOPPING)
+        self._pending.refuse_readers(STOPPING)

@@ -1,4 +1,4 @@
-"""What workers, the parameter server's shards and its front say to each other."""
+"""What workers, the parameter server's shards and its coordinator say to each other."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Ticket(msgspec.Struct, frozen=True, order=True):
     """Of the worker's gradients in this life, from 1."""
 
 
-# A worker and the front.
+# A worker and the coordinator.
 
 
 class Left(Message, frozen=True):
@@ -103,7 +103,7 @@ class Fetched(Message, frozen=True):
 
 
 class Fetch(Request[Fetched], frozen=True):
-    """Read a slice of a version that the front had kept. Refused if the shard keeps it no longer."""
+    """Read a slice of a version that the coordinator had kept. Refused if the shard keeps it no longer."""
 
     worker: int
     """Its index; negative for readers that push no gradients."""
@@ -114,7 +114,7 @@ class Fetch(Request[Fetched], frozen=True):
     """After how many updates, in the same incarnation, the reader's target was refreshed."""
 
 
-# The front and a shard.
+# The coordinator and a shard.
 
 
 class SliceNorm(Message, frozen=True):

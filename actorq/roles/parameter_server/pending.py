@@ -1,11 +1,13 @@
-"""Who waits at the front: readers for a version, those who pushed for their gradient's turn."""
+"""Requests pending at the coordinator, and the time limit of a round of pushes."""
 
 from __future__ import annotations
 
 from collections import defaultdict, deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
+from actorq.actors import Actor
 from actorq.actors.runtime.scheduler import Event
 from actorq.learning.distributed.update_rules import Offer
 
@@ -15,12 +17,12 @@ DeliveryState = Literal["accepted", "scaled", "late", "stale"]
 
 
 NOBODY = -1
-"""A reader that is no worker."""
+"""The worker index of readers that push no gradients."""
 
 
 @dataclass(eq=False, slots=True, kw_only=True)
 class PendingPull:
-    """Someone who waits for the newest version to be kept."""
+    """A reader waiting until the shards keep the newest version."""
 
     worker: int
     """Its index, or NOBODY."""
@@ -37,41 +39,41 @@ class PendingPull:
 
 @dataclass(eq=False, slots=True, kw_only=True)
 class PendingPush(PendingPull):
-    """Someone who has pushed a gradient, and reads the version that came of it."""
+    """A push waiting until its gradient is applied or dropped; then it reads the newest version."""
 
-    push: Push
+    request: Push
     norm: float
     """Euclidean, over all shards; finite."""
     delivery_state: DeliveryState = field(default="accepted")
 
 
 class PendingRequests:
-    """All who wait at a front. Who pushed is held until its gradient's turn comes, and reads after that."""
+    """Requests without a reply yet: pushes until their gradient is applied or dropped, then pulls."""
 
     def __init__(self) -> None:
         self.readers: list[PendingPull] = []
-        self._held: defaultdict[Offer, deque[PendingPush]] = defaultdict(deque)
+        self._pushes: defaultdict[Offer, deque[PendingPush]] = defaultdict(deque)
 
     @property
-    def holds(self) -> bool:
-        """Whether any gradient waits for its turn."""
-        return bool(self._held)
+    def has_pushes(self) -> bool:
+        """Whether any gradient waits to be applied."""
+        return bool(self._pushes)
 
-    def hold(self, offer: Offer, held: PendingPush) -> None:
-        self._held[offer].append(held)
+    def add(self, offer: Offer, push: PendingPush) -> None:
+        self._pushes[offer].append(push)
 
     def take(self, offer: Offer) -> PendingPush:
-        """Whose offer it is; of equal ones the first."""
-        waiting = self._held[offer]
-        held = waiting.popleft()
+        """Remove and return the push of an offer; of equal ones the first."""
+        waiting = self._pushes[offer]
+        push = waiting.popleft()
         if not waiting:
-            del self._held[offer]
-        return held
+            del self._pushes[offer]
+        return push
 
     def take_of(self, worker: int) -> list[PendingPush]:
-        """All of a worker's."""
-        offers = [offer for offer in self._held if offer.worker == worker]
-        return [held for offer in offers for held in self._held.pop(offer)]
+        """Remove and return all pushes of a worker."""
+        offers = [offer for offer in self._pushes if offer.worker == worker]
+        return [push for offer in offers for push in self._pushes.pop(offer)]
 
     def take_readers(self) -> list[PendingPull]:
         readers, self.readers = self.readers, []
@@ -82,16 +84,52 @@ class PendingRequests:
             if reader.worker == worker:
                 reader.refuse(reason)
 
-    def refuse_held(self, reason: str) -> None:
-        """They are held on: the update rule may still give their offers a turn."""
-        for waiting in self._held.values():
-            for held in waiting:
-                held.refuse(reason)
+    def refuse_pushes(self, reason: str) -> None:
+        """Refuse all pushes but keep them: the update rule may still select their offers."""
+        for waiting in self._pushes.values():
+            for push in waiting:
+                push.refuse(reason)
 
-    def let_go(self) -> None:
-        """Nobody is held: the update rule has forgotten all offers."""
-        self._held.clear()
+    def clear(self) -> None:
+        """Drop all pushes, where the update rule has been made anew."""
+        self._pushes.clear()
 
     def refuse_readers(self, reason: str) -> None:
         for reader in self.readers:
             reader.refuse(reason)
+
+
+class StragglerTimeout:
+    """Time limit for stragglers (Chen et al. 2016): calls `expired` when a round has waited `seconds`.
+
+    Without a limit it never does.
+    """
+
+    def __init__(self, actor: Actor, seconds: float | None, expired: Callable[[], None]) -> None:
+        self._actor, self._seconds, self._expired = actor, seconds, expired
+        self._since: float | None = None
+        self._begun = actor.event()
+
+    def follow(self, waiting: bool) -> None:
+        """Note whether gradients of the round wait for others; the time counts from the first of them.
+
+        None wait any more when the update was made, or when their workers have died.
+        """
+        if not waiting:
+            self._since = None
+        elif self._since is None:
+            self._since = self._actor.now()
+            self._begun.set()
+
+    async def run(self) -> None:
+        if self._seconds is None:
+            return
+        while True:
+            if self._since is None:
+                self._begun = self._actor.event()
+                await self._begun.wait()
+            elif (left := self._since + self._seconds - self._actor.now()) > 0.0:
+                await self._actor.sleep(left)  # other rounds may begin meanwhile: the newest counts
+            else:
+                self._since = None
+                self._expired()

@@ -16,7 +16,7 @@ from actorq.roles.replay.messages import Version
 from .messages import ListVersions, Restore
 
 RESTORING = "the parameter server is being restored; pull again"
-"""Why a shard refuses whatever comes between its start, or the front's question, and the answer to it."""
+"""Why a shard refuses requests from its start, or a `ListVersions`, until the next `Restore`."""
 
 log = logging.getLogger("actorq.roles")
 

@@ -1,4 +1,4 @@
-"""A parameter server's shard: applies slices of gradients in the front's order, and hands out slices."""
+"""A parameter server's shard: applies slices of gradients in the coordinator's order, and serves slices."""
 
 from __future__ import annotations
 
@@ -49,11 +49,11 @@ if TYPE_CHECKING:
 
 
 class ParameterServer(LearningActor):
-    """A shard of a parameter server: `count` of them hold the parameters between them.
+    """A shard of a parameter server: `count` shards hold the parameters between them.
 
-    Every shard makes the same updates in the same order, which is the front's (role `parameter_front`). It
-    copies its slice for readers exactly where the front says so: the slices of one version belong together,
-    whoever reads them and when. An update and a gradient of another incarnation are never applied.
+    All shards make the same updates in the order of the coordinator (role `parameter_coordinator`), and copy
+    their slices for readers only at its command, so that the slices of one version belong together. Updates
+    and gradients of another incarnation are never applied.
     """
 
     class Config(actors.Config):
@@ -93,31 +93,29 @@ class ParameterServer(LearningActor):
         self._computing = AdaptiveExecutor(self)
         self._incarnation = 0
         self._settled = False
-        """From a `Restore` to the next `ListVersions`: updates are made and slices handed out."""
+        """True from a `Restore` to the next `ListVersions`: updates are made and slices served."""
         self._shard: Shard | None = None
         self._readers: VersionStore | None = None
         self._size = 0
         self._gradients: dict[Ticket, Gradient] = {}
         """Until they are applied, discarded or forgotten."""
         self._discarded: set[Ticket] = set()
-        """Those that are still to come."""
-        self._weighed: dict[Ticket, Tensor] = {}
-        """Those of them that are fit to be applied, decoded."""
+        """Tickets of gradients to be discarded on arrival."""
+        self._decoded: dict[Ticket, Tensor] = {}
+        """The gradients among them that have been checked."""
         self._dead: dict[int, int] = {}
-        """Each worker's last life that has ended by its death."""
+        """Each worker's last incarnation that has died."""
         self._points: list[State] = []
-        """What there is to go back to, oldest first."""
+        """The states that can be restored, oldest first."""
         self._changed = self.event()
         self._stopping = False
         self._presence = Presence(self)
-
-    # What waiting handlers wait for.
 
     def _note_change(self) -> None:
         self._changed.set()
         self._changed = self.event()
 
-    # Liveness and recovery, by the front.
+    # Liveness and recovery.
 
     @handles(concurrent=8)
     async def attend(self, _: Attend) -> Left:
@@ -129,13 +127,13 @@ class ParameterServer(LearningActor):
         self._note_change()
 
     @handles
-    async def stand(self, _: ListVersions) -> VersionList:
+    async def list_versions(self, _: ListVersions) -> VersionList:
         self._settled = False
         self._note_change()
         return VersionList(self._incarnation, tuple(map(_version_of, self._restorable())))
 
     def _restorable(self) -> list[State]:
-        """The points, and the slice as it is now."""
+        """The recovery points and the slice as it is now."""
         if self._shard is None or self._points[-1]["updates"] == self._shard.updates:
             return self._points
         return [*self._points, self._point(self._incarnation)]
@@ -157,8 +155,8 @@ class ParameterServer(LearningActor):
             points = self._restorable()
             versions = list(map(_version_of, points))
             if request.origin not in versions:
-                raise Refused(f"{self.name} can't go back to version {request.origin.updates}")
-            # What came before stays: should another shard die now, it may have no more than that.
+                raise Refused(f"{self.name} can't be restored to version {request.origin.updates}")
+            # Earlier points stay: another shard that dies now may have no newer one.
             self._points = points[: versions.index(request.origin) + 1]
             self._shard = Shard(self.agent, self._points[-1]["parameters"])
             self._shard.load_state(self._points[-1])
@@ -169,14 +167,14 @@ class ParameterServer(LearningActor):
         )
         self._gradients.clear()
         self._discarded.clear()
-        self._weighed.clear()
+        self._decoded.clear()
         self.keep_snapshot()
         self._settled = True
         self._note_change()
         return Restored()
 
     def _make_point(self, every: int) -> None:
-        """Those of the last `every` updates stay: of shards that save at their own pace, one is common."""
+        """Add a point; those of the last `every` updates stay, so that shards have one in common."""
         assert self._shard is not None
         oldest = self._shard.updates - every
         self._points = [point for point in self._points if point["updates"] >= oldest]
@@ -195,7 +193,7 @@ class ParameterServer(LearningActor):
             self._note_change()
 
     @handles(concurrent=1024)
-    async def weigh(self, request: GetSliceNorm) -> SliceNorm:
+    async def slice_norm(self, request: GetSliceNorm) -> SliceNorm:
         while (message := self._gradients.get(request.ticket)) is None:
             self._check_settled()
             if self._is_dead(request.ticket):
@@ -206,7 +204,7 @@ class ParameterServer(LearningActor):
         return SliceNorm(self._take(message))
 
     def _take(self, message: Gradient) -> float:
-        """Decode a slice, to be applied; returns its square norm. Raises Refused if it is unusable."""
+        """Decode a slice and return its squared norm. Raises Refused if it is unusable."""
         from actorq.learning.distributed.parameter_shard import decoded, square_norm
 
         self._check_settled()
@@ -223,16 +221,16 @@ class ParameterServer(LearningActor):
         norm = square_norm(tensor)
         if not math.isfinite(norm):
             raise Refused("the gradient holds NaN or infinite numbers")
-        self._weighed[message.ticket] = tensor
+        self._decoded[message.ticket] = tensor
         return norm
 
     def _is_dead(self, ticket: Ticket) -> bool:
         return ticket.incarnation <= self._dead.get(ticket.worker, -1)
 
     def _drop(self, ticket: Ticket) -> None:
-        """A gradient is done with, and so is what the worker was handed before the version it came from."""
+        """Forget a gradient, and what the worker was sent before the version it was computed from."""
         gradient = self._gradients.pop(ticket, None)
-        self._weighed.pop(ticket, None)
+        self._decoded.pop(ticket, None)
         if gradient is not None and self._readers is not None:
             self._readers.handed(ticket.worker, gradient.version.updates)
 
@@ -242,7 +240,7 @@ class ParameterServer(LearningActor):
         if self._stopping:
             raise Refused(STOPPING)
 
-    # Updates, in the front's order.
+    # Updates.
 
     @handles
     async def combine(self, request: Combine) -> SliceNorm:
@@ -256,7 +254,7 @@ class ParameterServer(LearningActor):
         return SliceNorm(norm)
 
     def _gradient_of(self, ticket: Ticket, compensation: float) -> Tensor:
-        gradient = self._weighed[ticket]
+        gradient = self._decoded[ticket]
         if not compensation:
             return gradient
         from actorq.learning.distributed.codecs import read_only_tensor
@@ -265,7 +263,7 @@ class ParameterServer(LearningActor):
         assert self._readers is not None
         assert self._shard is not None
         then = self._readers.handed(ticket.worker, self._gradients[ticket].version.updates)
-        if then is None:  # computed from a version that the worker never fetched here
+        if then is None:  # computed from a version that was never fetched here
             return gradient
         return compensated(gradient, self._shard.vector, read_only_tensor(then), compensation)
 
@@ -274,7 +272,7 @@ class ParameterServer(LearningActor):
         if not (self._settled and update.incarnation == self._incarnation):
             return
         assert self._shard is not None
-        gradient = None if update.ticket is None else self._weighed[update.ticket]
+        gradient = None if update.ticket is None else self._decoded[update.ticket]
         await self._computing(self._shard.apply, gradient, update.factor, update.step)
         if update.ticket is not None:
             self._drop(update.ticket)

@@ -1,19 +1,21 @@
-"""Reading a parameter server: one version of all its slices, or nothing."""
+"""Reading a parameter server: all slices of one version or nothing, for learners and for publishing."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from actorq.actors import Group
+from actorq.actors import Actor, ActorDied, Group, Refused, Topic
 from actorq.learning.distributed.encoded import Encoded, check, require
 from actorq.learning.distributed.sharding import shard_slices
-from actorq.roles.replay.messages import Version
+from actorq.roles.replay.messages import Version, Weights
+from actorq.roles.replay.rate_limit_gate import STOPPING
 
 from .messages import Fetch, Fetched, Pulled
+from .pending import NOBODY
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,15 +24,15 @@ if TYPE_CHECKING:
 class WeightsReader:
     """Keeps a vector, and the target's if it is given one, at a version of the server's.
 
-    All slices are of the version that was asked for, by name, and none is written before all have come: the
-    vectors never hold parts of two. What a slice has to send is what the reader doesn't have yet. One fetch
+    All slices are fetched by the name of one version, and none is written before all have arrived: the
+    vectors never hold parts of two versions. A shard sends only what the reader does not have yet. One fetch
     at a time.
     """
 
     version: Version | None = None
-    """What `parameters` holds; None before the first fetch, and then they hold nothing."""
+    """The version in `parameters`; None before the first fetch, while their contents are undefined."""
     target_updates: int | None = None
-    """After how many updates the target was refreshed."""
+    """The update after which the target was refreshed."""
 
     def __init__(
         self, servers: Group[Fetch], worker: int, parameters: Tensor, target: Tensor | None = None
@@ -44,10 +46,10 @@ class WeightsReader:
         self._bytes = 0
 
     async def fetch(self, pulled: Pulled) -> bool:
-        """Take over a version that the shards keep; says whether there was anything new.
+        """Read a version that the shards keep; returns whether anything was new.
 
         Raises Refused or ActorDied as `ask` does, and ValueError for slices that don't fit; the vectors are
-        then as they were, and so they are if it is cancelled.
+        unchanged then, and after a cancellation.
         """
         version = pulled.version
         if version == self.version and pulled.target_updates == self.target_updates:
@@ -71,12 +73,12 @@ class WeightsReader:
         return np.array(self.parameters.numpy(force=True))
 
     def take_bytes(self) -> int:
-        """Of what was fetched since this was asked last."""
+        """Bytes fetched since the last call."""
         taken, self._bytes = self._bytes, 0
         return taken
 
     def _check(self, fetched: Sequence[Fetched], *, fresh: bool) -> None:
-        """Raise ValueError unless all that came can be written."""
+        """Raise ValueError unless all slices can be written."""
         from actorq.learning.distributed.codecs import numpy_dtype
 
         dtype = numpy_dtype(self.parameters.dtype)
@@ -89,6 +91,47 @@ class WeightsReader:
                 check(link, size, dtype)
             if fresh and slice.whole is None:
                 raise ValueError("a shard sent differences to a reader that has nothing of this incarnation")
+
+
+class WeightPublisher:
+    """Reads the newest version from the shards whenever it is due, and publishes it to `weights`."""
+
+    def __init__(
+        self,
+        actor: Actor,
+        servers: Group[Fetch],
+        weights: Topic[Weights],
+        pull: Callable[[], Awaitable[Pulled]],
+    ) -> None:
+        """`pull` makes the shards keep the newest version; it raises Refused when the run stops."""
+        self._actor, self._servers, self._weights, self._pull = actor, servers, weights, pull
+        self._due = actor.event()
+
+    def note_due(self) -> None:
+        self._due.set()
+
+    async def run(self, initial: NDArray[Any]) -> None:
+        """Publish the first version at once, later ones as they are due. `initial` has the vector's size and
+        dtype."""
+        import torch
+
+        reader = WeightsReader(self._servers, NOBODY, torch.from_numpy(initial))
+        while True:
+            self._due = self._actor.event()
+            try:
+                pulled = await self._pull()
+                fresh = await reader.fetch(pulled)
+            except ActorDied:
+                continue
+            except (
+                Refused
+            ) as refusal:  # the server was restored, or the version is kept no longer: pull again
+                if refusal.reason == STOPPING:
+                    return
+                continue
+            if fresh:
+                await self._weights.publish(Weights(pulled.version, reader.read()))
+            await self._due.wait()
 
 
 def _write(out: Tensor, whole: NDArray[Any] | None, deltas: Sequence[Encoded]) -> None:

@@ -49,7 +49,7 @@ def tree(
     settings = AveragingServer.Config(**config)
     return [
         spec("root", root, wired, settings, seed=derive_seed(0, "root"), tables=TABLES),
-        spec("decider", node_agent, {"weights": "root"}),
+        spec("evaluator", node_agent, {"weights": "root"}),
         *(
             spec(name, cls, {"root": "root"} if "root" in cls.definition.complete().ports else None)
             for name, cls in zip(names, members, strict=True)
@@ -110,7 +110,7 @@ class Counting(Actor):
             vector += self.step
             self.progress("updates")
             if self._averaging.note_update():
-                vector = np.array(await self._averaging.meet(vector.copy()))
+                vector = np.array(await self._averaging.synchronize(vector.copy()))
                 self._say(vector)
 
     async def before(self, update: int) -> None:
@@ -164,9 +164,9 @@ class Noting(AveragingServer):
 
     meetings: ClassVar[Record[tuple[int, ...]]]
 
-    async def _hold(self, present: tuple[int, ...]) -> None:
-        await super()._hold(present)
-        self.meetings.add(present)
+    async def _average(self, learners: tuple[int, ...]) -> None:
+        await super()._average(learners)
+        self.meetings.add(learners)
 
 
 def learners(
@@ -181,7 +181,7 @@ def learners(
     names = tuple(f"learner.{index}" for index in indices)
     tables = {"agent": LEARNING, "task": TABLES["task"]}
     given: dict[str, Any] = {"count": count, "tables": tables}
-    settings = Learner.Config(meet_every_updates=every, draws_ahead=1)
+    settings = Learner.Config(synchronize_every_updates=every, draws_ahead=1)
     return [
         spec(
             "root",

@@ -51,13 +51,13 @@ def topology() -> dict[str, Any]:
             "replay": {"role": "replay"},
             "learner": {"role": "learner", "ports": {"replay": "replay"}},
             "explorer": {"role": "environment", "ports": {"replay": "replay", "weights": "learner"}},
-            "decider": {"role": "evaluator", "ports": {"weights": "learner"}},
+            "evaluator": {"role": "evaluator", "ports": {"weights": "learner"}},
         },
     }
 
 
 @pytest.mark.parametrize(
-    ("where", "key"), [("explorer", "envs"), ("explorer", "chunk_steps"), ("decider", "episodes")]
+    ("where", "key"), [("explorer", "envs"), ("explorer", "chunk_steps"), ("evaluator", "episodes")]
 )
 def test_more_than_any_machine_holds_is_found_before_the_start(where: str, key: str) -> None:
     wrong = topology()
@@ -78,7 +78,7 @@ def test_so_is_an_evaluation_of_too_many_episodes() -> None:
         check(wrong)
 
 
-@pytest.mark.parametrize("actor", ["learner", "explorer", "decider"])
+@pytest.mark.parametrize("actor", ["learner", "explorer", "evaluator"])
 def test_a_name_that_is_no_device_is_found_before_the_start(actor: str) -> None:
     wrong = topology()
     wrong["actors"][actor]["config"] = {"device": "gpu"}
@@ -150,11 +150,14 @@ def test_adaptive_scales_are_for_a_lone_learner() -> None:
     lone = several(CART, GRID | {"reward_scale": "adaptive"})
     check(lone)
     server = {
-        "front": {"role": "parameter_front", "ports": {"servers": "server", "workers": "learner"}},
+        "coordinator": {
+            "role": "parameter_coordinator",
+            "ports": {"servers": "server", "workers": "learner"},
+        },
         "server": {"role": "parameter_server"},
         "learner": {
             "role": "gradient_learner",
-            "ports": {"replay": "replay", "servers": "server", "front": "front"},
+            "ports": {"replay": "replay", "servers": "server", "coordinator": "coordinator"},
         },
     }
     found = told({**lone, "actors": {**lone["actors"], **server}})

@@ -59,16 +59,16 @@ def test_weights_are_one_learner_s() -> None:
         explorer={"ports": {"replay": ["a", "b"], "weights": "learner"}},
         learner={"ports": {"replay": ["a", "b"]}, "count": 2},
     )
-    source["actors"]["decider"] = {"role": "evaluator", "ports": {"weights": "learner"}}
+    source["actors"]["evaluator"] = {"role": "evaluator", "ports": {"weights": "learner"}}
     source["actors"]["inference"] = {"role": "inference", "ports": {"weights": "learner"}}
     found = refused(source)
-    for actor in ("explorer", "decider", "inference"):
+    for actor in ("explorer", "evaluator", "inference"):
         assert "learner.0, learner.1 have parameters of their own" in found[f"actors.{actor}.ports.weights"]
 
 
 @pytest.mark.parametrize("role", ["worker", "gradient_learner"])
 def test_a_front_knows_its_workers_by_their_numbers(role: str) -> None:
-    pushing = {"servers": "server", "front": "front"}
+    pushing = {"servers": "server", "coordinator": "coordinator"}
     if role == "gradient_learner":
         pushing["replay"] = "replay"
     source: dict[str, Any] = {
@@ -76,8 +76,8 @@ def test_a_front_knows_its_workers_by_their_numbers(role: str) -> None:
         "agent": {},
         "actors": {
             "server": {"role": "parameter_server"},
-            "front": {
-                "role": "parameter_front",
+            "coordinator": {
+                "role": "parameter_coordinator",
                 "ports": {"servers": "server", "workers": ["fast", "slow"]},
             },
             "replay": {"role": "replay"},
@@ -87,7 +87,7 @@ def test_a_front_knows_its_workers_by_their_numbers(role: str) -> None:
     }
     found = refused(source)
     for actor in ("fast", "slow"):
-        assert "front knows who pushes by their index" in found[f"actors.{actor}.ports.front"]
+        assert "coordinator knows who pushes by their index" in found[f"actors.{actor}.ports.coordinator"]
 
 
 def test_stages_have_one_learner() -> None:

@@ -33,7 +33,7 @@ def actors(task: Task, stop: StopTable = SOLVED, **config: Any) -> list[ActorSpe
     given = Evaluator.Config(every_updates=10, **config)
     return [
         spec("learner", WeightPublisher),
-        spec("decider", Evaluator, {"weights": "learner"}, given, tables=tables),
+        spec("evaluator", Evaluator, {"weights": "learner"}, given, tables=tables),
     ]
 
 
@@ -56,7 +56,7 @@ async def test_solved_is_measured_twice_on_fresh_seeds() -> None:
     assert watch.all_of("evaluation_episodes") == [3.0] * 4
     assert watch.all_of("solved") == [1.0]
     assert len(set(Moody.seeds)) == len(Moody.seeds) == 4 * 3, "each measurement on seeds of its own"
-    kept = system.final_states["decider"]
+    kept = system.final_states["evaluator"]
     assert (kept["updates"], kept["score"]) == (20, 0.875), "what was solved with, not the best"
     assert (kept["parameters"] == 20).all()
 
@@ -91,7 +91,7 @@ async def test_without_a_goal_it_keeps_the_best_and_is_never_solved() -> None:
     assert watch.all_of("evaluation_return_mean") == [0.0, 1.0, 0.0]
     assert watch.all_of("evaluation_episodes") == [2.0] * 3
     assert watch.all_of("solved") == []
-    assert system.final_states["decider"]["updates"] == 20
+    assert system.final_states["evaluator"]["updates"] == 20
 
 
 async def test_goes_on_from_its_state() -> None:
@@ -105,7 +105,7 @@ async def test_goes_on_from_its_state() -> None:
         await publish(system, 19)
         await publish(system, 21)
         await watch.progress.has(("evaluations", 1))
-    kept = system.final_states["decider"]
+    kept = system.final_states["evaluator"]
     assert (kept["updates"], kept["score"], kept["next_updates"]) == (10, 1.0, 31)
     assert len(set(Moody.seeds)) == len(Moody.seeds)
     assert isinstance(kept["parameters"], np.ndarray)
@@ -121,7 +121,7 @@ async def test_several_tasks_are_all_to_reach_their_marks_twice() -> None:
     agent = msgspec.structs.replace(AGENT, hidden=(2, 2))
     wanted = StopTable(solved=ReturnToReach(mean_return={"a": 1.0, "b": 0.5}, episodes=2))
     evaluator = spec(
-        "decider",
+        "evaluator",
         Evaluator,
         {"weights": "learner"},
         Evaluator.Config(every_updates=10),
@@ -140,7 +140,7 @@ async def test_several_tasks_are_all_to_reach_their_marks_twice() -> None:
     assert watch.all_of("evaluation_return_mean/c") == [0.25, 0.0, 0.0]
     assert watch.all_of("evaluation_episodes") == [6.0] * 3
     assert watch.all_of("evaluation_return_mean") == pytest.approx([1.25 / 3, 0.5, 1.75 / 3])
-    assert system.final_states["decider"]["updates"] == 20
+    assert system.final_states["evaluator"]["updates"] == 20
 
 
 def test_what_lies_above_one_mark_makes_up_for_no_other() -> None:
@@ -197,7 +197,7 @@ def test_marks_are_not_held_against_tasks_that_have_problems_themselves() -> Non
         ("task.reward_clip=1.0", "task.reward_clip"),
         ("agent.gamma=1.0", "agent.gamma"),
         ("agent.network=nature_cnn", "takes pictures"),
-        ("actors.decider.config.max_q_error=0", "max_q_error"),
+        ("actors.evaluator.config.max_q_error=0", "max_q_error"),
     ],
 )
 async def test_what_has_no_exact_values_is_refused(override: str, where: str) -> None:

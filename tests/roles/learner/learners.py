@@ -83,18 +83,18 @@ def learners(
     config: GradientLearner.Config | None = None,
     **settings: Any,
 ) -> list[ActorSpec]:
-    """A parameter server of so many shards, its front, and a learner before each of these replays."""
-    *others, front, _ = server(shards, 1, agent=agent)
+    """A parameter server of so many shards, its coordinator, and a learner before each of these replays."""
+    *others, coordinator, _ = server(shards, 1, agent=agent)
     count = len(replays)
     names = tuple(f"learner.{index}" for index in range(count))
-    ports = {"servers": front.ports["servers"], "front": ("front",)}
+    ports = {"servers": coordinator.ports["servers"], "coordinator": ("coordinator",)}
     tables = {"agent": agent, "task": TASK}
     return [
         *others,
         replace(
-            front,
+            coordinator,
             config=ParameterCoordinator.Config(**settings),
-            ports={"servers": front.ports["servers"], "workers": names},
+            ports={"servers": coordinator.ports["servers"], "workers": names},
         ),
         *(
             spec(

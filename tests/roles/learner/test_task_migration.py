@@ -39,7 +39,7 @@ def topology(*names: str, **changed: Any) -> dict[str, Any]:
             "replay": {"role": "replay", "count": count, "ports": {"limiter": "limiter"}, "config": memory},
             "learner": {"role": "learner", "ports": {"replay": "replay"}},
             "explorer": {"role": "environment", "count": count, "ports": wired, "config": exploring},
-            "decider": {
+            "evaluator": {
                 "role": "evaluator",
                 "ports": {"weights": "learner"},
                 "config": {"every_updates": 20},
@@ -81,7 +81,7 @@ async def test_a_third_task_joins_two(tmp_path: Path, anyio_backend_name: Any) -
     assert after.env_steps > before.env_steps
     kept = last_states(tmp_path)
     assert kept["learner"]["tasks"]["names"] == ["short", "bent", "long"]
-    assert kept["decider"]["tasks"] == ["short", "bent", "long"]
+    assert kept["evaluator"]["tasks"] == ["short", "bent", "long"]
     assert kept["replay.0"]["replay"]["index"]["next_id"] > states["replay.0"]["replay"]["index"]["next_id"]
 
 

@@ -54,11 +54,11 @@ def server(
     *,
     agent: Agent = AGENT,
     shard_config: ParameterServer.Config | None = None,
-    front: type[ParameterCoordinator] = ParameterCoordinator,
+    coordinator: type[ParameterCoordinator] = ParameterCoordinator,
     shard: type[ParameterServer] = ParameterServer,
     **settings: Any,
 ) -> list[ActorSpec]:
-    """Shards, the front and bystanders, in file order."""
+    """Shards, the coordinator and bystanders, in file order."""
     tables = {"agent": agent, "task": TASK}
 
     def group(name: str, cls: type[Actor], count: int, **rest: Any) -> list[ActorSpec]:
@@ -82,7 +82,9 @@ def server(
         "servers": tuple(each.name for each in servers),
         "workers": tuple(each.name for each in bystanders),
     }
-    [middle] = group("front", front, 1, config=ParameterCoordinator.Config(**settings), ports=ports)
+    [middle] = group(
+        "coordinator", coordinator, 1, config=ParameterCoordinator.Config(**settings), ports=ports
+    )
     return [*servers, middle, *bystanders]
 
 
@@ -92,7 +94,7 @@ class Workers:
     def __init__(self, system: System, shards: int = 1, size: int = SIZE) -> None:
         names = [f"server.{index}" for index in range(shards)] if shards > 1 else ["server"]
         self.servers = [system.ref(name) for name in names]
-        self.front = system.ref("front")
+        self.coordinator = system.ref("coordinator")
         self.slices = shard_slices(size, shards)
         self._numbers: dict[int, int] = {}
 
@@ -101,13 +103,13 @@ class Workers:
         return Ticket(worker, 0, self._numbers[worker])
 
     async def pull(self, worker: int = 0, *, computing: bool = True) -> Pulled:
-        pulled: Pulled = await self.front.ask(Pull(worker, computing))
+        pulled: Pulled = await self.coordinator.ask(Pull(worker, computing))
         return pulled
 
     async def push(self, gradient: NDArray[Any], version: Version, worker: int = 0) -> Pushed:
         ticket = self.ticket(worker)
         await self.send(gradient, version, ticket)
-        pushed: Pushed = await self.front.ask(Push(ticket, version, gradient.nbytes, 0))
+        pushed: Pushed = await self.coordinator.ask(Push(ticket, version, gradient.nbytes, 0))
         return pushed
 
     async def send(self, gradient: NDArray[Any], version: Version, ticket: Ticket) -> None:

@@ -84,7 +84,7 @@ DeliveryState = Literal["accepted", "late", "stale", "refused", "crash"]
 
 
 class Door(Actor):
-    """A front's stand-in: one version more with each push, whatever becomes of it."""
+    """A coordinator's stand-in: one version more with each push, whatever becomes of it."""
 
     pulls: ClassVar[Record[Pull]]
     pushes: ClassVar[Record[Push]]
@@ -105,7 +105,7 @@ class Door(Actor):
             case "refused":
                 raise Refused("it smells of NaN")
             case "crash":
-                raise RuntimeError("the front has died")
+                raise RuntimeError("the coordinator has died")
             case delivery_state:
                 return Pushed(delivery_state, self.newest())
 
@@ -154,8 +154,10 @@ class Scene:
         shelf = {"answer": said.get("answer", Shelf.answer)}
         self.specs = [
             *members(SHARDS, fresh(Shelf, gradients=self.gradients, fetches=self.fetches, **shelf)),
-            wired("front", fresh(Door, pulls=self.pulls, pushes=self.pushes, **door)),
-            *members(("worker.0",), cls, {"servers": SHARDS, "front": "front"}, config or settings()),
+            wired("coordinator", fresh(Door, pulls=self.pulls, pushes=self.pushes, **door)),
+            *members(
+                ("worker.0",), cls, {"servers": SHARDS, "coordinator": "coordinator"}, config or settings()
+            ),
         ]
 
     async def play(self, until: int | Record[int]) -> State:

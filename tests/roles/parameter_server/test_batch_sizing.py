@@ -1,4 +1,4 @@
-"""A front that deals work by speed, before workers of whom a test says how fast they are."""
+"""A coordinator that deals work by speed, before workers of whom a test says how fast they are."""
 
 from __future__ import annotations
 
@@ -55,12 +55,12 @@ class Timed(Bystander):
     """When a worker's first life ends, in seconds."""
 
     servers: Group[Gradient]
-    front: Ref[Pull | Push]
+    coordinator: Ref[Pull | Push]
 
     async def run(self) -> None:
         if self.restarts == 0 and self.index in self.dies_at:
             self.start_soon(self._die, self.dies_at[self.index])
-        pulled: Pulled = await self.front.ask(Pull(self.index, True, self.restarts))
+        pulled: Pulled = await self.coordinator.ask(Pull(self.index, True, self.restarts))
         for number in count(1):
             pulled = await self._push(number, pulled)
 
@@ -75,7 +75,7 @@ class Timed(Bystander):
         gradient = np.full(SIZE, float(self.index))
         await self.servers[0].tell(Gradient(ticket, pulled.version, Encoded("whole", SIZE, gradient)))
         push = Push(ticket, pulled.version, gradient.nbytes, 0, rows=rows)
-        pushed: Pushed = await self.front.ask(push)
+        pushed: Pushed = await self.coordinator.ask(push)
         self.answers.add(Told(self.index, pulled.version, rows, pushed.delivery_state, self.now()))
         assert pushed.pulled is not None
         return pushed.pulled
@@ -86,8 +86,8 @@ def crew(rows_per_second: tuple[float, ...], answers: Record[Told], **given: Any
     timed = fresh(Timed, rows_per_second=rows_per_second, answers=answers, dies_at=dies_at)
     batch = AGENT.batch_size
     assert batch == 4
-    specs = server(1, len(rows_per_second), front=Level, rule="synchronous", **given)
-    ports = {"servers": ("server",), "front": ("front",)}
+    specs = server(1, len(rows_per_second), coordinator=Level, rule="synchronous", **given)
+    ports = {"servers": ("server",), "coordinator": ("coordinator",)}
     return [replace(spec, cls=timed, ports=ports) if spec.cls is Bystander else spec for spec in specs]
 
 
@@ -189,7 +189,7 @@ async def test_a_gradient_over_nothing_is_refused() -> None:
         ticket = workers.ticket(0)
         await workers.send(np.zeros(SIZE), version, ticket)
         with pytest.raises(Refused, match="at least 1 transition; this one is over 0"):
-            await workers.front.ask(Push(ticket, version, 0, 0, rows=0))
+            await workers.coordinator.ask(Push(ticket, version, 0, 0, rows=0))
 
 
 # Real workers.
@@ -247,7 +247,7 @@ async def test_unequal_batches_are_one_batch_of_all_rows() -> None:
 
 def one_learner(agent: Agent, batches: list[Batch]) -> Vector:
     """The parameters after an update with each of the batches."""
-    online = make_parameters(agent, (4,), np.float32, 2, derive_seed(0, "front"))
+    online = make_parameters(agent, (4,), np.float32, 2, derive_seed(0, "coordinator"))
     target = TargetNetwork(agent, online)
     rule = LearningRule(agent, online, target.parameters)
     optimizer = make_optimizer(agent, online.vector, online.gradient)

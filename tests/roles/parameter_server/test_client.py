@@ -29,7 +29,7 @@ async def test_a_gradient_pushed_twice_counts_once() -> None:
 
         async def push() -> None:
             try:
-                twice.append(await workers.front.ask(Push(ticket, version, gradient.nbytes, 0)))
+                twice.append(await workers.coordinator.ask(Push(ticket, version, gradient.nbytes, 0)))
             except Refused as refusal:
                 twice.append(refusal.reason)
 

@@ -123,7 +123,7 @@ async def fetched(workers: Workers, version: Version, have: Version | None) -> l
 
 
 @pytest.mark.parametrize("form", ["whole", "delta_float16", "delta_int8"])
-@pytest.mark.parametrize("dying", ["server.1", "front", "all"])
+@pytest.mark.parametrize("dying", ["server.1", "coordinator", "all"])
 async def test_a_server_that_was_restarted_hands_out_whole_weights_first(form: Any, dying: str) -> None:
     """Whatever the reader has, the same number of updates too; and from then on differences again."""
     specs = server(2, shard_config=ParameterServer.Config(weights=form))

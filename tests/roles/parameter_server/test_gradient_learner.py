@@ -72,7 +72,7 @@ async def test_synchronous_ones_are_one_with_their_batches_in_one(
             if name.startswith("server")
         ]
     )
-    serial, _, clipped = plain_loop(agent, count, derive_seed(0, "front"))
+    serial, _, clipped = plain_loop(agent, count, derive_seed(0, "coordinator"))
     assert 0 < clipped < UPDATES
     np.testing.assert_allclose(parameters, serial, rtol=0, atol=WITHIN[agent.dtype])
     assert watch.counts["gradients_accepted"] == count * UPDATES
@@ -88,7 +88,7 @@ async def test_each_transition_gets_its_own_priority_back() -> None:
     specs = fed(1, 1, RMSPROP, 3, heard, config=config)
     async with System(specs, deterministic=True, reports=watch):
         await watch.progress.has(("updates", 3))
-    online = make_parameters(RMSPROP, (4,), np.float32, 2, derive_seed(0, "front"))
+    online = make_parameters(RMSPROP, (4,), np.float32, 2, derive_seed(0, "coordinator"))
     rule = LearningRule(RMSPROP, online, TargetNetwork(RMSPROP, online).parameters)
     batch = batch_of(RMSPROP, 0, 1)
     _, first = heard.entries[0]
@@ -110,7 +110,7 @@ def crew(rule: str) -> list[ActorSpec]:
         spec("limiter", RateLimiterActor, config=pace),
         *shards,
         *learners([replay, replay], 2, AGENT, rule=rule, publish_every_updates=4),
-        *members(explorers, Explorer, {"replay": replay, "weights": "front"}, exploring),
+        *members(explorers, Explorer, {"replay": replay, "weights": "coordinator"}, exploring),
     ]
 
 
@@ -168,9 +168,13 @@ async def test_a_batch_whose_loss_is_infinite_is_not_sent_and_changes_no_priorit
     specs = [
         spec("pile", fresh(Extreme, agent=agent, batches=8, heard=heard)),
         *members(SHARDS, shelf),
-        spec("front", door),
+        spec("coordinator", door),
         replace(
-            spec("learner", GradientLearner, {"replay": "pile", "servers": SHARDS, "front": "front"}),
+            spec(
+                "learner",
+                GradientLearner,
+                {"replay": "pile", "servers": SHARDS, "coordinator": "coordinator"},
+            ),
             tables={**TABLES, "agent": agent},
         ),
     ]
@@ -244,11 +248,13 @@ def test_the_front_is_to_know_it_by_its_index() -> None:
     def problems(workers: tuple[str, ...]) -> list[tuple[str, str]]:
         actors = [spec("replay", ReplayShard), *learners([("replay",)] * 2, 1, AGENT)]
         specs = {each.name: each for each in actors}
-        specs["front"] = replace(specs["front"], ports={**specs["front"].ports, "workers": workers})
+        specs["coordinator"] = replace(
+            specs["coordinator"], ports={**specs["coordinator"].ports, "workers": workers}
+        )
         return list(GradientLearner.wiring_problems(specs["learner.0"], specs))
 
     assert not problems(("learner.0", "learner.1"))
     for workers in (("learner.0",), ("worker.0", "worker.1"), ("worker", "learner.0", "learner.1")):
         ((where, sentence),) = problems(workers)
-        assert where == "ports.front"
+        assert where == "ports.coordinator"
         assert "by their index" in sentence

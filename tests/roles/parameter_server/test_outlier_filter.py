@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actorq.roles.parameter_server.outlier_filter import WARM_UP, OutlierFilter
+from actorq.roles.parameter_server.gradients import WARM_UP, OutlierFilter
 
 
 def warmed_up(deviations: float | None = 3.0) -> OutlierFilter:

@@ -98,7 +98,7 @@ async def test_the_same_parameters_after_a_hundred_updates(
     agent: Agent, workers: int, shards: int, transport: str
 ) -> None:
     parameters, target = await pushed_and_applied(agent, workers, shards, transport)
-    serial, serial_target, clipped = plain_loop(agent, workers, derive_seed(0, "front"))
+    serial, serial_target, clipped = plain_loop(agent, workers, derive_seed(0, "coordinator"))
     assert 0 < clipped < UPDATES, "some are clipped, and some are not"
     np.testing.assert_allclose(parameters, serial, rtol=0, atol=WITHIN[agent.dtype])
     np.testing.assert_allclose(target, serial_target, rtol=0, atol=WITHIN[agent.dtype])
@@ -111,7 +111,7 @@ async def test_compiled_networks_learn_the_same() -> None:
     """In the threads that long computations are sent to, and on the loop when they are short."""
     config = Worker.Config(envs=1, chunk_steps=2, replay=MEMORY, compile="default")
     parameters, _ = await pushed_and_applied(ADAM, 2, 1, "inproc", worker_config=config)
-    serial, _, _ = plain_loop(ADAM, 2, derive_seed(0, "front"))
+    serial, _, _ = plain_loop(ADAM, 2, derive_seed(0, "coordinator"))
     np.testing.assert_allclose(parameters, serial, rtol=0, atol=1e-4)
 
 

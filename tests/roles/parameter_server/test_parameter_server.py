@@ -120,7 +120,7 @@ async def test_what_cannot_be_applied_is_refused_and_changes_nothing() -> None:
         assert (await workers.push(good, version)).delivery_state == "accepted"
 
 
-@pytest.mark.parametrize("dying", ["server.0", "server.1", "front"])
+@pytest.mark.parametrize("dying", ["server.0", "server.1", "coordinator"])
 async def test_after_a_death_all_go_on_from_a_version_that_was(dying: str) -> None:
     config = ParameterServer.Config(restore_within_updates=10)
     specs = server(2, shard_config=config)
@@ -149,7 +149,7 @@ async def test_after_a_death_all_go_on_from_a_version_that_was(dying: str) -> No
 async def kill(system: System, actor: str) -> None:
     """Make an actor crash over an order that can't be."""
     ref = system.ref(actor)
-    if actor == "front":
+    if actor == "coordinator":
         with pytest.raises(ActorDied):
             await ref.ask(Push(None, None, 0, 0))  # type: ignore[arg-type]
     else:

@@ -107,7 +107,7 @@ async def test_a_shard_that_dies_right_after_a_restoration_finds_one_in_common()
         version = (await workers.pull()).version
         for pushed in gradients(9):
             version = await updated(workers, pushed, version)
-        await kill(system, "front")
+        await kill(system, "coordinator")
         assert (await workers.pull()).version.updates == 9
         await kill(system, "server.1")
         pulled = await workers.pull()
@@ -127,7 +127,7 @@ async def test_a_shards_death_is_heard_of_however_often_the_front_has_died() -> 
     async with System(server(2), often) as system:
         workers = Workers(system, 2)
         before = (await workers.pull()).version
-        for death in [*["front"] * 9, "server.1"]:
+        for death in [*["coordinator"] * 9, "server.1"]:
             await kill(system, death)
             pulled = await workers.pull()
             assert pulled.version.incarnation > before.incarnation
@@ -193,7 +193,7 @@ async def test_a_slice_that_comes_after_its_refusal_is_not_kept() -> None:
         future = Version(version.incarnation, 9)
         ticket = workers.ticket(0)
         with pytest.raises(Refused, match="from the future"):
-            await workers.front.ask(Push(ticket, future, 0, 0))
+            await workers.coordinator.ask(Push(ticket, future, 0, 0))
         assert (await workers.push(gradients(1)[0], version)).delivery_state == "accepted"
         await workers.send(gradients(1)[0], future, ticket)
         await workers.read(await workers.pull())

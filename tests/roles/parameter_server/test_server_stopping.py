@@ -42,13 +42,13 @@ async def test_while_weights_are_published() -> None:
             pulled = (await workers.push(pushed, version)).pulled
             assert pulled is not None
             version = pulled.version
-        await all_blocked()  # the front fetches what it is to publish
+        await all_blocked()  # the coordinator fetches what it is to publish
     assert [each.version.updates for each in record.entries] == [0]
     assert system.statistics().dead_letters == 0
 
 
 def _node_agent(record: Record[Weights]) -> ActorSpec:
-    return spec("follower", fresh(NodeAgent, record=record), {"weights": "front"})
+    return spec("follower", fresh(NodeAgent, record=record), {"weights": "coordinator"})
 
 
 class Thorough(ParameterServer):

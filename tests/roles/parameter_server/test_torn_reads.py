@@ -52,7 +52,7 @@ def _only(vector: NDArray[Any]) -> float:
 @pytest.mark.parametrize("count", [400, pytest.param(20_000, marks=pytest.mark.slow)])
 async def test_no_read_is_torn(transport: str, nodes: int, count: int) -> None:
     reads, seen = Record[Version](), dict[Version, tuple[float, float]]()
-    specs = crew(fresh(Weighing, reads=reads, seen=seen), WORKERS, SHARDS, AGENT, front=Level)
+    specs = crew(fresh(Weighing, reads=reads, seen=seen), WORKERS, SHARDS, AGENT, coordinator=Level)
     async with World(TRANSPORTS[transport], nodes).system(*specs) as system:
         await reads.reaches(count)
     assert not any(actor.crashes for actor in system.statistics().actors)

@@ -64,8 +64,10 @@ def crew(config: Worker.Config, *, cls: type[Worker] = Worker, workers: int = 2)
     ports = {"servers": SHARDS, "workers": names}
     return [
         *members(SHARDS, ParameterServer),
-        wired("front", ParameterCoordinator, ports, ParameterCoordinator.Config(), seed=7, tables=TABLES),
-        *members(names, cls, {"servers": SHARDS, "front": "front"}, config),
+        wired(
+            "coordinator", ParameterCoordinator, ports, ParameterCoordinator.Config(), seed=7, tables=TABLES
+        ),
+        *members(names, cls, {"servers": SHARDS, "coordinator": "coordinator"}, config),
     ]
 
 
@@ -195,7 +197,7 @@ async def test_goes_on_after_a_refusal_and_says_why_once(caplog: pytest.LogCaptu
     assert warning == "a gradient of worker.0 was refused: it smells of NaN"
     assert len(scene.pulls.entries) == 2 + 3
     assert all(pull.computing for pull in scene.pulls.entries[1:])
-    assert "gradients_refused" not in scene.watch.counts, "the front counts those that were sent"
+    assert "gradients_refused" not in scene.watch.counts, "the coordinator counts those that were sent"
 
 
 @pytest.mark.parametrize("delivery_state", ["refused", "late", "stale"])

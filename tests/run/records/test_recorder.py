@@ -251,7 +251,7 @@ def test_a_reading_goes_before_a_quantile_of_the_same_name() -> None:
 def test_of_several_evaluations_in_an_interval_the_last_counts() -> None:
     recorder = Recorder(Stop(), False, lambda reason: None, lambda: 1.0)
     for mean in (130.0, 500.0):
-        recorder.gauge("decider", "evaluation_return_mean", mean)
+        recorder.gauge("evaluator", "evaluation_return_mean", mean)
         recorder.gauge("learner", "loss", mean)
     row = recorder.row()
     assert (row["evaluation_return_mean"], row["loss"]) == (500.0, 315.0)

@@ -206,14 +206,14 @@ def test_each_task_has_charts_of_its_own() -> None:
 
 
 def of_parameter_server() -> list[Row]:
-    """Rows as they come of a front and its workers; nothing came in the third interval."""
+    """Rows as they come of a coordinator and its workers; nothing came in the third interval."""
     counts = [(0, 0, 0), (90, 10, 0), (90, 10, 0), (130, 10, 60)]
     return [
         {"wall_seconds": n, "env_steps": 100 * n, "env_steps_per_second": 100.0}
         | {"bytes_in_per_update": 2e6, "bytes_out_per_update": 5e5}
         | {"gradients_accepted": taken, "gradients_scaled": scaled, "gradients_stale": stale}
         | {"staleness": 3.5, "staleness_p50": 3, "staleness_p90": 7, "staleness_p99": 9, "staleness_max": 40}
-        | {"staleness_not_finite": 1, "staleness/front": 3.5}
+        | {"staleness_not_finite": 1, "staleness/coordinator": 3.5}
         for n, (taken, scaled, stale) in enumerate(counts)
     ]
 
