@@ -158,8 +158,8 @@ async def test_the_roots_next_incarnation_goes_on_from_the_last_meeting() -> Non
     [
         (np.full(SIZE, np.nan), "NaN or infinite"),
         (np.full(SIZE, np.inf), "NaN or infinite"),
-        (np.zeros(SIZE - 1), r"parameters \[9\] in float64; the centre is \[10\] in float64"),
-        (np.zeros(SIZE, np.float32), "in float32; the centre is"),
+        (np.zeros(SIZE - 1), r"parameters \[9\] in float64; the center is \[10\] in float64"),
+        (np.zeros(SIZE, np.float32), "in float32; the center is"),
     ],
 )
 async def test_what_no_mean_can_be_made_of_is_refused(parameters: Any, reason: str) -> None:
