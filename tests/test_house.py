@@ -57,16 +57,7 @@ CIRCLES: list[set[str]] = [
         "actorq.actors.wire.route_table",
         "actorq.actors.wire.transport",
     },
-    {"actorq.run.records.metrics", "actorq.run.records.tensorboard"},
     {"actorq.roles.replay.checks", "actorq.roles.replay.shard"},
-    {"actorq.cli.live_view", "actorq.cli.views"},
-    {
-        "actorq.cli.app",
-        "actorq.cli.commands.eval",
-        "actorq.cli.commands.node",
-        "actorq.cli.commands.run",
-        "actorq.cli.main",
-    },
     {"actorq.learning.networks.layers", "actorq.learning.pipeline.partition"},
 ]
 """Modules that import each other; docs/architecture.md has the reasons. Only ever gets smaller."""
