@@ -23,10 +23,10 @@ SECRET = Path("run", "join.secret")
 WRONG_FILES = {
     "missing": ("can't be read: No such file", None, 0),
     "shared": ("others may read it, and join the run: chmod 600", b"{}", 0o640),
-    "empty": ("is no file that a run has written", b"", 0o600),
-    "json": ("is no file that a run has written", b'{"run": 3}', 0o600),
-    "bytes": ("is no file that a run has written", b"\xff\xfe\x00", 0o600),
-    "short": ("is no file that a run has written", b'{"run":"r","address":"a","secret":"00"}', 0o600),
+    "empty": ("is not the join token of a run", b"", 0o600),
+    "json": ("is not the join token of a run", b'{"run": 3}', 0o600),
+    "bytes": ("is not the join token of a run", b"\xff\xfe\x00", 0o600),
+    "short": ("is not the join token of a run", b'{"run":"r","address":"a","secret":"00"}', 0o600),
 }
 
 

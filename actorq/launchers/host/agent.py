@@ -1,5 +1,4 @@
-"""A host that joins a run: starts the nodes that the coordinator gives it, and carries orders and node
-events."""
+"""The agent on a host that joins a run: starts the nodes it is assigned and forwards commands and events."""
 
 from __future__ import annotations
 
@@ -31,19 +30,19 @@ from actorq.topology.check.tables import add_told
 from .certificates import SERVER_NAME
 from .handshake import HandshakeError, introduce
 from .host_protocol import (
-    GOODBYE_SECONDS,
+    CLOSING_SECONDS,
     HEARTBEAT_SECONDS,
     LOST,
-    Died,
-    Drop,
-    Enter,
+    EndNode,
     Heartbeat,
-    Launch,
-    Leaving,
-    Over,
-    Ready,
+    HostConnection,
+    HostLeaving,
+    HostReady,
+    JoinAccepted,
+    LaunchNode,
+    NodeEnded,
+    RunEnded,
     ToHost,
-    Wire,
     anywhere,
     give_up_in_time,
     tells_no_certificate,
@@ -64,21 +63,20 @@ class JoinError(ActorqError):
 async def take_part(
     join_token: JoinToken, *, address: Address, leave: anyio.Event, listen: str | None = None
 ) -> None:
-    """Join the run at `address` and have nodes of it, one at a time, until the run has ended.
+    """Join the run at `address` and run its nodes, one at a time, until the run has ended.
 
     Nodes listen at the host name or IP address `listen`, or else at the one by which this host reaches the
-    leader. A lost connection is made anew. When `leave` is set the coordinator is told, and the node ends.
-    Raises
-    JoinError with a sentence if the run refuses this host, can't be reached, or fails; ActorqError if this
-    host lacks something. Cancelled, the node's process is killed. Call it in the main thread.
+    coordinator. A lost connection is made anew. When `leave` is set, the coordinator is told, the node ends.
+    Raises JoinError if the run refuses this host, can't be reached, or fails; ActorqError if this host lacks
+    something. Cancelled, the node's process is killed. Call it in the main thread.
     """
-    came_before = False
+    joined_before = False
     while not leave.is_set():
-        stream, wire = await _connect(join_token, address, patient=came_before)
+        stream, connection = await _connect(join_token, address, patient=joined_before)
         try:
             host = listen or stream.extra(SocketAttribute.local_address)[0]
-            visit = _Visit(join_token, wire, host)
-            over = await visit.attend(leave)
+            joined = _JoinedRun(join_token, connection, host)
+            over = await joined.serve(leave)
         finally:
             with anyio.CancelScope(shield=True):
                 await anyio.aclose_forcefully(stream)
@@ -86,15 +84,17 @@ async def take_part(
             raise JoinError(f"the run failed: {over.failure}")
         if over is not None:
             return
-        if not visit.entered and not leave.is_set():
+        if not joined.accepted and not leave.is_set():
             raise JoinError(f"{address} has closed the connection: is the secret's file of this run?")
-        came_before = True
+        joined_before = True
         if not leave.is_set():
             log.warning("the connection to the run at %s is lost: joining again", address)
 
 
-async def _connect(join_token: JoinToken, address: Address, patient: bool) -> tuple[SocketStream, Wire]:
-    """A connection that has proven itself, and the other end to it."""
+async def _connect(
+    join_token: JoinToken, address: Address, patient: bool
+) -> tuple[SocketStream, HostConnection]:
+    """An authenticated connection to the coordinator."""
     until = anyio.current_time() + (RETURN_SECONDS if patient else 0)
     pause = HEARTBEAT_SECONDS
     while True:
@@ -114,13 +114,13 @@ async def _connect(join_token: JoinToken, address: Address, patient: bool) -> tu
                     f"{address} and this host have certificates of different runs: is the file of this run?"
                 )
                 raise JoinError(reason) from error
-            if anyio.current_time() >= until or _nobody_listens(error):
+            if anyio.current_time() >= until or _is_refused(error):
                 raise JoinError(f"no run can be joined at {address}: {_cause(error)}") from error
             await anyio.sleep(pause)
             pause = min(2 * pause, CONNECT_SECONDS)
 
 
-async def _introduced(stream: SocketStream, join_token: JoinToken) -> Wire:
+async def _introduced(stream: SocketStream, join_token: JoinToken) -> HostConnection:
     give_up_in_time(stream)
     secured: SocketStream | TLSStream = stream
     if join_token.tls is not None:
@@ -130,9 +130,9 @@ async def _introduced(stream: SocketStream, join_token: JoinToken) -> Wire:
             ssl_context=join_token.tls.context(server=False),
             standard_compatible=False,
         )
-    wire = Wire(secured)
-    await introduce(wire, join_token.run, bytes.fromhex(join_token.secret))
-    return wire
+    connection = HostConnection(secured)
+    await introduce(connection, join_token.run, bytes.fromhex(join_token.secret))
+    return connection
 
 
 def _cause(error: BaseException) -> str:
@@ -144,40 +144,40 @@ def _cause(error: BaseException) -> str:
     return getattr(cause, "strerror", None) or str(cause) or "the connection was closed"
 
 
-def _nobody_listens(error: BaseException) -> bool:
-    """Its host is there and has no such process: the run is over, however it ended."""
+def _is_refused(error: BaseException) -> bool:
+    """Whether the host answered that nothing listens: the run has ended."""
     return isinstance(error.__cause__, ConnectionRefusedError)
 
 
-class _Visit:
-    """What goes on over one connection."""
+class _JoinedRun:
+    """The agent over one connection."""
 
-    def __init__(self, join_token: JoinToken, wire: Wire, host: str) -> None:
+    def __init__(self, join_token: JoinToken, connection: HostConnection, host: str) -> None:
         self._join_token = join_token
         self._host = host
-        self._stream = ControlStream(wire, ToHost)
+        self._stream = ControlStream(connection, ToHost)
         self._plan: Plan | None = None
         self._node: ProcessNode | None = None
         self._hosting = anyio.CancelScope()
         self._refusal = ""
-        self.entered = False
-        """The coordinator has let this host in."""
+        self.accepted = False
+        """The coordinator has accepted this host."""
 
-    async def attend(self, leave: anyio.Event) -> Over | None:
-        """Do what the coordinator says until it says that the run is over; None if the connection is lost.
+    async def serve(self, leave: anyio.Event) -> RunEnded | None:
+        """Obey the coordinator until the run has ended; None if the connection is lost.
 
-        Raises JoinError if this host can't have what it is given.
+        Raises JoinError if this host can't run what it is assigned.
         """
-        self._over: Over | None = None
+        self._over: RunEnded | None = None
         forwarding = Forwarding(socket.gethostname(), {})
         try:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._stream.serve)
                 tasks.start_soon(forwarding.serve, self._stream)
-                tasks.start_soon(self._beat)
+                tasks.start_soon(self._send_heartbeats)
                 tasks.start_soon(self._leave_when, leave, tasks)
                 with PrivateFolder() as folder:
-                    await self._obey(folder.path)
+                    await self._take_part(folder.path)
                 tasks.cancel_scope.cancel()
         finally:
             forwarding.close()
@@ -185,19 +185,19 @@ class _Visit:
             raise JoinError(self._refusal)
         return self._over
 
-    async def _beat(self) -> None:
+    async def _send_heartbeats(self) -> None:
         while True:
             self._stream.send_soon(Heartbeat())
             await anyio.sleep(HEARTBEAT_SECONDS)
 
     async def _leave_when(self, leave: anyio.Event, tasks: TaskGroup) -> None:
         await leave.wait()
-        await self._bid_farewell("it was interrupted")
+        await self._announce_leaving("it was interrupted")
         tasks.cancel_scope.cancel()
 
-    async def _bid_farewell(self, reason: str) -> None:
-        self._stream.send_soon(Leaving(reason))
-        with anyio.move_on_after(GOODBYE_SECONDS):
+    async def _announce_leaving(self, reason: str) -> None:
+        self._stream.send_soon(HostLeaving(reason))
+        with anyio.move_on_after(CLOSING_SECONDS):
             try:
                 await self._stream.flush()
             except anyio.BrokenResourceError:
@@ -205,29 +205,29 @@ class _Visit:
 
     async def _refuse(self, reason: str) -> None:
         self._refusal = reason
-        await self._bid_farewell(reason)
+        await self._announce_leaving(reason)
 
-    async def _obey(self, folder: str) -> None:
+    async def _take_part(self, folder: str) -> None:
         try:
-            first = await anext(self._stream, None)
-            if not isinstance(first, Enter):
+            accepted = await anext(self._stream, None)
+            if not isinstance(accepted, JoinAccepted):
                 return
-            self.entered = True
+            self.accepted = True
             try:
-                plan = await anyio.to_thread.run_sync(_check, first.topology, abandon_on_cancel=True)
+                plan = await anyio.to_thread.run_sync(_check, accepted.topology, abandon_on_cancel=True)
             except TopologyError as error:
                 await self._refuse(f"the topology can't run on this host: {error}")
                 return
-            run = self._run_setup(plan, first, folder)
+            run = self._run_setup(plan, accepted, folder)
             async with ProcessLauncher(run, ()) as processes, anyio.create_task_group() as tasks:
                 log.info("joined the run %s: waiting for a node", plan.topology.name)
-                self._stream.send_soon(Ready())
+                self._stream.send_soon(HostReady())
                 await self._serve(plan, processes, tasks)
                 tasks.cancel_scope.cancel()
         except FrameError as error:
-            log.error("what the run said can't be read: %s", error)
+            log.error("a message of the run can't be decoded: %s", error)
 
-    def _run_setup(self, plan: Plan, enter: Enter, folder: str) -> RunSetup:
+    def _run_setup(self, plan: Plan, enter: JoinAccepted, folder: str) -> RunSetup:
         transport = network(plan)
         assert transport is not None
         membership = Membership(
@@ -247,37 +247,39 @@ class _Visit:
     async def _serve(self, plan: Plan, processes: ProcessLauncher, tasks: TaskGroup) -> None:
         async for message in self._stream:
             match message:
-                case Over():
+                case RunEnded():
                     self._over = message
                     return
-                case Launch():
+                case LaunchNode():
                     self._hosting = anyio.CancelScope()
                     lacks = await anyio.to_thread.run_sync(_lacks, plan, message.node)
                     if lacks:
                         await self._refuse(f"node {message.node} can't run on this host: {lacks}")
                         return
-                    tasks.start_soon(self._have, processes, message, self._hosting)
-                case Drop():
+                    tasks.start_soon(self._run_node, processes, message, self._hosting)
+                case EndNode():
                     self._hosting.cancel()
-                case Enter():
+                case JoinAccepted():
                     pass
                 case _:
                     if self._node is not None:
                         self._node.post(message)
 
-    async def _have(self, processes: ProcessLauncher, launch: Launch, scope: anyio.CancelScope) -> None:
-        """One node, from its launch to its end."""
-        died = Died("was dropped", None)
+    async def _run_node(
+        self, processes: ProcessLauncher, launch: LaunchNode, scope: anyio.CancelScope
+    ) -> None:
+        """Run one node, from its launch to its end."""
+        died = NodeEnded("was ended by the coordinator", None)
         with scope:
-            died = await self._have_node(processes, launch)
+            died = await self._launch_and_follow(processes, launch)
         self._stream.send_soon(died)
-        self._stream.send_soon(Ready())
+        self._stream.send_soon(HostReady())
 
-    async def _have_node(self, processes: ProcessLauncher, launch: Launch) -> Died:
+    async def _launch_and_follow(self, processes: ProcessLauncher, launch: LaunchNode) -> NodeEnded:
         try:
             node = self._node = await processes.launch(processes.run.node(launch.node, launch.incarnation))
         except NodeDied as error:
-            return Died(str(error), None)
+            return NodeEnded(str(error), None)
         try:
             self._stream.send_soon(Listening(node.peer))
             async for node_event in node.node_events():
@@ -287,18 +289,18 @@ class _Visit:
             self._node = None
             with anyio.CancelScope(shield=True):
                 await node.aclose()
-        return Died(death.reason, death.page)
+        return NodeEnded(death.reason, death.page)
 
 
 def _check(topology: str) -> Plan:
-    """What is beside the user here counts as if it were beside the file. Raises TopologyError."""
+    """Check the topology as if its file were in this working directory. Raises TopologyError."""
     tables = tomllib.loads(topology)
     tables["python_path"] = [str(Path.cwd()), *tables.get("python_path", [])]
     return check(tables)
 
 
 def _lacks(plan: Plan, node: str) -> str:
-    """What the node's actors ask of this machine in vain."""
+    """What this machine lacks to run the node's actors; "" if nothing."""
     problems = Problems()
     for spec in plan.specs:
         if spec.node == node:

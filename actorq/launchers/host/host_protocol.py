@@ -1,5 +1,4 @@
-"""What the coordinator of a run and a host that has joined say to each other, besides orders and node
-events."""
+"""The protocol between the coordinator and a joined host, around the nodes' own commands and events."""
 
 from __future__ import annotations
 
@@ -19,68 +18,68 @@ from actorq.topology.address import bracketed
 from .certificates import Certificates
 
 HEARTBEAT_SECONDS = 0.5
-"""How often a host says that it is there."""
+"""Interval of a host's heartbeats."""
 
-GOODBYE_SECONDS = 0.5
-"""How long to wait for the other end to take the last words."""
+CLOSING_SECONDS = 0.5
+"""How long to wait for the peer to take the last messages."""
 
 UNACKNOWLEDGED_MS = 10_000
-"""A connection is given up when the other end's kernel confirms nothing for so long."""
+"""TCP_USER_TIMEOUT: a connection breaks when sent data stay unacknowledged for this long."""
 
 
-class _Said(msgspec.Struct, frozen=True, tag=True):
+class _HostMessage(msgspec.Struct, frozen=True, tag=True):
     pass
 
 
-class Enter(_Said, frozen=True, tag=True):
-    """From the coordinator, once: the run as text, which the host checks for itself."""
+class JoinAccepted(_HostMessage, frozen=True, tag=True):
+    """Coordinator to host, once: the run as text, which the host checks itself."""
 
     topology: str
     """TOML, as `actorq.topology.check` takes it."""
     backend: Literal["asyncio", "trio"]
 
 
-class Launch(_Said, frozen=True, tag=True):
-    """Start this node. Answered by Listening and what it tells from then on, and by Died in the end."""
+class LaunchNode(_HostMessage, frozen=True, tag=True):
+    """Start this node. Answered by Listening, then the node's events, and NodeEnded in the end."""
 
     node: str
     incarnation: int
 
 
-class Drop(_Said, frozen=True, tag=True):
+class EndNode(_HostMessage, frozen=True, tag=True):
     """End the node at once."""
 
 
-class Over(_Said, frozen=True, tag=True):
+class RunEnded(_HostMessage, frozen=True, tag=True):
     """The run has ended."""
 
     failure: str
     """Why it failed; empty if it didn't."""
 
 
-class Ready(_Said, frozen=True, tag=True):
-    """From the host: it can take a node."""
+class HostReady(_HostMessage, frozen=True, tag=True):
+    """Host to coordinator: it can take a node."""
 
 
-class Leaving(_Said, frozen=True, tag=True):
-    """It takes none, or no more."""
+class HostLeaving(_HostMessage, frozen=True, tag=True):
+    """Host to coordinator: it takes no node any more."""
 
     reason: str
 
 
-class Heartbeat(_Said, frozen=True, tag=True):
-    """It is there."""
+class Heartbeat(_HostMessage, frozen=True, tag=True):
+    """Host to coordinator, every HEARTBEAT_SECONDS."""
 
 
-class Died(_Said, frozen=True, tag=True):
+class NodeEnded(_HostMessage, frozen=True, tag=True):
     """The node's process has ended; see Death."""
 
     reason: str
     page: bytes | None
 
 
-ToHost = Enter | Launch | Drop | Over | Commands
-FromHost = Ready | Leaving | Heartbeat | Died | Logged | NodeEvents
+ToHost = JoinAccepted | LaunchNode | EndNode | RunEnded | Commands
+FromHost = HostReady | HostLeaving | Heartbeat | NodeEnded | Logged | NodeEvents
 
 
 def anywhere(host: str, tls: Certificates | None) -> str:
@@ -88,33 +87,33 @@ def anywhere(host: str, tls: Certificates | None) -> str:
     return f"{'tcp' if tls is None else 'tls+tcp'}://{bracketed(host)}:0"
 
 
-class Wire(ByteStream):
-    """A connection between hosts, plain or under TLS, that tells whether something came over it.
+class HostConnection(ByteStream):
+    """A connection between hosts, plain or over TLS, that records whether anything was received.
 
-    Whatever breaks it is a BrokenResourceError.
+    Every failure is raised as BrokenResourceError.
     """
 
     def __init__(self, stream: ByteStream) -> None:
         self._stream = stream
-        self.heard = False
-        """Something came since this was last set to False."""
+        self.received = False
+        """Something was received since this was last set to False."""
 
     async def receive(self, max_bytes: int = 65536) -> bytes:
         try:
             content = await self._stream.receive(max_bytes)
         except OSError as error:  # ssl.SSLError is one
             raise anyio.BrokenResourceError from error
-        self.heard = True
+        self.received = True
         return content
 
     async def send(self, item: bytes) -> None:
         try:
             await self._stream.send(item)
-        except (OSError, anyio.EndOfStream) as error:  # TLS meets the end also when it writes
+        except (OSError, anyio.EndOfStream) as error:  # TLS finds the end when writing, too
             raise anyio.BrokenResourceError from error
 
     async def send_eof(self) -> None:
-        raise NotImplementedError("TLS has no such thing")
+        raise NotImplementedError("TLS has no half-close")
 
     async def aclose(self) -> None:
         await self._stream.aclose()
@@ -125,7 +124,7 @@ class Wire(ByteStream):
 
 
 def give_up_in_time(stream: SocketStream) -> None:
-    """See UNACKNOWLEDGED_MS; without, a cut cable is noticed after many minutes."""
+    """Set TCP_USER_TIMEOUT; without it a cut cable is noticed after many minutes."""
     raw = stream.extra(SocketAttribute.raw_socket)
     raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNACKNOWLEDGED_MS)
 
@@ -135,7 +134,7 @@ LOST = (anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.EndOfStream,
 
 
 def tells_no_certificate(error: BaseException | None) -> bool:
-    """Whether TLS failed, rather than the connection."""
+    """Whether TLS failed over certificates, rather than the connection."""
     while error is not None:
         if isinstance(error, ssl.SSLError) and not isinstance(error, ssl.SSLEOFError | ssl.SSLSyscallError):
             return True

@@ -1,4 +1,4 @@
-"""What a host has to have to join a run: a file that the run writes and its user carries there."""
+"""The join token: a file with the run's secret and address, which lets a host join."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ _MOST_BYTES = 64 * 1024
 
 
 class JoinTokenError(ActorqError, ValueError):
-    """This file is none, or not kept as a secret."""
+    """The file is not a join token, or others may read it."""
 
 
 class JoinToken(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Who has it may take nodes of the run, and reads and writes all that its actors say."""
+    """Its holder may run nodes of the run, and so read and send all messages of its actors."""
 
     run: str
     address: str
     """Where main listens: `tcp://host:port`."""
     secret: Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
-    """In hex: each end of a connection proves that it has it, and never sends it."""
+    """In hex: each end of a connection proves by HMAC that it has it; it is never sent."""
     tls: Certificates | None = None
 
     def __repr__(self) -> str:
-        return f"Invitation(run={self.run!r}, address={self.address!r})"
+        return f"JoinToken(run={self.run!r}, address={self.address!r})"
 
 
 def write_join_token(path: Path, join_token: JoinToken) -> None:
@@ -60,6 +60,4 @@ def read_join_token(path: Path) -> JoinToken:
     try:
         return msgspec.json.decode(content, type=JoinToken)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise JoinTokenError(
-            f"{path}: is no file that a run has written for nodes to join: {error}"
-        ) from error
+        raise JoinTokenError(f"{path}: is not the join token of a run: {error}") from error

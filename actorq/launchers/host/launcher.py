@@ -1,4 +1,4 @@
-"""Nodes on other hosts, as the coordinator has them: it listens for hosts that join, and gives them nodes."""
+"""The launcher `host`, at the coordinator: listens for hosts that join, and assigns nodes to them."""
 
 from __future__ import annotations
 
@@ -21,26 +21,34 @@ from actorq.topology.address import Address, bracketed
 
 from .certificates import Certificates
 from .handshake import HandshakeError, admit
-from .host_protocol import GOODBYE_SECONDS, LOST, Enter, Over, Wire, give_up_in_time, tells_no_certificate
+from .host_protocol import (
+    CLOSING_SECONDS,
+    LOST,
+    HostConnection,
+    JoinAccepted,
+    RunEnded,
+    give_up_in_time,
+    tells_no_certificate,
+)
 from .host_session import HostLost, HostNode, HostSession
 from .join_token import JoinToken, write_join_token
 
 log = logging.getLogger("actorq.launchers")
 
-PROOF_SECONDS = 5.0
-"""How long a connection may take to prove itself."""
-MOST_UNPROVEN = 64
-"""Connections that haven't, at a time; more are closed."""
-MOST_COMPLAINTS = 20
-"""Different sentences about refused connections that are logged; all are counted."""
+AUTHENTICATION_SECONDS = 5.0
+"""Time limit for TLS and handshake of a new connection."""
+MAX_UNAUTHENTICATED = 64
+"""Connections in their handshake at a time; more are closed at once."""
+MAX_LOGGED_REFUSALS = 20
+"""Distinct reasons for refused connections that are logged; all refusals are counted."""
 
 
 class HostLauncher(NodeLauncher):
     """Launches nodes on the hosts that join. Use it as an async context manager.
 
-    While it is entered, `join_token` is the path of the file that a host needs to join. A host that has no
+    While it is accepted, `join_token` is the path of the file that a host needs to join. A host that has no
     node, as there are more hosts than nodes, waits for one to be lost. Leaving it tells all hosts that the
-    run is over; if by an error, that it failed.
+    run has ended; if by an error, that it failed.
     """
 
     on_network = True
@@ -50,19 +58,19 @@ class HostLauncher(NodeLauncher):
         super().__init__(run, nodes)
         if run.join_token is None or run.address is None:
             raise ValueError("nodes join from other hosts: name the file for the join token")
-        self._enter = Enter(run.topology, run.backend)
+        self._enter = JoinAccepted(run.topology, run.backend)
         self._address = run.address
         self._join_token = run.join_token
         self._membership = run.membership
         tls: Certificates | None = run.membership.tls
         self._context = tls.context(server=True) if tls is not None else None
-        self._unproven = 0
+        self._unauthenticated = 0
         self._host_sessions: set[HostSession] = set()
-        self._nobody = anyio.Event()
-        self._complaints: set[str] = set()
+        self._no_sessions = anyio.Event()
+        self._logged_refusals: set[str] = set()
         self._launched: set[str] = set()
-        self.strangers = 0
-        """Connections that didn't prove themselves."""
+        self.refused_connections = 0
+        """Number of connections that failed the handshake."""
 
     async def __aenter__(self) -> Self:
         """Raises NodeFailed if it can't listen or write the join token."""
@@ -73,18 +81,18 @@ class HostLauncher(NodeLauncher):
             raise NodeFailed("main", f"can't listen at {self._address}: {error.strerror or error}") from error
         self._address = Address(host, self._listener.extra(SocketAttribute.local_port))
         try:
-            self._invite()
+            self._write_join_token()
         except OSError as error:
             await self._listener.aclose()
             raise NodeFailed("main", f"{self._join_token}: can't be written: {error.strerror}") from error
-        self._offered, self._free = anyio.create_memory_object_stream[HostSession](math.inf)
+        self._add_free, self._free = anyio.create_memory_object_stream[HostSession](math.inf)
         self._accepting = anyio.CancelScope()
         await super().__aenter__()
         self.tasks.start_soon(self._accept)
         log.info("waiting for %d node%s: %s", len(self.nodes), "s" * (len(self.nodes) > 1), self.join_command)
         return self
 
-    def _invite(self) -> None:
+    def _write_join_token(self) -> None:
         join_token = JoinToken(
             run=self._membership.run,
             address=str(self._address),
@@ -103,24 +111,24 @@ class HostLauncher(NodeLauncher):
     ) -> bool | None:
         self._accepting.cancel()
         failure = str(error) or type(error).__name__ if isinstance(error, Exception) else ""
-        with anyio.move_on_after(GOODBYE_SECONDS, shield=True):
-            await self._say_goodbye(Over(failure))
+        with anyio.move_on_after(CLOSING_SECONDS, shield=True):
+            await self._end_sessions(RunEnded(failure))
         for host_session in self._host_sessions:
-            host_session.send_away()
+            host_session.close()
         self._join_token.unlink(missing_ok=True)
         try:
             return await super().__aexit__(kind, error, traceback)
         finally:
-            self._offered.close()
+            self._add_free.close()
             self._free.close()
 
-    async def _say_goodbye(self, over: Over) -> None:
-        """Closing with something unread in between may cost the hosts the last word: they close first."""
+    async def _end_sessions(self, over: RunEnded) -> None:
+        """Send the last message, and wait for the hosts to close: closing here first could lose it unread."""
         for host_session in self._host_sessions:
             host_session.stream.send_soon(over)
         while self._host_sessions:
-            self._nobody = anyio.Event()
-            await self._nobody.wait()
+            self._no_sessions = anyio.Event()
+            await self._no_sessions.wait()
 
     # Nodes.
 
@@ -145,7 +153,7 @@ class HostLauncher(NodeLauncher):
                 host_session = self._free.receive_nowait()
             except anyio.WouldBlock:
                 if node in self._launched:
-                    self._launched.discard(node)  # said once
+                    self._launched.discard(node)  # logged once
                     log.warning("waiting for node %s: %s", node, self.join_command)
                 host_session = await self._free.receive()
         return host_session
@@ -155,38 +163,38 @@ class HostLauncher(NodeLauncher):
     async def _accept(self) -> None:
         with self._accepting:
             async with self._listener:
-                await self._listener.serve(self._greet, self.tasks)
+                await self._listener.serve(self._serve_connection, self.tasks)
 
-    async def _greet(self, stream: SocketStream) -> None:
-        """One connection, as long as it lasts."""
-        wire: Wire | None = None
+    async def _serve_connection(self, stream: SocketStream) -> None:
+        """Authenticate one connection and serve it until it is closed."""
+        connection: HostConnection | None = None
         try:
-            if self._unproven < MOST_UNPROVEN:
-                wire = await self._prove(stream)
-            if wire is None:
-                self.strangers += 1
+            if self._unauthenticated < MAX_UNAUTHENTICATED:
+                connection = await self._authenticate(stream)
+            if connection is None:
+                self.refused_connections += 1
             else:
-                await self._have(HostSession(_name(stream), wire, self._offer))
+                await self._serve_session(HostSession(_name(stream), connection, self._add_free_session))
         finally:
             with anyio.CancelScope(shield=True):
                 await anyio.aclose_forcefully(stream)
 
-    async def _prove(self, stream: SocketStream) -> Wire | None:
-        self._unproven += 1
+    async def _authenticate(self, stream: SocketStream) -> HostConnection | None:
+        self._unauthenticated += 1
         try:
-            with anyio.move_on_after(PROOF_SECONDS):
+            with anyio.move_on_after(AUTHENTICATION_SECONDS):
                 give_up_in_time(stream)
-                wire = Wire(await self._secured(stream))
-                await admit(wire, self._membership.run, self._membership.secret)
-                return wire
-            self._complain("said nothing", stream)
+                connection = HostConnection(await self._secured(stream))
+                await admit(connection, self._membership.run, self._membership.secret)
+                return connection
+            self._log_refusal("no handshake in time", stream)
         except HandshakeError as error:
-            self._complain(str(error), stream)
+            self._log_refusal(str(error), stream)
         except LOST as error:
             why = "has no certificate of this run" if tells_no_certificate(error) else "broke off"
-            self._complain(why, stream)
+            self._log_refusal(why, stream)
         finally:
-            self._unproven -= 1
+            self._unauthenticated -= 1
         return None
 
     async def _secured(self, stream: SocketStream) -> SocketStream | TLSStream:
@@ -196,24 +204,24 @@ class HostLauncher(NodeLauncher):
             stream, server_side=True, ssl_context=self._context, standard_compatible=False
         )
 
-    def _complain(self, sentence: str, stream: SocketStream) -> None:
-        if sentence not in self._complaints and len(self._complaints) < MOST_COMPLAINTS:
-            self._complaints.add(sentence)
+    def _log_refusal(self, sentence: str, stream: SocketStream) -> None:
+        if sentence not in self._logged_refusals and len(self._logged_refusals) < MAX_LOGGED_REFUSALS:
+            self._logged_refusals.add(sentence)
             log.warning("refused a connection from %s: %s", _name(stream), sentence)
 
-    async def _have(self, host_session: HostSession) -> None:
+    async def _serve_session(self, host_session: HostSession) -> None:
         self._host_sessions.add(host_session)
         try:
             host_session.stream.send_soon(self._enter)
-            await host_session.stay()
+            await host_session.serve()
         finally:
             self._host_sessions.discard(host_session)
             if not self._host_sessions:
-                self._nobody.set()
+                self._no_sessions.set()
 
-    def _offer(self, host_session: HostSession) -> None:
-        """It can take a node."""
-        self._offered.send_nowait(host_session)
+    def _add_free_session(self, host_session: HostSession) -> None:
+        """Called by a session whose host can take a node."""
+        self._add_free.send_nowait(host_session)
 
 
 def _name(stream: SocketStream) -> str:
