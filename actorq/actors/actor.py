@@ -102,7 +102,7 @@ class Actor:
         """What types can't tell is wrong with these settings: pairs of a key and a sentence.
 
         Asked before anything starts. A key such as "config.capacity" or "task.env" says where to look.
-        A table that has faults of its own already is not among `tables`.
+        A table that has problems of its own already is not among `tables`.
         """
         return ()
 

@@ -37,7 +37,7 @@ Backend = Literal["asyncio", "trio"]
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Base of the tables: checked key by key, and an unknown key is a fault."""
+    """Base of the tables: checked key by key, and an unknown key is a problem."""
 
 
 class Solved(Settings, frozen=True, kw_only=True):

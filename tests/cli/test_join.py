@@ -105,7 +105,7 @@ def test_hosts_that_are_refused_disturb_nothing(tmp_path: Path, monkeypatch: pyt
             theirs, f"{here} refuses this host: the run is led by", "import actorq; actorq.__version__='9'"
         )
         run.until("a host wants to join by actorq 9")
-        refused(tmp_path, "the topology can't run on this host: the topology has 1 fault:")
+        refused(tmp_path, "the topology can't run on this host: the topology has 1 problem:")
         run.until("there is no module toy")
 
         ended = joined(copy, theirs)

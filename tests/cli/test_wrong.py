@@ -1,4 +1,4 @@
-"""Mistakes of the user's: exit status 2, in sentences, every fault, and never a traceback."""
+"""Mistakes of the user's: exit status 2, in sentences, every problem, and never a traceback."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def test_a_mistake_is_told_in_a_sentence(
 def test_all_problems_are_listed(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", "three.toml", "--set", "backend=gevent"]) == 2
     lines = capsys.readouterr().err.splitlines()
-    assert lines[0] == "actorq: three.toml has 4 faults:"
+    assert lines[0] == "actorq: three.toml has 4 problems:"
     wheres = {line.split(":")[0].strip() for line in lines[1:]}
     assert wheres == {"backend", "actors.a.count", "sed", "actors.a.role"}
 
@@ -127,7 +127,7 @@ def test_the_process_ends_with_the_status(folder: Path) -> None:
     ended = actorq("run", "three.toml", "--json", cwd=folder)
     assert ended.returncode == 2
     assert ended.stdout == ""
-    assert "3 faults" in ended.stderr
+    assert "3 problems" in ended.stderr
     assert "Traceback" not in ended.stderr
 
 

@@ -5,7 +5,7 @@ A page's blocks are tried in order, in an empty folder:
 - `python` runs; all of a page is one program. If its first line is `# NAME.py` it is that file, beside the
   others, and is imported. A `text` block right behind it is what it prints, … standing for anything.
 - `toml` is a topology that checks. With a `name` it is whole; otherwise its tables are laid over those of
-  recipes/hierarchical.toml. `toml wrong` has the faults that the `text` block right behind it lists. If its
+  recipes/hierarchical.toml. `toml wrong` has the problems that the `text` block right behind it lists. If its
   first line is `# NAME.toml` it is that file; `# pyproject.toml` installs its entry points from the folder.
 - `console` shows commands behind `$ `. Those of actorq are run if their output is shown; otherwise, and of
   `actorq run` and `actorq eval` in any case, only the arguments are tried.

@@ -49,7 +49,7 @@ def test_what_the_machine_lacks_is_told_before_there_is_a_folder(tmp_path: Path)
     with pytest.raises(TopologyError) as refused:
         prepare(RunOptions(source=plan.topology, out=tmp_path / "run"))
     assert str(refused.value) == (
-        "toy, on this machine, has 2 faults:\n"
+        "toy, on this machine, has 2 problems:\n"
         "  actors.demanding.config.arm: there is no arm\n"
         "  stop.updates: takes an arm"
     )

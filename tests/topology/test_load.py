@@ -18,7 +18,7 @@ LONER = f'[actors.loner]\nrole = "{cast.role(cast.Loner)}"\n'
 
 
 def refusal(source: Any, overrides: list[str] | None = None) -> str:
-    """The one fault, as text."""
+    """The one problem, as text."""
     with pytest.raises(TopologyError) as caught:
         load(source, overrides or [])
     (problem,) = caught.value.problems
@@ -251,7 +251,7 @@ def test_the_import_path_does_not_grow(tmp_path: Path) -> None:
 def test_the_error_names_the_file(tmp_path: Path) -> None:
     file = tmp_path / "wrong.toml"
     file.write_text(LONER + "\n[nodes]\nmain = 3\n")
-    with pytest.raises(TopologyError, match=r"wrong\.toml has 1 fault:\n  nodes\.main: found 3"):
+    with pytest.raises(TopologyError, match=r"wrong\.toml has 1 problem:\n  nodes\.main: found 3"):
         load(file)
 
 

@@ -29,9 +29,9 @@ class Given:
 def settle(
     name: str, cls: type[Actor], topology: Topology, tables: Mapping[str, Any], problems: Problems
 ) -> Given:
-    """Convert and check one actor's settings; if its own are right the role is asked for further faults.
+    """Convert and check one actor's settings; if its own are right the role is asked for further problems.
 
-    Tables that have faults already are left out of what the role is asked about.
+    Tables that have problems already are left out of what the role is asked about.
     """
     where = f"actors.{name}"
     before = len(problems)

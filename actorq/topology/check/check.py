@@ -38,7 +38,7 @@ def check(source: Source, overrides: Sequence[str] = (), *, transport: str | Non
     `overrides` are texts such as "agent.n_step=5"; `transport` puts all nodes on one transport. The file's
     own folder goes to the front of Python's import path, so that a module beside the file can be a role.
 
-    Raises TopologyError with all faults.
+    Raises TopologyError with all problems.
     """
     document = read(source, overrides, transport)
     problems = Problems()

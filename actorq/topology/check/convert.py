@@ -1,4 +1,4 @@
-"""Plain values to structs, field by field: every fault is found, where msgspec stops at the first."""
+"""Plain values to structs, field by field: every problem is found, where msgspec stops at the first."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from actorq.topology.suggest import suggestion
 from .problems import Problems
 
 UNUSABLE: Any = object()
-"""In place of a value that could not be converted; its fault has been told."""
+"""In place of a value that could not be converted; its problem has been told."""
 
 
 def convert(value: Any, kind: Any, where: str, problems: Problems) -> Any:

@@ -32,13 +32,13 @@ class TopologyError(ActorqError, ValueError):
     def __init__(self, problems: Sequence[Problem], source: str = "") -> None:
         self.problems = tuple(problems)
         self.source = source
-        count = "1 fault" if len(self.problems) == 1 else f"{len(self.problems)} faults"
+        count = "1 problem" if len(self.problems) == 1 else f"{len(self.problems)} problems"
         lines = "".join(f"\n  {problem}" for problem in self.problems)
         super().__init__(f"{source or 'the topology'} has {count}:{lines}")
 
 
 class Problems:
-    """Collects faults; the same one is kept once."""
+    """Collects problems; the same one is kept once."""
 
     def __init__(self) -> None:
         self._found: dict[Problem, None] = {}
@@ -47,11 +47,11 @@ class Problems:
         self._found[Problem(where, problem, hint)] = None
 
     def at(self, where: str) -> bool:
-        """Whether a fault was found at this very key."""
+        """Whether a problem was found at this very key."""
         return any(problem.where == where for problem in self._found)
 
     def touch(self, where: str) -> bool:
-        """Whether a fault was found at this key or below it."""
+        """Whether a problem was found at this key or below it."""
         within = (where + ".", where + "[")
         return any(problem.where == where or problem.where.startswith(within) for problem in self._found)
 

@@ -72,9 +72,9 @@ def add_told(
     problems: Problems,
     whole: bool = True,
 ) -> None:
-    """Add the faults that a role or table tells of its own settings; `place` says where a key stands.
+    """Add the problems that a role or table tells of its own settings; `place` says where a key stands.
 
-    If it was not shown the `whole` of them, that it fails is no fault of its own.
+    Unless it was given the `whole` of them, its own failure is not added.
     """
     try:
         for key, sentence in tell():

@@ -234,7 +234,7 @@ def test_a_wrong_file_is_refused(change: Change, where: str, words: tuple[str, .
     with pytest.raises(TopologyError) as caught:
         check(file)
     told = [str(problem) for problem in caught.value.problems if problem.where == where]
-    assert told, f"no fault at {where}: {caught.value}"
+    assert told, f"no problem at {where}: {caught.value}"
     assert all(any(word in problem for problem in told) for word in words), told
 
 
@@ -278,7 +278,7 @@ def test_all_mistakes_are_told_at_once() -> None:
         check(file)
     assert set(compatible) <= {problem.where for problem in caught.value.problems}
     lines = str(caught.value).splitlines()
-    assert lines[0] == f"the topology has {len(caught.value.problems)} faults:"
+    assert lines[0] == f"the topology has {len(caught.value.problems)} problems:"
     assert lines[1:] == [f"  {problem}" for problem in caught.value.problems]
 
 
