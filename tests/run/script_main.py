@@ -55,7 +55,7 @@ class Adder(Actor):
 
 
 class Sender(Actor):
-    """Sends, asks, and says what came of it."""
+    """Sends, asks, and prints the replies."""
 
     adder: Ref[Pair | GetSum]
 

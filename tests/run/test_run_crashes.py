@@ -89,7 +89,7 @@ QUICK = {"metrics_every_seconds": 0.002}
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("place", [place for place in PLACES if place != "on_stop"])
 async def test_once(tmp_path: Path, inside: Any, place: str, policy: str) -> None:
-    """The run goes on: with a new life in its place, or without it where the policy is never."""
+    """The run continues: with a new incarnation, or without the actor where the policy is never."""
     plan = cast(place, policy, run=QUICK)
     if place == "run" and policy == "always":
         plan["groups"]["bad"]["max_restarts"] = (

@@ -1,4 +1,4 @@
-"""Whole runs with actors in processes of their own: they report, fail and go on as those of one process."""
+"""Whole runs with actors in processes of their own: they report, fail and resume as those of one process."""
 
 from __future__ import annotations
 

@@ -153,7 +153,7 @@ async def test_a_state_that_cannot_be_kept_fails_its_checkpoint_alone(
         with pytest.raises(CheckpointError, match="states/counter/odd is a object"):
             await run.checkpoint()
         async for _ in run.progress(every_seconds=0.005):
-            if "no checkpoint could be written, the run goes on" in caplog.text:
+            if "no checkpoint could be written, the run continues" in caplog.text:
                 break
         await run["counter"].tell(Add(1))
     assert checkpoint.latest(tmp_path / "checkpoints") is not None

@@ -32,7 +32,7 @@ class Crash(Message):
 
 
 class GoOn(Message):
-    """Lets a worker that has done its rounds go on to this many."""
+    """Sets the number of rounds after which a worker pauses."""
 
     rounds: int
 
@@ -133,7 +133,7 @@ class Worker(Actor):
         solved_at: int = 0
         rest_seconds: float = 0.001
         rounds: int = 0
-        """After so many it reports no more until it is told to go on; 0: for ever."""
+        """Rounds after which it pauses until it gets more; 0: never."""
 
     async def on_start(self) -> None:
         self.rounds = 0

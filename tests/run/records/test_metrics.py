@@ -130,7 +130,7 @@ def test_one_sinks_failure_is_logged_once_and_leaves_the_other(
             metrics.write(row)
     assert read_rows(folder.metrics) == ROWS
     (record,) = caplog.records
-    assert "TensorBoard: metrics can't be written; the run goes on without" in record.getMessage()
+    assert "TensorBoard: metrics can't be written; the run continues without" in record.getMessage()
 
 
 def test_a_failure_at_the_end_is_logged(
