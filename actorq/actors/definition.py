@@ -1,4 +1,4 @@
-"""How an actor class is read: which messages its methods handle, which ports it declares."""
+"""Actor definitions: the handlers, ports and tables that an actor class declares by its annotations."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SERIAL = 0
 
 @dataclass(frozen=True, slots=True)
 class HandlerOptions:
-    """How the handlers marked by one `@handles(...)` run."""
+    """Options of the handlers marked by one `@handles(...)`."""
 
     concurrent: int = SERIAL
     thread: bool = False
@@ -30,7 +30,7 @@ class HandlerOptions:
 
 @dataclass(frozen=True, slots=True)
 class Handler:
-    """One method and one message type it handles."""
+    """A handler: one method and the message type it handles."""
 
     method: str
     message: type[Message]
@@ -76,11 +76,11 @@ def handles(method: F, /) -> F: ...
 @overload
 def handles(*, concurrent: int = ..., thread: bool = ...) -> Callable[[F], F]: ...
 def handles(method: Any = None, /, *, concurrent: int = SERIAL, thread: bool = False) -> Any:
-    """Mark a method as the handler of the message type its parameter is annotated with.
+    """Mark a method as the handler of the message type that its parameter is annotated with.
 
-    Handlers of an actor run one at a time. `concurrent=16` lets up to so many messages of the type be
-    handled at once, beside the others: for handlers that wait. `thread=True` runs a plain `def` in a
-    thread, still one at a time.
+    Handlers of an actor run one at a time. `concurrent=16` lets up to 16 messages of the type be handled at
+    once, beside the others: for handlers that wait. `thread=True` runs a plain `def` in a thread, still one
+    at a time.
     """
     if concurrent < 0:
         raise DefinitionError(f"@handles(concurrent={concurrent}): must be 1 or more")
@@ -103,7 +103,7 @@ def handles(method: Any = None, /, *, concurrent: int = SERIAL, thread: bool = F
 
 @dataclass(slots=True)
 class Definition:
-    """What is known of one actor class. Names that could not be resolved yet are tried again at first use."""
+    """Handlers, ports and tables of one actor class; unresolved names are resolved at first use."""
 
     cls: type
     scopes: Sequence[Mapping[str, Any]]
@@ -113,7 +113,7 @@ class Definition:
     unresolved: dict[str, str] = field(default_factory=dict)
 
     def complete(self) -> Definition:
-        """Resolve what is left. Raises DefinitionError naming what can't be."""
+        """Resolve the remaining names. Raises DefinitionError naming those that can't be resolved."""
         if self.unresolved:
             self.read()
             if self.unresolved:
@@ -218,7 +218,7 @@ class Definition:
                 )
 
     def _resolve(self, annotation: Any, owner: Any) -> tuple[Any, str]:
-        """The annotation's value, and why it has none."""
+        """The annotation's value, or the reason why it has none."""
         if not isinstance(annotation, str):
             return annotation, ""
         module = sys.modules.get(owner.__module__)

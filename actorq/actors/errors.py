@@ -1,4 +1,4 @@
-"""What can go wrong between actors, as exceptions."""
+"""Exceptions of the actor model."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ class ActorqError(Exception):
 
 
 class DefinitionError(ActorqError, TypeError):
-    """A message or actor class is written in a way that can't work; raised when the class is made."""
+    """A message or actor class that can't work; raised when the class is made."""
 
 
 class Refused(ActorqError):
-    """Raised *in a handler* to turn one message down: the asker gets it, the actor lives on.
+    """Raised in a handler to refuse one message: the asker gets it, and the actor continues.
 
-    Anything else that leaves a handler is a crash.
+    Any other exception that leaves a handler is a crash.
     """
 
     def __init__(self, reason: str) -> None:
@@ -33,23 +33,23 @@ class Stopping(Refused):
 
 
 class Fatal(ActorqError):
-    """Raised by an actor that would do harm if it were started again: the run stops, and fails with it."""
+    """Raised by an actor that must not be restarted: the run stops and fails with this error as its cause."""
 
 
 class ActorDied(ActorqError):
-    """The actor that was asked crashed over the request, or will never answer it."""
+    """The asked actor crashed while handling the request, or will never answer it."""
 
 
 class CircularWait(ActorqError):
-    """This wait would close a circle of actors that wait for each other; the text names them."""
+    """This wait would close a circular wait (deadlock); the text names the actors."""
 
 
 class MessageTooLarge(ActorqError, ValueError):
-    """One message is bigger than its receiver's whole mailbox may be."""
+    """A message is larger than the receiver's mailbox bound."""
 
 
 class NotCarried(ActorqError, TypeError):
-    """A message of a type that this port does not carry."""
+    """A message type that this port does not carry."""
 
 
 class ActorFailed(ActorqError):
@@ -61,7 +61,7 @@ class ActorFailed(ActorqError):
 
 
 class NodeFailed(ActorFailed):
-    """A node could not be started, or died past its restart limit."""
+    """A node could not be launched, or died past its restart limit."""
 
     def __init__(self, node: str, reason: str) -> None:
         ActorqError.__init__(self, f"node {node!r} {reason}")

@@ -1,4 +1,4 @@
-"""How often each value was seen, in bins that are the same everywhere: what two have counted can be added."""
+"""Histograms with fixed bins: counts of two histograms can be added."""
 
 from __future__ import annotations
 
@@ -12,54 +12,55 @@ from msgspec import Meta
 from numpy.typing import NDArray
 
 LARGEST: Final = 1e150
-"""Beyond it, on either side, values are as good as infinite: sums of their squares stay finite."""
+"""Larger magnitudes count as infinite, so that sums of squares stay finite."""
 SMALLEST: Final = 1e-150
-"""Nearer to 0, values are as good as 0."""
+"""Smaller magnitudes count as 0."""
 EXACT: Final = 1024
-"""Whole numbers up to here, on either side, have bins of their own."""
+"""Whole numbers up to this magnitude have bins of their own."""
 FINEST: Final = EXACT // 2
-"""A bin is at most this part of its values wide."""
+"""Relative width of a bin, at most one part in this number."""
 
 _DROPPED_BITS: Final = 43
-"""Of a float64's 52 bits of fraction: 9 are left."""
+"""Bits dropped of a float64's 52 fraction bits: 9 are kept."""
 _LAST_CELL: Final = int(np.float64(LARGEST).view(np.int64)) >> _DROPPED_BITS
 _ROOM: Final = 1024
 
 ActorCell = Annotated[int, Meta(ge=-_LAST_CELL, le=_LAST_CELL)]
-"""The number of a bin: the leading bits of its values' magnitude, less than 0 for values less than 0."""
+"""Bin numbers: the leading bits of the values' magnitude, negative for negative values."""
 
 
 def edge(cell: int) -> float:
-    """The bin's edge that is nearest to 0. It belongs to the bin; the other one is that of the next cell."""
+    """The bin's edge nearest to 0. It belongs to the bin; the other edge is that of the next bin."""
     magnitude = float(np.int64(abs(cell) << _DROPPED_BITS).view(np.float64))
     return -magnitude if cell < 0 else magnitude
 
 
 class Distribution(msgspec.Struct, frozen=True):
-    """What a `Histogram` has counted: numbers only, to be sent and kept."""
+    """Counts of a `Histogram`, as plain numbers to send and store."""
 
     cells: dict[ActorCell, Annotated[int, Meta(gt=0)]] = {}
-    """Values in each bin that has any."""
+    """Number of values per bin, empty bins left out."""
     total: float = 0.0
-    """Their sum."""
+    """Sum of the values."""
     smallest: float = 0.0
     largest: float = 0.0
-    """Both exact, and 0 if there are no values."""
+    """Exact smallest and largest value; 0 if there are no values."""
     not_finite: int = 0
-    """Values that have no bin: NaN, infinite, or beyond ±LARGEST. They count nowhere else."""
+    """Number of values without a bin: NaN, infinite, or beyond ±LARGEST. They are counted nowhere else."""
 
     @property
     def count(self) -> int:
-        """Values that have a bin."""
+        """Number of values that have a bin."""
         return sum(self.cells.values())
 
     @property
     def sum_of_squares(self) -> float:
-        """Of the values, to 1/256."""
+        """Mean of the values, to 1/256."""
         return sum(count * edge(cell) ** 2 for cell, count in self.cells.items())
 
     def quantile(self, share: float) -> float:
-        """The smallest value that at least this share of all doesn't exceed, 0 if there are none.
+        """Quantile: the smallest value that at least this share of all values doesn't exceed; 0 if there are
+        none.
 
         Exact for whole numbers up to EXACT; otherwise too near to 0 by at most one part in FINEST.
         """
@@ -72,11 +73,10 @@ class Distribution(msgspec.Struct, frozen=True):
 
 
 class Histogram:
-    """Counts values of any sign and magnitude in about 500 bins per doubling, however many there are.
+    """Counts values of any sign and magnitude in about 500 bins per doubling.
 
-    0 has a bin, for both its signs and all within SMALLEST of it.
-    Values wait in a small buffer and are counted together: adding 64 takes about 3 µs. Not for several
-    threads at once.
+    0 has a bin, for both its signs and all magnitudes below SMALLEST. Values are buffered and counted
+    together: adding 64 takes about 3 µs. Not thread-safe.
     """
 
     def __init__(self) -> None:
@@ -91,7 +91,7 @@ class Histogram:
         self._not_finite = 0
 
     def add(self, values: float | NDArray[Any]) -> None:
-        """Count one value, or an array of any shape. Raises TypeError or ValueError for no numbers."""
+        """Count one value, or an array of any shape. Raises TypeError or ValueError for other types."""
         if isinstance(values, np.ndarray):
             size = values.size
             if size > _ROOM - self._waits:
@@ -108,7 +108,7 @@ class Histogram:
             self._waits += 1
 
     def merge(self, other: Distribution) -> None:
-        """Count what another has counted."""
+        """Add the counts of another histogram."""
         if other.cells:
             for cell, count in other.cells.items():
                 self._cells[cell] = self._cells.get(cell, 0) + count
@@ -118,7 +118,7 @@ class Histogram:
         self._not_finite += other.not_finite
 
     def distribution(self) -> Distribution:
-        """What has been counted."""
+        """The counts so far."""
         self._count_waiting()
         if not self._cells:
             return Distribution(not_finite=self._not_finite)
@@ -127,7 +127,7 @@ class Histogram:
         )
 
     def take(self) -> Distribution:
-        """What has been counted, and begin at nothing again."""
+        """The counts so far; counting restarts at zero."""
         taken = self.distribution()
         self._clear()
         return taken
@@ -153,7 +153,7 @@ class Histogram:
 
 
 def as_state(distribution: Distribution) -> dict[str, Any]:
-    """For a checkpoint, where keys are text."""
+    """As a checkpoint's state, whose keys are text."""
     return {
         **msgspec.structs.asdict(distribution),
         "cells": [list(cell) for cell in distribution.cells.items()],
@@ -161,5 +161,5 @@ def as_state(distribution: Distribution) -> dict[str, Any]:
 
 
 def from_state(state: Mapping[str, Any]) -> Distribution:
-    """What `as_state` was given."""
+    """Restore what `as_state` returned."""
     return Distribution(**{**state, "cells": dict(state["cells"])})

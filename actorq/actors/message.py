@@ -1,4 +1,4 @@
-"""Messages: frozen, typed values with numpy arrays as fields; and what sending one does to its arrays."""
+"""Messages: frozen, typed values with numpy arrays as fields; sending makes their arrays read-only."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ from .errors import DefinitionError
 R = TypeVar("R", covariant=True)
 
 HEADER_BYTES = 64
-"""What a message is reckoned to take besides its payload."""
+"""Bytes that a message counts for besides its payload."""
 
 VARIABLE = -1
-"""`fixed_size` of a message type whose instances differ in size."""
+"""`fixed_size` of message types whose instances differ in size."""
 
 
 @dataclass_transform(frozen_default=True, field_specifiers=(msgspec.field,))
 class Message(msgspec.Struct, frozen=True, array_like=True):
-    """Something one actor tells another. Subclass it and annotate the fields.
+    """Base class of messages from one actor to another: subclass it and annotate the fields.
 
-    Sending gives a message away: its arrays become read-only, and an array that shares memory with a
-    buffer that can still be written is copied first. Lists and dicts in it must not be changed afterwards.
+    Sending gives a message away: its arrays become read-only, and an array that shares memory with a buffer
+    that can still be written is copied first. Lists and dicts in it must not be changed afterwards.
     """
 
     delivery: ClassVar[Literal["each", "latest"]] = "each"
@@ -60,9 +60,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 @cache
 def reply_type(request: type[Request[Any]]) -> Any:
-    """The type a request asks for; `NoneType` for `Request[None]`.
+    """The reply type of a request; `NoneType` for `Request[None]`.
 
-    Raises DefinitionError if the class does not say it.
+    Raises DefinitionError if the class does not declare it.
     """
     for cls in request.__mro__:
         for base in getattr(cls, "__orig_bases__", ()):
@@ -94,7 +94,7 @@ _SCALARS = {int, float, bool, type(None), complex}
 
 
 def fixed_size(message_type: type[Message]) -> int:
-    """Bytes that every instance takes, or VARIABLE if the fields can hold arrays, text or containers."""
+    """Bytes of every instance, or VARIABLE if the fields can hold arrays, text or containers."""
     try:
         fields = msgspec.structs.fields(message_type)
     except NameError:  # annotated with a class local to a function
@@ -105,7 +105,7 @@ def fixed_size(message_type: type[Message]) -> int:
 
 
 def seal(message: Message) -> int:
-    """Give the message's arrays away (see `Message`) and return its size in bytes."""
+    """Make the message's arrays read-only (see `Message`) and return its size in bytes."""
     return HEADER_BYTES + _seal_fields(message)
 
 
@@ -144,7 +144,7 @@ def _seal_value(value: Any) -> tuple[Any, int]:
 
 
 def sealed_array(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """A read-only array that nobody can write any more: the array itself, or a copy of a borrowed one."""
+    """A read-only array that can't be written any more: the array itself, or a copy of a borrowed one."""
     base: Any = array.base
     while isinstance(base, np.ndarray):
         if base.flags.writeable:
@@ -159,8 +159,8 @@ def sealed_array(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 
 
 def _is_readonly(memory: Any) -> bool:
-    """Whether an object that owns an array's memory is known not to write it."""
+    """Whether the object that owns an array's memory is known not to write it."""
     try:
         return memoryview(memory).readonly
-    except TypeError:  # a tensor, for one, does not say
+    except TypeError:  # a tensor, for one, gives no answer
         return False

@@ -1,4 +1,4 @@
-"""What an actor holds of others: refs to tell and ask, groups, feeds and topics."""
+"""References to other actors: Ref (tell and ask), Group, Feed and Topic."""
 
 from __future__ import annotations
 
@@ -19,32 +19,35 @@ R = TypeVar("R")
 
 
 class Asks(Protocol[M_co, R_co]):
-    """A request that is an `M` and asks for an `R`: a type checker refuses what the port can't carry."""
+    """Protocol of a request that is an `M` and has the reply `R`: type checkers refuse requests a port can't
+    carry.
+    """
 
     def _itself(self) -> M_co: ...
     def _reply(self) -> R_co: ...
 
 
 class Ref(Generic[M]):
-    """Names one actor, wherever it runs; good across the actor's restarts."""
+    """Reference to one actor, wherever it runs; valid across the actor's restarts."""
 
-    __slots__ = ("_link",)
+    __slots__ = ("_channel",)
 
     def __init__(self, channel: Channel) -> None:
-        self._link = channel
+        self._channel = channel
 
     @property
     def name(self) -> str:
-        return self._link.target
+        return self._channel.target
 
     async def tell(self, message: M) -> None:
-        """Hand the message over; wait while the link to the receiver is full.
+        """Send a message; wait while the channel to the receiver has no credit.
 
-        Returning means accepted, not handled: see `Actor.on_undelivered`. Raises NotCarried for a type the
-        port does not carry, MessageTooLarge beyond the receiver's bound, CircularWait if the wait would
-        close a circle. A tell that need not wait is no checkpoint. Cancelled in its wait, it sent nothing.
+        Returning means accepted, not handled: see `Actor.on_undelivered`. Raises NotCarried for a type that
+        the port does not carry, MessageTooLarge beyond the receiver's bound, CircularWait if waiting would
+        close a circular wait. A tell that need not wait is no checkpoint. Cancelled while waiting, nothing
+        was sent.
         """
-        channel = self._link
+        channel = self._channel
         size = channel.admit(message)
         if channel.must_wait(size):
             await channel.wait_for_credit(type(message), size)
@@ -60,7 +63,7 @@ class Ref(Generic[M]):
         `retry`: after an ActorDied the receiver's next incarnation is asked: at once, after 0.1 s, then every
         second. Only for requests that may be handled twice; the timeout is one attempt's.
         """
-        reply: R = await self._link.ask(request, timeout, retry)
+        reply: R = await self._channel.ask(request, timeout, retry)
         return reply
 
     def __repr__(self) -> str:
@@ -68,7 +71,7 @@ class Ref(Generic[M]):
 
 
 class Group(Generic[M]):
-    """Names the members of an actor declared with a count, in order."""
+    """References to the members of an actor declared with a count, in order."""
 
     __slots__ = ("_next", "_refs")
 
@@ -77,13 +80,13 @@ class Group(Generic[M]):
         self._next = 0
 
     def any(self) -> Ref[M]:
-        """The members in turn."""
+        """The members in round-robin order."""
         ref = self._refs[self._next % len(self._refs)]
         self._next += 1
         return ref
 
     def by(self, key: object) -> Ref[M]:
-        """Always the same member for the same key (by the CRC-32 of its text, so across processes too)."""
+        """The same member for the same key, by the CRC-32 of its text, so in every process."""
         return self._refs[zlib.crc32(str(key).encode()) % len(self._refs)]
 
     def all(self) -> Everyone[M]:
@@ -105,7 +108,7 @@ class Group(Generic[M]):
 
 
 class Everyone(Generic[M]):
-    """All members of a group, told or asked together."""
+    """All members of a group, told or asked together (broadcast)."""
 
     __slots__ = ("_refs",)
 
@@ -121,7 +124,7 @@ class Everyone(Generic[M]):
         """Ask all members at once; replies in the members' order. The first failure is raised."""
         from .runtime.channel import ask_all
 
-        return await ask_all([ref._link for ref in self._refs], [request] * len(self._refs), timeout)
+        return await ask_all([ref._channel for ref in self._refs], [request] * len(self._refs), timeout)
 
     async def ask_each(
         self, requests: Sequence[Asks[M, R]], *, timeout: float | None = None, retry: bool = False
@@ -132,11 +135,11 @@ class Everyone(Generic[M]):
         """
         from .runtime.channel import ask_all
 
-        return await ask_all([ref._link for ref in self._refs], requests, timeout, retry)
+        return await ask_all([ref._channel for ref in self._refs], requests, timeout, retry)
 
 
 class Feed(Generic[M_co]):
-    """A subscription: the topology wires it to an actor that publishes `M`, which this actor handles."""
+    """Subscription to an actor that publishes `M`; this actor handles `M`."""
 
     __slots__ = ("publishers",)
 
@@ -145,7 +148,7 @@ class Feed(Generic[M_co]):
 
 
 class Topic(Generic[M]):
-    """What an actor publishes: goes to every actor whose feed is wired to it."""
+    """Publications of an actor, sent to every actor whose feed is wired to it."""
 
     __slots__ = ("_newest", "_refs")
 
@@ -170,7 +173,7 @@ class Topic(Generic[M]):
             await ref.tell(message)
 
     async def repeat(self, subscriber: str) -> None:
-        """Send the newest `latest` messages again to a subscriber that has started anew."""
+        """Send the latest `latest` messages again to a subscriber that has restarted."""
         for kind, message in list(self._newest.items()):
             for ref in self._refs[kind]:
                 if ref.name == subscriber:
@@ -178,5 +181,5 @@ class Topic(Generic[M]):
 
     @property
     def subscribers(self) -> tuple[str, ...]:
-        """The subscribers' names, whatever they take."""
+        """The subscribers' names."""
         return tuple(dict.fromkeys(ref.name for refs in self._refs.values() for ref in refs))

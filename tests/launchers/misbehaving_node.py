@@ -125,11 +125,11 @@ class Traitor:
             end = start + int.from_bytes(buffer[start - 8 : start], "big")
             if len(buffer) < end:
                 break
-            self._hear(memoryview(buffer[start:end]))
+            self._apply(memoryview(buffer[start:end]))
             buffer = buffer[end:]
         return buffer
 
-    def _hear(self, frame: memoryview) -> None:
+    def _apply(self, frame: memoryview) -> None:
         head = PREFIX.unpack_from(frame)[0]
         if head == HELLO:
             hello = open_hello(frame, self._membership.secret)

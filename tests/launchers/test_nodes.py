@@ -662,7 +662,7 @@ async def test_a_node_that_does_not_answer_keeps_no_run_from_stopping(
         await system.reports.reaches("updates", 3)
         await system.ref("b").tell(Hold(gate.path, "blocking"))
         await board.reads("b holds")
-    assert "node two does not answer and is ended as it is" in caplog.text
+    assert "node two does not answer and is killed" in caplog.text
     assert system.final_states == {"a": {"total": 1}, "b": {"total": 2}}
     await board.reads("a stops 1")
     assert (system.undelivered, system.in_doubt) == (0, 1)

@@ -181,7 +181,7 @@ async def test_only_the_newest_stays_unread() -> None:
         assert (await ref.ask(GetSeen())).values == [4]
         await ref.tell(Newest(number=5))
         assert (await ref.ask(GetSeen())).values == [4, 5]
-        channels = ref._link.statistics()
+        channels = ref._channel.statistics()
         assert (channels.superseded, channels.outstanding, channels.outstanding_bytes) == (4, 0, 0)
 
 

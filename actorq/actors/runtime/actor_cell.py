@@ -1,5 +1,4 @@
-"""One actor's place in a node: its mailbox queues and links, and what stays when one life is followed by
-another."""
+"""Per-actor runtime record: mailbox queues, outgoing channels, and all state that survives a restart."""
 
 from __future__ import annotations
 
@@ -33,11 +32,11 @@ Args = TypeVarTuple("Args")
 log = logging.getLogger("actorq.actors")
 
 HEALTHY_SECONDS = 0.5
-"""Progress counts, for an actor's restarts, once its life has lasted so long."""
+"""An actor's progress resets its restart count only after its incarnation has run for this long."""
 
 
 class ActorCell:
-    """Made once for each actor; survives the actor's restarts."""
+    """The record of one actor on its node; made once and kept over the actor's restarts."""
 
     def __init__(
         self,
@@ -52,7 +51,7 @@ class ActorCell:
         self.reports = reports
         self.on_end = on_end
         self.on_snapshot: Callable[[ActorCell], None] | None = None
-        """Told of the snapshots that the actor takes by itself."""
+        """Called with this cell after each snapshot that the actor takes by itself."""
         self.ports: dict[str, Any] = {}
         self.channels: list[Channel] = []
         self.incarnation: ActorIncarnation | None = None
@@ -63,7 +62,7 @@ class ActorCell:
         self.started = self.begun = False
         self.retired = ""
         self.ready = scheduler.event()
-        """Set when the actor has started for the first time, or never will."""
+        """Set when the actor has started for the first time, or when it never will."""
         self._updates = 0
         self._handled = self._refused = 0
         self._drained: Event | None = None
@@ -94,17 +93,17 @@ class ActorCell:
             message: reply_type(message) for message in self._mailboxes if issubclass(message, Request)
         }
 
-    # What arrives.
+    # Incoming messages.
 
     def accept(self, envelope: Envelope) -> None:
-        """Put a message into its mailbox queue; a retired actor's messages go back at once."""
+        """Append a message to its mailbox queue; a retired actor's messages are returned as undelivered."""
         if self.retired:
             envelope.reply_to.settle(envelope, Outcome.UNDELIVERED, self.retired)
         else:
             self._acceptors[type(envelope.message)](envelope)
 
     def accept_run(self, envelopes: Sequence[Envelope]) -> None:
-        """Several of one type."""
+        """Append several messages of one type."""
         mailbox = self._mailboxes[type(envelopes[0].message)]
         if self.retired or self._acceptors[type(envelopes[0].message)] != mailbox.put:
             for envelope in envelopes:
@@ -116,7 +115,7 @@ class ActorCell:
         inspect(self._mailboxes[message], chain, found)
 
     def settle(self, envelope: Envelope, outcome: Outcome, answer: Any) -> None:
-        """A handler has returned, or refused."""
+        """Report to the sender that a handler has returned or refused."""
         if envelope.reply_to is SELF_REPLY:
             pass
         elif outcome is Outcome.HANDLED:
@@ -128,13 +127,13 @@ class ActorCell:
         envelope.reply_to.settle(envelope, outcome, answer)
 
     def put_own(self, message: Message) -> None:
-        """Have the actor's life do something between two handlers."""
+        """Append a message from the runtime to its own actor, handled between two other messages."""
         self.serial.put(Envelope(message, 0, self.name, self.name, SELF_REPLY, ()))
 
-    # Lives.
+    # Incarnations.
 
     async def start(self, task_group: TaskGroup, order: StartOrder) -> None:
-        """Begin a life; return when the actor has started, or when that has failed."""
+        """Start an incarnation; return when the actor has started, or when starting has failed."""
         self.started = True
         self.follow(order)
         order.starting = self.handling
@@ -144,25 +143,25 @@ class ActorCell:
         await incarnation.up.wait()
 
     async def repeat(self, subscriber: str) -> None:
-        """Send the newest of what the actor publishes to a subscriber that has started anew."""
+        """Send the latest published messages again to a subscriber that has restarted."""
         for port in self.definition.ports.values():
             if port.kind == "topic":
                 await self.ports[port.name].repeat(subscriber)
 
     def keep_delivery_log(self, delivery_log: DeliveryLog) -> None:
-        """Note there what has come from other nodes and is begun."""
+        """Record messages from other nodes in the delivery log when they are started and done."""
         self.serial.delivery_log = delivery_log.mailbox(self.name, None)
         for message, mailbox in self._mailboxes.items():
             if mailbox is not self.serial:
                 mailbox.delivery_log = delivery_log.mailbox(self.name, message)
 
     def follow(self, order: StartOrder) -> None:
-        """What is sent to this actor waits until its turn to start has come."""
+        """Hold messages to this actor until its start in this order is complete."""
         for mailbox in self.mailboxes:
             mailbox.start_order = order
 
     def incarnation_began(self, incarnation: ActorIncarnation) -> None:
-        """The actor has started."""
+        """Called when the actor has started."""
         self.ready.set()
         for mailbox in self.mailboxes:
             mailbox.start_order = None
@@ -172,7 +171,7 @@ class ActorCell:
             incarnation.begin_run()
 
     def incarnation_ended(self, incarnation: ActorIncarnation) -> None:
-        """All of the life's tasks are over."""
+        """Called when all tasks of the incarnation have ended."""
         reason = (
             incarnation.crash.describe() if incarnation.crash is not None else "stopped while handling it"
         )
@@ -186,24 +185,24 @@ class ActorCell:
         self.on_end(self, incarnation)
 
     def begin(self) -> None:
-        """All actors have started: begin the actor's own loop."""
+        """All actors have started: start the actor's own loop."""
         self.begun = True
         if self.incarnation is not None:
             self.incarnation.begin_run()
 
     @property
     def actor(self) -> Actor | None:
-        """The actor, if it has started and not ended."""
+        """The actor object, between its start and its end; otherwise None."""
         return self.incarnation.actor if self.incarnation is not None else None
 
     @property
     def alive(self) -> bool:
-        """A life is being led, from `__init__` to the end of `on_stop`."""
+        """Whether an incarnation is running, from `__init__` to the end of `on_stop`."""
         return self.incarnation is not None
 
     @property
     def doing(self) -> str:
-        """Where in its life the actor is: "on_start", "on_stop", …"""
+        """The method that the incarnation is in, such as "on_start" or "on_stop"."""
         return self.incarnation.doing if self.incarnation is not None else "nothing"
 
     async def in_thread(self, function: Callable[[Unpack[Args]], V], *args: *Args) -> V:
@@ -211,16 +210,17 @@ class ActorCell:
         return await self.incarnation.in_thread(function, *args)
 
     def start_soon(self, function: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> None:
-        """Start a task of the actor's; it takes turns, and ends with the present life."""
+        """Start a task of the actor, scheduled like its handlers; it ends with the current incarnation."""
         if self.incarnation is not None:
             self.incarnation.start_soon(function, *args)
 
     # State.
 
     async def take_state(self, busy: bool = True) -> State | None:
-        """What `state()` gives between two handlers; the last snapshot if the actor is down, ends or dies.
+        """The result of `state()` between two handlers; the last snapshot if the actor is down, ending or
+        crashing.
 
-        Of an actor that is at a message, wait for its end if `busy`, or else take its last snapshot.
+        If a message is in progress, wait for its end if `busy`, otherwise return the last snapshot.
         """
         if self.incarnation is not None and self.incarnation.serving and (busy or self.idle):
             request_envelope = RequestEnvelope(
@@ -231,7 +231,7 @@ class ActorCell:
         return self.snapshot
 
     def give_last_snapshot(self) -> None:
-        """No more handlers in this life: whoever waits for its state between two of them waits in vain."""
+        """Cancel pending snapshot requests: this incarnation runs no more handlers."""
         for envelope in [
             envelope for envelope in self.serial.queue if isinstance(envelope.message, SnapshotRequest)
         ]:
@@ -259,44 +259,44 @@ class ActorCell:
                 self.keep_snapshot_soon()
 
     def keep_snapshot_soon(self) -> None:
-        """Between two handlers."""
+        """Take a snapshot between two handlers."""
         self.start_soon(self._keep_snapshot)
 
     # Dead letters.
 
     def note_dead_letter(self, dead: DeadLetter) -> None:
-        """Tell the actor, if it cares and lives."""
+        """Pass a dead letter to the actor's `on_undelivered`, if it overrides that and is running."""
         if self.actor is not None and type(self.actor).on_undelivered is not Actor.on_undelivered:
             self.put_own(DeadLetterNotice(dead))
 
-    # The end.
+    # Stopping.
 
     def stop_run(self) -> None:
-        """Cancel the actor's own loop; handlers go on, and those that wait are let go."""
+        """Cancel the actor's own loop and call `on_drain`; handlers continue."""
         if self.incarnation is not None:
             self.incarnation.stop_run()
 
     async def drained(self) -> None:
-        """Return when it is no longer busy."""
+        """Return when the actor is no longer busy."""
         while self.busy:
             self._drained = self.clock.event()
             await self._drained.wait()
 
     def note_idle(self) -> None:
-        """Called whenever a mailbox queue may have run empty, and when a cancelled loop has ended."""
+        """Called whenever a mailbox queue may be empty, and when a cancelled loop has ended."""
         if self._drained is not None and not self.busy:
             self._drained.set()
 
     @property
     def busy(self) -> bool:
-        """Whether there is something unread or in progress, or a cancelled loop that may still send."""
+        """Whether messages are unread or in progress, or a cancelled loop may still send."""
         return self.alive and (
             not self.idle or (self.incarnation is not None and self.incarnation.leaving_loop)
         )
 
     @property
     def handled(self) -> int:
-        """Messages whose handlers have returned, or refused."""
+        """Number of messages whose handlers have returned or refused."""
         return self._handled + self._refused
 
     @property
@@ -304,22 +304,22 @@ class ActorCell:
         return all(mailbox.idle for mailbox in self.mailboxes)
 
     async def halt(self) -> None:
-        """End the life being led, if there is one, in order. Cancelled, it is ended without."""
+        """Stop the running incarnation, if any, in order. If cancelled, it is killed instead."""
         if self.incarnation is not None:
             await self.incarnation.halt()
 
     def kill(self) -> None:
-        """End the life being led at once."""
+        """End the running incarnation at once."""
         if self.incarnation is not None:
             self.incarnation.kill()
 
     async def ended(self) -> None:
-        """Return when no life is led."""
+        """Return when no incarnation is running."""
         if self.incarnation is not None:
             await self.incarnation.down.wait()
 
     def retire(self, reason: str) -> None:
-        """Nobody will take this place again: what waits, and what comes, goes back."""
+        """Retire the actor for good: unread and future messages are returned as undelivered."""
         self.retired = reason
         self.ready.set()
         for mailbox in self.mailboxes:

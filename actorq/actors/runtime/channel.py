@@ -1,4 +1,4 @@
-"""The sender's side of one actor's way to another: credit, sending, asking."""
+"""Channels: the sender's side of a route to one receiver, with credit-based flow control, tell and ask."""
 
 from __future__ import annotations
 
@@ -40,16 +40,16 @@ class _Waiter:
         self.granted = False
         self.circle: tuple[str, ...] | None = None
 
-    def found_circle(self, path: tuple[str, ...]) -> None:
+    def found_cycle(self, path: tuple[str, ...]) -> None:
         if not self.granted:
             self.circle = path
             self.event.set()
 
 
 class Channel:
-    """From one sender to one receiver. Its credit is its own: no other sender can use it up.
+    """Credit-controlled route from one sender to one receiver; no other sender can use its credit up.
 
-    A message takes credit from sending until its handler has returned.
+    A message takes credit from sending until its handler has returned (AMQP 1.0's link credit).
     """
 
     __slots__ = (
@@ -95,13 +95,13 @@ class Channel:
 
     @property
     def sent(self) -> int:
-        """Messages sent, whatever became of them."""
+        """Number of messages sent, whatever their outcome."""
         return self._sent
 
     # Sending.
 
     def admit(self, message: Any) -> int:
-        """Check the message, give its arrays away, and return its size in bytes."""
+        """Check the message, make its arrays read-only, and return its size in bytes."""
         size = self._sizes.get(type(message), 0)
         if size > 0:
             return size
@@ -127,7 +127,7 @@ class Channel:
         )
 
     def send(self, message: Message, size: int) -> None:
-        """Post a message that was admitted and need not wait."""
+        """Send a message that was admitted and has credit."""
         envelope = Envelope(message, size, self.sender, self.target, self, ())
         self._post(envelope)
 
@@ -141,9 +141,10 @@ class Channel:
         self.inbox.deliver(envelope)
 
     async def wait_for_credit(self, message: type[Message], size: int, timeout: float | None = None) -> bool:
-        """Return when `size` bytes may be sent, first come first served; False if that takes too long.
+        """Wait for credit of one message and `size` bytes, first come first served; False after `timeout`
+        seconds.
 
-        Cancelled or timed out, nothing is taken.
+        Cancelled or timed out, no credit is taken.
         """
         if self._passes_turn:
             await self._scheduler.pass_turn()
@@ -158,7 +159,7 @@ class Channel:
         try:
             if handling is not None:
                 handling.waits.append(wait)
-                self.inbox.probe(self.target, message, handling.chain(), waiter.found_circle)
+                self.inbox.probe(self.target, message, handling.chain(), waiter.found_cycle)
             await self._scheduler.wait(waiter.event, timeout)
         except BaseException:
             self._give_up(waiter)
@@ -171,7 +172,7 @@ class Channel:
             if waiter.circle is not None:
                 raise CircularWait("full mailboxes: " + describe(waiter.circle))
             return False
-        # What was granted is put back, and `send` takes it before any other task can run.
+        # The granted credit is put back here, and `send` takes it before any other task can run.
         self._credit_messages += 1
         self._credit_bytes += size
         return True
@@ -181,7 +182,7 @@ class Channel:
             self._return_credit(waiter.size)
         else:
             self._waiting.remove(waiter)
-            self._grant()  # those behind may need less
+            self._grant()  # the next waiters may need less
 
     def _return_credit(self, size: int) -> None:
         self._credit_messages += 1
@@ -199,7 +200,7 @@ class Channel:
     # Outcomes.
 
     def settle(self, envelope: Envelope, outcome: Outcome, answer: Any = None) -> None:
-        """The message's journey is over: take its credit back, and tell whoever waits for it."""
+        """Record a message's outcome: return its credit, and wake the task that waits for the reply."""
         if envelope.charged:
             if self._waiting:
                 self._return_credit(envelope.size)
@@ -222,7 +223,7 @@ class Channel:
             envelope.event.set()
 
     def settle_handled(self, envelopes: Sequence[Envelope]) -> None:
-        """Many at once: most messages are told, and handled in order."""
+        """Record HANDLED for several messages at once: most messages are told, and handled in order."""
         if any(envelope.wants_reply for envelope in envelopes):
             for envelope in envelopes:
                 self.settle(envelope, Outcome.HANDLED)
@@ -260,7 +261,7 @@ class Channel:
         raise self._failure(request_envelope)
 
     def _request_envelope(self, request: Any, size: int) -> RequestEnvelope:
-        """A message that is known to be waited for, until `_leave`."""
+        """An envelope registered as a wait of the current handler, until `_leave`."""
         handling = current_handling.get()
         if handling is not None:
             handling.waits.append((self, type(request)))
@@ -270,7 +271,7 @@ class Channel:
         )
 
     def _leave(self, request_envelope: RequestEnvelope) -> None:
-        """The answer is there, or nobody waits for it any more."""
+        """Unregister the wait: the reply has come, or the ask has ended without."""
         handling = request_envelope.asked_by
         if not isinstance(handling, tuple):
             handling.waits.remove((self, type(request_envelope.message)))

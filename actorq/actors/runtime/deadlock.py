@@ -1,8 +1,9 @@
-"""Waits that close a circle are found when the last of them begins, and named.
+"""Deadlock detection by edge chasing: a circular wait is found when its last wait begins, and its actors are
+named.
 
-A request carries the chain of waiting handlers that led to it. Where it arrives at a handler that is itself
-waiting, the chain is passed on along that wait (edge chasing: Chandy, Misra, Haas 1983); if it comes back to
-a handler that is in it, nobody in the circle could ever go on.
+A request carries the chain of waiting handlers that led to it. Where it reaches a handler that is itself
+waiting, a probe follows that wait (Chandy, Misra & Haas 1983). If the probe comes back to a handler of the
+chain, no handler of the cycle can ever continue.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ ON_START = ".on_start"
 
 
 class HandlerContext:
-    """What one handler is at: its mailbox queue, the message in progress, and the waits it is in."""
+    """State of one handler for deadlock detection: its mailbox queue, message in progress, and open waits."""
 
     __slots__ = ("envelope", "mailbox", "starting", "waits")
 
@@ -39,29 +40,31 @@ class HandlerContext:
         return self.mailbox.key + ON_START if self.starting else self.mailbox.key
 
     def chain(self) -> tuple[str, ...]:
-        """The chain that a request sent from here carries: asked again, it leaves out who gave up."""
+        """The wait chain that a request sent from here carries; computed anew, it leaves out handlers that
+        gave up.
+        """
         return (*self.envelope.chain, self.key) if self.envelope is not None else (self.key,)
 
 
 @dataclass(slots=True)
 class StartOrder:
-    """Actors that start one after the other: those behind wait for the one that is starting."""
+    """Actors that start one after the other: later ones wait for the one that is starting."""
 
     members: tuple[str, ...] = ()
     starting: HandlerContext | None = None
-    """None while it is one in another process."""
+    """None while the starting actor is in another process."""
 
     def starts_in(self, chain: tuple[str, ...]) -> bool:
-        """Whether one of them is in the chain, waiting in its on_start."""
+        """Whether one of these actors is in the chain, waiting in its on_start."""
         return any(name + ON_START in chain for name in self.members)
 
 
 current_handling: ContextVar[HandlerContext | None] = ContextVar("current_handling", default=None)
-"""Set while a handler or `on_start` runs; unset in `run`, which keeps no message waiting."""
+"""Set while a handler or `on_start` runs; unset in `run`, which blocks no message."""
 
 
 def inspect(mailbox: MailboxQueue, chain: tuple[str, ...], found: CircleFound) -> None:
-    """A wait with this chain has arrived at `mailbox`: call `found` if it can never end."""
+    """Check a wait with this chain that reached `mailbox`: call `found` if it can never end."""
     path = (*chain, mailbox.key)
     if mailbox.start_order is not None:
         starting = mailbox.start_order.starting
@@ -73,14 +76,14 @@ def inspect(mailbox: MailboxQueue, chain: tuple[str, ...], found: CircleFound) -
         found(path)
     elif (
         mailbox.handling is not None
-    ):  # only a mailbox queue that handles one at a time is blocked by one wait
+    ):  # only a queue that handles one message at a time is blocked by one wait
         _follow(mailbox.handling, path, found)
 
 
 def _taken(mailbox: MailboxQueue, chain: tuple[str, ...]) -> int:
-    """How many of the mailbox queue's handlers are in the chain."""
+    """How many of the queue's handlers are in the chain."""
     if mailbox.handling is not None and not mailbox.handling.waits and chain[-1] != mailbox.handling.key:
-        return 0  # the chain comes from another process, and meanwhile the handler has given up
+        return 0  # the chain is from another process, where the handler has given up meanwhile
     return chain.count(mailbox.key) + chain.count(mailbox.key + ON_START)
 
 
@@ -90,7 +93,7 @@ def _follow(handling: HandlerContext, path: tuple[str, ...], found: CircleFound)
 
 
 def describe(chain: tuple[str, ...]) -> str:
-    """The circle as a sentence."""
+    """The circular wait as a sentence."""
     last = chain[-1]
     before = [key.removesuffix(ON_START) for key in chain[:-1]]
     starting = [key for key in chain[:-1] if key.endswith(ON_START)]

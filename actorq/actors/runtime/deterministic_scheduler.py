@@ -1,8 +1,8 @@
-"""Deterministic scheduling: one actor at a time, the turn passed only where an actor waits.
+"""Deterministic scheduler with virtual time: one task runs at a time, in a seeded order.
 
-Event loops order their tasks as they like (trio shuffles them), so the order is made here: every task of an
-actor holds the one turn while it runs, gives it up when it waits, and a seeded generator picks who is next
-among those that can go on. Time is virtual: when nobody can go on it jumps to the next deadline.
+Event loops order their tasks arbitrarily (trio shuffles them), so the order is made here: a task of an actor
+runs until it waits, and a seeded generator picks the next one among the runnable tasks. Time is virtual: when
+no task is runnable it jumps to the next deadline.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class _Turn(Enum):
 
 
 class _Task:
-    """One task that takes turns."""
+    """One scheduled task."""
 
     __slots__ = ("go", "id", "name", "turn")
 
@@ -47,7 +47,9 @@ _me: ContextVar[_Task | None] = ContextVar("_me", default=None)
 
 
 class DeterministicEvent:
-    """An event whose waiters get the turn in the scheduler's order. Set it from the run's event loop only."""
+    """An event whose waiting tasks become runnable in the scheduler's order. Set it from the run's event loop
+    only.
+    """
 
     __slots__ = ("_outside", "_scheduler", "_set", "waiters")
 
@@ -76,13 +78,13 @@ class DeterministicEvent:
         if task is not None:
             if not self._set:
                 await self._scheduler.park(task, self)
-        elif not self._set:  # somebody outside of the actors: no turn to give up
+        elif not self._set:  # a task outside of the scheduler
             self._outside = self._outside or anyio.Event()
             await self._outside.wait()
 
 
 class DeterministicScheduler:
-    """Gives the turn to one task at a time, in an order that depends on the seed alone."""
+    """Runs one task at a time, in an order that depends on the seed alone."""
 
     deterministic: ClassVar[bool] = True
 
@@ -133,9 +135,9 @@ class DeterministicScheduler:
         tasks.start_soon(self._take_part, self._enlist(name), partial(function, *args), name=name)
 
     def cancel(self, scope: anyio.CancelScope, name: str) -> None:
-        """Cancel a scope; all tasks of that name get a turn, for they may be in it.
+        """Cancel a scope, and make all tasks of that owner runnable, since they may be inside it.
 
-        They are made ready here and not when the event loop comes to tell them, in whatever order.
+        They are made runnable here, not when the event loop delivers the cancellation in an order of its own.
         """
         scope.cancel()
         for task in self._members.get(name, ()):
@@ -156,10 +158,10 @@ class DeterministicScheduler:
         finally:
             _me.reset(before)
 
-    # The turn.
+    # Scheduling.
 
     def hold(self) -> None:
-        """Give no more turns once the running task waits, until `go_on`."""
+        """Schedule no further steps, once the running task waits, until `go_on`."""
         self._held = True
 
     def go_on(self) -> None:
@@ -173,13 +175,15 @@ class DeterministicScheduler:
             self._next()
 
     async def park(self, task: _Task, *events: DeterministicEvent, ready: bool = False) -> None:
-        """Give up the turn until one of the events is set; a cancelled task gets one more, to clean up in."""
+        """Suspend the calling task until one of the events is set; a cancelled task runs once more, to clean
+        up.
+        """
         if task.id != anyio.get_current_task().id:
             raise RuntimeError(
                 f"a task of {task.name} waits that takes no turns: in a deterministic run, start tasks with "
                 "Actor.start_soon"
             )
-        await checkpoint_if_cancelled()  # here, where it holds the turn
+        await checkpoint_if_cancelled()  # cancelled here, while it is the running task
         for event in events:
             event.waiters.append(task)
         try:
@@ -217,7 +221,7 @@ class DeterministicScheduler:
     async def _take_part(self, task: _Task, function: Callable[[], Awaitable[V]]) -> V:
         _me.set(task)
         task.id = anyio.get_current_task().id
-        with anyio.CancelScope(shield=True):  # it has a place in the order, and must take it to leave it
+        with anyio.CancelScope(shield=True):  # it is scheduled, and has to run to leave the schedule
             await task.go.wait()
         task.go = anyio.Event()
         try:
@@ -247,7 +251,7 @@ class DeterministicScheduler:
             self._jump()
 
     def _jump(self) -> None:
-        """Nobody can go on: move time to the next deadline that somebody waits for."""
+        """No task is runnable: advance virtual time to the next deadline."""
         while self._deadlines and self._running is None:
             at, _, event = heapq.heappop(self._deadlines)
             if event.awaited():

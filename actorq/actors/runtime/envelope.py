@@ -1,4 +1,4 @@
-"""A message on its way, and how its journey ended."""
+"""Envelopes: a message with its sender, target and reply path, and the outcome of its delivery."""
 
 from __future__ import annotations
 
@@ -15,47 +15,47 @@ if TYPE_CHECKING:
 
 
 class Outcome(Enum):
-    """How a message ended, for its sender."""
+    """Final delivery state of a message, as its sender sees it."""
 
     HANDLED = "handled"
     REFUSED = "refused"
-    """Its handler ran and raised Refused; the answer is the reason."""
+    """The handler ran and raised Refused; the answer is the reason."""
     STOPPING = "stopping"
-    """Its handler ran and raised Stopping: the run is ending."""
+    """The handler ran and raised Stopping: the run is stopping."""
     SUPERSEDED = "superseded"
-    """A newer `latest` message took its place unread."""
+    """A newer `latest` message replaced it unread."""
     UNDELIVERED = "undelivered"
-    """Certainly not begun."""
+    """Its handler was certainly not started."""
     IN_DOUBT = "in doubt"
-    """Begun, perhaps not ended: its receiver died over it."""
+    """Its handler was started and perhaps not completed: the receiver crashed or its node died."""
     CIRCULAR = "circular"
-    """Not begun: waiting for it would have closed a circle; the answer names the actors."""
+    """Not started: waiting for it would have closed a circular wait; the answer names the actors."""
 
 
 class ReplyPath(Protocol):
-    """The way back to a message's sender: beside it in the same process, or at the far end of a transport."""
+    """Route back to a message's sender, in the same process or across a transport."""
 
     def settle(self, envelope: Envelope, outcome: Outcome, answer: Any = None) -> None:
-        """Tell the sender how the message ended. Never blocks.
+        """Report a message's outcome to its sender. Never blocks.
 
-        `answer` is the reply for HANDLED, and a sentence for the outcomes that need one.
+        `answer` is the reply for HANDLED, and a sentence for the outcomes that have one.
         """
         ...
 
     def settle_handled(self, envelopes: Sequence[Envelope]) -> None:
-        """The same for several of them, of which nobody waits for a reply."""
+        """Report HANDLED for several messages that need no reply."""
         ...
 
 
 class Envelope:
-    """One message from one actor to another."""
+    """One message with its sender, target, size and reply path."""
 
     __slots__ = ("asked_by", "charged", "message", "reply_to", "sender", "size", "target")
     wants_reply: ClassVar[bool] = False
     source: int = 0
-    """Of one that has come from another node: which node."""
+    """Index of the sending node; for messages from other nodes only."""
     number: int = 0
-    """Of one that has come from another node: what that node will be answered with. 0 for others."""
+    """Sequence number assigned by the sending node; 0 for messages of the same node."""
 
     def __init__(
         self,
@@ -72,18 +72,20 @@ class Envelope:
         self.target = target
         self.reply_to = reply_to
         self.asked_by = asked_by
-        """The handler that waits for the answer, or its chain if it is elsewhere; () if no handler waits."""
+        """The handler that waits for the reply, or its wait chain if it is in another process; () if none
+        waits.
+        """
         self.charged = True
-        """Whether it takes credit; `latest` messages take none, there is only ever one unread."""
+        """Whether the message takes credit; `latest` messages take none, since at most one is unread."""
 
     @property
     def chain(self) -> tuple[str, ...]:
-        """The waiting handlers that led to this request, outermost first; empty for what nobody waits for."""
+        """Wait chain: the waiting handlers that led to this request, outermost first; empty if none waits."""
         return self.asked_by if isinstance(self.asked_by, tuple) else self.asked_by.chain()
 
 
 class RequestEnvelope(Envelope):
-    """A message whose sender waits for the answer."""
+    """Envelope of an ask: its sender waits for the reply."""
 
     __slots__ = ("answer", "event", "outcome")
     wants_reply: ClassVar[bool] = True
@@ -106,7 +108,7 @@ class RequestEnvelope(Envelope):
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """A message that was not handled, or perhaps not."""
+    """A message whose handler did not run, or perhaps did not complete."""
 
     sender: str
     target: str

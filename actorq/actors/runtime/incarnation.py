@@ -1,4 +1,4 @@
-"""One life of an actor: from `__init__` to the end of `on_stop`, or to a crash."""
+"""One incarnation of an actor: from `__init__` to the end of `on_stop`, or to a crash."""
 
 from __future__ import annotations
 
@@ -30,35 +30,35 @@ Args = TypeVarTuple("Args")
 log = logging.getLogger("actorq.actors")
 
 ENVELOPES_IN_A_ROW = 64
-"""After so many messages, handlers that never wait look at the clock."""
+"""After this many messages, a loop of handlers that never wait checks the clock."""
 
 SECONDS_IN_A_ROW = 0.0005
-"""After so long the loop's other tasks get a turn."""
+"""After this long without waiting, the handler loop yields to the event loop's other tasks."""
 
 
 class SnapshotRequest(Request[None]):
-    """From the cell to itself: call `state()` between two handlers."""
+    """Message from the cell to itself: call `state()` between two handlers."""
 
 
 class DeadLetterNotice(Message):
-    """From the cell to itself: one of the actor's own messages is a dead letter."""
+    """Message from the cell to itself: one of the actor's own messages became a dead letter."""
 
     dead: Any
 
 
 class EndIncarnation(Message):
-    """From the cell to itself: end this life in order, between two handlers."""
+    """Message from the cell to itself: end this incarnation in order, between two handlers."""
 
     incarnation: Any
 
 
 @dataclass(frozen=True, slots=True)
 class Crash:
-    """What ended a life."""
+    """The error that ended an incarnation."""
 
     error: BaseException
     doing: str
-    """Where it happened: "__init__", "on_start", a handler's name, …"""
+    """The method in which it was raised: "__init__", "on_start", a handler's name, …"""
     message: Message | None
 
     @property
@@ -71,7 +71,7 @@ class Crash:
 
 
 class SelfReply:
-    """The way back of a message that a cell sends itself."""
+    """Reply path of messages that a cell sends to itself."""
 
     def settle(self, envelope: Envelope, outcome: Outcome, answer: Any = None) -> None:
         if isinstance(envelope, RequestEnvelope):
@@ -87,7 +87,7 @@ SELF_REPLY = SelfReply()
 
 
 class ActorIncarnation:
-    """Led in tasks of its own, which all end with it. `halt` ends it in order, `kill` at once."""
+    """A running actor object and its tasks, which all end together: in order by `halt`, at once by `kill`."""
 
     def __init__(self, cell: ActorCell) -> None:
         self.cell = cell
@@ -97,21 +97,21 @@ class ActorIncarnation:
         self.crash: Crash | None = None
         self.told_to_end = False
         self.serving = False
-        """Set while messages are handled one after the other: from the start to `on_stop`."""
+        """True while messages are handled one after the other, from the start to `on_stop`."""
         self.doing = "__init__"
         self.up, self.down = self.clock.event(), self.clock.event()
         self._handling = cell.handling
-        # Shielded: it ends in order also when what the run is embedded in is cancelled.
+        # Shielded: an orderly end also when the embedding application's scope is cancelled.
         self._scope = anyio.CancelScope(shield=True)
         self._serving, self._looping = anyio.CancelScope(), anyio.CancelScope()
         self._tasks: TaskGroup | None = None
         self.began = self.clock.now()
         self._in_loop = False
         self.leaving_loop = False
-        """Whether the actor's own loop has been cancelled and has not ended yet: it may still send."""
+        """Whether the actor's own loop is cancelled but has not ended yet: it may still send."""
 
     async def lead(self) -> None:
-        """From beginning to end; a crash is noted, and told to the cell."""
+        """Run the incarnation from start to end; a crash is recorded and reported to the cell."""
         current_actor.set(self.cell.name)
         try:
             with self._scope:
@@ -174,7 +174,7 @@ class ActorIncarnation:
             mailbox.open(self._begin_concurrent)
         self.cell.incarnation_began(self)
 
-    # The actor's tasks.
+    # Tasks of the actor.
 
     def begin_run(self) -> None:
         """Start the actor's own loop, if it has one."""
@@ -193,7 +193,7 @@ class ActorIncarnation:
             self.cell.note_idle()
 
     def stop_run(self) -> None:
-        """Cancel the actor's own loop; handlers go on, and those that wait are let go."""
+        """Cancel the actor's own loop and call `on_drain`; handlers continue."""
         self.leaving_loop = self._in_loop
         self.clock.cancel(self._looping, self.cell.name)
         if self.actor is not None:
@@ -203,7 +203,7 @@ class ActorIncarnation:
                 self._note_crash(error, "on_drain", None)
 
     def start_soon(self, function: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> None:
-        """Start a task of the actor's; it takes turns, and ends with this life."""
+        """Start a task of the actor, scheduled like its handlers; it ends with this incarnation."""
         if self._tasks is not None:
             self.clock.spawn(self._tasks, self.cell.name, self._guarded, function, args)
 
@@ -211,7 +211,7 @@ class ActorIncarnation:
         self, function: Callable[..., Coroutine[Any, Any, Any]], args: tuple[Any, ...]
     ) -> None:
         current_actor.set(self.cell.name)
-        current_handling.set(None)  # it keeps no message waiting, whatever handler started it
+        current_handling.set(None)  # no message waits for this task, whichever handler started it
         try:
             await function(*args)
         except BaseException as error:
@@ -221,7 +221,7 @@ class ActorIncarnation:
             self._note_crash(error, doing, None)
 
     async def in_thread(self, function: Callable[[Unpack[Args]], V], *args: *Args) -> V:
-        """Run `function` in a thread. Cancelled, the thread is left behind, and named."""
+        """Run `function` in a thread. Cancelled, the thread is abandoned and named in the log."""
         begun = False
 
         def call() -> V:
@@ -235,10 +235,10 @@ class ActorIncarnation:
             if begun:
                 within = function.func if isinstance(function, partial) else function
                 name = getattr(within, "__qualname__", repr(within))
-                log.warning("%s leaves a thread behind, in %s", self.cell.name, name)
+                log.warning("%s abandoned a thread in %s", self.cell.name, name)
             raise
 
-    # Handling.
+    # Handlers.
 
     def _methods(self, actor: Actor) -> dict[type[Message], Callable[[Any], Awaitable[Any]]]:
         methods: dict[type[Message], Callable[[Any], Awaitable[Any]]] = {
@@ -252,7 +252,7 @@ class ActorIncarnation:
         return methods
 
     async def _serve(self, actor: Actor) -> None:
-        """Handle the serial mailbox queue's messages one at a time, for ever."""
+        """Handle the messages of the serial mailbox queue one at a time, until cancelled."""
         mailbox, methods = self.cell.serial, self._methods(actor)
         queue, in_progress, handling, delivery_log = (
             mailbox.queue,
@@ -358,10 +358,12 @@ class ActorIncarnation:
             self._serving.cancel()
             await self.clock.pass_turn()
 
-    # The end.
+    # Stopping.
 
     def _is_crash(self, error: BaseException) -> bool:
-        """Also asyncio's CancelledError, if nobody cancelled this life: a task that it waited for was."""
+        """Whether the error is a crash: also asyncio's CancelledError of an awaited task that something else
+        cancelled.
+        """
         if isinstance(error, anyio.get_cancelled_exc_class()):
             ended = self._scope.cancel_called or self._tasks is None or self._tasks.cancel_scope.cancel_called
             return not ended
@@ -373,10 +375,10 @@ class ActorIncarnation:
         self.kill()
 
     async def halt(self) -> None:
-        """End in order: the loop, the handler in progress, `on_stop`. Cancelled, it ends without."""
+        """Stop in order: the loop, the handler in progress, `on_stop`. Cancelled, it is killed instead."""
         self.told_to_end = True
         try:
-            if self.actor is None:  # not started, or at its end already
+            if self.actor is None:  # not started yet, or ending already
                 self.kill()
             self.clock.cancel(self._looping, self.cell.name)
             self.clock.cancel(self._serving, self.cell.name)
@@ -385,8 +387,8 @@ class ActorIncarnation:
             self.kill()
 
     def kill(self) -> None:
-        """End at once; what is in progress is in doubt."""
-        self._tasks = None  # nothing is started any more
+        """End at once; messages in progress are in doubt."""
+        self._tasks = None  # no further tasks are started
         for mailbox in self.cell.concurrent:
             mailbox.close()
         self.clock.cancel(self._scope, self.cell.name)

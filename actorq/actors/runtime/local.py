@@ -1,4 +1,4 @@
-"""The actors of one process: their cells, wired, and their ways to the nodes of other processes."""
+"""The actors of one process: their cells and ports, and the routes to nodes in other processes."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ log = logging.getLogger("actorq.actors")
 
 
 HEADROOM_BYTES = 32 * 2**20
-"""What a frame may hold besides one message of the largest size that a mailbox takes."""
+"""Room in a frame beyond one message of the largest size that a mailbox accepts."""
 
 
 class LocalNode:
-    """The actors of one node: finds a message's cell."""
+    """One node of this process: delivers messages to the cells of its actors."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -48,7 +48,7 @@ class LocalNode:
 
 
 class LocalActors:
-    """Made before anything runs; whoever owns it starts and ends the cells, and runs `transport.serve`."""
+    """All actors of this process; its owner starts and stops the cells and runs `transport.serve`."""
 
     def __init__(
         self,
@@ -63,9 +63,9 @@ class LocalActors:
         delivery_log: DeliveryLog | None = None,
         direct: bool = False,
     ) -> None:
-        """`here`: the nodes of this process; `direct`: they reach each other without the transport.
+        """`here`: names of this process's nodes; `direct`: messages between them bypass the transport.
 
-        `delivery_log`: of its one node, if somebody is to read it later.
+        `delivery_log`: that of the single node, if another process reads it after this one's death.
         """
         self.specs = specs
         self.transport = transport
@@ -80,54 +80,53 @@ class LocalActors:
                 self.cells[spec.name] = self.nodes[spec.node].cells[spec.name] = cell
                 if delivery_log is not None:
                     cell.keep_delivery_log(delivery_log)
-        borders = self._link_schemas(direct)  # what is wrong is found before anything is opened
+        link_schemas = self._link_schemas(direct)  # errors are found before anything is opened
         for node in self.nodes.values():
             transport.open(node.name, node, membership)
-        self._ways: dict[tuple[str, str], Inbox] = {
+        self._routes: dict[tuple[str, str], Inbox] = {
             (me, other): self.nodes[other] if link_schema is None else transport.route(link_schema)
-            for (me, other), link_schema in borders.items()
+            for (me, other), link_schema in link_schemas.items()
         }
         self._outside: list[Channel] = []
-        wire(self.cells, specs, self._link)
+        wire(self.cells, specs, self._channel)
 
     def _link_schemas(self, direct: bool) -> dict[tuple[str, str], LinkSchema | None]:
-        """Between each node here and every node that it has to do with; None where messages need no
-        transport.
+        """The link schema between each local node and every node it exchanges messages with; None if direct.
 
-        Raises DefinitionError if ports can't be wired, or for what can't travel.
+        Raises DefinitionError if ports can't be wired, or for message types that can't be encoded.
         """
         list(connections(self.specs))
         names = dict.fromkeys([MAIN, *(spec.node for spec in self.specs.values()), *self.nodes])
-        borders: dict[tuple[str, str], LinkSchema | None] = {}
+        link_schemas: dict[tuple[str, str], LinkSchema | None] = {}
         for me in self.nodes:
             for other in names:
                 link_schema = LinkSchema(self.specs, me, other, self.membership.incarnation)
                 if direct and other in self.nodes:
-                    borders[me, other] = None
+                    link_schemas[me, other] = None
                 elif (
                     not self.transport.crosses_processes or link_schema.out.routes or link_schema.into.routes
                 ):
-                    borders[me, other] = link_schema
-        return borders
+                    link_schemas[me, other] = link_schema
+        return link_schemas
 
-    def _link(self, sender: ActorCell, target: ActorSpec, carries: Sequence[type[Message]]) -> Channel:
+    def _channel(self, sender: ActorCell, target: ActorSpec, carries: Sequence[type[Message]]) -> Channel:
         def dead(envelope: DeadLetter, asked: bool) -> None:
             self._dead_letter(envelope)
             if not asked:
                 sender.note_dead_letter(envelope)
 
-        inbox = self._ways[sender.spec.node, target.node]
+        inbox = self._routes[sender.spec.node, target.node]
         channel = Channel(sender.name, target.name, carries, inbox, target.mailbox, self.scheduler, dead)
         sender.channels.append(channel)
         return channel
 
     def ref(self, spec: ActorSpec) -> Ref[Any]:
-        """For the application outside, which is where the node `main` is."""
+        """A ref for the application, which sends from the node `main`."""
 
         def dead(envelope: DeadLetter, asked: bool) -> None:
             self._dead_letter(envelope)
 
-        inbox = self._ways[MAIN, spec.node]
+        inbox = self._routes[MAIN, spec.node]
         carries = list(spec.cls.definition.complete().handlers)
         channel = Channel(OUTSIDE, spec.name, carries, inbox, spec.mailbox, self.scheduler, dead)
         self._outside.append(channel)
@@ -147,24 +146,26 @@ class LocalActors:
             dead.reason,
         )
 
-    # Other nodes.
+    # Peer nodes.
 
     def peers(self) -> list[Peer]:
-        """How the nodes of this process are reached from others."""
+        """The peer records under which other processes reach this process's nodes."""
         found = (self.transport.address_of(node) for node in self.nodes)
         return [peer for peer in found if peer is not None]
 
     def peer_up(self, peers: Sequence[Peer]) -> None:
-        """These nodes can be reached; some of them may be here."""
+        """Connect to these nodes, some of which may be local."""
         for peer in peers:
             for me in self._peer_sessions_of(peer.name):
                 try:
                     self.transport.peer_up(me, peer)
-                except OSError as error:  # it has died since; who tells of it will tell of that too
+                except OSError as error:  # it has died meanwhile, which its supervisor reports
                     log.warning("node %s can't be reached: %s", peer.name, error)
 
     def peer_down(self, name: str, page: bytes | None, reason: str, for_good: bool) -> None:
-        """A node has died. `page`: its delivery log."""
+        """Settle the messages to a node that has died, by its delivery log `page`; None if that can't be
+        read.
+        """
         for me, peer_session in self._peer_sessions_of(name).items():
             self.transport.peer_down(me, name)
             peer_session.peer_down(page, reason)
@@ -172,18 +173,20 @@ class LocalActors:
                 peer_session.retire(reason)
 
     def _peer_sessions_of(self, name: str) -> dict[str, PeerSession]:
-        """The ways to a node by the nodes here that they lead from."""
-        routes = {me: route for (me, other), route in self._ways.items() if other == name}
+        """The sessions with a node, by the local node that they belong to."""
+        routes = {me: route for (me, other), route in self._routes.items() if other == name}
         return {me: route for me, route in routes.items() if isinstance(route, PeerSession)}
 
     # Stopping.
 
     async def close(self) -> None:
-        """Close the transport. What was not answered, and what is sent from now on, goes back."""
+        """Close the transport. Unsettled messages, and messages sent from now on, are returned as
+        undelivered.
+        """
         try:
             await self.transport.close()
         finally:
-            for name in sorted({other for _, other in self._ways}):
+            for name in sorted({other for _, other in self._routes}):
                 self.peer_down(name, None, "the run has stopped", for_good=True)
 
     def stop_runs(self) -> None:
@@ -191,12 +194,12 @@ class LocalActors:
             cell.stop_run()
 
     async def quiet(self) -> int:
-        """Return when nothing is in progress here or on its way from here, with a count of all that has
-        happened.
+        """Return when no message is in progress here or sent from here; the result counts all messages so
+        far.
 
-        If all processes twice answer as before, nothing was on its way between them.
+        If all processes return the same counts twice, no message was in transit between them.
         """
-        routes = list(self._ways.values())
+        routes = list(self._routes.values())
         while True:
             busy = self.busy()
             if busy:
@@ -207,7 +210,7 @@ class LocalActors:
                 return self._happened()
 
     def busy(self) -> list[ActorCell]:
-        """The actors that are at a message, have unread ones, or have yet to leave their loop."""
+        """The actors with a message in progress or unread, or a cancelled loop that has not ended."""
         return [cell for cell in self.cells.values() if cell.busy]
 
     def _happened(self) -> int:

@@ -1,6 +1,4 @@
-"""Where messages wait inside one actor: a mailbox queue for the handlers that run one at a time, and one for
-each
-message type with concurrent handlers."""
+"""Mailbox queues of one actor: one for the serial handlers, and one for each concurrent handler."""
 
 from __future__ import annotations
 
@@ -17,20 +15,20 @@ from .scheduler import Event, Scheduler
 
 
 class MailboxQueue:
-    """Unread messages in order, and those in progress. Stays when the actor behind it is replaced."""
+    """Queue of unread messages and the messages in progress; kept over the actor's restarts."""
 
     def __init__(self, key: str, capacity: int, scheduler: Scheduler) -> None:
         self.key = key
-        """The actor's name, with the message type behind it for a concurrent mailbox queue."""
+        """The actor's name; for a concurrent queue followed by the message type."""
         self.capacity = capacity
         self.start_order: StartOrder | None = None
-        """Set until the actor behind it has started."""
+        """Set until the actor has started: its place in the order of starts."""
         self.queue: deque[Envelope] = deque()
         self.in_progress: list[Envelope] = []
         self.handling: HandlerContext | None = HandlerContext(self) if capacity == 1 else None
         self._scheduler = scheduler
         self.delivery_log: QueueLog | None = None
-        """Where it is noted what has come from other nodes; None if nobody will read it."""
+        """Log of messages from other nodes that were started and done; None if no other process reads it."""
         self._newest: dict[tuple[str, type[Message]], Envelope] = {}
         self._sleeper: Event | None = None
 
@@ -41,21 +39,21 @@ class MailboxQueue:
             self._sleeper = None
 
     def put_all(self, envelopes: Sequence[Envelope]) -> None:
-        """Put several, in order."""
+        """Append several messages, in order."""
         self.queue.extend(envelopes)
         if self._sleeper is not None:
             self._sleeper.set()
             self._sleeper = None
 
     def put_first(self, envelope: Envelope) -> None:
-        """Put a message before all that wait."""
+        """Insert a message before all unread ones."""
         self.queue.appendleft(envelope)
         if self._sleeper is not None:
             self._sleeper.set()
             self._sleeper = None
 
     def put_request(self, envelope: Envelope) -> None:
-        """Put a message that may close a circle of waits."""
+        """Append a request, which may close a circular wait."""
         self.put(envelope)
         if envelope.asked_by:
             inspect(self, envelope.chain, partial(self._turn_back, envelope))
@@ -66,7 +64,7 @@ class MailboxQueue:
             envelope.reply_to.settle(envelope, Outcome.CIRCULAR, chain)
 
     def put_newest(self, envelope: Envelope) -> None:
-        """Put a message in place of its sender's unread one of the same type."""
+        """Replace the sender's unread message of the same type by a newer one."""
         key = (envelope.sender, type(envelope.message))
         older = self._newest.get(key)
         if older is not None:
@@ -88,24 +86,24 @@ class MailboxQueue:
             await self._sleeper.wait()
 
     def begin(self, envelope: Envelope) -> None:
-        """Its handler is about to be called."""
+        """Record that the message's handler is about to be called."""
         self.in_progress.append(envelope)
         if self.delivery_log is not None and envelope.number:
             self.delivery_log.begin(envelope)
 
     def note_ended(self, envelope: Envelope) -> None:
-        """Its handler is gone."""
+        """Record that the message's handler has ended."""
         if self.delivery_log is not None and envelope.number:
             self.delivery_log.end(envelope)
 
     def drop_all(self, outcome: Outcome, reason: str) -> None:
-        """Settle what is unread."""
+        """Settle all unread messages with this outcome."""
         while self.queue:
             envelope = self.take()
             envelope.reply_to.settle(envelope, outcome, reason)
 
     def drop_in_progress(self, reason: str) -> None:
-        """Settle what was begun by handlers that are gone."""
+        """Settle, as in doubt, the messages whose handlers ended with the incarnation."""
         for envelope in self.in_progress:
             envelope.reply_to.settle(envelope, Outcome.IN_DOUBT, reason)
             if self.delivery_log is not None and envelope.number:
@@ -118,7 +116,7 @@ class MailboxQueue:
 
 
 class ConcurrentQueue(MailboxQueue):
-    """Hands messages out as they come, up to its capacity at once."""
+    """Queue of a concurrent handler: starts up to `capacity` handlers at once."""
 
     def __init__(self, key: str, capacity: int, scheduler: Scheduler) -> None:
         super().__init__(key, capacity, scheduler)
@@ -134,7 +132,7 @@ class ConcurrentQueue(MailboxQueue):
         self.hand_out()
 
     def open(self, begin: Callable[[ConcurrentQueue, Envelope], None]) -> None:
-        """An actor is there: `begin` starts a handler."""
+        """Start handing messages out: `begin` starts a handler for one message."""
         self._begin = begin
         self.hand_out()
 

@@ -1,4 +1,4 @@
-"""Where actors' readings and counts go."""
+"""Reports: the interface that receives the actors' gauges, counts and observed distributions."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from actorq.actors.histogram import Distribution, Histogram
 
 
 class Reports(Protocol):
-    """Called by actors, from the run's event loop, often: implementations must be quick and not block."""
+    """Called often by actors, on the run's event loop: implementations must be quick and must not block."""
 
     def gauge(self, actor: str, name: str, value: float) -> None: ...
     def count(self, actor: str, name: str, amount: int) -> None: ...
     def observe(self, actor: str, name: str, values: float | NDArray[Any]) -> None: ...
     def merge(self, actor: str, name: str, observed: Distribution) -> None:
-        """What an actor of another process has observed meanwhile."""
+        """Merge a distribution observed by an actor of another process."""
 
 
 class ReportTotals:
-    """The simplest reports: sums of counts, last readings, all that was observed."""
+    """The simplest implementation: sums of counts, latest gauges, merged distributions."""
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()

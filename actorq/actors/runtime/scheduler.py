@@ -1,6 +1,6 @@
-"""How actors wait, sleep and start tasks: freely, as the event loop has it.
+"""The scheduler interface for waiting, sleeping and starting tasks, and its concurrent implementation.
 
-The same interface with one actor at a time is in turns.py.
+The deterministic implementation is in deterministic_scheduler.py.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint
 
 current_actor: ContextVar[str] = ContextVar("current_actor", default="")
-"""The actor whose code runs: what is logged there is its own."""
+"""Name of the actor whose code is running; added to log records."""
 
 V = TypeVar("V")
 Args = TypeVarTuple("Args")
 
 
 class Event(Protocol):
-    """Set once; waiting for one that is set returns at once."""
+    """An event that is set once; waiting for a set event returns at once."""
 
     def set(self) -> Any: ...
     def is_set(self) -> bool: ...
@@ -30,12 +30,12 @@ class Event(Protocol):
 
 
 class Scheduler(Protocol):
-    """All waiting inside actors goes through one of these."""
+    """Interface through which all tasks of actors wait, sleep and start."""
 
     deterministic: ClassVar[bool]
 
     def begin(self) -> None:
-        """Called on the event loop, before anything else is waited for."""
+        """Called on the event loop before any other method."""
         ...
 
     def event(self) -> Event: ...
@@ -46,31 +46,31 @@ class Scheduler(Protocol):
         ...
 
     async def pass_turn(self) -> None:
-        """Let others run."""
+        """Yield to other tasks."""
         ...
 
     async def in_thread(self, function: Callable[[Unpack[Args]], V], *args: *Args) -> V: ...
     def spawn(
         self, tasks: TaskGroup, name: str, function: Callable[..., Coroutine[Any, Any, Any]], *args: Any
     ) -> None:
-        """Start a task under the name of the actor, or whatever it is, that it belongs to."""
+        """Start a task under the name of its owner, usually an actor."""
         ...
 
     def cancel(self, scope: anyio.CancelScope, name: str) -> None:
-        """Cancel a scope that holds tasks of this name."""
+        """Cancel a scope that contains tasks of this owner."""
         ...
 
     async def join(self, name: str) -> None:
-        """Return when the calling task is the last of its name."""
+        """Return when the calling task is the owner's last one."""
         ...
 
     async def take_part(self, name: str, function: Callable[[], Awaitable[V]]) -> V:
-        """Run what must happen in order with the actors, in the calling task."""
+        """Run a function in the calling task, in the scheduler's order."""
         ...
 
 
 class ConcurrentScheduler:
-    """Hands everything to anyio."""
+    """Scheduler that leaves the order of tasks to the event loop, by anyio."""
 
     deterministic: ClassVar[bool] = False
 
@@ -78,7 +78,8 @@ class ConcurrentScheduler:
         self.event: Callable[[], Event] = anyio.Event
 
     def begin(self) -> None:
-        # The back end's own class: anyio.Event looks the back end up each time, and initialises twice.
+        # The back end's own event class: anyio.Event looks the back end up at each creation and initialises
+        # twice.
         self.event = type(anyio.Event())
 
     def now(self) -> float:
@@ -110,7 +111,7 @@ class ConcurrentScheduler:
         scope.cancel()
 
     async def join(self, name: str) -> None:
-        pass  # leaving a task group waits for them
+        pass  # leaving a task group waits for its tasks
 
     async def take_part(self, name: str, function: Callable[[], Awaitable[V]]) -> V:
         return await function()

@@ -1,4 +1,4 @@
-"""The running actors of a run: made, wired, started in order, supervised, and stopped in order."""
+"""The actor system of one run: creates, wires, starts, supervises and stops all actors, in order."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ from .watchdog import Watchdog
 log = logging.getLogger("actorq.actors")
 
 STOP_SECONDS = 2.0
-"""What draining and `on_stop` together may take, beyond writing what must be written."""
+"""Time limit of draining and `on_stop` together; writing files comes on top."""
 
 DRAIN_SECONDS = 1.5
-"""What draining may take of it."""
+"""Time limit of draining alone."""
 
 
 class System:
@@ -64,15 +64,15 @@ class System:
         states: dict[str, State] | None = None,
     ) -> None:
         self.reports = reports if reports is not None else ReportTotals()
-        self._turns = DeterministicScheduler(seed) if deterministic else None
-        self.scheduler: Scheduler = self._turns or ConcurrentScheduler()
+        self._deterministic = DeterministicScheduler(seed) if deterministic else None
+        self.scheduler: Scheduler = self._deterministic or ConcurrentScheduler()
         self._failure: ActorFailed | None = None
         self._quiet = False
-        self._backstage = anyio.CancelScope(shield=True)
+        self._infrastructure = anyio.CancelScope(shield=True)
         self._stopped: Event | None = None
         self._patience = STOP_SECONDS
         self.final_states: dict[str, State] = {}
-        """Once stopped: every actor's state after draining and before `on_stop`."""
+        """After stopping: every actor's state, taken after draining and before `on_stop`."""
         self.supervisor = Supervisor(groups, self.scheduler, seed, self._restarted, self._fail)
         self._specs = {spec.name: spec for spec in specs}
         self._local = LocalActors(
@@ -86,8 +86,10 @@ class System:
             direct=direct,
         )
         self._remote = {name: self._remote_node(name) for name in elsewhere}
-        self._rescue = NodeSupervisor(self._remote.values(), self._local, launcher, self.supervisor.node_lost)
-        self.supervisor.node_supervisor = self._rescue
+        self._node_supervisor = NodeSupervisor(
+            self._remote.values(), self._local, launcher, self.supervisor.node_lost
+        )
+        self.supervisor.node_supervisor = self._node_supervisor
         self.cells = self._cells(states or {})
         self.supervisor.cells = list(self.cells.values())
 
@@ -99,7 +101,7 @@ class System:
         return RemoteNode(name, specs, self.scheduler, self.reports, self.supervisor.incarnation_ended)
 
     def _cells(self, states: Mapping[str, State]) -> dict[str, ActorCell | RemoteActorCell]:
-        """All in file order, wherever they are."""
+        """The cells of all actors in file order, local and remote."""
         cells: dict[str, ActorCell | RemoteActorCell] = {}
         for name, spec in self._specs.items():
             remote = self._remote.get(spec.node)
@@ -108,14 +110,14 @@ class System:
             cells[name] = cell
         return cells
 
-    # Life.
+    # Start and end.
 
     async def __aenter__(self) -> Self:
         self.scheduler.begin()
         self._nursery = anyio.create_task_group()
         await self._nursery.__aenter__()
         self.supervisor.task_group = self._nursery
-        if self._turns is None:
+        if self._deterministic is None:
             self._nursery.start_soon(Watchdog().watch)
         try:
             await self._in_turn(self._start)
@@ -128,7 +130,7 @@ class System:
         if self._local.transport.crosses_processes:
             await self._nursery.start(self._serve)
             self._local.peer_up(self._local.peers())
-            await self._rescue.launch_all()
+            await self._node_supervisor.launch_all()
         order = StartOrder(tuple(self.cells))
         for cell in self.cells.values():
             cell.follow(order)
@@ -136,16 +138,18 @@ class System:
             await cell.start(self._nursery, order)
             await cell.ready.wait()
             if self._failure is not None:
-                await self.scheduler.event().wait()  # the stop under way cancels it
+                await self.scheduler.event().wait()  # the stop in progress cancels it
         for cell in self.cells.values():
             cell.begin()
-        self._rescue.begin_all()
+        self._node_supervisor.begin_all()
 
     async def _serve(self, *, task_status: TaskStatus[None]) -> None:
-        """What the actors need until they have stopped, also when the run is cancelled from outside."""
-        with self._backstage:
+        """Run the transport and the node supervisor until the actors have stopped, also when the run is
+        cancelled.
+        """
+        with self._infrastructure:
             async with anyio.create_task_group() as tasks:
-                self._rescue.task_group = tasks
+                self._node_supervisor.task_group = tasks
                 tasks.start_soon(self._local.transport.serve)
                 task_status.started()
 
@@ -157,23 +161,25 @@ class System:
         finally:
             for cell in self.cells.values():
                 cell.kill()
-            self._backstage.cancel()
+            self._infrastructure.cancel()
             self._nursery.cancel_scope.cancel()
             cancelled = isinstance(error, anyio.get_cancelled_exc_class())
-            given = (kind, error, traceback) if cancelled else (None, None, None)  # others stay ungrouped
+            given = (
+                (kind, error, traceback) if cancelled else (None, None, None)
+            )  # keeps the other exceptions ungrouped
             swallowed = await self._nursery.__aexit__(*given)
         if self._failure is not None and (error is None or swallowed or isinstance(error, ActorDied)):
             raise self._failure
         return swallowed and cancelled
 
     async def _in_turn(self, function: Callable[[], Awaitable[None]]) -> None:
-        """Do what concerns all actors, in order with what they do themselves."""
-        if self._turns is not None:
-            self._turns.go_on()
+        """Run a function in the scheduler's order, between steps of the actors."""
+        if self._deterministic is not None:
+            self._deterministic.go_on()
         await self.scheduler.take_part("system", function)
 
     async def _restarted(self, cell: ActorCell | RemoteActorCell) -> None:
-        """Give a fresh actor the newest of what its publishers have sent."""
+        """Send a restarted actor the latest message of each topic it subscribes to."""
         for feed in cell.definition.ports.values():
             if feed.kind == "feed":
                 for name in cell.spec.ports.get(feed.name, ()):
@@ -192,14 +198,14 @@ class System:
     # Stopping.
 
     def hold(self) -> None:
-        """In a deterministic run, give no more turns until `stop`: call it where the run ends."""
-        if self._turns is not None:
-            self._turns.hold()
+        """In a deterministic run, schedule no further steps until `stop`; called when the run ends."""
+        if self._deterministic is not None:
+            self._deterministic.hold()
 
     async def quiesce(self) -> None:
-        """Cancel the actors' own loops and handle what is left, for at most a second and a half.
+        """Cancel the actors' own loops and handle the remaining messages, for at most DRAIN_SECONDS.
 
-        Not cut short by cancelling.
+        Shielded from cancellation.
         """
         if not self._quiet:
             self._quiet = True
@@ -208,7 +214,7 @@ class System:
 
     async def _quiesce(self) -> None:
         self._local.stop_runs()
-        self._rescue.stop_runs()
+        self._node_supervisor.stop_runs()
         began = anyio.current_time()
         with anyio.move_on_after(DRAIN_SECONDS, shield=True) as scope:
             await self._until_quiet()
@@ -218,18 +224,20 @@ class System:
         self._patience -= anyio.current_time() - began
 
     async def _until_quiet(self) -> None:
-        """All processes are, and twice in a row with nothing in between: see LocalActors.quiet."""
+        """Wait until all processes report twice in a row that nothing happened in between; see
+        LocalActors.quiet.
+        """
         before: list[int] = []
         while True:
-            happened = [await self._local.quiet(), *await self._rescue.quiet()]
+            happened = [await self._local.quiet(), *await self._node_supervisor.quiet()]
             if happened == before or not self._local.transport.crosses_processes:
                 return
             before = happened
 
     async def stop(self) -> None:
-        """Stop all actors in order: loops, drain, then `on_stop` from the last to the first.
+        """Stop all actors in order: cancel loops, drain, then `on_stop` from the last to the first.
 
-        Returns when that is over, whoever began it. Not cut short by cancelling.
+        Returns when stopping is complete, also if another task started it. Shielded from cancellation.
         """
         with anyio.CancelScope(shield=True):
             if self._stopped is not None:
@@ -247,19 +255,20 @@ class System:
     async def _stop(self) -> None:
         await self.quiesce()
         began = anyio.current_time()
-        await self._rescue.end_silent(self._patience / 2)
+        await self._node_supervisor.end_silent(self._patience / 2)
         self._patience -= anyio.current_time() - began
         self.final_states = await self._states(busy=False)
         deadline = anyio.current_time() + self._patience
         for cell in reversed(self.cells.values()):
-            # Half of what is left, so that one that hangs leaves time to those before it.
+            # Each `on_stop` gets half of the remaining time, so that a hanging one leaves time to the actors
+            # before it.
             with anyio.move_on_after((deadline - anyio.current_time()) / 2) as scope:
                 await cell.halt()
             if scope.cancelled_caught:
                 log.warning("stopping: %s did not end in time and was cut short in %s", cell.name, cell.doing)
             if not cell.retired:
                 cell.retire("the run has stopped")
-        await self._rescue.dismiss(deadline)
+        await self._node_supervisor.dismiss(deadline)
 
     async def states(self) -> dict[str, State]:
         """Every actor's state, each taken between two of its handlers."""
@@ -269,10 +278,10 @@ class System:
         found = {name: await cell.take_state(busy) for name, cell in self.cells.items()}
         return {name: state for name, state in found.items() if state}
 
-    # From outside.
+    # Access from the application.
 
     def ref(self, name: str) -> Ref[Any]:
-        """A ref to one actor, for the application outside. Raises KeyError naming the actors there are."""
+        """A ref to one actor, for the application outside. Raises KeyError with the names of all actors."""
         if name not in self._specs:
             raise KeyError(f"no actor {name!r}; there are {', '.join(self._specs)}")
         return self._local.ref(self._specs[name])
@@ -286,16 +295,16 @@ class System:
 
     @property
     def undelivered(self) -> int:
-        """Dead letters that were certainly not begun."""
+        """Number of dead letters whose handlers were certainly not started."""
         return self._local.undelivered + sum(node.undelivered for node in self._remote.values())
 
     @property
     def in_doubt(self) -> int:
-        """Dead letters that may have been."""
+        """Number of dead letters whose handlers may have been started."""
         return self._local.in_doubt + sum(node.in_doubt for node in self._remote.values())
 
     def statistics(self) -> SystemStatistics:
-        """Of nodes elsewhere, the newest they have sent."""
+        """Statistics of all actors; for remote nodes the newest reading that they have sent."""
         actors = tuple(cell.statistics() for cell in self.cells.values())
         traffic = sum((node.traffic for node in self._remote.values()), self._local.transport.statistics())
         return SystemStatistics(actors, self.undelivered, self.in_doubt, traffic)

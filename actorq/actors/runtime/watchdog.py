@@ -1,4 +1,4 @@
-"""Warns of a handler that holds the event loop for long: all other actors of the process wait for it."""
+"""Watchdog for handlers that block the event loop, and with it all other actors of the process."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TICKS_A_SECOND = 10
 
 
 class Watchdog:
-    """A thread that looks at the event loop's thread when the loop has not ticked for a while."""
+    """A thread that inspects the event loop's thread when the loop has not ticked for a while."""
 
     def __init__(self, patience_seconds: float | None = None) -> None:
         self._patience = PATIENCE_SECONDS if patience_seconds is None else patience_seconds
@@ -40,7 +40,7 @@ class Watchdog:
                 self._ticked = time.monotonic()
         finally:
             self._ended.set()
-            thread.join()  # at once: it only ever looks
+            thread.join()  # abandoned at once when cancelled: it only reads
 
     def _look_on(self) -> None:
         while not self._ended.wait(self._patience / 2):
@@ -67,7 +67,7 @@ class Watchdog:
 
 
 def outermost_actor(frame: FrameType | None) -> tuple[Actor, FrameType] | None:
-    """Of the frames around this one, the first that is a method of an actor, and that actor."""
+    """The innermost frame that is a method of an actor, and that actor."""
     found = None
     while frame is not None:
         # Methods only, by their first parameter: reading all locals of a running frame is slow.

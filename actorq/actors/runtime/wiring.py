@@ -1,4 +1,4 @@
-"""Connecting ports: who may send what to whom, and what an actor finds under its port's name."""
+"""Port wiring: which actor may send which message types to which, as refs, groups, feeds and topics."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Target = tuple[str, tuple[type[Message], ...]]
 
 @dataclass(frozen=True, slots=True)
 class PortConnection:
-    """One port's way to one actor, with the types that it carries."""
+    """One port's connection to one actor, with the message types it carries."""
 
     sender: str
     port: str
@@ -31,9 +31,10 @@ class PortConnection:
 
 
 def connections(specs: Specs) -> Iterator[PortConnection]:
-    """All of them, in file order.
+    """All port connections, in file order.
 
-    Raises DefinitionError where a target can't take what a port carries, or a required port leads nowhere.
+    Raises DefinitionError where a target doesn't handle what a port carries, or a required port has no
+    target.
     """
     for spec in specs.values():
         for port in spec.cls.definition.complete().ports.values():
@@ -42,7 +43,7 @@ def connections(specs: Specs) -> Iterator[PortConnection]:
 
 
 def wire(cells: Mapping[str, ActorCell], specs: Specs, make_link: MakeLink) -> None:
-    """Fill the ports of these cells, which may lead to any of `specs`. Raises as `connections`."""
+    """Fill the ports of these cells, whose targets may be any of `specs`. Raises as `connections`."""
     for cell in cells.values():
         for port in cell.definition.ports.values():
             cell.ports[port.name] = _end(cell, port, specs, make_link)
@@ -65,13 +66,13 @@ def _end(cell: ActorCell, port: Port, specs: Specs, make_link: MakeLink) -> Any:
 
 
 def _targets(spec: ActorSpec, port: Port, specs: Specs) -> Iterator[Target]:
-    """Whom the port sends to. A feed only receives."""
+    """The actors that a port sends to; none for a feed, which only receives."""
     if port.kind == "topic":
         yield from _subscribers(spec, port, specs)
         return
     names = spec.ports.get(port.name, ())
     if not names and port.required:
-        raise DefinitionError(f"{spec.name}: port {port.name} is wired to nobody")
+        raise DefinitionError(f"{spec.name}: port {port.name} is not wired to any actor")
     if port.kind == "feed":
         return
     if port.kind == "ref" and len(names) > 1:
@@ -93,7 +94,7 @@ def _check_carries(spec: ActorSpec, port: Port, target: ActorSpec) -> None:
 def _subscribers(
     spec: ActorSpec, port: Port, specs: Specs
 ) -> Iterator[tuple[str, tuple[type[Message], ...]]]:
-    """A publisher's subscribers are those whose feeds name it and carry what the topic publishes."""
+    """A publisher's subscribers: the actors whose feeds name it and carry what the topic publishes."""
     for subscriber in specs.values():
         for feed in subscriber.cls.definition.complete().ports.values():
             if feed.kind == "feed" and spec.name in subscriber.ports.get(feed.name, ()):

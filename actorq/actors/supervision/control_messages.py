@@ -1,4 +1,4 @@
-"""What the coordinator of a run tells a node in another process, and what that node tells back."""
+"""Control messages: commands from the coordinator to the agent of a node, and node events in return."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from actorq.actors.wire.transport import Peer
 
 
 class Command(msgspec.Struct, frozen=True, tag=True):
-    """From the coordinator."""
+    """A command from the coordinator."""
 
 
 class PeerUp(Command, frozen=True, tag=True):
-    """These nodes can be reached."""
+    """Connect to these nodes."""
 
     peers: tuple[Peer, ...]
 
 
 class PeerDown(Command, frozen=True, tag=True):
-    """A node has died. `page` is its delivery log."""
+    """A node has died; `page` is its delivery log."""
 
     node: str
     page: bytes | None
@@ -31,25 +31,25 @@ class PeerDown(Command, frozen=True, tag=True):
 
 
 class AwaitStartOrder(Command, frozen=True, tag=True):
-    """What is sent to these actors waits until their turn to start has come, after others of `members`."""
+    """Hold messages to `actors` until their start completes, after others of `members`."""
 
     actors: tuple[str, ...]
     members: tuple[str, ...]
 
 
 class Start(Command, frozen=True, tag=True):
-    """Begin a life. Answered by Up, or by Ended."""
+    """Start an incarnation. Answered by Up or ActorEnded."""
 
     actor: str
     begun: bool
-    """Whether its own loop begins at once."""
+    """Whether the actor's own loop starts at once."""
     restarts: int
     snapshot: dict[str, Any] | None = None
-    """None: the last one that the node itself has taken."""
+    """None: use the last snapshot taken by the node itself."""
 
 
 class Begin(Command, frozen=True, tag=True):
-    """All actors have started: begin their own loops."""
+    """All actors have started: start their own loops."""
 
 
 class StopRuns(Command, frozen=True, tag=True):
@@ -57,47 +57,47 @@ class StopRuns(Command, frozen=True, tag=True):
 
 
 class HaltActor(Command, frozen=True, tag=True):
-    """End this actor's life in order. Answered by Ended."""
+    """Stop this actor in order. Answered by ActorEnded."""
 
     actor: str
 
 
 class Kill(Command, frozen=True, tag=True):
-    """End it at once."""
+    """End this actor at once."""
 
     actor: str
 
 
 class Retire(Command, frozen=True, tag=True):
-    """Nobody will take this actor's place again."""
+    """Retire this actor: it is never started again."""
 
     actor: str
     reason: str
 
 
 class Answer(Command, frozen=True, tag=True):
-    """Answer at once, by Done."""
+    """Health check, answered at once by Done."""
 
     number: int
 
 
 class AwaitQuiet(Command, frozen=True, tag=True):
-    """Answer, by Done with a count of all that has happened, when nothing is in progress or on its way."""
+    """Answered by Done with the count of all messages, once none is in progress or in transit."""
 
     number: int
 
 
 class TakeState(Command, frozen=True, tag=True):
-    """Answered by a Snapshot, taken between two handlers, if the actor has any state; and by Done."""
+    """Answered by SnapshotTaken, between two handlers, if the actor has a state; then by Done."""
 
     number: int
     actor: str
     busy: bool
-    """Whether to wait for an actor that is at a message, or take its last snapshot."""
+    """Whether to wait for a message in progress; otherwise the last snapshot is sent."""
 
 
 class Repeat(Command, frozen=True, tag=True):
-    """Send the newest of what this actor publishes to a subscriber that has started anew."""
+    """Send the latest messages that this actor has published to a subscriber that has restarted."""
 
     actor: str
     subscriber: str
@@ -108,11 +108,11 @@ class LeaveRun(Command, frozen=True, tag=True):
 
 
 class NodeEvent(msgspec.Struct, frozen=True, tag=True):
-    """From a node."""
+    """An event reported by a node agent."""
 
 
 class Listening(NodeEvent, frozen=True, tag=True):
-    """The node is ready, and can be reached there."""
+    """The node is ready, at this address."""
 
     peer: Peer
 
@@ -124,7 +124,7 @@ class Up(NodeEvent, frozen=True, tag=True):
 
 
 class ActorEnded(NodeEvent, frozen=True, tag=True):
-    """An actor's life is over; by a crash, if there is one."""
+    """An actor's incarnation has ended; with `crash` if by an error."""
 
     actor: str
     told_to_end: bool
@@ -132,19 +132,19 @@ class ActorEnded(NodeEvent, frozen=True, tag=True):
 
 
 class CrashText(msgspec.Struct, frozen=True):
-    """A crash as text: an error can't fail to travel."""
+    """A crash as text, so that any error can be sent."""
 
     doing: str
     message: str
-    """The type of the message in progress, or nothing."""
+    """Type of the message in progress; empty if none."""
     error: str
-    """The error's type and text."""
+    """Type and text of the error."""
     traceback: str
     fatal: bool = False
 
 
 class Done(NodeEvent, frozen=True, tag=True):
-    """The answer to an order with a number."""
+    """Reply to a numbered command."""
 
     number: int
     value: Any = None
@@ -159,7 +159,7 @@ class Counted(NodeEvent, frozen=True, tag=True):
 
 
 class Gauged(NodeEvent, frozen=True, tag=True):
-    """An actor has reported a reading."""
+    """An actor has reported a gauge."""
 
     actor: str
     name: str
@@ -167,7 +167,7 @@ class Gauged(NodeEvent, frozen=True, tag=True):
 
 
 class Observed(NodeEvent, frozen=True, tag=True):
-    """What an actor has observed since the last node events of this name."""
+    """Distribution of the values an actor has observed since its last event of this name."""
 
     actor: str
     name: str
@@ -175,14 +175,14 @@ class Observed(NodeEvent, frozen=True, tag=True):
 
 
 class SnapshotTaken(NodeEvent, frozen=True, tag=True):
-    """An actor's state, for its successor."""
+    """An actor's state, for its next incarnation."""
 
     actor: str
     state: dict[str, Any]
 
 
 class Readings(NodeEvent, frozen=True, tag=True):
-    """The state of the node's actors, now and then."""
+    """Periodic statistics of the node's actors."""
 
     actors: tuple[ActorStatistics, ...]
     undelivered: int

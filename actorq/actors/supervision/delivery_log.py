@@ -1,10 +1,10 @@
-"""What a node has begun and ended, in memory that outlives it: its death leaves few messages in doubt.
+"""The delivery log: which messages a node has started and completed, in shared memory that survives its
+death.
 
-Each mailbox queue of each actor notes the newest message that it has begun from each other node, those it is
-at and the
-last ones that it has crashed over. A mailbox queue begins the letters of one node in the order in which they
-were
-numbered, so this tells the fate of each.
+For each mailbox queue and sending node the log has the highest sequence number started, one slot per running
+handler, and the numbers of the last crashed messages. A queue starts the messages of one node in the order of
+their numbers, so these few words give the delivery state of every message, and a node's death leaves few of
+them in doubt.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ _SOURCE_BITS = 12
 _NUMBER_BITS = 64 - _SOURCE_BITS
 MAX_NODES = (1 << _SOURCE_BITS) - 1
 CRASHES = 8
-"""So many are remembered in each mailbox queue: their senders may not have been told when the node dies."""
+"""Crashed messages remembered per mailbox queue: their senders may not have been told when the node dies."""
 
 MAX_NUMBER = (1 << _NUMBER_BITS) - 1
-"""Of a message; the first one is 1."""
+"""The highest sequence number; numbers begin at 1."""
 
 
 class DeliveryState(Enum):
-    """What became of a message whose receiver has died."""
+    """Delivery state of a message whose receiving node has died."""
 
     NOT_BEGUN = "not begun"
     AT_HAND = "at hand"
@@ -40,10 +40,9 @@ class DeliveryState(Enum):
 
 
 class LogLayout:
-    """Where in the page each mailbox queue's words lie: first one for each source, then one for each handler
-    at work.
+    """Offsets of each mailbox queue's words in the page: one per source, then one per running handler.
 
-    It follows from the topology alone: who reads a page after its writer's death knows it too.
+    The layout follows from the topology alone, so that another process can read the page after a death.
     """
 
     def __init__(self, specs: Mapping[str, ActorSpec], node: str) -> None:
@@ -62,13 +61,13 @@ class LogLayout:
         self.nbytes = max(1, words) * WORD
 
     def mailbox(self, actor: str, mailbox: type[Message] | None) -> tuple[int, int]:
-        """The offset of a mailbox queue's words, and how many handlers may be at work."""
+        """Offset of a queue's words, and its number of concurrent handlers."""
         return self._offsets[actor, mailbox]
 
     def delivery_state(
         self, page: bytes, source: str, actor: str, message: type[Message], number: int
     ) -> DeliveryState:
-        """What became of the message that `source` gave this number."""
+        """Delivery state of the message to which `source` gave this number."""
         key = (actor, message) if (actor, message) in self._offsets else (actor, None)
         offset, capacity = self._offsets[key]
         words = memoryview(page).cast("Q")
@@ -81,7 +80,7 @@ class LogLayout:
 
 
 class QueueLog:
-    """One mailbox queue's words. A message counts as begun from the moment its number is written."""
+    """The words of one mailbox queue. A message counts as started from the moment its number is written."""
 
     __slots__ = ("_capacity", "_crashes", "_slots", "_start", "_words")
 
@@ -93,16 +92,18 @@ class QueueLog:
         self._crashes = 0
 
     def begin(self, envelope: Envelope) -> None:
-        """Before the handler is called. The slot first: between the two writes the message is not begun."""
+        """Record a start, before the handler is called. Slot first: between both writes it counts as not
+        started.
+        """
         words, slot = self._words, self._slots
         if self._capacity > 1:
             slot = next(at for at in range(slot, slot + self._capacity) if not words[at])
-        # As _mark does: this is done for every message.
+        # Inlined from _mark: this runs for every message.
         words[slot] = ((envelope.source + 1) << _NUMBER_BITS) | envelope.number
         words[self._start + envelope.source] = envelope.number
 
     def end(self, envelope: Envelope) -> None:
-        """After it has returned."""
+        """Record a completed handler."""
         if self._capacity == 1:
             self._words[self._slots] = 0
             return
@@ -113,7 +114,7 @@ class QueueLog:
                 return
 
     def crashed(self, envelope: Envelope) -> None:
-        """Its handler is gone: it stays in doubt, also when the next message is begun."""
+        """Record a crashed handler: its message stays in doubt when later ones are started."""
         last = self._slots + self._capacity
         self._words[last + self._crashes % CRASHES] = _mark(envelope.source, envelope.number)
         self._crashes += 1
@@ -128,8 +129,7 @@ class DeliveryLog:
         self._words = memory.cast("B")[: layout.nbytes].cast("Q")
 
     def mailbox(self, actor: str, mailbox: type[Message] | None) -> QueueLog:
-        """`mailbox`: the message type of a concurrent mailbox queue, None for the one that handles one at a
-        time."""
+        """`mailbox`: the message type of a concurrent queue, None for the serial one."""
         start, capacity = self._layout.mailbox(actor, mailbox)
         return QueueLog(self._words, start, len(self._layout.sources), capacity)
 

@@ -1,5 +1,4 @@
-"""A node in a process of its own: has the actors, and does with them what the coordinator of the run
-orders."""
+"""The node agent: runs the actors of one node in a process of its own, by the coordinator's commands."""
 
 from __future__ import annotations
 
@@ -37,7 +36,7 @@ READINGS_SECONDS = 0.5
 
 
 class NodeAgent:
-    """One node. `post` sends a node events to the coordinator, without waiting."""
+    """The agent of one node. `post` queues a node event to the coordinator without waiting."""
 
     def __init__(
         self,
@@ -49,15 +48,16 @@ class NodeAgent:
         delivery_log: DeliveryLog | None,
         post: Post,
     ) -> None:
-        """`specs`: all actors of the run. `delivery_log`: readable by whoever is there when this process is
-        not."""
+        """`specs`: all actors of the run. `delivery_log`: in memory that is readable after this process's
+        death.
+        """
         self._node = node
         self._post = post
         self._leaving = False
         self._due: set[str] = set()
-        """Those ordered to start whose lives are about to begin."""
+        """Actors commanded to start whose incarnations have not begun yet."""
         self._sent: dict[str, State] = {}
-        """What the coordinator has of the actors' states."""
+        """The actors' states that the coordinator has."""
         self._clock = ConcurrentScheduler()
         self._clock.begin()
         self._reports = _Forwarded(post)
@@ -75,7 +75,7 @@ class NodeAgent:
             cell.on_snapshot = self._took_snapshot
 
     async def follow(self, given: AsyncIterator[commands.Commands]) -> None:
-        """Do what is ordered until told to leave, or until nobody gives orders any more.
+        """Execute commands until LeaveRun or the end of the stream.
 
         Cancelled, the actors end at once.
         """
@@ -136,7 +136,7 @@ class NodeAgent:
                 self._tasks.start_soon(cells[actor].repeat, subscriber)
 
     def _prepare(self, cell: ActorCell, order: commands.Start) -> None:
-        """At once: the orders behind this one may be about the same life."""
+        """Applied at once, since the following commands may concern the same incarnation."""
         self._due.add(cell.name)
         cell.restarts = order.restarts
         cell.begun = order.begun
@@ -160,7 +160,7 @@ class NodeAgent:
         self._post(commands.Done(number))
 
     def _took_snapshot(self, cell: ActorCell) -> None:
-        """Send it. If that can't be done it is no state: the actor crashes, and has the one before it."""
+        """Send the snapshot. If it can't be encoded the actor crashes, and keeps its previous snapshot."""
         if cell.snapshot is None:
             return
         try:
@@ -172,7 +172,7 @@ class NodeAgent:
 
     def _ended(self, cell: ActorCell, incarnation: ActorIncarnation) -> None:
         if self._leaving:
-            return  # the end of the process, and why it came, tells all
+            return  # the end of the process reports all actors' ends
         crash = _as_text(incarnation.crash) if incarnation.crash is not None else None
         self._post(commands.ActorEnded(cell.name, incarnation.told_to_end, crash))
 
@@ -189,7 +189,9 @@ class NodeAgent:
 
 
 class _Forwarded:
-    """Reports to the coordinator: at once, but for what is observed, which is summed until it is sent."""
+    """Forwards reports to the coordinator: gauges and counts at once, distributions merged until they are
+    sent.
+    """
 
     def __init__(self, post: Post) -> None:
         self._post = post
@@ -215,7 +217,7 @@ class _Forwarded:
 
 
 async def state(error: ActorqError) -> None:
-    """Crash there."""
+    """Raise the error in the actor's task, which crashes the actor."""
     raise error
 
 

@@ -1,4 +1,6 @@
-"""The nodes of a run that are processes of their own: launched, watched, launched again, dismissed."""
+"""Node membership: launches node processes, detects their exit, and tells the coordinator, other nodes and
+transport.
+"""
 
 from __future__ import annotations
 
@@ -18,11 +20,11 @@ from .remote_node import Launcher, NodeDied, RemoteNode
 log = logging.getLogger("actorq.actors")
 
 LEAVE_SECONDS = 0.5
-"""What a process gets at least to end by itself, whatever the actors took to stop."""
+"""Time that a node process gets to exit by itself, in addition to the actors' stopping time."""
 
 
 class NodeSupervisor:
-    """Keeps the coordinator, the nodes and their transports of one mind about who is there."""
+    """Keeps the coordinator, the nodes and their transports consistent about which nodes are up."""
 
     def __init__(
         self,
@@ -40,7 +42,7 @@ class NodeSupervisor:
         self.task_group: TaskGroup | None = None
 
     async def launch_all(self) -> None:
-        """All at once. Raises NodeFailed if one can't be started."""
+        """Launch all nodes concurrently. Raises NodeFailed if one can't be started."""
         failure: NodeFailed | None = None
 
         async def launch(node: RemoteNode) -> None:
@@ -58,7 +60,7 @@ class NodeSupervisor:
             raise failure
 
     async def launch(self, node: RemoteNode) -> None:
-        """Start the node's process, and have it and all others know each other. Raises NodeDied."""
+        """Launch the node's process and connect it with all other nodes. Raises NodeDied."""
         assert self._launcher is not None
         assert self.task_group is not None
         handle = await self._launcher.launch(node.name, new_incarnation(node.starts))
@@ -76,7 +78,7 @@ class NodeSupervisor:
         self.task_group.start_soon(self._watch, node)
 
     async def _watch(self, node: RemoteNode) -> None:
-        """Until its process has ended; cancelled, the process is ended."""
+        """Watch the node until its process has ended; cancelled, the process is killed."""
         with anyio.CancelScope() as self._watches[node.name]:
             await self._see_end(node)
 
@@ -103,7 +105,7 @@ class NodeSupervisor:
         self._lost(node, death.reason)
 
     def retire(self, node: RemoteNode, reason: str) -> None:
-        """It won't be started again."""
+        """Retire the node: it is not launched again."""
         self._retired[node.name] = reason
         self._local.peer_down(node.name, None, reason, for_good=True)
         for other in self._nodes:
@@ -124,7 +126,7 @@ class NodeSupervisor:
         return [await node.quiet() for node in self._nodes]
 
     async def end_silent(self, seconds: float) -> None:
-        """End those that don't answer by then: they would keep the others from stopping."""
+        """Kill nodes that don't answer the health check in time: they would keep the others from stopping."""
         async with anyio.create_task_group() as tasks:
             for node in self._nodes:
                 if node.handle is not None:
@@ -134,13 +136,13 @@ class NodeSupervisor:
         with anyio.move_on_after(seconds) as scope:
             await node.request(commands.Answer)
         if scope.cancelled_caught:
-            log.warning("stopping: node %s does not answer and is ended as it is", node.name)
+            log.warning("stopping: node %s does not answer and is killed", node.name)
             node.leaving = True
             self._watches[node.name].cancel()
             self.retire(node, f"node {node.name} did not answer when the run stopped")
 
     async def dismiss(self, deadline: float) -> None:
-        """Let all processes end; those that don't in time are killed by whoever watches them."""
+        """Let all processes end; those that don't in time are killed by their watchers."""
         for node in self._nodes:
             node.leaving = True
             node.post(commands.LeaveRun())

@@ -1,5 +1,4 @@
-"""Nodes in other processes, as the coordinator of the run sees them: it orders, and hears what has come of
-it."""
+"""The coordinator's view of nodes in other processes: sends commands, applies the events they report."""
 
 from __future__ import annotations
 
@@ -25,15 +24,15 @@ log = logging.getLogger("actorq.actors")
 
 
 class NodeDied(ActorqError):
-    """A node's process has ended, or doesn't answer."""
+    """A node's process has ended or doesn't answer."""
 
 
 class RemoteError(ActorqError):
-    """What an actor in another process raised, as text; its traceback is the cause."""
+    """An error raised by an actor in another process, as text; its traceback is the cause."""
 
 
 class RemoteTraceback(Exception):
-    """A traceback of another process."""
+    """A traceback from another process."""
 
     def __str__(self) -> str:
         return "\n" + str(self.args[0])
@@ -45,42 +44,44 @@ class Death:
 
     reason: str
     page: bytes | None
-    """Its delivery log; None if nobody could read it."""
+    """The node's delivery log; None if it could not be read."""
 
 
 class NodeHandle(Protocol):
-    """A node's process, as the engine that has started it gives it."""
+    """Handle of a running node process, returned by its launcher."""
 
     peer: Peer
 
     def post(self, order: commands.Commands) -> None:
-        """Send an order, without waiting; lost if the process is."""
+        """Queue a command without waiting; lost if the process dies."""
         ...
 
     def node_events(self) -> AsyncIterator[commands.NodeEvents]:
-        """What it tells, until it ends."""
+        """The node's events, until the process ends."""
         ...
 
     async def ended(self) -> Death:
-        """Return when the process is gone, and nothing of it is left."""
+        """Return when the process has ended and all of its resources are released."""
         ...
 
     async def aclose(self) -> None:
-        """End it, if it still is there, and let go of it."""
+        """End the process if it is running, and release its resources."""
         ...
 
 
 class Launcher(Protocol):
-    """Starts nodes."""
+    """Starts node processes."""
 
     async def launch(self, node: str, incarnation: int) -> NodeHandle:
-        """Return when the node is ready. Raises NodeDied saying why it isn't. Cancelled, nothing is left."""
+        """Return when the node is ready. Raises NodeDied with the reason if it fails. Cancelled, nothing is
+        left.
+        """
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class RemoteCrash:
-    """What ended a life elsewhere."""
+    """The error that ended a remote incarnation, as text."""
 
     error: BaseException
     text: str
@@ -91,7 +92,7 @@ class RemoteCrash:
 
 
 class RemoteIncarnation:
-    """One life of an actor in another process."""
+    """One incarnation of an actor in another process."""
 
     def __init__(self, clock: Scheduler) -> None:
         self.up, self.down = clock.event(), clock.event()
@@ -106,7 +107,7 @@ class RemoteIncarnation:
 
 
 class RemoteActorCell:
-    """The place of an actor in another process: does what Cell does for the supervisor, by orders."""
+    """The coordinator's record of an actor in another process: ActorCell's interface, by commands."""
 
     def __init__(self, spec: ActorSpec, node: RemoteNode, clock: Scheduler) -> None:
         self.spec = spec
@@ -121,15 +122,17 @@ class RemoteActorCell:
         self.started = self.begun = False
         self.retired = ""
         self.ready = clock.event()
-        self.waits_in: StartOrder | None = None
-        """Until it has started: see Cell.follow."""
+        self.start_order: StartOrder | None = None
+        """Start order whose completion this actor waits for; see ActorCell.follow."""
         self.knows_snapshot = False
-        """Whether the present process of the node has the last snapshot itself."""
+        """Whether the node's current process has the last snapshot itself."""
 
     async def start(self, task_group: TaskGroup, order: StartOrder) -> None:
-        """Begin a life, once the node is there; return when the actor has started, or that has failed."""
+        """Start an incarnation once the node is up; return when the actor has started, or starting has
+        failed.
+        """
         await self.node.present()
-        self.started = True  # not before: a recovery of the node would start it as well
+        self.started = True  # not earlier: a recovery of the node would start the actor as well
         self.progressed = False
         self.incarnation = incarnation = RemoteIncarnation(self.clock)
         snapshot = None if self.knows_snapshot else self.snapshot
@@ -138,24 +141,24 @@ class RemoteActorCell:
         await incarnation.up.wait()
 
     def follow(self, order: StartOrder) -> None:
-        self.waits_in = order
+        self.start_order = order
         self.node.post(commands.AwaitStartOrder((self.name,), order.members))
 
     def launched(self) -> None:
-        """A new process of its node knows nothing of it yet."""
+        """Repeat to a new node process what it has to know of this actor."""
         if self.retired:
             self.retire(self.retired)
-        elif self.waits_in is not None:
-            self.follow(self.waits_in)
+        elif self.start_order is not None:
+            self.follow(self.start_order)
 
     def came_up(self) -> None:
-        self.waits_in = None
+        self.start_order = None
         if self.incarnation is not None:
             self.incarnation.up.set()
         self.ready.set()
 
     def ended_with(self, ended: commands.ActorEnded) -> RemoteIncarnation | None:
-        """The life that is over, if one was led."""
+        """The incarnation that has ended, if one was running."""
         incarnation, self.incarnation = self.incarnation, None
         if incarnation is not None:
             crash = None
@@ -166,7 +169,7 @@ class RemoteActorCell:
         return incarnation
 
     def lost(self, reason: str) -> None:
-        """The whole node is gone."""
+        """The node has died."""
         incarnation, self.incarnation = self.incarnation, None
         self.knows_snapshot = False
         if incarnation is not None:
@@ -184,7 +187,7 @@ class RemoteActorCell:
         return f"node {self.node.name}"
 
     async def take_state(self, busy: bool = True) -> dict[str, Any] | None:
-        """See Cell.take_state."""
+        """See ActorCell.take_state."""
         if self.incarnation is not None and self.incarnation.up.is_set():
             await self.node.request(lambda number: commands.TakeState(number, self.name, busy))
         return self.snapshot
@@ -197,11 +200,11 @@ class RemoteActorCell:
         self.node.post(commands.Repeat(self.name, subscriber))
 
     async def halt(self) -> None:
-        """End the life being led, if there is one, in order. Cancelled, it is ended without."""
+        """Stop the running incarnation, if any, in order. If cancelled, it is killed instead."""
         incarnation = self.incarnation
         if incarnation is None:
             return
-        incarnation.told_to_end = True  # whatever of it the node reads first
+        incarnation.told_to_end = True  # whichever event of it arrives first
         self.node.post(commands.HaltActor(self.name))
         try:
             await incarnation.down.wait()
@@ -214,7 +217,7 @@ class RemoteActorCell:
             self.node.post(commands.Kill(self.name))
 
     async def ended(self) -> None:
-        """Return when no life is led."""
+        """Return when no incarnation is running."""
         if self.incarnation is not None:
             await self.incarnation.down.wait()
 
@@ -224,7 +227,7 @@ class RemoteActorCell:
         self.node.post(commands.Retire(self.name, reason))
 
     def statistics(self) -> ActorStatistics:
-        """The newest reading that its node has sent."""
+        """The newest statistics that the node has sent."""
         known = self.node.readings.get(self.name)
         if known is None:
             nothing = MailboxStatistics(unread=0, unread_bytes=0, in_progress=0, handled=0, refused=0)
@@ -241,7 +244,7 @@ class RemoteActorCell:
 
 
 class RemoteNode:
-    """A node in another process: the same one for the coordinator, however often its process is started."""
+    """A node in another process; the same object over all launches of its process."""
 
     def __init__(
         self,
@@ -256,7 +259,7 @@ class RemoteNode:
         self.handle: NodeHandle | None = None
         self.starts = 0
         self.leaving = False
-        """Told to end: its death is no failure."""
+        """Set when the node was commanded to end: its end is no failure."""
         self.readings: dict[str, ActorStatistics] = {}
         self._clock = clock
         self._reports = reports
@@ -270,13 +273,13 @@ class RemoteNode:
         self._traffic = self._traffic_before = TransportStatistics()
 
     def launched(self, handle: NodeHandle) -> None:
-        """Its process is there."""
+        """The node's process is up."""
         self.handle = handle
         self.starts += 1
         self._launched.set()
 
     async def present(self) -> None:
-        """Return when it has a process."""
+        """Return when the node has a process."""
         while self.handle is None:
             await self._launched.wait()
 
@@ -285,7 +288,7 @@ class RemoteNode:
             self.handle.post(order)
 
     async def request(self, order: Callable[[int], commands.Commands]) -> Any:
-        """What the node answers; None if it dies first."""
+        """Send a numbered command and return the node's reply; None if the node dies first."""
         if self.handle is None:
             return None
         self._numbers += 1
@@ -300,14 +303,14 @@ class RemoteNode:
         return answer[0] if answer else None
 
     async def listen(self) -> Death:
-        """Take in what the present process tells, until it has ended."""
+        """Apply the events of the current process until it has ended."""
         handle = self.handle
         assert handle is not None
         async for node_event in handle.node_events():
-            self._hear(node_event)
+            self._apply(node_event)
         return await handle.ended()
 
-    def _hear(self, node_event: commands.NodeEvents) -> None:
+    def _apply(self, node_event: commands.NodeEvents) -> None:
         match node_event:
             case commands.Counted(actor, name, amount):
                 self.cells[actor].made_progress()
@@ -338,7 +341,7 @@ class RemoteNode:
                 self._dead_letters = (undelivered, in_doubt)
 
     def lost(self, reason: str) -> None:
-        """The process has ended: nobody waits for it any more."""
+        """The process has ended: release everything that waits for it."""
         self.handle = None
         self._launched = self._clock.event()
         before, now = self._dead_letters_before, self._dead_letters
@@ -353,7 +356,7 @@ class RemoteNode:
 
     @property
     def traffic(self) -> TransportStatistics:
-        """Of all its processes, one after the other."""
+        """Transport statistics, summed over all processes of the node."""
         return self._traffic_before + self._traffic
 
     @property

@@ -1,6 +1,6 @@
-"""What happens after a crash: who is started again, how soon, and when it is enough.
+"""The supervisor: restart strategies, back-off and restart limits after crashes of actors and nodes.
 
-After Erlang/OTP: one-for-one, one-for-all and rest-for-one, at most so many restarts within a time.
+After Erlang/OTP: one-for-one, one-for-all and rest-for-one, with at most `max_restarts` within a time.
 """
 
 from __future__ import annotations
@@ -28,24 +28,24 @@ from .remote_node import NodeDied, RemoteActorCell, RemoteCrash, RemoteIncarnati
 log = logging.getLogger("actorq.actors")
 
 HALT_SECONDS = 2.0
-"""How long an actor may take to stop that is started again with its group."""
+"""Time limit for an actor to stop when it is restarted with its group."""
 
 AnyCell = ActorCell | RemoteActorCell
 
 
 @dataclass(slots=True)
 class Recovery:
-    """Actors, and nodes before them, on their way back."""
+    """A restart in progress, of actors and of the nodes they need."""
 
     name: str
     cells: list[AnyCell]
-    """Who hasn't come back yet."""
+    """Cells that have not been restarted yet."""
     nodes: list[RemoteNode] = field(default_factory=list)
     scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
 
 
 class Supervisor:
-    """Decides over all cells of a run, in the order in which they start."""
+    """Supervises all cells of a run, in the order of their start."""
 
     def __init__(
         self,
@@ -68,14 +68,14 @@ class Supervisor:
         self.stopping = False
 
     def stop(self) -> None:
-        """Start nothing again, no node either."""
+        """Restart no actor and no node from now on."""
         self.stopping = True
         for recovery in self._recoveries:
             if recovery.nodes:
                 self._clock.cancel(recovery.scope, recovery.name)
 
     def incarnation_ended(self, cell: AnyCell, incarnation: ActorIncarnation | RemoteIncarnation) -> None:
-        """A cell's life is over, by a crash or not."""
+        """Handle the end of an incarnation: ignore, retire, restart or fail the run."""
         crash = incarnation.crash
         if crash is not None:
             log.error("%s %s", cell.name, crash.describe(), exc_info=crash.error)
@@ -83,7 +83,7 @@ class Supervisor:
             if crash is not None:
                 self._give_up(cell, crash, f"{crash.describe()} while the run was stopping")
         elif incarnation.told_to_end:
-            pass  # whoever told it to starts it again
+            pass  # the task that stopped it restarts it
         elif crash is not None and crash.fatal:
             self._give_up(cell, crash, crash.describe())
         elif cell.spec.restart == "never":
@@ -103,12 +103,14 @@ class Supervisor:
         self._begin(Recovery(f"recovery of {key}", self._affected(cell, group)), pause)
 
     def node_lost(self, node: RemoteNode, reason: str) -> None:
-        """A node's process has ended, and all its actors with it."""
+        """Handle the death of a node's process, and with it of all its actors."""
         assert self.node_supervisor is not None
         cells, limits = node.cells.values(), RestartLimits()
         progressed = any(cell.progressed for cell in cells)
         for cell in cells:
-            cell.progressed = False  # it resets the count once, however often the node can't be started then
+            cell.progressed = (
+                False  # it resets the restart count once, however often launching fails afterwards
+            )
         if self.stopping:
             self.node_supervisor.retire(node, f"node {node.name} {reason}")
             self._fail(NodeFailed(node.name, f"{reason} while the run was stopping"), None)
@@ -136,7 +138,7 @@ class Supervisor:
         self._begin(Recovery(f"recovery of node {node.name}", list(affected.values()), [node]), pause)
 
     def _affected(self, cell: AnyCell, group: GroupSpec) -> list[AnyCell]:
-        """Who is started again with it; who hasn't started yet will be when its turn comes."""
+        """The cells restarted together with this one; cells not started yet start in their order."""
         if group.strategy == "one-for-one":
             return [cell]
         members = [other for other in self.cells if other.spec.group == group.name and not other.retired]
@@ -144,7 +146,7 @@ class Supervisor:
         return members if group.strategy == "one-for-all" else members[members.index(cell) :]
 
     def _begin(self, recovery: Recovery, pause: float) -> None:
-        """Start it; what is under way for some of the same actors becomes part of it."""
+        """Start a recovery; recoveries in progress of the same actors or nodes are merged into it."""
         cells, nodes = recovery.cells, recovery.nodes
         for other in list(self._recoveries):
             if any(cell in cells for cell in other.cells) or any(node in nodes for node in other.nodes):
@@ -188,7 +190,7 @@ class Supervisor:
                 cell.retire(f"{cell.name} was stopped with its group, and its restart policy is never")
 
     async def _relaunch(self, node: RemoteNode) -> bool:
-        """Start a node's process again; if that fails, it is lost once more."""
+        """Launch a node's process again; if that fails, the node counts as lost once more."""
         assert self.node_supervisor is not None
         try:
             await self.node_supervisor.launch(node)
@@ -199,7 +201,7 @@ class Supervisor:
         return True
 
     def _pause(self, key: str, limits: RestartLimits, progressed: bool) -> float | None:
-        """How long to wait before starting again; None if that has been done too often."""
+        """Seconds of back-off before the next restart; None beyond the restart limit."""
         history = self._history[key]
         if progressed:
             history.clear()

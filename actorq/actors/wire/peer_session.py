@@ -301,7 +301,7 @@ class PeerSession:
         if not self._reply_buffer.busy:
             self._reply_buffer.awake = False
             return None
-        ack_batch = self._reply_buffer.take_sheet()
+        ack_batch = self._reply_buffer.take_batch()
         while True:
             try:
                 return self._packer.answers(ack_batch)

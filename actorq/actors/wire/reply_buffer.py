@@ -70,7 +70,7 @@ class ReplyBuffer:
     def __init__(self, route_table: RouteTable, answers: Stream, max_frame_bytes: int) -> None:
         self.ack_batch = Answers()
         self.answers = answers
-        self._contract = route_table
+        self._route_table = route_table
         self._max_bytes = max_frame_bytes - FRAME_BYTES
         self._replies: deque[tuple[Reply, int]] = deque()
         self._open = True
@@ -106,7 +106,7 @@ class ReplyBuffer:
             reason = sendable(str(answer)) if outcome in _WITH_REASON else ""
             circle = answer if outcome is Outcome.CIRCULAR else ()
             self.ack_batch.ended.append(EnvelopeEnded(number, outcome, reason, circle))
-        elif self._contract.replies[envelope.route] == _NOTHING:
+        elif self._route_table.replies[envelope.route] == _NOTHING:
             self._note_handled(number)
         else:
             self._reply(envelope, answer)
@@ -121,7 +121,7 @@ class ReplyBuffer:
             self.ack_batch.found.append(Found(probe, chain))
             self.answers.flush()
 
-    def take_sheet(self) -> Answers:
+    def take_batch(self) -> Answers:
         """What is to be told, but no more than a frame should hold; what is left comes next."""
         ack_batch, self.ack_batch = self.ack_batch, Answers()
         self.ack_batch.ended = ack_batch.ended[MAX_ENDED:]
@@ -146,7 +146,7 @@ class ReplyBuffer:
             handled += (number, 1)
 
     def _reply(self, envelope: Received, answer: Any) -> None:
-        kinds = self._contract.replies[envelope.route]
+        kinds = self._route_table.replies[envelope.route]
         size = seal(answer) if answer is not None else 0
         if size > self._max_bytes:
             reason = f"the reply of {size} bytes is too large for a frame of {self._max_bytes}"

@@ -129,7 +129,7 @@ async def test_a_thread_that_does_not_end_is_left_behind_and_named(
             await system.cells["stuck"].ended()
     finally:
         release.set()
-    assert "stuck leaves a thread behind, in " in caplog.text
+    assert "stuck abandoned a thread in " in caplog.text
     assert "Stuck.add" in caplog.text
 
 
@@ -153,7 +153,7 @@ async def test_a_thread_left_behind_is_named_without_what_it_was_given(
             await system.cells["making"].ended()
     finally:
         release.set()
-    assert "making leaves a thread behind, in " in caplog.text
+    assert "making abandoned a thread in " in caplog.text
     assert "a long text" not in caplog.text
 
 

@@ -321,7 +321,7 @@ async def test_a_thread_handler_that_hangs_is_left_behind_and_named(
     finally:
         release.set()
     assert "still busy: stuck" in caplog.text
-    assert "stuck leaves a thread behind" in caplog.text
+    assert "stuck abandoned a thread" in caplog.text
 
 
 def test_stopping_while_an_actor_is_being_started_again(backend: Backend) -> None:

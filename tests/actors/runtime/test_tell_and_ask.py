@@ -269,7 +269,7 @@ async def test_wiring_is_checked(world: World) -> None:
 
     sink = spec("sink", recorder(Record(), Text))
     counters = spec("one", Counter), spec("two", Counter)
-    with pytest.raises(DefinitionError, match="sender: port sink is wired to nobody"):
+    with pytest.raises(DefinitionError, match="sender: port sink is not wired to any actor"):
         world.system(spec("sender", Sender))
     with pytest.raises(DefinitionError, match="carries Add, which sink does not handle"):
         world.system(sink, spec("sender", Sender, {"sink": "sink"}))

@@ -58,7 +58,7 @@ WHERE = {
     "concurrent handler": "poke_beside over PokeBeside",
     "thread handler": "poke_in_thread over PokeInThread",
     "task": "_task",
-    "state": "state over TakeState",
+    "state": "state over SnapshotRequest",
 }
 """How the place is told, where that is not its name."""
 
