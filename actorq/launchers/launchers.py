@@ -6,14 +6,15 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 from actorq.actors import Membership, NodeHandle, find_transport
+from actorq.actors.spec import MAIN
 from actorq.topology import Plan, to_toml
 from actorq.topology.address import parse_address
 from actorq.topology.check.launchers import find_launcher
 from actorq.topology.check.nodes import is_elsewhere, is_on_network, network
-from actorq.topology.schema import MAIN
+from actorq.topology.schema import Backend
 
 from .host.certificates import make_certificates
 from .host.host_protocol import anywhere
@@ -24,7 +25,7 @@ from .socket_folder import PrivateFolder
 
 @asynccontextmanager
 async def other_processes(
-    plan: Plan, *, backend: Literal["asyncio", "trio"], join_token: Path | None
+    plan: Plan, *, backend: Backend, join_token: Path | None
 ) -> AsyncIterator[dict[str, Any]]:
     """The arguments of a System for nodes outside the caller's process; none if there are no such nodes.
 

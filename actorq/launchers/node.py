@@ -1,25 +1,25 @@
-"""What a node's process does: it becomes the node, and follows the coordinator of the run."""
+"""The main task of a node's process: runs the node's actors as the coordinator commands."""
 
 from __future__ import annotations
 
 import gc
 
 from actorq.actors import DeliveryLog, LogLayout, Membership, NodeAgent
-from actorq.actors.supervision.control_messages import Commands as Order
+from actorq.actors.supervision.control_messages import Commands
 
 from .control_stream import ControlStream
 from .node_setup import NodeSetup
 from .shared_page import map_page
 
-__all__ = ["Order", "live"]
+__all__ = ["Commands", "run_node"]
 
 GARBAGE_THRESHOLD = 20_000
 """Python's own is 700 or 2000, by version."""
 
 
-async def live(setup: NodeSetup, stream: ControlStream) -> None:
-    """Be the node until told to leave, or until the stream of orders ends."""
-    # Messages come and go by the thousand, without cycles: looking for some took a tenth of the time.
+async def run_node(setup: NodeSetup, stream: ControlStream) -> None:
+    """Run the node until commanded to leave, or until the stream of commands ends."""
+    # Messages are freed by reference counting: looking for cycles among them took a tenth of the time.
     gc.freeze()
     gc.set_threshold(GARBAGE_THRESHOLD, 20, 20)
     specs = {spec.name: spec for spec in setup.specs}

@@ -1,4 +1,4 @@
-"""What a node process is given at its start, and what it says at a bad end."""
+"""The setup that a node's process gets at its start, and the message of its failure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import msgspec
@@ -22,7 +22,9 @@ from .log_forwarding import levels_in_force
 from .pickling import PicklingError, hand_over
 
 if TYPE_CHECKING:
-    from actorq.topology.address import Address  # not in a node's process, which is to start fast
+    # Not in a node's process, which is to start fast.
+    from actorq.topology.address import Address
+    from actorq.topology.schema import Backend
 
 NODE_COMMAND = ("-P", "-m", "actorq.launchers.process.child")
 """Python's arguments for a node's process; two more are an inherited socket's number and the parent's pid.
@@ -40,7 +42,7 @@ def _path_of_main() -> str | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeSetup:
-    """Handed over by `GuardedProcess`; what isn't given is as it is in the process that makes this."""
+    """All that a node's process needs; fields left out are taken from the process that makes this."""
 
     node: str
     incarnation: int
@@ -50,7 +52,7 @@ class NodeSetup:
     """Private to the run, for its sockets."""
     transport: Callable[[], Transport]
     """Its class, as a rule: finding it by name would take the node time."""
-    backend: Literal["asyncio", "trio"]
+    backend: Backend
     specs: tuple[ActorSpec, ...]
     """All actors of the run."""
     threads: int
@@ -75,7 +77,7 @@ class RunSetup:
     transport: Callable[[], Transport]
     membership: Membership
     """Its `folder` is there; its `addresses` are empty unless a launcher of the run is `on_network`."""
-    backend: Literal["asyncio", "trio"]
+    backend: Backend
     local_nodes: int = 0
     """Nodes that share this machine's cores with the caller's process."""
     topology: str = ""
@@ -132,6 +134,6 @@ def pickle_setup(setup: NodeSetup) -> bytes:
 
 
 class Failed(msgspec.Struct, frozen=True, tag=True):
-    """The last a node process says if an exception ended it; it exits with status 1 then."""
+    """Sent last by a node's process that an exception ended; its exit status is 1."""
 
     traceback: str

@@ -1,4 +1,4 @@
-"""A private folder for the sockets of one run, which is gone when the run is, however it ended."""
+"""A private folder for the sockets of one run, removed at its end, also after SIGKILL."""
 
 from __future__ import annotations
 
@@ -19,10 +19,9 @@ _LONGEST_PARENT = 64
 
 
 class PrivateFolder:
-    """Readable by this user only; made by a process of its own, the sweeper.
+    """Readable by this user only; made and removed by a process of its own, the sweeper.
 
-    It removes the folder as soon as nobody holds this process's pipe: for the case that this one is killed,
-    even before it knew that there is a folder.
+    The sweeper removes the folder when its pipe from this process closes, so also if this process is killed.
     """
 
     def __enter__(self) -> Self:

@@ -1,4 +1,4 @@
-"""All nodes on one event loop, in a thread of its own: nothing computes on the loop of the application."""
+"""The engine: the coordinator's event loop in a thread of its own, apart from the application's loop."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
 from threading import Thread
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, TypeVar
 
 import anyio
 from anyio.abc import TaskGroup
@@ -23,6 +23,7 @@ from actorq.actors import (
 )
 from actorq.actors.runtime.loop_waker import LoopWaker
 from actorq.topology import Plan
+from actorq.topology.schema import Backend
 
 from .launchers import other_processes
 
@@ -30,16 +31,14 @@ log = logging.getLogger("actorq.launchers")
 
 T = TypeVar("T")
 
-Backend = Literal["asyncio", "trio"]
-
 LEAVE_SECONDS = 30.0
-"""How long actors that were told to stop may hold their loop before it is left behind."""
+"""How long actors may block their loop after a stop before its thread is abandoned."""
 
 
 class ThreadEngine:
-    """Runs a plan's actors; started and called from the application's loop, on whichever back end.
+    """Runs a plan's actors; started and called from the application's loop, on either back end.
 
-    Neither loop ever waits for the other to be free.
+    Neither loop blocks while the other is busy.
     """
 
     def __init__(
@@ -127,14 +126,14 @@ class ThreadEngine:
         return call.result()
 
     def _end(self, error: BaseException | None) -> None:
-        """The actors' loop is over: nothing more will come from it."""
+        """The actors' loop has ended: fail all pending calls."""
         self._error = error
         for call in self._pending:
             call.settle(ActorDied("the run has ended"))
         self._ended.set()
 
     async def _leave_behind(self, thread: Thread) -> None:
-        """No order can reach a loop that an actor never gives back: say where it is, and go on without."""
+        """Abandon the thread of a loop that an actor blocks for good, with a log of where it is."""
         await self._stopping.wait()
         await anyio.sleep(LEAVE_SECONDS)
         frame = sys._current_frames().get(thread.ident or 0)
@@ -202,7 +201,7 @@ class ThreadEngine:
             tasks.cancel_scope.cancel()
 
     async def _take_final_states(self, system: System) -> None:
-        """Stop, and keep the states unless one is missing: of an actor that has crashed there is none."""
+        """Stop, and keep the final states, unless an actor crashed meanwhile and has none."""
         crashes, failing = _crashes(system), system.supervisor.stopping
         await system.quiesce()
         whole = _crashes(system) == crashes and not failing
@@ -225,7 +224,7 @@ class ThreadEngine:
             self._starting.cancel()
 
     def stop_now(self) -> None:
-        """Called on the actors' loop: give no more turns, and stop."""
+        """Called on the actors' loop: run no more handlers, and stop."""
         if self._is_up:
             self.system.hold()
         self._stop.set()
@@ -244,7 +243,7 @@ def _crashes(system: System) -> int:
 
 
 class _Call(Generic[T]):
-    """One function on its way to the actors' loop, and its outcome on the way back."""
+    """One call into the actors' loop, and its result."""
 
     def __init__(self, function: Callable[[], Awaitable[T]], back: LoopWaker) -> None:
         self.done = anyio.Event()
@@ -273,7 +272,7 @@ class _Call(Generic[T]):
     # On the application's.
 
     def settle(self, error: Exception | None) -> None:
-        """It is over, with this error or with its value; the first word counts."""
+        """Finish with this error, or with its value; only the first call counts."""
         if not self.done.is_set():
             self._error = error
             self.done.set()

@@ -12,9 +12,9 @@ import anyio
 import anyio.to_thread
 
 from actorq.actors import ActorDied, State
-from actorq.launchers.thread_engine import Backend
 from actorq.topology import Plan, Source, check
 from actorq.topology.render.toml import to_toml
+from actorq.topology.schema import Backend
 
 from .preflight import check_machine, check_states
 from .records import checkpoint

@@ -13,9 +13,10 @@ import anyio.to_thread
 from anyio.abc import TaskGroup
 
 from actorq.actors import ActorDied, ActorFailed, ActorqError, State, SystemStatistics
-from actorq.launchers.thread_engine import Backend, ThreadEngine
+from actorq.launchers.thread_engine import ThreadEngine
 from actorq.topology import Plan
 from actorq.topology.check.members import called
+from actorq.topology.schema import Backend
 
 from .records import checkpoint
 from .records.distributions import write_distributions

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import anyio
 
@@ -24,8 +24,7 @@ from actorq.launchers import NodeLauncher
 from actorq.launchers.launchers import other_processes
 from actorq.topology import Plan, check
 from actorq.topology.check.launchers import find_launcher
-
-Backend = Literal["asyncio", "trio"]
+from actorq.topology.schema import Backend
 
 TEXT = "é\n"
 """A setting that has to arrive as it is."""

@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from actorq.actors.spec import MAIN
+
 from .check.convert import plain
 from .check.problems import Problem, TopologyError
 from .overrides import apply_overrides
-from .schema import MAIN, OWN_KEYS, NodeTable, Topology
+from .schema import OWN_KEYS, NodeTable, Topology
 from .suggest import suggestion
 
 Source = str | Path | Mapping[str, Any] | Topology

@@ -7,8 +7,9 @@ import tomllib
 from collections.abc import Sequence
 from typing import Any
 
+from actorq.actors.spec import MAIN
+
 from .check.problems import Problem
-from .schema import MAIN
 from .suggest import suggestion
 
 _NAMED = ("actors", "nodes", "groups")  # tables of named things, which an override changes but doesn't invent

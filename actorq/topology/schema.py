@@ -11,11 +11,10 @@ import msgspec
 from msgspec import Meta
 
 from actorq.actors.actor import Actor
-from actorq.actors.spec import RestartPolicy, Strategy
+from actorq.actors.spec import MAIN, RestartPolicy, Strategy
 
 from .address import PATTERN, WORDS
 
-MAIN = "main"
 INPROC = "inproc"
 HERE = "here"
 """The `place` of nodes in the caller's process; any other is the name of a launcher."""

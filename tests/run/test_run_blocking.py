@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 import actorq
-from actorq.launchers.thread_engine import Backend
 from actorq.run.open_run import RunFailed, open_run
 from actorq.run.records.metrics import read_rows
+from actorq.topology.schema import Backend
 
 from .toy import Worker, role, topology
 

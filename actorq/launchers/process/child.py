@@ -1,6 +1,6 @@
 """A node process: `python -m actorq.launchers.process.child FD PARENT`, as `GuardedProcess` starts it.
 
-A fresh interpreter that reads its setup from the socket it inherited, and then lives as that node.
+A new interpreter that reads its setup from the inherited socket, and then runs that node.
 """
 
 from __future__ import annotations
@@ -30,26 +30,26 @@ LAST_WORDS_SECONDS = 1.0
 
 _PR_SET_PDEATHSIG = 1
 
-Live = Callable[[NodeSetup, ControlStream], Awaitable[None]]
+RunNode = Callable[[NodeSetup, ControlStream], Awaitable[None]]
 
 
 def main() -> None:
-    """Live as a node until its task ends; the exit status is 1 if an exception ended it."""
+    """Run as a node until its task ends; the exit status is 1 if an exception ended it."""
     control_fd, parent = (int(argument) for argument in sys.argv[1:])
     die_with(parent)
     leave_signals_to_the_parent()
     control = socket.socket(fileno=control_fd)
     setup = become_node(control)
-    from actorq.launchers.node import Order, live  # not before sys.path and __main__ are in place
+    from actorq.launchers.node import Commands, run_node  # not before sys.path and __main__ are in place
 
-    status = run(live, Order, setup, control)
+    status = run(run_node, Commands, setup, control)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)  # without taking Python apart: nng's threads may still call into it (seen: a SIGSEGV)
 
 
 def die_with(parent: int) -> None:
-    """Be killed when the thread that started this process ends, whatever is going on here then.
+    """Ask the kernel for SIGKILL when the thread that started this process ends (PR_SET_PDEATHSIG).
 
     Processes that this one has started are the parent's to kill, by their group; if it was killed, nobody's.
     """
@@ -91,18 +91,17 @@ def _read(control: socket.socket, length: int) -> bytes:
     return bytes(buffer)
 
 
-def run(live: Live, commands: Any, setup: NodeSetup, control: socket.socket) -> int:
-    """Run `live` with a stream of `commands`, and with log records on their way home; give the exit
-    status."""
+def run(run_node: RunNode, commands: Any, setup: NodeSetup, control: socket.socket) -> int:
+    """Run `run_node` with a stream of `commands`, log records forwarded; returns the exit status."""
     forwarding = Forwarding(setup.node, setup.log_levels)
     try:
-        return anyio.run(_lead, live, commands, setup, control, forwarding, backend=setup.backend)
+        return anyio.run(_lead, run_node, commands, setup, control, forwarding, backend=setup.backend)
     finally:
         forwarding.close()
 
 
 async def _lead(
-    live: Live, commands: Any, setup: NodeSetup, control: socket.socket, forwarding: Forwarding
+    run_node: RunNode, commands: Any, setup: NodeSetup, control: socket.socket, forwarding: Forwarding
 ) -> int:
     stream = ControlStream(await UNIXSocketStream.from_socket(control), commands)
     status = 0
@@ -110,7 +109,7 @@ async def _lead(
         tasks.start_soon(stream.serve)
         tasks.start_soon(forwarding.serve, stream)
         try:
-            await live(setup, stream)
+            await run_node(setup, stream)
         except Exception:
             status = 1
             stream.send_soon(Failed(traceback.format_exc()))

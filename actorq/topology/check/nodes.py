@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from importlib.metadata import entry_points
 from importlib.util import find_spec
 
 from actorq.actors.actor import Actor
+from actorq.actors.spec import MAIN
+from actorq.actors.wire.transport import installed_transports
 from actorq.topology.address import parse_address
 from actorq.topology.plan import NodeSpec, Plan
-from actorq.topology.schema import HERE, INPROC, MAIN, NodeTable, Topology
+from actorq.topology.schema import HERE, INPROC, NodeTable, Topology
 from actorq.topology.suggest import quoted, suggestion
 
 from .launchers import Launchers, find_launcher, read_options
 from .members import instances_of, members_of, numbered
 from .problems import Problems
-
-ENTRY_POINTS = "actorq.transports"
-
-
-def installed_transports() -> list[str]:
-    """The names of the transports that installed packages offer."""
-    return sorted(point.name for point in entry_points(group=ENTRY_POINTS))
 
 
 def check_nodes(topology: Topology, known: list[str], launchers: Launchers, problems: Problems) -> None:

@@ -6,10 +6,11 @@ from collections.abc import Iterator
 
 from actorq.actors.actor import Actor
 from actorq.actors.definition import Port
+from actorq.actors.spec import MAIN
 from actorq.topology.check.members import count_seen_from, declared_name, group_of
 from actorq.topology.check.nodes import is_elsewhere
 from actorq.topology.plan import Plan
-from actorq.topology.schema import MAIN, ActorTable, NodeTable, Stop, Topology
+from actorq.topology.schema import ActorTable, NodeTable, Stop, Topology
 
 _WIDTH = 78
 Row = tuple[str, str, str, str]
