@@ -1,4 +1,4 @@
-"""A small cast of actors shaped like those that train, and a topology they make."""
+"""Example actors, shaped like those that train, and a topology of them."""
 
 from __future__ import annotations
 

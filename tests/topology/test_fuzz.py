@@ -15,13 +15,16 @@ from hypothesis import strategies as st
 from actorq.topology import Plan, Topology, TopologyError, check, draw, json_schema, to_mermaid, to_toml
 from actorq.topology.schema import OWN_KEYS, ActorTable, GroupTable, NodeTable, Stop
 
-from . import actors as cast
+from . import actors as example
 
 WORDS = st.sampled_from(
     [*OWN_KEYS, *ActorTable.__struct_fields__, *GroupTable.__struct_fields__]
     + [*NodeTable.__struct_fields__, *Stop.__struct_fields__]
     + ["agent", "task", "n_step", "hidden", "return", "replay", "learner", "explorer", "weights", "main"]
-    + [cast.role(cls) for cls in (cast.Replay, cast.Learner, cast.Explorer, cast.Watcher, cast.Loner)]
+    + [
+        example.role(cls)
+        for cls in (example.Replay, example.Learner, example.Explorer, example.Watcher, example.Loner)
+    ]
     + ["process", "inproc", "always", "one-for-all", "trio", "CartPole-v1"]
 )
 TEXT = st.one_of(WORDS, st.text(max_size=5))
@@ -74,7 +77,7 @@ def test_any_tables(file: dict[str, Any]) -> None:
 @QUICK
 @given(st.data())
 def test_a_good_file_with_things_changed(data: st.DataObject) -> None:
-    file = copy.deepcopy(data.draw(st.sampled_from([cast.hierarchy(), cast.edges(2, explorers=2)])))
+    file = copy.deepcopy(data.draw(st.sampled_from([example.hierarchy(), example.edges(2, explorers=2)])))
     for _ in range(data.draw(st.integers(1, 3))):
         *tables, last = data.draw(st.sampled_from(sorted(places(file), key=repr)))
         table: Any = file
@@ -99,14 +102,14 @@ def test_a_good_file_with_things_changed(data: st.DataObject) -> None:
     st.lists(st.one_of(st.text(max_size=12), st.builds("{}.{}={}".format, WORDS, WORDS, TEXT)), max_size=3)
 )
 def test_any_overrides(overrides: list[str]) -> None:
-    checked(cast.hierarchy(), overrides)
+    checked(example.hierarchy(), overrides)
 
 
 @QUICK
 @given(st.dictionaries(TEXT, VALUES, max_size=3))
 def test_what_toml_can_hold_survives_writing(gains: dict[str, Any]) -> None:
     """Tables of a user's own hold anything; `to_toml` writes them so that they read back."""
-    topology = Topology(actors={"loner": ActorTable(role=cast.Loner)}, tables={"mine": gains})
+    topology = Topology(actors={"loner": ActorTable(role=example.Loner)}, tables={"mine": gains})
     back = tomllib.loads(to_toml(topology))
     assert repr(in_order(back["mine"])) == repr(in_order(gains))
 

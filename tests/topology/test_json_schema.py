@@ -13,16 +13,16 @@ import pytest
 from actorq.topology import json_schema, list_roles
 from actorq.topology.check import roles
 
-from . import actors as cast
+from . import actors as example
 from .check.test_wrong_files import put
 
 BUILT_IN = {
-    "evaluator": cast.role(cast.Evaluator),
-    "environment": cast.role(cast.Explorer),
-    "learner": cast.role(cast.Learner),
-    "replay": cast.role(cast.Replay),
-    "watcher": cast.role(cast.Watcher),
-    "needy": cast.role(cast.NeedsConfig),
+    "evaluator": example.role(example.Evaluator),
+    "environment": example.role(example.Explorer),
+    "learner": example.role(example.Learner),
+    "replay": example.role(example.Replay),
+    "watcher": example.role(example.Watcher),
+    "needy": example.role(example.NeedsConfig),
     "broken": "no_such_module:Class",
 }
 
@@ -37,14 +37,14 @@ def validator(monkeypatch: pytest.MonkeyPatch) -> jsonschema.Draft7Validator:
 
 
 def with_built_in_roles() -> dict[str, Any]:
-    file = cast.hierarchy()
+    file = example.hierarchy()
     names = {path: name for name, path in BUILT_IN.items()}
     for actor in file["actors"].values():
         actor["role"] = names[actor["role"]]
     return file
 
 
-@pytest.mark.parametrize("make", [cast.hierarchy, with_built_in_roles], ids=["own classes", "built-in"])
+@pytest.mark.parametrize("make", [example.hierarchy, with_built_in_roles], ids=["own classes", "built-in"])
 def test_good_files(make: Callable[[], dict[str, Any]], validator: jsonschema.Draft7Validator) -> None:
     assert list(validator.iter_errors(make())) == []
 

@@ -12,9 +12,9 @@ import pytest
 from actorq.topology import Topology, TopologyError, load, recipes
 from actorq.topology.overrides import parse_value
 
-from . import actors as cast
+from . import actors as example
 
-LONER = f'[actors.loner]\nrole = "{cast.role(cast.Loner)}"\n'
+LONER = f'[actors.loner]\nrole = "{example.role(example.Loner)}"\n'
 
 
 def refusal(source: Any, overrides: list[str] | None = None) -> str:
@@ -113,7 +113,7 @@ def test_values_of_overrides(text: str, value: Any) -> None:
 
 def test_overrides_change_any_key() -> None:
     topology = load(
-        cast.hierarchy(),
+        example.hierarchy(),
         [
             "seed=3",
             "agent.n_step = 5",
@@ -125,7 +125,7 @@ def test_overrides_change_any_key() -> None:
             "stop.wall_seconds=9.5",
             "run.metrics_every_seconds=5",
             "actors.explorer.ports.weights=[\"learner\"]",
-            f"actors.more={{ role = \"{cast.role(cast.Loner)}\" }}",
+            f"actors.more={{ role = \"{example.role(example.Loner)}\" }}",
         ],
     )  # fmt: skip
     assert (topology.seed, topology.tables["agent"]["n_step"]) == (3, 6)
@@ -158,14 +158,14 @@ def test_overrides_change_any_key() -> None:
     ],
 )
 def test_wrong_overrides(override: str, where: str, words: str) -> None:
-    told = refusal(cast.hierarchy(), [override])
+    told = refusal(example.hierarchy(), [override])
     assert told.startswith(where + ": ")
     assert words in told
 
 
 def test_all_wrong_overrides_are_told_at_once() -> None:
     with pytest.raises(TopologyError) as caught:
-        load(cast.hierarchy(), ["seed", "agent.n_step=4", "name.x=1"])
+        load(example.hierarchy(), ["seed", "agent.n_step=4", "name.x=1"])
     assert [problem.where for problem in caught.value.problems] == ["--set seed", "--set name.x=1"]
 
 
@@ -256,4 +256,4 @@ def test_the_error_names_the_file(tmp_path: Path) -> None:
 
 
 def test_load_answers_a_topology() -> None:
-    assert isinstance(load(cast.hierarchy()), Topology)
+    assert isinstance(load(example.hierarchy()), Topology)

@@ -24,37 +24,37 @@ from actorq.topology import (
 from actorq.topology.check import (
     nodes,
 )
-from tests.topology import actors as cast
+from tests.topology import actors as example
 
 
 def test_members_are_expanded_in_file_order() -> None:
-    plan = check(cast.hierarchy())
+    plan = check(example.hierarchy())
     explorers = [f"explorer.{index}" for index in range(4)]
     assert [spec.name for spec in plan.specs] == ["replay", "learner", *explorers, "evaluator", "watcher"]
     third = plan.specs[4]
     assert (third.name, third.index, third.count) == ("explorer.2", 2, 4)
-    assert third.cls is cast.Explorer
-    assert third.config == cast.Explorer.Config(envs=16)
+    assert third.cls is example.Explorer
+    assert third.config == example.Explorer.Config(envs=16)
     assert third.restart == "always"
     assert third.ports == {"replay": ("replay",), "weights": ("learner",)}
     assert {spec.seed for spec in plan.specs} == {derive_seed(7, spec.name) for spec in plan.specs}
 
 
 def test_settings_reach_their_actor() -> None:
-    plan = check(cast.hierarchy())
+    plan = check(example.hierarchy())
     specs = {spec.name: spec for spec in plan.specs}
     assert specs["replay"].mailbox == MailboxBounds(messages=10)
-    assert specs["replay"].config == cast.Replay.Config(capacity=5000)
+    assert specs["replay"].config == example.Replay.Config(capacity=5000)
     assert specs["learner"].snapshot_every_updates == 1000
     assert specs["learner"].snapshot_every_seconds is None
-    assert specs["learner"].tables["agent"] == cast.Agent(hidden=(128, 128), n_step=3)
+    assert specs["learner"].tables["agent"] == example.Agent(hidden=(128, 128), n_step=3)
     assert specs["learner"].tables["agent"] is specs["explorer.3"].tables["agent"]
     assert specs["evaluator"].tables["stop"] == Stop(solved=Solved(mean_return=475.0), env_steps=200_000)
-    assert plan.tables == {"agent": specs["learner"].tables["agent"], "task": cast.Task(env="CartPole-v1")}
+    assert plan.tables == {"agent": specs["learner"].tables["agent"], "task": example.Task(env="CartPole-v1")}
 
 
 def test_groups() -> None:
-    plan = check(cast.hierarchy())
+    plan = check(example.hierarchy())
     (group,) = plan.groups
     assert (group.name, group.strategy) == ("core", "rest-for-one")
     assert group.limits == RestartLimits(max_restarts=5)
@@ -62,7 +62,7 @@ def test_groups() -> None:
 
 
 def test_members_go_over_the_nodes_in_turn() -> None:
-    file = cast.hierarchy()
+    file = example.hierarchy()
     file["actors"]["explorer"]["count"] = 3
     plan = check(file)
     assert [(node.name, node.actors) for node in plan.nodes] == [
@@ -74,17 +74,17 @@ def test_members_go_over_the_nodes_in_turn() -> None:
 
 
 def test_main_is_there_without_being_declared() -> None:
-    plan = check({"actors": {"loner": {"role": cast.role(cast.Loner)}}})
+    plan = check({"actors": {"loner": {"role": example.role(example.Loner)}}})
     (node,) = plan.nodes
     assert (node.name, node.place, node.transport, node.actors) == ("main", "here", "inproc", ("loner",))
 
 
 def test_a_topology_may_say_nothing_of_its_end() -> None:
-    assert load({"actors": {"loner": {"role": cast.role(cast.Loner)}}}).stop == Stop()
+    assert load({"actors": {"loner": {"role": example.role(example.Loner)}}}).stop == Stop()
 
 
 def test_groups_and_feeds_take_lists_and_counted_actors() -> None:
-    replay, learner = cast.role(cast.Replay), cast.role(cast.Learner)
+    replay, learner = example.role(example.Replay), example.role(example.Learner)
     plan = check(
         {
             "task": {"env": "CartPole-v1"},
@@ -93,7 +93,7 @@ def test_groups_and_feeds_take_lists_and_counted_actors() -> None:
                 "big": {"role": replay},
                 "learner": {"role": learner, "count": 2, "ports": {"replay": "big"}},
                 "watcher": {
-                    "role": cast.role(cast.Watcher),
+                    "role": example.role(example.Watcher),
                     "ports": {
                         "all_replays": ["big", "small"],
                         "news": "learner",
@@ -111,10 +111,12 @@ def test_groups_and_feeds_take_lists_and_counted_actors() -> None:
 
 
 def test_a_role_may_read_a_part_of_the_stop_table() -> None:
-    file = {"stop": {"env_steps": 5}, "actors": {"viewer": {"role": cast.role(cast.Viewer)}}}
-    assert check(file).specs[0].tables["stop"] == cast.StopView(solved=None, updates=7)
+    file = {"stop": {"env_steps": 5}, "actors": {"viewer": {"role": example.role(example.Viewer)}}}
+    assert check(file).specs[0].tables["stop"] == example.StopView(solved=None, updates=7)
     file["stop"] = {"solved": {"return": 3, "episodes": 2}, "updates": 9}
-    assert check(file).specs[0].tables["stop"] == cast.StopView(solved=cast.SolvedView(goal=3.0), updates=9)
+    assert check(file).specs[0].tables["stop"] == example.StopView(
+        solved=example.SolvedView(goal=3.0), updates=9
+    )
 
 
 def in_python() -> Topology:
@@ -124,27 +126,27 @@ def in_python() -> Topology:
         stop=Stop(solved=Solved(mean_return=475.0), env_steps=200_000),
         nodes={"main": NodeTable(), "explorers": NodeTable(count=2, place="process")},
         actors={
-            "replay": ActorTable(role=cast.Replay, config=cast.Replay.Config(capacity=5000)),
+            "replay": ActorTable(role=example.Replay, config=example.Replay.Config(capacity=5000)),
             "learner": ActorTable(
-                role=cast.Learner, ports={"replay": "replay"}, snapshot_every=SnapshotTable(updates=1000)
+                role=example.Learner, ports={"replay": "replay"}, snapshot_every=SnapshotTable(updates=1000)
             ),
             "explorer": ActorTable(
-                role=cast.Explorer,
+                role=example.Explorer,
                 count=4,
                 node="explorers",
                 ports={"replay": "replay", "weights": "learner"},
             ),
-            "evaluator": ActorTable(role=cast.Evaluator, ports={"weights": ("learner",)}),
+            "evaluator": ActorTable(role=example.Evaluator, ports={"weights": ("learner",)}),
         },
         groups={"core": GroupTable(actors=("replay", "learner"))},
-        tables={"task": cast.Task(env="CartPole-v1"), "agent": {"n_step": 2}},
+        tables={"task": example.Task(env="CartPole-v1"), "agent": {"n_step": 2}},
     )
 
 
 def test_a_topology_made_in_python() -> None:
     plan = check(in_python(), ["agent.n_step=4", "actors.replay.config.alpha=0.5"])
-    assert plan.specs[0].config == cast.Replay.Config(capacity=5000, alpha=0.5)
-    assert plan.tables["agent"] == cast.Agent(n_step=4)
+    assert plan.specs[0].config == example.Replay.Config(capacity=5000, alpha=0.5)
+    assert plan.tables["agent"] == example.Agent(n_step=4)
 
 
 def test_a_topology_made_in_python_is_checked_alike() -> None:
@@ -152,7 +154,7 @@ def test_a_topology_made_in_python_is_checked_alike() -> None:
         in_python(),
         seed=-1,
         stop=Stop(env_steps=0),
-        actors={"a": ActorTable(role=cast.Replay, count=0), "b": ActorTable(role=int)},  # type: ignore[arg-type]
+        actors={"a": ActorTable(role=example.Replay, count=0), "b": ActorTable(role=int)},  # type: ignore[arg-type]
         tables={"nodes": {}},
     )
     with pytest.raises(TopologyError) as caught:
@@ -165,19 +167,19 @@ def test_a_topology_made_in_python_is_checked_alike() -> None:
 
 
 def test_a_checked_topology_checks_again() -> None:
-    topology = load(cast.hierarchy())
+    topology = load(example.hierarchy())
     assert load(topology) == topology
-    assert check(topology).specs == check(cast.hierarchy()).specs
+    assert check(topology).specs == check(example.hierarchy()).specs
 
 
 def test_checking_leaves_the_dict_as_it_was() -> None:
-    file = cast.hierarchy()
+    file = example.hierarchy()
     check(file, ["agent.n_step=9", "actors.replay.count=1"], transport="inproc")
-    assert file == cast.hierarchy()
+    assert file == example.hierarchy()
 
 
 def test_one_transport_for_all_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
-    file = cast.hierarchy()
+    file = example.hierarchy()
     file["nodes"]["explorers"]["transport"] = "nng"
     monkeypatch.setattr(nodes, "installed_transports", lambda: ["inproc"])
     with pytest.raises(TopologyError, match="--transport inproc puts all nodes on inproc"):
@@ -187,7 +189,7 @@ def test_one_transport_for_all_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [node.transport for node in check(file).nodes] == ["inproc", "nng", "nng"]
 
 
-@pytest.mark.parametrize("make", [cast.hierarchy, in_python], ids=["dict", "python"])
+@pytest.mark.parametrize("make", [example.hierarchy, in_python], ids=["dict", "python"])
 def test_toml_reads_back_as_the_same_topology(make: object, tmp_path: Path) -> None:
     plan = check(make())  # type: ignore[operator]
     file = tmp_path / "again.toml"
@@ -208,8 +210,8 @@ def test_any_text_survives_toml(text: str, tmp_path: Path) -> None:
             "task": {"env": text or "x"},
             "agent": {"gains": {text: 1e300}},
             "actors": {
-                "replay": {"role": cast.role(cast.Replay)},
-                "learner": {"role": cast.role(cast.Learner), "ports": {"replay": "replay"}},
+                "replay": {"role": example.role(example.Replay)},
+                "learner": {"role": example.role(example.Learner), "ports": {"replay": "replay"}},
             },
         }
     )
@@ -220,12 +222,12 @@ def test_any_text_survives_toml(text: str, tmp_path: Path) -> None:
 
 def test_a_number_too_long_to_be_printed() -> None:
     with pytest.raises(TopologyError, match="found a number beyond all bounds"):
-        check({**cast.hierarchy(), "backend": 10**5000})
+        check({**example.hierarchy(), "backend": 10**5000})
 
 
 def test_a_transport_for_all_nodes_is_held_against_the_installed_ones_though_none_is_declared() -> None:
     with pytest.raises(TopologyError, match='transport "pigeon" is not installed'):
-        check({"actors": {"loner": {"role": cast.Loner}}}, transport="pigeon")
+        check({"actors": {"loner": {"role": example.Loner}}}, transport="pigeon")
 
 
 def test_a_problem_in_one_table_hides_none_in_another() -> None:

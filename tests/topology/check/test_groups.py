@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from actorq.actors import ActorSpec
 from actorq.topology import GroupTable, Topology, TopologyError, check, load, memory_needs, to_toml
 from actorq.topology.check.members import called, declared_name, without_index
-from tests.topology import actors as cast
+from tests.topology import actors as example
 from tests.topology.actors import edges
 
 
@@ -62,7 +62,10 @@ def test_within_a_group_a_name_means_those_of_the_same_instance() -> None:
 
 def test_from_outside_a_name_means_those_of_all_instances() -> None:
     file = edges(3)
-    file["actors"]["loners"] = {"role": cast.Watcher, "ports": {"all_replays": ["replay"], "news": "learner"}}
+    file["actors"]["loners"] = {
+        "role": example.Watcher,
+        "ports": {"all_replays": ["replay"], "news": "learner"},
+    }
     file["groups"]["watch"] = {"actors": ["loners"], "count": 2}
     specs = specs_of(file)
     learners = tuple(f"edge.{edge}.learner" for edge in range(3))
@@ -176,7 +179,7 @@ def test_made_in_python() -> None:
 def cast_table() -> Any:
     from actorq.topology import ActorTable
 
-    return ActorTable(role=cast.Loner)
+    return ActorTable(role=example.Loner)
 
 
 def all_names() -> Iterator[tuple[str, str, str]]:
@@ -210,6 +213,6 @@ def test_whom_a_name_means_from_outside() -> None:
 
 
 def test_memory_counts_all_instances(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cast.Replay, "memory", classmethod(lambda cls, spec, specs: [("frames", 100)]))
+    monkeypatch.setattr(example.Replay, "memory", classmethod(lambda cls, spec, specs: [("frames", 100)]))
     (need,) = memory_needs(check(edges(3)))
     assert (need.actor, need.count, need.bytes) == ("replay", 3, 100)

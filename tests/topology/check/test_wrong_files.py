@@ -11,7 +11,7 @@ import pytest
 from actorq.actors import Actor
 from actorq.topology import TopologyError, check
 from actorq.topology.check import nodes
-from tests.topology import actors as cast
+from tests.topology import actors as example
 
 Change = Callable[[dict[str, Any]], None]
 
@@ -33,7 +33,7 @@ def put(path: str, value: Any) -> Change:
 
 
 def role_of(actor: str, cls: type) -> Change:
-    return put(f"actors/{actor}", {"role": cast.role(cls)})
+    return put(f"actors/{actor}", {"role": example.role(cls)})
 
 
 def both(*changes: Change) -> Change:
@@ -99,8 +99,8 @@ CASES: list[tuple[Change, str, tuple[str, ...]]] = [
     (put("agent", 5), "agent", ("found 5", "a table")),
     (put("task", REMOVED), "task.env", ("missing", "a text")),
     (put("task/env", "Nowhere-v0"), "task.env", ("there is no environment",)),
-    (role_of("odd", cast.OddAgent), "agent", ("declared as", "OtherAgent", "must agree")),
-    (role_of("odd", cast.TakesNodes), "actors.odd.role", ('a table "nodes"', "keeps for itself")),
+    (role_of("odd", example.OddAgent), "agent", ("declared as", "OtherAgent", "must agree")),
+    (role_of("odd", example.TakesNodes), "actors.odd.role", ('a table "nodes"', "keeps for itself")),
     # Roles
     (put("actors/replay/role", "replai"), "actors.replay.role", ("unknown role", 'did you mean "replay"?')),
     (put("actors/replay/role", 5), "actors.replay.role", ("found 5", '"package.module:Class"')),
@@ -113,10 +113,10 @@ CASES: list[tuple[Change, str, tuple[str, ...]]] = [
         "actors.replay.role",
         ('has no "Replays"', 'did you mean "Replay"?'),
     ),
-    (role_of("replay", cast.NotAnActor), "actors.replay.role", ("not a subclass of actorq.Actor",)),
-    (role_of("odd", cast.Unresolved), "actors.odd.role", ("can't be resolved", "NoSuchMessage")),
-    (role_of("odd", cast.Unreadable), "actors.odd.role", ("Config has a type that can't be read",)),
-    (role_of("odd", cast.BadCheck), "actors.odd", ("its own check failed", "own goal")),
+    (role_of("replay", example.NotAnActor), "actors.replay.role", ("not a subclass of actorq.Actor",)),
+    (role_of("odd", example.Unresolved), "actors.odd.role", ("can't be resolved", "NoSuchMessage")),
+    (role_of("odd", example.Unreadable), "actors.odd.role", ("Config has a type that can't be read",)),
+    (role_of("odd", example.BadCheck), "actors.odd", ("its own check failed", "own goal")),
     # Actors
     (put("actors/replay", "replay"), "actors.replay", ('found "replay"', "a table")),
     (put("actors/replay/cuont", 2), "actors.replay.cuont", ("unknown key", 'did you mean "count"?')),
@@ -135,8 +135,8 @@ CASES: list[tuple[Change, str, tuple[str, ...]]] = [
     (put("actors/replay/config", []), "actors.replay.config", ("found an empty list", "a table")),
     (put("actors/replay/config/capacity", 13), "actors.replay.config.capacity", ("bad luck",)),
     (put("actors/learner/config/batch", 2), "agent.n_step", ("longer than a batch of 2",)),
-    (role_of("odd", cast.NeedsConfig), "actors.odd.config.path", ("missing", "a text")),
-    (put("actors/a.b", {"role": cast.role(cast.Loner)}), "actors.a.b", ('found "a.b"', "a name")),
+    (role_of("odd", example.NeedsConfig), "actors.odd.config.path", ("missing", "a text")),
+    (put("actors/a.b", {"role": example.role(example.Loner)}), "actors.a.b", ('found "a.b"', "a name")),
     # Ports
     (put("actors/learner/ports", {}), "actors.learner.ports.replay", ("missing", "Ref[Sample]", '"replay"')),
     (put("actors/learner/ports", 5), "actors.learner.ports", ("found 5", "a table")),
@@ -229,7 +229,7 @@ IDS = [f"{number}-{where}" for number, (_, where, _) in enumerate(CASES)]
 
 @pytest.mark.parametrize(("change", "where", "words"), CASES, ids=IDS)
 def test_a_wrong_file_is_refused(change: Change, where: str, words: tuple[str, ...]) -> None:
-    file = cast.hierarchy()
+    file = example.hierarchy()
     change(file)
     with pytest.raises(TopologyError) as caught:
         check(file)
@@ -246,7 +246,7 @@ TWOFOLD = {
 
 @pytest.mark.parametrize(("change", "where", "words"), CASES, ids=IDS)
 def test_one_mistake_is_one_problem(change: Change, where: str, words: tuple[str, ...]) -> None:
-    file = cast.hierarchy()
+    file = example.hierarchy()
     change(file)
     with pytest.raises(TopologyError) as caught:
         check(file)
@@ -254,7 +254,7 @@ def test_one_mistake_is_one_problem(change: Change, where: str, words: tuple[str
 
 
 def test_all_mistakes_are_told_at_once() -> None:
-    file = cast.hierarchy()
+    file = example.hierarchy()
     compatible = [
         "stop.env_step",
         "run.every",
@@ -284,7 +284,7 @@ def test_all_mistakes_are_told_at_once() -> None:
 
 def test_deterministic_in_several_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(nodes, "installed_transports", lambda: ["inproc", "nng"])
-    file = {**cast.hierarchy(), "deterministic": True}
+    file = {**example.hierarchy(), "deterministic": True}
     file["nodes"]["explorers"]["transport"] = "nng"
     with pytest.raises(TopologyError) as caught:
         check(file)
@@ -295,7 +295,7 @@ def test_deterministic_in_several_processes(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_unknown_tables_are_told_even_if_their_role_may_be_the_unknown_one() -> None:
-    file = cast.hierarchy()
+    file = example.hierarchy()
     file["actors"]["replay"]["role"] = "nobody"
     file |= {"memory": {}, "agnet": {}}
     with pytest.raises(TopologyError) as caught:
@@ -307,7 +307,7 @@ def test_unknown_tables_are_told_even_if_their_role_may_be_the_unknown_one() -> 
 
 def test_one_network_for_all_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(nodes, "installed_transports", lambda: ["inproc", "nng", "pigeon"])
-    file = cast.hierarchy()
+    file = example.hierarchy()
     file["nodes"]["explorers"]["transport"] = "nng"
     file["nodes"]["more"] = {"place": "process", "transport": "pigeon"}
     file["nodes"]["here"] = {"transport": "pigeon"}
@@ -319,7 +319,7 @@ def test_one_network_for_all_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_hosts_without_tls_take_the_package_or_a_word(monkeypatch: pytest.MonkeyPatch) -> None:
-    file = cast.hierarchy()
+    file = example.hierarchy()
     hosts(address=MAIN)(file)
     assert [node.place for node in check(file).nodes] == ["here", "host", "host"]
     monkeypatch.setattr(nodes, "find_spec", lambda name: None)
@@ -330,7 +330,7 @@ def test_hosts_without_tls_take_the_package_or_a_word(monkeypatch: pytest.Monkey
 
 
 def test_over_inproc_a_node_of_another_host_is_here() -> None:
-    file = cast.hierarchy()
+    file = example.hierarchy()
     hosts()(file)
     file["actors"]["odd"] = {"role": local_role()}
     assert len(check(file, transport="inproc").nodes) == 3

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from actorq.topology import Plan, check, draw, to_mermaid
-from tests.topology import actors as cast
+from tests.topology import actors as example
 
 PICTURE = """\
 hierarchy  ·  seed 7  ·  asyncio
@@ -96,7 +96,7 @@ flowchart LR
 
 
 def plan_of_classes() -> Plan:
-    file = cast.hierarchy()
+    file = example.hierarchy()
     for actor in file["actors"].values():
         actor["role"] = getattr(cast, actor["role"].partition(":")[2])
     return check(file)
@@ -111,15 +111,15 @@ def test_flowchart() -> None:
 
 
 def test_a_repeated_group_is_drawn_once_on_each_node() -> None:
-    plan = check(cast.edges(3, explorers=3))
+    plan = check(example.edges(3, explorers=3))
     assert draw(plan).partition("\n\n")[2] == IN_A_GROUP
     assert to_mermaid(plan).startswith(IN_A_GROUP_FLOWING)
 
 
 def test_who_follows_a_publisher_outside_is_counted_over_all_instances() -> None:
-    file = cast.edges(3)
+    file = example.edges(3)
     file["groups"]["edge"]["actors"] = ["replay", "explorer"]
-    file["actors"]["learner"] |= {"role": cast.Announcer, "ports": {}, "snapshot_every": {"updates": 1}}
+    file["actors"]["learner"] |= {"role": example.Announcer, "ports": {}, "snapshot_every": {"updates": 1}}
     drawing = draw(check(file))
     assert "weights      ──▶  explorer × 6, evaluator" in drawing
     assert "weights      ◀──  learner  " in drawing
@@ -130,7 +130,7 @@ def test_a_lone_actor_and_an_empty_node() -> None:
         {
             "deterministic": True,
             "nodes": {"spare": {"place": "process"}},
-            "actors": {"loner": {"role": cast.Loner}},
+            "actors": {"loner": {"role": example.Loner}},
         }
     )
     assert draw(plan).splitlines()[:2] == [
