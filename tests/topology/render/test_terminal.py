@@ -98,7 +98,7 @@ flowchart LR
 def plan_of_classes() -> Plan:
     file = example.hierarchy()
     for actor in file["actors"].values():
-        actor["role"] = getattr(cast, actor["role"].partition(":")[2])
+        actor["role"] = getattr(example, actor["role"].partition(":")[2])
     return check(file)
 
 
