@@ -2,7 +2,7 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-FAST := tests/actors tests/docs tests/envs tests/replay tests/topology tests/test_layers.py tests/test_house.py
+FAST := tests/actors/runtime tests/docs tests/envs tests/topology tests/test_layers.py tests/test_house.py
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .PHONY: run test test-fast test-all cov lint format bench wheel clean
@@ -13,7 +13,7 @@ run: .venv/installed
 test: .venv/installed-dev
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
-# Under a minute on two cores: no other process is started, and nothing learned to an end.
+# Under a minute on two idle cores: nothing is trained.
 test-fast: .venv/installed-dev
 	$(BIN)/python -m pytest -n 2 --dist worksteal $(FAST)
 

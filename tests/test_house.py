@@ -79,17 +79,15 @@ RETIRED = _set(
 """Words that names in code don't have any more, nor their plurals."""
 
 STILL_IN_NAMES = _set(
-    "crossing feeding gathering guest handing judge judged lane leader letter life lives nurse "
-    "patience presence rescue siege slope stranger"
+    "crossing feeding gathering guest judge judged leader letter life lives nurse patience presence "
+    "slope stranger"
 )
 """Retired words that some name still has. Only ever gets smaller."""
 
 RETIRED_IN_PROSE = RETIRED - {"buried", "gathering", "judge", "judged", "life", "lives", "slope", "patience"}
 """Retired words that plain English has no other use for here; "dead letter" may stand."""
 
-STILL_IN_PROSE = _set(
-    "decider feeding follower guest handing leader ledger letter neighbour nurse siege stranger"
-)
+STILL_IN_PROSE = _set("decider feeding follower guest handing leader ledger letter neighbour nurse stranger")
 """Retired words that some page, docstring or comment still has. Only ever gets smaller."""
 
 

@@ -32,7 +32,7 @@ from .misbehaving_node import NAME, Lies, Traitor
 from .nodes import Heard, board
 from .tellers import Numbered, Teller
 from .tellers import Traitor as TraitorActor
-from .unauthenticated_peers import Siege, Toll, besiege
+from .unauthenticated_peers import Flood, Toll, besiege
 
 __all__ = ["board"]
 
@@ -94,7 +94,7 @@ class Town:
             **more,
         }
         return [
-            (node, await besiege(Siege(address=self.address(node), what=what, count=count, **given)))
+            (node, await besiege(Flood(address=self.address(node), what=what, count=count, **given)))
             for node in self.nodes
         ]
 

@@ -1,6 +1,6 @@
 """Strangers in a process of their own: they speak nng's protocol over plain sockets, as far as they mean to.
 
-`python -m tests.launchers.unauthenticated_peers`, with a `Siege` as JSON on standard input. Each connection
+`python -m tests.launchers.unauthenticated_peers`, with a `Flood` as JSON on standard input. Each connection
 has to be
 closed by the other end; what was done is told on standard output, as a `Toll`.
 """
@@ -25,7 +25,7 @@ GREETING = b"\0SP\0\0\x50\0\0"
 PATIENCE_SECONDS = 30
 
 
-class Siege(msgspec.Struct, frozen=True, kw_only=True):
+class Flood(msgspec.Struct, frozen=True, kw_only=True):
     """`count` connections to `address`, so many at a time."""
 
     address: str
@@ -48,11 +48,11 @@ class Toll(msgspec.Struct):
     silent: int = 0
 
 
-async def besiege(siege: Siege) -> Toll:
+async def besiege(flood: Flood) -> Toll:
     """Have that done, to the end."""
     done = await anyio.run_process(
         [sys.executable, "-m", "tests.launchers.unauthenticated_peers"],
-        input=msgspec.json.encode(siege),
+        input=msgspec.json.encode(flood),
         stderr=None,
     )
     return msgspec.json.decode(done.stdout, type=Toll)
@@ -63,8 +63,8 @@ def framed(scheme: str, length: int) -> bytes:
     return (b"\1" if scheme == "ipc" else b"") + struct.pack(">Q", length)
 
 
-def connect(siege: Siege) -> socket.socket:
-    scheme, _, rest = siege.address.partition("://")
+def connect(flood: Flood) -> socket.socket:
+    scheme, _, rest = flood.address.partition("://")
     if scheme == "ipc":
         connection = socket.socket(socket.AF_UNIX)
         connection.connect(rest)  # with a time limit it wouldn't wait for room in the queue
@@ -72,9 +72,9 @@ def connect(siege: Siege) -> socket.socket:
         return connection
     host, _, port = rest.rpartition(":")
     connection = socket.create_connection((host, int(port)), timeout=PATIENCE_SECONDS)
-    if siege.tls is None or siege.what == "dumb":
+    if flood.tls is None or flood.what == "dumb":
         return connection
-    certificate, key, authority = siege.tls
+    certificate, key, authority = flood.tls
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.load_verify_locations(cadata=authority)
     with tempfile.NamedTemporaryFile("w") as file:
@@ -90,9 +90,9 @@ def wait_until_closed(connection: socket.socket) -> None:
             pass
 
 
-def broken(siege: Siege, chance: random.Random) -> tuple[bytes, bool]:
+def broken(flood: Flood, chance: random.Random) -> tuple[bytes, bool]:
     """What to send after the greeting, and whether it is a whole frame, if a wrong one."""
-    scheme, hello = siege.address.partition(":")[0], bytearray(siege.hello)
+    scheme, hello = flood.address.partition(":")[0], bytearray(flood.hello)
     how = chance.randrange(6)
     if how == 0:
         said = chance.randbytes(chance.randrange(5000))
@@ -105,28 +105,28 @@ def broken(siege: Siege, chance: random.Random) -> tuple[bytes, bool]:
         said = bytes(hello) + chance.randbytes(chance.randrange(1, 3000))
     else:  # more than may be, or less than was announced
         length = chance.choice(
-            [siege.max_bytes + 1, 1 << 40, (1 << 63) - 1] if how == 4 else [100, siege.max_bytes]
+            [flood.max_bytes + 1, 1 << 40, (1 << 63) - 1] if how == 4 else [100, flood.max_bytes]
         )
         return framed(scheme, length) + chance.randbytes(chance.randrange(90)), False
     return framed(scheme, len(said)) + said, True
 
 
-def wave(siege: Siege, count: int, chance: random.Random, toll: Toll) -> None:
+def wave(flood: Flood, count: int, chance: random.Random, toll: Toll) -> None:
     with ExitStack() as stack:
         connections = []
         for _ in range(count):
             said, whole = b"", False
-            if siege.what == "frames":
-                said, whole = broken(siege, chance)
-            elif siege.what == "replay":
-                scheme = siege.address.partition(":")[0]
-                said, whole = framed(scheme, len(siege.hello)) + siege.hello, True
+            if flood.what == "frames":
+                said, whole = broken(flood, chance)
+            elif flood.what == "replay":
+                scheme = flood.address.partition(":")[0]
+                said, whole = framed(scheme, len(flood.hello)) + flood.hello, True
             toll.spoke += whole
             toll.silent += not whole
             with suppress(OSError):  # closed by the other end already
-                connection = stack.enter_context(connect(siege))
+                connection = stack.enter_context(connect(flood))
                 connections.append(connection)
-                if siege.what != "dumb":
+                if flood.what != "dumb":
                     connection.sendall(GREETING + said)
                 if said and not whole:
                     connection.shutdown(socket.SHUT_WR)
@@ -135,11 +135,11 @@ def wave(siege: Siege, count: int, chance: random.Random, toll: Toll) -> None:
 
 
 def main() -> None:
-    siege = msgspec.json.decode(sys.stdin.buffer.read(), type=Siege)
-    chance, toll, left = random.Random(siege.seed), Toll(), siege.count
+    flood = msgspec.json.decode(sys.stdin.buffer.read(), type=Flood)
+    chance, toll, left = random.Random(flood.seed), Toll(), flood.count
     while left:
-        count = min(left, siege.at_a_time)
-        wave(siege, count, chance, toll)
+        count = min(left, flood.at_a_time)
+        wave(flood, count, chance, toll)
         left -= count
     sys.stdout.buffer.write(msgspec.json.encode(toll))
 

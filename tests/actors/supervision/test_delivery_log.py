@@ -62,7 +62,7 @@ def specs() -> dict[str, ActorSpec]:
 
 LAYOUT = LogLayout(specs(), "here")
 SOURCES = ("main", "other", "third")
-LANES: list[tuple[str, type[Message] | None, int]] = [
+QUEUES: list[tuple[str, type[Message] | None, int]] = [
     ("first", None, 1),
     ("first", Echo, 1),
     ("first", Visit, 3),
@@ -100,7 +100,7 @@ class Twin:
         self.page = Page()
         words: Any = self.page
         self.mailboxes = []
-        for actor, message, capacity in LANES:
+        for actor, message, capacity in QUEUES:
             start, slots = LAYOUT.mailbox(actor, message)
             assert slots == capacity
             self.mailboxes.append(QueueLog(words, start, len(LAYOUT.sources), capacity))
@@ -118,13 +118,13 @@ class Twin:
         self.numbers[source] += 1
         envelope = received(LAYOUT.sources[source], self.numbers[source])
         kinds = MESSAGES[mailbox]
-        key = (source, LANES[mailbox][0], kinds[kind % len(kinds)], envelope.number)
+        key = (source, QUEUES[mailbox][0], kinds[kind % len(kinds)], envelope.number)
         self.keys[envelope] = key
         self.delivery_states[key] = DeliveryState.NOT_BEGUN
         self.unread[mailbox].append(envelope)
 
     def begin(self, mailbox: int) -> None:
-        if self.unread[mailbox] and len(self.in_progress[mailbox]) < LANES[mailbox][2]:
+        if self.unread[mailbox] and len(self.in_progress[mailbox]) < QUEUES[mailbox][2]:
             envelope = self.unread[mailbox].popleft()
             self.in_progress[mailbox].append(envelope)
             self.mailboxes[mailbox].begin(envelope)
@@ -148,7 +148,7 @@ class Twin:
         self.page.seen.clear()
 
 
-mailboxes = st.integers(0, len(LANES) - 1)
+mailboxes = st.integers(0, len(QUEUES) - 1)
 steps = st.one_of(
     st.tuples(st.just("send"), mailboxes, st.sampled_from(SOURCES), st.integers(0, 1)),
     st.tuples(st.just("begin"), mailboxes),
@@ -185,7 +185,7 @@ def test_every_envelope_of_every_incarnation_has_a_number() -> None:
 
 def test_mailboxes_do_not_overlap() -> None:
     words: list[int] = []
-    for actor, message, capacity in LANES:
+    for actor, message, capacity in QUEUES:
         start, _ = LAYOUT.mailbox(actor, message)
         words += range(start, start + len(LAYOUT.sources) + capacity + CRASHES)
     assert sorted(words) == list(range(LAYOUT.nbytes // WORD))
@@ -209,14 +209,14 @@ def test_a_delivery_log_writes_into_the_memory_it_is_given() -> None:
     assert LAYOUT.delivery_state(page, "third", "first", Add, 7) is DeliveryState.NOT_BEGUN
 
 
-@pytest.mark.parametrize("mailbox", LANES[:2])
+@pytest.mark.parametrize("mailbox", QUEUES[:2])
 def test_what_a_incarnation_crashed_over_stays_in_doubt(
     mailbox: tuple[str, type[Message] | None, int],
 ) -> None:
     page = bytearray(LAYOUT.nbytes)
     actor, message, _ = mailbox
     delivery_log = DeliveryLog(LAYOUT, memoryview(page)).mailbox(actor, message)
-    handled = next(kind for kind in MESSAGES[LANES.index(mailbox)])
+    handled = next(kind for kind in MESSAGES[QUEUES.index(mailbox)])
     for number in range(1, CRASHES + 2):
         delivery_log.begin(received(1, number))
         delivery_log.crashed(received(1, number))

@@ -16,7 +16,7 @@ from actorq.actors.wire.session.wire import Tls
 from actorq.launchers.host.certificates import make_certificates
 from actorq_nng import wire
 from actorq_nng.handshakes import Handshakes
-from tests.launchers.unauthenticated_peers import Siege, besiege
+from tests.launchers.unauthenticated_peers import Flood, besiege
 
 from .ends import MAX_FRAME_BYTES, End, descriptors, serving, two
 from .test_acceptor import refused
@@ -126,12 +126,12 @@ async def test_those_that_end_as_soon_as_they_begin_are_forgotten(
     monkeypatch.setattr(Acceptor, "closed", closed_and_told)
     b = End("b")
     b.listen(f"ipc://{tmp_path}/b")
-    siege = Siege(
+    flood = Flood(
         address=b.addresses[0], what="frames", count=600, hello=bytes(100), max_bytes=MAX_FRAME_BYTES
     )
     async with serving(b), anyio.create_task_group() as tasks:
         tasks.start_soon(anyio.to_thread.run_sync, partial(sum, range(5 * 10**7)))
-        await besiege(siege)
+        await besiege(flood)
         acceptor = b.endpoint._acceptor
         await b.until(
             lambda: sum(refused(b).values()) == 600 and not acceptor._pending and not acceptor._refused
