@@ -103,7 +103,7 @@ def draw_problems(spec: ActorSpec, specs: Mapping[str, ActorSpec]) -> Iterator[t
     rows, why = agent.batch_size, ""
     if getattr(specs[coordinator].config, "deal", "equal") == "speed":
         rows = most_rows(rows, len(tasks), len(specs[coordinator].ports.get("workers", ())))
-        why = f"{coordinator} may deal {rows} rows to one learner: "
+        why = f"{coordinator} may give one learner batches of {rows} rows: "
     block = len(shards) // len(tasks)
     for shard, part in zip(shards[::block], batch_rows(tasks, rows), strict=True):
         keeper = specs[shard].ports.get("limiter", (shard,))[0]  # a task's first shard admits its whole draw

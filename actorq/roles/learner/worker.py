@@ -102,7 +102,7 @@ class Worker(BaseLearner):
     def wiring_problems(cls, spec: ActorSpec, specs: Mapping[str, ActorSpec]) -> Iterable[tuple[str, str]]:
         yield from coordinator_problems(spec, specs)
         for name in idle_tasks(spec, specs, "coordinator"):
-            yield "ports.coordinator", f'nobody works on the task "{name}", and it would never be learned'
+            yield "ports.coordinator", f'no worker has the task "{name}", and it would never be learned'
 
     @classmethod
     def memory(cls, spec: ActorSpec, specs: Mapping[str, ActorSpec]) -> Iterable[tuple[str, int]]:

@@ -70,7 +70,7 @@ def coordinator_problems(spec: ActorSpec, specs: Mapping[str, ActorSpec]) -> Ite
     if getattr(specs[coordinator].config, "deal", "equal") == "speed":
         yield (
             "config.compile",
-            f"a CUDA graph is of one batch size, and {coordinator} deals ever new ones by speed; use default",
+            f"a CUDA graph is of one batch size, and {coordinator} changes it by speed; use default",
         )
 
 

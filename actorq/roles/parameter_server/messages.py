@@ -1,4 +1,4 @@
-"""What workers, the parameter server's shards and its coordinator say to each other."""
+"""Protocol between workers, a parameter server's shards and its coordinator."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from actorq.roles.replay.messages import Version
 
 
 class Ticket(msgspec.Struct, frozen=True, order=True):
-    """Names one gradient, wherever its slices are."""
+    """Identifies one gradient, whose slices go to different shards."""
 
     worker: int
     incarnation: int
     """The worker's restarts."""
     number: int
-    """Of the worker's gradients in this life, from 1."""
+    """Counts the worker's gradients in this incarnation, from 1."""
 
 
-# A worker and the coordinator.
+# Between a worker and the coordinator.
 
 
 class Left(Message, frozen=True):
@@ -34,35 +34,35 @@ class Attend(Request[Left], frozen=True):
 
 
 class Pulled(Message, frozen=True):
-    """The version that all shards keep for the reader."""
+    """The version to fetch, which all shards keep."""
 
     version: Version
     target_updates: int
-    """After how many updates the target network was refreshed last."""
+    """The update after which the target network was refreshed last."""
     rows: int | None = None
-    """Transitions that the reader's gradient is to be of; None: as many as its own settings have."""
+    """Batch size of the reader's next gradient; None: that of its own settings."""
 
 
 class Pull(Request[Pulled], frozen=True):
-    """Have the newest version kept, to be fetched from each shard."""
+    """Make the shards keep the newest version, to be fetched from each of them."""
 
     worker: int
     computing: bool
-    """Whether a gradient of it will follow, for which the update rule may wait."""
+    """Whether a gradient computed with it will follow, for which the update rule may wait."""
     incarnation: int = 0
     """The worker's restarts."""
 
 
 class Pushed(Message, frozen=True):
-    """What became of a gradient, and the version to go on with."""
+    """A gradient's delivery state, and the version to continue with."""
 
     delivery_state: Literal["accepted", "scaled", "late", "stale"]
     pulled: Pulled | None
-    """None for a worker that goes on with what it has."""
+    """None for a worker that continues with the version it has."""
 
 
 class Push(Request[Pushed], frozen=True):
-    """Apply a gradient whose slices were sent to the shards. Answered as the update rule has it.
+    """Apply a gradient whose slices were sent to the shards. The update rule decides when it is answered.
 
     Refused for a version that is not the server's: of an earlier incarnation, or from the future; and for
     what a shard refuses: NaN or infinite numbers, a wrong length, an unknown codec.
@@ -74,14 +74,14 @@ class Push(Request[Pushed], frozen=True):
     bytes: int
     """Of the gradient, as sent."""
     bytes_fetched: int
-    """Of the weights the worker has fetched since its last push."""
+    """Bytes of weights that the worker has fetched since its last push."""
     reads: bool = True
-    """Whether the worker wants the version that comes of it; where nobody waits, it need not."""
+    """Whether the worker wants the resulting version; rules that wait for workers send it in any case."""
     rows: int = 1
-    """Transitions that it is the mean over, at least 1."""
+    """Transitions that the gradient is the mean over, at least 1."""
 
 
-# A worker and a shard.
+# Between a worker and a shard.
 
 
 class Gradient(Message, frozen=True):
@@ -97,39 +97,39 @@ class Fetched(Message, frozen=True):
 
     whole: NDArray[Any] | None
     deltas: tuple[Encoded, ...]
-    """Each to be added to the one before; with `whole` None and no deltas, the reader has it already."""
+    """To be added in this order; with `whole` None and no deltas, the reader has the version already."""
     target: NDArray[Any] | None
     """None if the reader has it already."""
 
 
 class Fetch(Request[Fetched], frozen=True):
-    """Read a slice of a version that the coordinator had kept. Refused if the shard keeps it no longer."""
+    """Read a slice of a version that the coordinator named. Refused if the shard keeps it no longer."""
 
     worker: int
-    """Its index; negative for readers that push no gradients."""
+    """The worker's index; negative for readers that push no gradients."""
     version: Version
     have: Version | None
     """The version of the parameters that the reader holds, if any."""
     have_target: int | None
-    """After how many updates, in the same incarnation, the reader's target was refreshed."""
+    """The update, in the same incarnation, after which the reader's target was refreshed."""
 
 
-# The coordinator and a shard.
+# Between the coordinator and a shard.
 
 
 class SliceNorm(Message, frozen=True):
     square_norm: float
-    """Of the slice; finite."""
+    """Squared Euclidean norm of the slice; finite."""
 
 
 class GetSliceNorm(Request[SliceNorm], frozen=True):
-    """Check a slice and say its square norm; answered when the slice is there, Refused if it is unusable."""
+    """Validate a slice and get its squared norm; waits for the slice. Refused if it is unusable."""
 
     ticket: Ticket
 
 
 class Combine(Request[SliceNorm], frozen=True):
-    """Make the sum of gradients, each times its factor, the next to be applied, and say its square norm."""
+    """Sum gradients, each times its factor, as the next to be applied, and get the sum's squared norm."""
 
     incarnation: int
     tickets: tuple[Ticket, ...]
@@ -139,13 +139,13 @@ class Combine(Request[SliceNorm], frozen=True):
 
 
 class Apply(Message, frozen=True):
-    """Make one update: with what was combined, or else with the one gradient named."""
+    """Make one update, with the combined gradient or the one named by `ticket`."""
 
     incarnation: int
     updates: int
-    """The version this update leads to."""
+    """The version that this update leads to."""
     ticket: Ticket | None
-    """None: what was combined."""
+    """None: the combined gradient."""
     factor: float
     """Of the gradient."""
     step: float
@@ -153,35 +153,35 @@ class Apply(Message, frozen=True):
 
 
 class Keep(Message, frozen=True):
-    """Copy the slice as it is, for those who will fetch this version."""
+    """Copy the current slice for readers that will fetch this version."""
 
     incarnation: int
     updates: int
 
 
 class Discard(Message, frozen=True):
-    """Gradients that will not be applied."""
+    """Drop gradients that will not be applied."""
 
     tickets: tuple[Ticket, ...]
 
 
 class Forget(Message, frozen=True):
-    """A worker has died: nothing of that life, nor of those before, is worth waiting for."""
+    """A worker has died: drop and expect nothing of this incarnation and earlier ones."""
 
     worker: int
     incarnation: int
 
 
 class VersionList(Message, frozen=True):
-    """The versions a shard can be set back to, newest last."""
+    """The versions that a shard can be restored to, newest last."""
 
     incarnation: int
     versions: tuple[Version, ...]
-    """Each of the incarnation that made it: updates made anew lead to another version."""
+    """Each with the incarnation that made it: repeated updates lead to another version."""
 
 
 class ListVersions(Request[VersionList], frozen=True):
-    """Stop applying and handing out, and say what there is to go on from."""
+    """Stop applying and serving, and list the versions that can be restored."""
 
 
 class Restored(Message, frozen=True):
@@ -189,14 +189,14 @@ class Restored(Message, frozen=True):
 
 
 class Restore(Request[Restored], frozen=True):
-    """Go on from a version, under a new incarnation."""
+    """Continue from a version, under a new incarnation."""
 
     incarnation: int
     origin: Version
-    """What to go back to."""
+    """The version to restore."""
     size: int
-    """Of the whole vector."""
+    """Length of the whole vector."""
     compensating: bool
     """Whether gradients will be compensated, for which the versions they come from have to be kept."""
     initial: NDArray[Any] | None
-    """The slice to begin with, if that is the origin."""
+    """The initial slice, if `origin` is the beginning."""

@@ -1,4 +1,4 @@
-"""Setting all shards of a parameter server to one version, after a start or a death."""
+"""Restoring all shards of a parameter server to one version, after a start or a death."""
 
 from __future__ import annotations
 
@@ -30,22 +30,24 @@ async def restore(
     reached: int,
     compensating: bool,
 ) -> Version:
-    """Have all shards go on from the newest version they have in common, under a new incarnation; returns it.
+    """Restore all shards to the newest version they have in common, under a new incarnation; returns it.
 
-    Where a shard has none, that is the vector that `begin` makes. The new incarnation is above this one and
-    those that the shards know, and skips so many. `reached`: the updates known to have been made. Raises
-    ActorDied or Refused if a shard dies meanwhile: try again; and RuntimeError if shards have versions, but
-    none in common.
+    Where a shard has none, that is the vector that `begin` makes. The new incarnation is larger than `above`
+    and those that the shards know, by `skipping` more than 1. `reached`: the updates known to have been made.
+    Raises ActorDied or Refused if a shard dies meanwhile: try again; and RuntimeError if shards have
+    versions, but none in common.
     """
-    standings = await servers.all().ask(ListVersions())
-    origin = newest_common([standing.versions for standing in standings])
-    incarnation = 1 + skipping + max(above, *(standing.incarnation for standing in standings))
+    shards = await servers.all().ask(ListVersions())
+    origin = newest_common([shard.versions for shard in shards])
+    incarnation = 1 + skipping + max(above, *(shard.incarnation for shard in shards))
     vector = begin()
     slices = shard_slices(vector.size, len(servers))
     for server, part in zip(servers, slices, strict=True):
         initial = vector[part].copy() if origin == BEGINNING else None
         await server.ask(Restore(incarnation, origin, vector.size, compensating, initial))
-    known = [version.updates for standing in standings for version in standing.versions]
+    known = [version.updates for shard in shards for version in shard.versions]
     if lost := max(reached, *known, 0) - origin.updates:
-        log.warning("the parameter server goes on from version %d: %d updates are lost", origin.updates, lost)
+        log.warning(
+            "the parameter server continues from version %d: %d updates are lost", origin.updates, lost
+        )
     return Version(incarnation, origin.updates)

@@ -21,14 +21,14 @@ Form = Literal["whole", "delta_float16", "delta_int8"]
 
 
 class VersionStore:
-    """The last `limit` versions of one incarnation, by their updates.
+    """The last `limit` versions of one incarnation, by their number of updates.
 
-    In a delta form readers follow one chain of compressed differences, whose errors don't add up: what a
-    version's readers hold is the same for all, and as near to the parameters as the last difference's codec.
+    With deltas all readers follow one chain of compressed differences, whose errors do not accumulate: every
+    reader of a version holds the same values, as near to the parameters as the codec of the last difference.
     """
 
     def __init__(self, incarnation: int, form: Form, limit: int, compensating: bool) -> None:
-        """`compensating`: also keep what each worker was handed, until a gradient of it has come."""
+        """`compensating`: also keep the version sent to each worker until its gradient arrives (DC-ASGD)."""
         self._incarnation = incarnation
         self._form, self._limit, self._compensating = form, limit, compensating
         self._kept: OrderedDict[int, Kept] = OrderedDict()
@@ -38,7 +38,7 @@ class VersionStore:
         self._handed: dict[int, dict[int, NDArray[Any]]] = {}
 
     def add(self, updates: int, kept: Kept) -> None:
-        """Keep a version; the oldest one goes."""
+        """Keep a version and drop the oldest one."""
         if updates in self._kept:
             return
         if self._form != "whole":
@@ -49,7 +49,7 @@ class VersionStore:
             self._links.pop(gone, None)
 
     def _follow(self, updates: int, parameters: NDArray[Any]) -> NDArray[Any]:
-        """What readers of this version hold: the chain's reconstruction."""
+        """The values that readers of this version hold: the chain's reconstruction."""
         import torch
 
         from actorq.learning.distributed.deltas import DeltaChain
@@ -67,11 +67,11 @@ class VersionStore:
         return updates in self._kept
 
     def is_gone(self, updates: int) -> bool:
-        """Whether it was kept, or passed over, before."""
+        """Whether the version was kept earlier, or skipped."""
         return bool(self._kept) and updates not in self._kept and updates < next(reversed(self._kept))
 
     def fetched(self, request: Fetch) -> Fetched:
-        """A version that is kept, as the reader needs it."""
+        """A kept version in the form that the reader needs: nothing, deltas or whole."""
         updates, have = request.version.updates, request.have
         kept = self._kept[updates]
         if self._compensating and request.worker >= 0:
@@ -87,13 +87,13 @@ class VersionStore:
         return Fetched(kept.parameters, (), target)
 
     def _deltas(self, have: Version | None, updates: int) -> list[Encoded] | None:
-        """What leads from the reader's version to this one; None if it is to be sent whole."""
+        """The deltas from the reader's version to this one; None if it has to be sent whole."""
         if self._chain is None or have is None or have.updates not in self._links:
             return None
         return self._chain.since(self._links[have.updates], self._links[updates])
 
     def handed(self, worker: int, updates: int) -> NDArray[Any] | None:
-        """The parameters that a worker's gradient comes from; forgets the worker's earlier ones."""
+        """The parameters that a worker's gradient was computed with; forgets the worker's earlier ones."""
         versions = self._handed.get(worker, {})
         for earlier in [version for version in versions if version < updates]:
             del versions[earlier]

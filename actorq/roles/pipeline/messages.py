@@ -22,10 +22,10 @@ PASSED = "the stage is past this version"
 
 
 class Returned(Message, frozen=True):
-    """A micro-batch has passed the rest of the network, forward and backward."""
+    """The result of a micro-batch in the rest of the network, forward and backward."""
 
     gradients: Tensors
-    """Of what was sent for s_t; empty from the first stage."""
+    """With respect to the activations sent for s_t; empty from the first stage."""
     td_errors: NDArray[np.float32]
     """[rows], one task's after another's."""
     loss: float
@@ -35,17 +35,17 @@ class Returned(Message, frozen=True):
 
 
 class Flow(Request[Returned], frozen=True):
-    """Take a micro-batch forward, and on to the next stage; answered when it has come back.
+    """Compute a micro-batch forward, send it to the next stage, and backward when that has answered.
 
-    Refused for another incarnation's version. One of an update to come waits for the update before.
+    Refused for another incarnation's version. A micro-batch of a later update waits for the update before.
     """
 
     version: Version
     """Of the parameters to compute with."""
     number: int
-    """Of the update's micro-batches, …"""
+    """Which of the update's micro-batches."""
     count: int
-    """… which are so many."""
+    """How many micro-batches the update has."""
     size: int
     """Transitions of the whole batch."""
     inputs: Activations
@@ -60,7 +60,7 @@ class Columns(Message, frozen=True):
 
 
 class ComputeColumns(Request[Columns], frozen=True):
-    """Compute a stage's share of the columns of a layer that several hold between them."""
+    """Compute the output columns that a stage holds of a layer that several stages share."""
 
     version: Version
     number: int
@@ -70,7 +70,7 @@ class ComputeColumns(Request[Columns], frozen=True):
 
 
 class Partial(Message, frozen=True):
-    """What some columns add to the gradient of their layer's inputs."""
+    """The part of the gradient of a layer's inputs that comes from some columns."""
 
     gradients: Tensors
     square_norm: float
@@ -78,7 +78,7 @@ class Partial(Message, frozen=True):
 
 
 class ReturnColumns(Request[Partial], frozen=True):
-    """The way back through these columns."""
+    """Backward through these columns."""
 
     version: Version
     number: int
@@ -91,13 +91,13 @@ class ReturnColumns(Request[Partial], frozen=True):
 
 class Evaluated(Message, frozen=True):
     outputs: Tensors
-    """Of each task, [rows, actions]; from columns, theirs."""
+    """Of each task, [rows, actions]; from columns, the outputs of those."""
 
 
 class Evaluate(Request[Evaluated], frozen=True):
-    """Take observations forward, through this stage and on to the next, or through its columns alone.
+    """Compute observations forward, through this stage and the next ones, or through its columns alone.
 
-    Refused, as PASSED, for a version that the stage has left behind.
+    Refused, as PASSED, for a version that an update has replaced.
     """
 
     version: Version
@@ -117,7 +117,7 @@ class StepStage(Message, frozen=True):
     factor: float
     """Of the gradient."""
     seconds: float
-    """From the batch's start until all its micro-batches had come back."""
+    """From the batch's start until all its micro-batches were answered."""
 
 
 # Reading.
@@ -141,30 +141,30 @@ class Written(Message, frozen=True):
 
 
 class WriteParameters(Request[Written], frozen=True):
-    """Go on with other parameters than those of this version; they are no update."""
+    """Replace the parameters of this version; this is not an update."""
 
     version: Version
     parameters: NDArray[Any]
     """A stage's slice."""
-    anew: bool
-    """Whether the target network takes them over too, as at a beginning."""
+    with_target: bool
+    """Whether the target network is replaced too, as at the start."""
 
 
 # Restoring.
 
 
 class Halted(Message, frozen=True):
-    """What a stage can go on from."""
+    """The versions that a stage can be restored to."""
 
     incarnation: int
     versions: tuple[Version, ...]
     """Oldest first; each of the incarnation that made it."""
     part: StagePart | None
-    """What it holds; None before it was told."""
+    """The part that the stage holds; None before its first `Resume`."""
 
 
 class HaltStage(Request[Halted], frozen=True):
-    """Drop what is in flight, take nothing more, and say what there is to go on from."""
+    """Drop what is in flight, refuse new requests, and list the versions that can be restored."""
 
 
 class Resumed(Message, frozen=True):
@@ -172,7 +172,7 @@ class Resumed(Message, frozen=True):
 
 
 class Resume(Request[Resumed], frozen=True):
-    """Go on from a version, under a new incarnation."""
+    """Continue from a version, under a new incarnation."""
 
     incarnation: int
     origin: Version

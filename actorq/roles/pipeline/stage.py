@@ -1,4 +1,4 @@
-"""A stage of a model-parallel pipeline: holds a part of the Q-network, which no actor holds as a whole."""
+"""A stage of a model-parallel pipeline: holds and computes a part of the Q-network."""
 
 from __future__ import annotations
 
@@ -49,9 +49,9 @@ if TYPE_CHECKING:
 class Stage(LearningActor):
     """One of `count` stages that hold a Q-network between them: each some layers, or some columns of one.
 
-    It has its slice of the online and of the target network, of the gradient and of the optimizer's moments,
-    makes it itself from the seed, and never sees the others'. Batches, updates and what to hold come from a
-    `pipeline_learner`.
+    A stage has its slice of the online and of the target network, of the gradient and of the optimizer's
+    moments, initialises it from the seed, and never sees the others'. A `pipeline_learner` sends batches,
+    updates and the partition.
     """
 
     class Config(actors.Config):
@@ -99,81 +99,81 @@ class Stage(LearningActor):
         self._part: StagePart | None = None
         self._size = 0
         self._points: list[State] = []
-        """What there is to go back to, oldest first."""
-        self._segment: StageModule | None = None
-        self._work: PipelineSchedule | None = None
-        """From a `Resume` to the next `HaltStage`."""
+        """The states that can be restored, oldest first."""
+        self._module: StageModule | None = None
+        self._schedule: PipelineSchedule | None = None
+        """Not None from a `Resume` to the next `HaltStage`."""
 
     # Micro-batches, and acting.
 
     @handles(concurrent=1024)
     async def flow(self, request: Flow) -> Returned:
-        return await self._work_of(request.version).flow(request)
+        return await self._schedule_of(request.version).flow(request)
 
     @handles(concurrent=1024)
     async def compute_columns(self, request: ComputeColumns) -> Columns:
-        return await self._work_of(request.version).compute_columns(request)
+        return await self._schedule_of(request.version).compute_columns(request)
 
     @handles(concurrent=1024)
     async def return_columns(self, request: ReturnColumns) -> Partial:
-        return await self._work_of(request.version).return_columns(request)
+        return await self._schedule_of(request.version).return_columns(request)
 
     @handles(concurrent=4096)
     async def evaluate(self, request: Evaluate) -> Evaluated:
-        return await self._work_of(request.version).evaluate(request)
+        return await self._schedule_of(request.version).evaluate(request)
 
-    def _work_of(self, version: Version) -> PipelineSchedule:
-        if self._work is None or version.incarnation != self._work.incarnation:
+    def _schedule_of(self, version: Version) -> PipelineSchedule:
+        if self._schedule is None or version.incarnation != self._schedule.incarnation:
             raise Refused(RESTORING)
-        return self._work
+        return self._schedule
 
-    # Updates, in the learner's order.
+    # Updates.
 
     @handles
     async def step(self, step: StepStage) -> None:
-        if self._work is None or step.version != self._version:
+        if self._schedule is None or step.version != self._version:
             return
         if step.seconds > 0.0:
-            self.report("stage_idle_share", 1.0 - self._work.take_busy_seconds() / step.seconds)
-        self.report("stage_bytes_sent", self._work.bytes_sent)
-        self.report("stage_in_flight_bytes", self._work.most_in_flight_bytes)
-        await self._work.step(step.factor)
+            self.report("stage_idle_share", 1.0 - self._schedule.take_busy_seconds() / step.seconds)
+        self.report("stage_bytes_sent", self._schedule.bytes_sent)
+        self.report("stage_in_flight_bytes", self._schedule.most_in_flight_bytes)
+        await self._schedule.step(step.factor)
         every = self.config.restore_within_updates // 2
-        if self._work.segment.updates % every == 0:
+        if self._schedule.module.updates % every == 0:
             self._make_point(every)
 
     @handles
     async def read(self, request: Read) -> Slice:
-        return Slice(self._at(request.version).segment.online.read())
+        return Slice(self._at(request.version).module.online.read())
 
     @handles
     async def write(self, request: WriteParameters) -> Written:
-        await self._at(request.version).write(request.parameters, anew=request.anew)
+        await self._at(request.version).write(request.parameters, with_target=request.with_target)
         return Written()
 
     def _at(self, version: Version) -> PipelineSchedule:
         """Raises Refused unless the parameters are of just this version."""
-        work = self._work_of(version)
+        schedule = self._schedule_of(version)
         if version != self._version:
             raise Refused(f"{self.name} isn't at version {version.updates}")
-        return work
+        return schedule
 
     @property
     def _version(self) -> Version:
-        assert self._segment is not None
-        return Version(self._incarnation, self._segment.updates)
+        assert self._module is not None
+        return Version(self._incarnation, self._module.updates)
 
-    # Recovery, by the learner.
+    # Recovery.
 
     @handles
     async def halt(self, _: HaltStage) -> Halted:
-        self._end_work(RESTORING)
+        self._close_schedule(RESTORING)
         return Halted(self._incarnation, tuple(map(_version_of, self._restorable())), self._part)
 
-    def _end_work(self, reason: str) -> None:
-        if self._work is not None:
-            self._work.close(reason)
-            self._work = None
+    def _close_schedule(self, reason: str) -> None:
+        if self._schedule is not None:
+            self._schedule.close(reason)
+            self._schedule = None
 
     @handles
     async def resume(self, request: Resume) -> Resumed:
@@ -182,48 +182,48 @@ class Stage(LearningActor):
         part, points = request.parts[request.stage], self._restorable()
         versions = list(map(_version_of, points))
         if request.origin != BEGINNING and (request.origin not in versions or part != self._part):
-            raise Refused(f"{self.name} can't go back to version {request.origin.updates}")
-        # Before a thread computes anything: it keeps what it finds then.
+            raise Refused(f"{self.name} can't be restored to version {request.origin.updates}")
+        # Before any thread computes: a thread keeps the number that it finds first.
         size = part_size(layer_shapes(self.agent, self._spaces), part)
         set_torch_threads(self.config.torch_threads, size)
-        self._segment = segment = await self.in_thread(
+        self._module = module = await self.in_thread(
             StageModule, self.agent, self._spaces, request.seed, part, self._device
         )
         self._incarnation, self._part, self._size = request.incarnation, part, size
         if request.origin == BEGINNING:
             self._points = [self._point()]
         else:
-            # What came before stays: should another stage die now, it may have no more than that.
+            # Earlier points stay: another stage that dies now may have no newer one.
             self._points = points[: versions.index(request.origin) + 1]
-            segment.load_state(self._points[-1])
-        self._work = PipelineSchedule(
-            self, segment, self._q_loss, request.parts, request.stage, self.stages, request.incarnation
+            module.load_state(self._points[-1])
+        self._schedule = PipelineSchedule(
+            self, module, self._q_loss, request.parts, request.stage, self.stages, request.incarnation
         )
         self.keep_snapshot()
         return Resumed()
 
     def _restorable(self) -> list[State]:
-        """The points, and the slice as it is now."""
-        if self._segment is None or self._points[-1]["updates"] == self._segment.updates:
+        """The recovery points and the slice as it is now."""
+        if self._module is None or self._points[-1]["updates"] == self._module.updates:
             return self._points
         return [*self._points, self._point()]
 
     def _point(self) -> State:
-        assert self._segment is not None
-        return {**self._segment.state(), "incarnation": self._incarnation}
+        assert self._module is not None
+        return {**self._module.state(), "incarnation": self._incarnation}
 
     def _make_point(self, every: int) -> None:
-        """Those of the last `every` updates stay: of stages that save at their own pace, one is common."""
-        assert self._segment is not None
-        oldest = self._segment.updates - every
+        """Add a point; those of the last `every` updates stay, so that stages have one in common."""
+        assert self._module is not None
+        oldest = self._module.updates - every
         self._points = [point for point in self._points if point["updates"] >= oldest]
         self._points.append(self._point())
         self.keep_snapshot()
         self.progress("stage_updates", every)
 
     def on_drain(self) -> None:
-        if self._work is not None:
-            self._work.close(STOPPING)
+        if self._schedule is not None:
+            self._schedule.close(STOPPING)
 
     def state(self) -> State:
         if self._part is None:

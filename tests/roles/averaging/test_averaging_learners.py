@@ -1,4 +1,4 @@
-"""Learners that meet at a root: periodic and elastic averaging as a plain loop has them."""
+"""Learners below an averaging server: periodic and elastic averaging as a plain loop computes them."""
 
 from __future__ import annotations
 
@@ -45,23 +45,23 @@ def alone(learner: int) -> Iterator[FlatParameters]:
 
 
 def in_a_loop(elasticity: float | None) -> tuple[NDArray[Any], list[NDArray[Any]]]:
-    """The centre and the learners' parameters after all updates; by their mean without elasticity."""
+    """The center and the learners' parameters after all updates; by their mean without elasticity."""
     loops = [alone(learner) for learner in range(COUNT)]
-    centre, *_ = [next(loop).read() for loop in loops]
+    center, *_ = [next(loop).read() for loop in loops]
     for number in range(1, UPDATES + 1):
         members = [next(loop) for loop in loops]
         if number % EVERY:
             continue
         if elasticity is None:
-            centre = np.mean([member.read() for member in members], axis=0)
+            center = np.mean([member.read() for member in members], axis=0)
             for member in members:
-                member.write(centre)
+                member.write(center)
             continue
         for member in members:
-            pull = elasticity * (member.read() - centre)
+            pull = elasticity * (member.read() - center)
             member.write(member.read() - pull)
-            centre = centre + pull
-    return centre, [member.read() for member in members]
+            center = center + pull
+    return center, [member.read() for member in members]
 
 
 async def by_actors(**config: Any) -> dict[str, State]:
@@ -74,10 +74,10 @@ async def by_actors(**config: Any) -> dict[str, State]:
 
 async def test_the_mean_every_so_many_updates() -> None:
     states = await by_actors()
-    centre, _ = in_a_loop(None)
-    np.testing.assert_allclose(states["root"]["parameters"], centre, rtol=1e-9)
+    center, _ = in_a_loop(None)
+    np.testing.assert_allclose(states["root"]["parameters"], center, rtol=1e-9)
     for learner in range(COUNT):
-        np.testing.assert_allclose(states[f"learner.{learner}"]["parameters"], centre, rtol=1e-9)
+        np.testing.assert_allclose(states[f"learner.{learner}"]["parameters"], center, rtol=1e-9)
         assert states[f"learner.{learner}"]["updates"] == UPDATES
     assert states["root"]["updates"] == COUNT * UPDATES
 
@@ -85,8 +85,8 @@ async def test_the_mean_every_so_many_updates() -> None:
 async def test_elastic_averaging() -> None:
     """One learner's turn after another's, in this run's order: the loop's is another, so it is near."""
     states = await by_actors(rule="elastic", elasticity=0.2)
-    centre, members = in_a_loop(0.2)
-    apart = np.linalg.norm(states["root"]["parameters"] - centre) / np.linalg.norm(centre)
+    center, members = in_a_loop(0.2)
+    apart = np.linalg.norm(states["root"]["parameters"] - center) / np.linalg.norm(center)
     assert apart < 0.01
     for learner, member in enumerate(members):
         mine = states[f"learner.{learner}"]["parameters"]

@@ -1,4 +1,4 @@
-"""The root of a tree of learners: whom it has wait for whom, what comes of a meeting, and of deaths."""
+"""The averaging server: which learners wait for each other, the result of a synchronization, and deaths."""
 
 from __future__ import annotations
 
@@ -51,9 +51,9 @@ async def all_of(*asks: Any) -> list[Synchronized]:
 
 
 async def test_all_begin_at_one_centre_and_meet_at_their_mean() -> None:
-    centres: Record[Weights] = Record()
+    centers: Record[Weights] = Record()
     watch = Watch()
-    async with System(tree(bystanders(3), centres=centres), AT_ONCE, reports=watch) as system:
+    async with System(tree(bystanders(3), centers=centers), AT_ONCE, reports=watch) as system:
         voices = [Voice(system, learner) for learner in range(3)]
         begun = [await voice.join(learning=False) for voice in voices]
         assert len({met.parameters.tobytes() for met in begun}) == 1
@@ -61,12 +61,12 @@ async def test_all_begin_at_one_centre_and_meet_at_their_mean() -> None:
         for voice in voices:
             await voice.join(learning=True)
         met = await all_of(
-            *(voice.meet(value, 5) for voice, value in zip(voices, (1.0, 2.0, 6.0), strict=True))
+            *(voice.synchronize(value, 5) for voice, value in zip(voices, (1.0, 2.0, 6.0), strict=True))
         )
-        await centres.reaches(2)
+        await centers.reaches(2)
     assert [each.version for each in met] == [Version(0, 15)] * 3
     assert all((each.parameters == 3.0).all() for each in met)
-    first, second = centres.entries
+    first, second = centers.entries
     assert (first.version, second.version) == (Version(0, 0), Version(0, 15))
     assert (first.parameters == begun[0].parameters).all()
     assert (second.parameters == 3.0).all()
@@ -82,9 +82,9 @@ async def test_elastic_learners_meet_the_centre_one_by_one() -> None:
         one, other = Voice(system, 0), Voice(system, 1)
         assert (await one.join(learning=True)).version == Version(0, 0)
         await other.join(learning=True)
-        assert (await one.meet(4.0)).parameters == pytest.approx(2.0)
-        assert (await one.meet(4.0)).parameters == pytest.approx(3.0)
-        assert (await other.meet(0.0)).parameters == pytest.approx(1.5)
+        assert (await one.synchronize(4.0)).parameters == pytest.approx(2.0)
+        assert (await one.synchronize(4.0)).parameters == pytest.approx(3.0)
+        assert (await other.synchronize(0.0)).parameters == pytest.approx(1.5)
         assert (await other.join(learning=False)).parameters == pytest.approx(1.5)
     assert watch.counts["meetings"] == 3
 
@@ -94,9 +94,9 @@ async def test_nobody_waits_for_those_who_learn_nothing_yet() -> None:
         one, other = Voice(system, 0), Voice(system, 1)
         await other.join(learning=False)
         await one.join(learning=True)
-        assert ((await one.meet(4.0)).parameters == 4.0).all()
+        assert ((await one.synchronize(4.0)).parameters == 4.0).all()
         assert ((await other.join(learning=True)).parameters == 4.0).all()
-        met, also = await all_of(other.meet(2.0), one.meet(4.0))
+        met, also = await all_of(other.synchronize(2.0), one.synchronize(4.0))
         assert (met.parameters == also.parameters).all()
         assert (met.parameters == 3.0).all()
 
@@ -109,13 +109,13 @@ async def test_a_dead_learner_is_not_waited_for_and_comes_back_to_the_centre() -
         await other.join(learning=True)
         async with anyio.create_task_group() as group:
             group.start_soon(system.ref("learner.1").tell, Die())
-            met = await one.meet(5.0)
+            met = await one.synchronize(5.0)
         assert (met.parameters == 5.0).all()
         with pytest.raises(Refused, match="died"):
-            await other.meet(7.0)
+            await other.synchronize(7.0)
         again = Voice(system, 1, incarnation=1)
         assert ((await again.join(learning=True)).parameters == 5.0).all()
-        met, _ = await all_of(again.meet(6.0), one.meet(8.0))
+        met, _ = await all_of(again.synchronize(6.0), one.synchronize(8.0))
         assert (met.parameters == 7.0).all()
 
 
@@ -127,28 +127,28 @@ async def test_the_parameters_of_who_dies_at_the_meeting_count_for_nothing() -> 
 
         async def die_waiting() -> None:
             with pytest.raises(Refused, match="died"):
-                await other.meet(7.0)
+                await other.synchronize(7.0)
 
         async with anyio.create_task_group() as group:
             group.start_soon(die_waiting)
             await all_blocked()
             await system.ref("learner.1").tell(Die())
-        assert ((await one.meet(5.0)).parameters == 5.0).all()
+        assert ((await one.synchronize(5.0)).parameters == 5.0).all()
 
 
 async def test_the_roots_next_incarnation_goes_on_from_the_last_meeting() -> None:
-    centres: Record[Weights] = Record()
-    specs = tree(bystanders(2), root=MortalRoot, centres=centres)
+    centers: Record[Weights] = Record()
+    specs = tree(bystanders(2), root=MortalRoot, centers=centers)
     async with System(specs, AT_ONCE) as system:
         one, other = Voice(system, 0), Voice(system, 1)
         await one.join(learning=True)
         await other.join(learning=True)
-        await all_of(one.meet(2.0, 10), other.meet(4.0, 10))
+        await all_of(one.synchronize(2.0, 10), other.synchronize(4.0, 10))
         await system.ref("root").tell(Die())
-        await centres.reaches(3)
-        assert centres.entries[-1].version == Version(1, 20)
-        assert (centres.entries[-1].parameters == 3.0).all()
-        met, also = await all_of(one.meet(5.0), other.meet(7.0))
+        await centers.reaches(3)
+        assert centers.entries[-1].version == Version(1, 20)
+        assert (centers.entries[-1].parameters == 3.0).all()
+        met, also = await all_of(one.synchronize(5.0), other.synchronize(7.0))
         assert (met.parameters == 6.0).all(), "it knows who learned, and waits for all of them"
         assert also.version == Version(1, 22)
 
@@ -167,8 +167,8 @@ async def test_what_no_mean_can_be_made_of_is_refused(parameters: Any, reason: s
         one = Voice(system, 0)
         await one.join(learning=True)
         with pytest.raises(Refused, match=reason):
-            await one.meet(parameters)
-        assert ((await one.meet(1.0)).parameters == 1.0).all()
+            await one.synchronize(parameters)
+        assert ((await one.synchronize(1.0)).parameters == 1.0).all()
 
 
 async def test_unauthenticated_peers_are_refused() -> None:
@@ -208,7 +208,7 @@ async def test_deterministic_runs_are_equal(rule: str) -> None:
 
 @pytest.mark.parametrize("every", [1, 5, 20])
 async def test_traffic_falls_with_the_period(every: int) -> None:
-    """Each learner's parameters go up and the centre comes down once in `every` updates."""
+    """Each learner's parameters go up and the center comes down once in `every` updates."""
     said: Record[tuple[str, int, float]] = Record()
     watch = Watch()
     members = [counting(said, every=every)] * 2
@@ -267,7 +267,7 @@ async def test_no_meeting_is_held_without_those_who_were_sent_away_at_the_end() 
         await one.join(learning=True)
         await other.join(learning=True)
         async with anyio.create_task_group() as group:
-            group.start_soon(one.meet, 1.0)
+            group.start_soon(one.synchronize, 1.0)
             await all_blocked()
             group.cancel_scope.cancel()
     assert held == [()]

@@ -39,12 +39,12 @@ def tree(
     members: Sequence[type[Actor]],
     *,
     root: type[AveragingServer] = AveragingServer,
-    centres: Record[Weights] | None = None,
+    centers: Record[Weights] | None = None,
     **config: Any,
 ) -> list[ActorSpec]:
     """The root, a evaluator's stand-in, and `learner.0`, … of these classes."""
     names = tuple(f"learner.{index}" for index in range(len(members)))
-    node_agent = fresh(NodeAgent, record=centres if centres is not None else Record())
+    node_agent = fresh(NodeAgent, record=centers if centers is not None else Record())
     wired = {"learners": names}
     settings = AveragingServer.Config(**config)
     return [
@@ -69,14 +69,14 @@ class Voice:
         self.name, self._incarnation = f"learner.{learner}", incarnation
 
     async def join(self, *, learning: bool) -> Synchronized:
-        met: Synchronized = await self._root.ask(JoinAveraging(self.name, self._incarnation, learning))
-        return met
+        reply: Synchronized = await self._root.ask(JoinAveraging(self.name, self._incarnation, learning))
+        return reply
 
-    async def meet(self, parameters: float | NDArray[Any], updates: int = 1) -> Synchronized:
+    async def synchronize(self, parameters: float | NDArray[Any], updates: int = 1) -> Synchronized:
         """A number stands for parameters that are all that number."""
         vector = np.full(SIZE, parameters) if isinstance(parameters, float) else parameters
-        met: Synchronized = await self._root.ask(Synchronize(self.name, self._incarnation, updates, vector))
-        return met
+        reply: Synchronized = await self._root.ask(Synchronize(self.name, self._incarnation, updates, vector))
+        return reply
 
 
 class Counting(Actor):

@@ -87,8 +87,8 @@ async def test_a_stage_holds_its_part_and_what_is_in_flight(stages: int) -> None
     class Weighing(Stage):
         @handles
         async def step(self, step: StepStage) -> None:
-            assert self._work is not None
-            held_bytes.add((self.index, self._work.most_in_flight_bytes))
+            assert self._schedule is not None
+            held_bytes.add((self.index, self._schedule.most_in_flight_bytes))
             await super().step(step)
 
     watch, micro_batches = Watch(), 6
