@@ -7,9 +7,10 @@ read-only, and what can't cross a process border shows here.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from actorq.actors import Inbox, LinkSchema, Membership, Peer, PeerSession, TransportStatistics
+from actorq.actors.wire.transport import NextFrame
 
 MAX_FRAME_BYTES = 1 << 40
 """A copy in the same process needs no other bound than the mailboxes'."""
@@ -30,9 +31,13 @@ class EncodedTransport:
 
     def route(self, link_schema: LinkSchema) -> Inbox:
         there = (link_schema.peer_session, link_schema.me)
-        envelopes = _Stream(lambda frame: self._peer_sessions[there].envelopes_received(frame))
-        answers = _Stream(lambda frame: self._peer_sessions[there].answers_received(frame))
         peer_session = PeerSession(link_schema, self._inboxes[link_schema.me], MAX_FRAME_BYTES)
+        envelopes = _Stream(
+            peer_session.next_envelopes, lambda frame: self._peer_sessions[there].envelopes_received(frame)
+        )
+        answers = _Stream(
+            peer_session.next_answers, lambda frame: self._peer_sessions[there].answers_received(frame)
+        )
         peer_session.peer_up(envelopes, answers, None)
         self._peer_sessions[link_schema.me, link_schema.peer_session] = peer_session
         return peer_session
@@ -59,13 +64,12 @@ class EncodedTransport:
 class _Stream:
     """Carries each frame at once."""
 
-    source: Callable[[], Any]
-
-    def __init__(self, receive: Callable[[memoryview], None]) -> None:
+    def __init__(self, next_frame: NextFrame, receive: Callable[[memoryview], None]) -> None:
+        self._next_frame = next_frame
         self._receive = receive
 
     def flush(self) -> None:
-        while (parts := self.source()) is not None:
+        while (parts := self._next_frame()) is not None:
             self._receive(memoryview(b"".join(parts)))
 
     wake = flush

@@ -15,7 +15,7 @@ from actorq.actors.supervision.delivery_log import DeliveryLog
 from actorq.actors.wire.link_schema import LinkSchema
 from actorq.actors.wire.peer_session import PeerSession, SharedMemory
 from actorq.actors.wire.reply_buffer import Received
-from actorq.actors.wire.transport import CircleFound
+from actorq.actors.wire.transport import CircleFound, NextFrame
 
 from .messages import Add, Block, Echo, GetTotal, Measure, Nothing, Text, Total, Weights
 from .world import spec
@@ -55,15 +55,17 @@ def specs() -> dict[str, ActorSpec]:
 class Pipe:
     """A stream one way: takes frames while it is open, and delivers them one by one."""
 
-    def __init__(self, receive: Callable[[memoryview], None], is_open: bool = True) -> None:
-        self.source: Callable[[], Any] = lambda: None
+    def __init__(
+        self, next_frame: NextFrame, receive: Callable[[memoryview], None], is_open: bool = True
+    ) -> None:
+        self.next_frame = next_frame
         self.receive = receive
         self.open = is_open
         self.frames: deque[bytes] = deque()
         self.woken = False
 
     def flush(self) -> None:
-        while self.open and (parts := self.source()) is not None:
+        while self.open and (parts := self.next_frame()) is not None:
             self.frames.append(b"".join(parts))
 
     def wake(self) -> None:
@@ -178,10 +180,10 @@ class Sides:
     ) -> "Sides":
         self.far = Far()
         far = self.far.peer_session
-        self.envelopes = Pipe(far.envelopes_received, is_open)
-        self.answers = Pipe(self.main.answers_received)
-        self.far_envelopes = Pipe(self.main.envelopes_received)
-        self.far_answers = Pipe(far.answers_received)
+        self.envelopes = Pipe(self.main.next_envelopes, far.envelopes_received, is_open)
+        self.answers = Pipe(far.next_answers, self.main.answers_received)
+        self.far_envelopes = Pipe(far.next_envelopes, self.main.envelopes_received)
+        self.far_answers = Pipe(self.main.next_answers, far.answers_received)
         self.main.peer_up(self.envelopes, self.far_answers, here)
         far.peer_up(self.far_envelopes, self.answers, there)
         return self

@@ -16,8 +16,7 @@ import pynng
 
 from actorq.actors.wire.session.endpoint import Endpoint
 from actorq.actors.wire.session.frame_header import Kind
-from actorq.actors.wire.session.stream import OrderedStream
-from actorq.actors.wire.transport import Peer
+from actorq.actors.wire.transport import NextFrame, Peer
 from actorq_nng.wire import NngWire
 
 SMALL, LARGE = 64, 1 << 20
@@ -76,11 +75,9 @@ def raw_node_agent(folder: Path) -> None:
 # Endpoints.
 
 
-def outbox(stream: OrderedStream) -> deque[bytes]:
-    """What is put into it leaves one by one, each in a frame of its own."""
-    waiting: deque[bytes] = deque()
-    stream.source = lambda: (waiting.popleft(),) if waiting else None
-    return waiting
+def next_of(waiting: deque[bytes]) -> NextFrame:
+    """Each in a frame of its own."""
+    return lambda: (waiting.popleft(),) if waiting else None
 
 
 def peers(folder: Path) -> dict[str, Peer]:
@@ -108,8 +105,8 @@ async def endpoints(folder: Path) -> Measured:
         make_wire=partial(NngWire, tls=None),
     )
     endpoint.listen(both["leader"].addresses[0])
-    envelopes, _ = endpoint.peer_up(both["follower"], b"")
-    waiting = outbox(envelopes)
+    waiting: deque[bytes] = deque()
+    envelopes, _ = endpoint.peer_up(both["follower"], b"", next_of(waiting), lambda: None)
     async with anyio.create_task_group() as group:
         group.start_soon(endpoint.serve)
         for turn in range(ROUNDS + 100):
@@ -155,8 +152,8 @@ async def endpoint_node_agent(folder: Path) -> None:
         make_wire=partial(NngWire, tls=None),
     )
     endpoint.listen(both["follower"].addresses[0])
-    _, answers = endpoint.peer_up(both["leader"], b"")
-    waiting = outbox(answers)
+    waiting: deque[bytes] = deque()
+    _, answers = endpoint.peer_up(both["leader"], b"", lambda: None, next_of(waiting))
     async with anyio.create_task_group() as group:
         group.start_soon(endpoint.serve)
         await ended.wait()

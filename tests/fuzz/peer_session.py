@@ -52,7 +52,7 @@ class Peers:
         self.far = PeerSession(THERE, node, MAX_FRAME_BYTES)
         self.main = PeerSession(HERE, LocalNode("main"), MAX_FRAME_BYTES)
         for peer_session in (self.far, self.main):
-            peer_session.peer_up(Pipe(nobody), Pipe(nobody), None)
+            peer_session.peer_up(Pipe(nobody, nobody, False), Pipe(nobody, nobody, False), None)
         sender = Sender()
         for message in (Add(1), Text("x"), Weights(3)):
             self.main.deliver(Envelope(message, 88, "boss", "worker", sender, ()))

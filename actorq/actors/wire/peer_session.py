@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from itertools import count, groupby, repeat
 from operator import attrgetter
@@ -108,7 +108,6 @@ class PeerSession:
         if memory is not None:
             self._packer, self._unpacker = Packer(memory.lend, memory.freed), Unpacker(memory.borrow)
         self._reply_buffer.answers = answers
-        envelopes.source, answers.source = self._next_envelopes, self._next_answers
         envelopes.wake()
         answers.wake()
 
@@ -156,7 +155,7 @@ class PeerSession:
         self._reply_buffer.ack_batch.probes.append(Probe(self._probes_made, number, chain))
         self._answers.flush()
 
-    def _next_envelopes(self) -> Parts | None:
+    def next_envelopes(self) -> Parts | None:
         """The next frame's parts, of as much of the outbox as goes into one."""
         at_most = MAX_ENVELOPES
         while self._outbox:
@@ -294,7 +293,7 @@ class PeerSession:
         """Arrays that were borrowed have been let go of: tell the peer."""
         self._answers.wake()
 
-    def _next_answers(self) -> Parts | None:
+    def next_answers(self) -> Parts | None:
         """The next frame's parts, of as much of the answers as goes into one."""
         if self._memory is not None:
             self._reply_buffer.ack_batch.freed += self._memory.take_let_go()
@@ -384,17 +383,10 @@ def _key(envelope: Envelope) -> tuple[str, str, type[Message]]:
 
 
 class _Nowhere:
-    """While the other node isn't there: what is to go there waits."""
-
-    def __init__(self) -> None:
-        self.source: Callable[[], Any] = _nothing
+    """Stream while the other node is down: messages wait in the outbox."""
 
     def flush(self) -> None:
         pass
 
     def wake(self) -> None:
         pass
-
-
-def _nothing() -> None:
-    pass

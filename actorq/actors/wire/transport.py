@@ -90,11 +90,16 @@ class Inbox(Protocol):
         ...
 
 
+NextFrame = Callable[[], Sequence[bytes | memoryview] | None]
+"""Packs the messages that wait into the next frame's parts; None if none waits.
+
+A stream is made with one, and calls it only for a frame that can be sent at once, so that all messages that
+wait until then share it. The parts are kept until the frame is acknowledged: their contents never change.
+"""
+
+
 class Stream(Protocol):
     """Frames to one peer: carried in order, each exactly once, while both nodes live."""
-
-    source: Callable[[], Any]
-    """Gives the next frame's parts when one can be sent, None when there is nothing to send."""
 
     def flush(self) -> None:
         """Send what there is now, as far as that goes without waiting."""

@@ -80,7 +80,7 @@ def test_envelopes_that_are_too_much_together_go_apart(apart: Sides) -> None:
 def test_a_latest_envelope_put_back_is_still_superseded(apart: Sides) -> None:
     apart.tell(Weights(1))
     apart.tell(unsendable())
-    apart.envelopes.source()  # takes the first alone, for the second can't travel
+    apart.envelopes.next_frame()  # takes the first alone, for the second can't travel
     apart.tell(Weights(2))
     apart.tell(Weights(3))
     assert [outcome for outcome, _ in apart.sender.outcomes()] == [SUPERSEDED]

@@ -17,7 +17,7 @@ from actorq.actors.wire.session.endpoint import Endpoint
 from actorq.actors.wire.session.frame_header import Kind, Part
 from actorq.actors.wire.session.stream import OrderedStream
 from actorq.actors.wire.session.wire import Tls
-from actorq.actors.wire.transport import Peer
+from actorq.actors.wire.transport import NextFrame, Peer
 from actorq_nng.wire import NngWire
 
 RUN = "run"
@@ -29,10 +29,11 @@ MAX_FRAME_BYTES = 1 << 20
 class Outbox:
     """What is put into it leaves frame by frame."""
 
-    def __init__(self, stream: OrderedStream) -> None:
+    stream: OrderedStream
+
+    def __init__(self) -> None:
         self.waiting: deque[Sequence[Part]] = deque()
-        self.stream = stream
-        stream.source = lambda: self.waiting.popleft() if self.waiting else None
+        self.next_frame: NextFrame = lambda: self.waiting.popleft() if self.waiting else None
 
     def put(self, *frames: bytes) -> None:
         self.waiting.extend((frame,) for frame in frames)
@@ -72,6 +73,7 @@ class End:
     ) -> None:
         self.name, self.incarnation = name, incarnation
         self.frames: dict[tuple[str, Kind], list[bytes]] = defaultdict(list)
+        self._outboxes = defaultdict[tuple[str, int], tuple[Outbox, Outbox]](lambda: (Outbox(), Outbox()))
         self._take = take
         self._news = anyio.Event()
         options = {"run": RUN, "secret": SECRET, "max_frame_bytes": MAX_FRAME_BYTES, **others}
@@ -91,8 +93,11 @@ class End:
         return Peer(self.name, self.incarnation, self.addresses, "here", 0)
 
     def peer_up(self, other: End, route_table: bytes = CONTRACT) -> tuple[Outbox, Outbox]:
-        envelopes, answers = self.endpoint.peer_up(other.peer, route_table)
-        return Outbox(envelopes), Outbox(answers)
+        envelopes, answers = self._outboxes[other.name, other.incarnation]
+        envelopes.stream, answers.stream = self.endpoint.peer_up(
+            other.peer, route_table, lambda: envelopes.next_frame(), lambda: answers.next_frame()
+        )
+        return envelopes, answers
 
     async def until(self, condition: Callable[[], bool], seconds: float = 50) -> None:
         """Until it holds; looked at whenever a frame arrives or something is counted."""

@@ -17,11 +17,10 @@ from actorq.actors import ActorqError
 from actorq.actors.wire.registry import WireError
 from actorq.actors.wire.session import connector, stream
 from actorq.actors.wire.session.frame_header import PREFIX, PREFIX_BYTES, Kind, Part
-from actorq.actors.wire.transport import Peer
 from actorq_nng import wire
 from actorq_nng.sockets import Dialer
 
-from .ends import CONTRACT, MAX_FRAME_BYTES, End, Outbox, descriptors, serving, two
+from .ends import MAX_FRAME_BYTES, End, descriptors, serving, two
 
 pytestmark = pytest.mark.anyio
 
@@ -92,7 +91,7 @@ async def test_all_that_waits_may_go_as_one_frame(tmp_path: Path) -> None:
             waiting.clear()
             return parts or None
 
-        envelopes.stream.source = all_of_it
+        envelopes.next_frame = all_of_it
         for frame in numbered(50):
             waiting.append(frame)
             envelopes.stream.wake()
@@ -185,14 +184,14 @@ async def test_large_frames_fill_the_window_by_bytes(tmp_path: Path, monkeypatch
     async with serving(a, b):
         envelopes, _ = a.peer_up(b)
         b.peer_up(a)
-        source = envelopes.stream.source
+        source = envelopes.next_frame
 
         def watched() -> Sequence[Part] | None:
             nonlocal most
             most = max(most, envelopes.stream.unacked)
             return source()
 
-        envelopes.stream.source = watched
+        envelopes.next_frame = watched
         envelopes.put(*numbered(30, 90_000))
         await b.until(lambda: len(b.frames["a", Kind.ENVELOPES]) == 30)
     assert 90_000 < most < 200_000
@@ -391,8 +390,9 @@ async def test_close_gives_up_when_cancelled(tmp_path: Path) -> None:
     a.listen(f"ipc://{tmp_path}/a")
     async with anyio.create_task_group() as group:
         await group.start(a.endpoint.serve)
-        envelopes, _ = a.endpoint.peer_up(Peer("b", 1, (f"ipc://{tmp_path}/nobody",), "here", 0), CONTRACT)
-        Outbox(envelopes).put(b"undeliverable")
+        absent = End("b")
+        absent.addresses = (f"ipc://{tmp_path}/nobody",)
+        a.peer_up(absent)[0].put(b"undeliverable")
         with anyio.move_on_after(0.01) as scope:
             await a.endpoint.close()
         assert scope.cancelled_caught

@@ -12,7 +12,7 @@ from anyio.abc import TaskGroup, TaskStatus
 from actorq.actors.errors import ActorqError
 from actorq.actors.runtime.loop_waker import LoopWaker
 from actorq.actors.statistics import TransportStatistics
-from actorq.actors.wire.transport import Peer
+from actorq.actors.wire.transport import NextFrame, Peer
 
 from .acceptor import Acceptor
 from .counters import Counts
@@ -86,7 +86,9 @@ class Endpoint:
             self._release()
             self._ended.set()
 
-    def peer_up(self, peer: Peer, route_table: bytes) -> tuple[OrderedStream, OrderedStream]:
+    def peer_up(
+        self, peer: Peer, route_table: bytes, next_envelopes: NextFrame, next_answers: NextFrame
+    ) -> tuple[OrderedStream, OrderedStream]:
         """The peer is up: dial its first address. Returns the streams of its messages and answers.
 
         Another incarnation is another peer: what the old one hasn't got is forgotten, its streams are dead.
@@ -108,6 +110,8 @@ class Endpoint:
                 wire=self._wire,
                 counts=self._counts,
                 connections=self._connections,
+                next_envelopes=next_envelopes,
+                next_answers=next_answers,
             )
             if self._tasks is not None:
                 self._tasks.start_soon(session.run)

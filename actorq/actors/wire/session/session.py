@@ -13,7 +13,7 @@ import anyio
 
 from actorq.actors.errors import ActorqError
 from actorq.actors.wire.registry import WireError
-from actorq.actors.wire.transport import Peer
+from actorq.actors.wire.transport import NextFrame, Peer
 
 from .acks import AckTracker, Incoming
 from .connector import Connector
@@ -61,6 +61,8 @@ class Session:
         wire: FrameWire,
         counts: Counts,
         connections: Iterator[int],
+        next_envelopes: NextFrame,
+        next_answers: NextFrame,
     ) -> None:
         self.peer = peer
         self.route_table = route_table
@@ -73,7 +75,8 @@ class Session:
         self._owing = anyio.Event()
         self._complained = False
         self.envelopes, self.answers = (
-            OrderedStream(kind, self.acks, counts, node.max_frame_bytes) for kind in Kind
+            OrderedStream(kind, next_frame, self.acks, counts, node.max_frame_bytes)
+            for kind, next_frame in zip(Kind, (next_envelopes, next_answers), strict=True)
         )
         self._connectors = {
             kind: Connector(

@@ -120,9 +120,11 @@ class SessionTransport(ABC):
         there = replace(
             peer, addresses=(_address(peer, near),), memory=peer.memory if mapping is not None else None
         )
-        envelopes, answers = local.endpoint.peer_up(there, local.link_schemas[peer.name].digest)
+        peer_session, digest = local.peer_sessions[peer.name], local.link_schemas[peer.name].digest
+        envelopes, answers = local.endpoint.peer_up(
+            there, digest, peer_session.next_envelopes, peer_session.next_answers
+        )
         lending = None
-        peer_session = local.peer_sessions[peer.name]
         if near:
             let_go = partial(local.endpoint.call_soon, peer_session.let_go)
             lending = ShmLending(local.arena, peer, mapping, let_go, lambda: envelopes.borrowed)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import anyio
 
 from actorq.actors.wire.registry import WireError
+from actorq.actors.wire.transport import NextFrame
 
 from .acks import AckTracker
 from .counters import Counts
@@ -17,7 +18,7 @@ from .wire import Connection
 
 WINDOW_FRAMES = 1024
 WINDOW_BYTES = 64 << 20
-"""Limits on unacknowledged frames: at either, no new frame is taken from the source."""
+"""Limits on unacknowledged frames: at either, no new frame is taken from the peer session."""
 
 BURST_FRAMES = 64
 """Sent before other tasks of the loop run."""
@@ -29,22 +30,16 @@ class _Frame(NamedTuple):
     size: int
 
 
-def nothing() -> None:
-    """Source of a stream that has none."""
-
-
 class OrderedStream:
     """What this node sends to one incarnation of a peer, of one kind.
 
     Frames arrive in order and each exactly once, whatever happens to connections, as long as both nodes live.
     """
 
-    def __init__(self, kind: Kind, acks: AckTracker, counts: Counts, max_frame_bytes: int) -> None:
-        self.source: Callable[[], Sequence[Part] | None] = nothing
-        """Gives the next frame's parts, or None if nothing waits. Asked only for what can leave at once.
-
-        What the parts show must never change, since they are kept until the frame has arrived.
-        """
+    def __init__(
+        self, kind: Kind, next_frame: NextFrame, acks: AckTracker, counts: Counts, max_frame_bytes: int
+    ) -> None:
+        self._next_frame = next_frame
         self.borrowed = False
         """The peer can read this node's shared memory: told in its hello, before anything is sent to it."""
         self._head = HEADS[kind]
@@ -61,21 +56,21 @@ class OrderedStream:
         self._ticket = 0
         self._welcomes: dict[Kind, bytes] = {}
         self._ack_due = False
-        self._source_empty = True
+        self._nothing_waits = True
         self._woken, self._settled, self._outstanding = anyio.Event(), anyio.Event(), anyio.Event()
 
     def flush(self) -> None:
         """Send now what waits, as far as the connection takes it without blocking; the rest follows later.
 
-        Raises WireError if the source gives a frame larger than the run's bound; what was sent stays sent.
+        Raises WireError if the next frame is larger than the run's bound; what was sent stays sent.
         """
-        self._source_empty = False
+        self._nothing_waits = False
         if self.send_waiting():
             self._woken.set()
 
     def wake(self) -> None:
         """Have what waits sent at the next turn of the loop: all that waits by then shares a frame."""
-        self._source_empty = False
+        self._nothing_waits = False
         self._woken.set()
 
     @property
@@ -89,8 +84,8 @@ class OrderedStream:
         return self._kept_bytes
 
     async def drained(self) -> None:
-        """Until the source is empty, all has arrived, and the peer was told how far its own did."""
-        while self._kept or (self._ack_due and self._ticket) or not self._source_empty:
+        """Until nothing waits, all has arrived, and the peer was told how far its own did."""
+        while self._kept or (self._ack_due and self._ticket) or not self._nothing_waits:
             self._settled = anyio.Event()
             self._woken.set()
             await self._settled.wait()
@@ -98,8 +93,7 @@ class OrderedStream:
     def end(self) -> None:
         """The peer is gone: drop what it hasn't received, and send nothing more."""
         self.lost()
-        self.source = nothing
-        self._source_empty = True
+        self._nothing_waits = True
         self._kept.clear()
         self._kept_bytes = 0
         self._settled.set()
@@ -145,7 +139,7 @@ class OrderedStream:
             self._kept_bytes -= kept.popleft().size
         if was_full:
             self._woken.set()
-        if not kept and self._source_empty:
+        if not kept and self._nothing_waits:
             self._settled.set()
         return True
 
@@ -190,11 +184,11 @@ class OrderedStream:
         if self._again:
             return self._send_again(connection)
         if not self._full():
-            parts = self.source()
+            parts = self._next_frame()
             if parts is not None:
                 self._send_new(connection, parts)
                 return True
-            self._source_empty = True
+            self._nothing_waits = True
             if not self._kept:
                 self._settled.set()
         if self._ack_due and self._send(connection, _Frame(0, (), PREFIX_BYTES)) and not self._kept:
