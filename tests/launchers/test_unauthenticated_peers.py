@@ -32,7 +32,7 @@ from .misbehaving_node import NAME, Lies, Traitor
 from .nodes import Heard, board
 from .tellers import Numbered, Teller
 from .tellers import Traitor as TraitorActor
-from .unauthenticated_peers import Flood, Toll, besiege
+from .unauthenticated_peers import Flood, Toll, flood_with
 
 __all__ = ["board"]
 
@@ -83,7 +83,7 @@ class Town:
     async def goes_on(self, messages: int = 200) -> None:
         await self.reports.reaches("handled", self.reports.counts["handled"] + messages)
 
-    async def besiege(self, what: Any, count: int, **more: Any) -> list[tuple[Peer, Toll]]:
+    async def flood_with(self, what: Any, count: int, **more: Any) -> list[tuple[Peer, Toll]]:
         """All nodes, one after the other."""
         tls = self.membership.tls
         texts = (tls.certificate, tls.key, tls.authority) if tls is not None else None
@@ -94,7 +94,7 @@ class Town:
             **more,
         }
         return [
-            (node, await besiege(Flood(address=self.address(node), what=what, count=count, **given)))
+            (node, await flood_with(Flood(address=self.address(node), what=what, count=count, **given)))
             for node in self.nodes
         ]
 
@@ -228,9 +228,9 @@ async def test_who_says_nothing(
     anyio_backend: Any, board: Board, overheard: list[bytes], scheme: str, count: int
 ) -> None:
     async with town(anyio_backend, scheme, board, overheard, 1000) as here:
-        await here.besiege("silent", 20, at_a_time=200)
+        await here.flood_with("silent", 20, at_a_time=200)
         async with flat(here):
-            await here.besiege("silent", count, at_a_time=200)
+            await here.flood_with("silent", count, at_a_time=200)
             for node in here.nodes:
                 await here.until(lambda node=node: here.counted(node).without_hello == count + 20)  # type: ignore[misc]
 
@@ -240,10 +240,10 @@ async def test_broken_frames_without_a_hello(
     anyio_backend: Any, board: Board, overheard: list[bytes], scheme: str, count: int
 ) -> None:
     async with town(anyio_backend, scheme, board, overheard, 1000) as here:
-        await here.besiege("frames", 20)
+        await here.flood_with("frames", 20)
         before = {node.name: here.counted(node) for node in here.nodes}
         async with flat(here):
-            for node, toll in await here.besiege("frames", count, seed=1):
+            for node, toll in await here.flood_with("frames", count, seed=1):
                 assert toll.spoke > toll.silent > count // 5
                 await here.until(lambda node=node: refused(here.counted(node)) == count + 20)  # type: ignore[misc]
                 # Where the loop was late a whole second, some hadn't said it soon enough.
@@ -259,7 +259,7 @@ def refused(counted: TransportStatistics) -> int:
 async def test_a_hello_said_again(anyio_backend: Any, board: Board, overheard: list[bytes]) -> None:
     async with town(anyio_backend, "ipc", board, overheard, 50) as here:
         for hello in overheard:
-            await here.besiege("replay", 10, hello=hello)
+            await here.flood_with("replay", 10, hello=hello)
         expected = 10 * len(overheard)
         for node in here.nodes:
             # One whose hello came too late, on a busy machine, is refused for that.
@@ -273,7 +273,7 @@ async def test_another_runs_certificate(anyio_backend: Any, board: Board, overhe
     async with town(anyio_backend, "tls+tcp", board, overheard, 50) as here:
         ours = here.membership.tls
         assert isinstance(ours, Certificates)
-        await here.besiege("silent", 50, tls=(theirs.certificate, theirs.key, ours.authority))
+        await here.flood_with("silent", 50, tls=(theirs.certificate, theirs.key, ours.authority))
         for node in here.nodes:
             await here.until(lambda node=node: here.counted(node).unauthenticated >= 1)  # type: ignore[misc]
 
@@ -282,7 +282,7 @@ async def test_who_doesnt_even_speak_nngs_protocol(
     anyio_backend: Any, board: Board, overheard: list[bytes]
 ) -> None:
     async with town(anyio_backend, "tls+tcp", board, overheard, 50) as here, flat(here):
-        await here.besiege("dumb", 200, at_a_time=200)
+        await here.flood_with("dumb", 200, at_a_time=200)
         for node in here.nodes:
             await here.until(lambda node=node: here.counted(node).without_hello == 200)  # type: ignore[misc]
 

@@ -48,7 +48,7 @@ class Toll(msgspec.Struct):
     silent: int = 0
 
 
-async def besiege(flood: Flood) -> Toll:
+async def flood_with(flood: Flood) -> Toll:
     """Have that done, to the end."""
     done = await anyio.run_process(
         [sys.executable, "-m", "tests.launchers.unauthenticated_peers"],

@@ -16,7 +16,7 @@ from actorq.actors.wire.session.wire import Tls
 from actorq.launchers.host.certificates import make_certificates
 from actorq_nng import wire
 from actorq_nng.handshakes import Handshakes
-from tests.launchers.unauthenticated_peers import Flood, besiege
+from tests.launchers.unauthenticated_peers import Flood, flood_with
 
 from .ends import MAX_FRAME_BYTES, End, descriptors, serving, two
 from .test_acceptor import refused
@@ -131,7 +131,7 @@ async def test_those_that_end_as_soon_as_they_begin_are_forgotten(
     )
     async with serving(b), anyio.create_task_group() as tasks:
         tasks.start_soon(anyio.to_thread.run_sync, partial(sum, range(5 * 10**7)))
-        await besiege(flood)
+        await flood_with(flood)
         acceptor = b.endpoint._acceptor
         await b.until(
             lambda: sum(refused(b).values()) == 600 and not acceptor._pending and not acceptor._refused
