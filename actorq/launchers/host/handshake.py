@@ -23,7 +23,7 @@ MOST_BYTES = 1024
 
 _LENGTH_BYTES = 2
 _NONCE_BYTES = 32
-_OF_LEADER, _OF_HOST = b"actorq leader of a run\0", b"actorq host that joins\0"
+_OF_COORDINATOR, _OF_HOST = b"actorq coordinator of a run\0", b"actorq host that joins\0"
 
 
 class HandshakeError(ActorqError):
@@ -94,7 +94,7 @@ def _compare(said: JoinHello | Challenge, what: str) -> None:
 
 def _leaders_proof(secret: bytes, hello: JoinHello, challenge: Challenge) -> bytes:
     said = msgspec.structs.replace(challenge, proof=b"")
-    return hmac.digest(secret, _OF_LEADER + _bytes(hello) + _bytes(said), "sha256")
+    return hmac.digest(secret, _OF_COORDINATOR + _bytes(hello) + _bytes(said), "sha256")
 
 
 def _hosts_proof(secret: bytes, hello: JoinHello, challenge: Challenge) -> bytes:

@@ -154,7 +154,7 @@ async def test_a_host_of_another_run() -> None:
 
 @pytest.mark.anyio
 async def test_what_was_heard_is_no_good_again() -> None:
-    """Not at the same leader, and not at the other side."""
+    """Not at the same coordinator, and not at the other side."""
     host_end, coordinator_end = pair()
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(introduce, host_end, "r", SECRET)
@@ -167,7 +167,7 @@ async def test_what_was_heard_is_no_good_again() -> None:
 
 @pytest.mark.anyio
 async def test_proofs_are_not_reflected() -> None:
-    """Who gets a host's hello answered by the true leader has a proof of the coordinator's, not of a host."""
+    """Who gets a host's hello answered by the true coordinator has a proof of the coordinator's, not of a host."""
 
     async def host(stream: ByteStream) -> None:
         hello = JoinHello(PROTOCOL, __version__, "r", b"n" * 32)
