@@ -167,7 +167,7 @@ async def test_what_was_heard_is_no_good_again() -> None:
 
 @pytest.mark.anyio
 async def test_proofs_are_not_reflected() -> None:
-    """The coordinator's answer to a host's hello proves a coordinator, and can't be used as a host's proof."""
+    """The coordinator's answer to a host's hello proves a coordinator, and is no use as a host's proof."""
 
     async def host(stream: ByteStream) -> None:
         hello = JoinHello(PROTOCOL, __version__, "r", b"n" * 32)
