@@ -5,6 +5,9 @@ Knows nothing of learning: it would serve a chat server as well.
 
 from __future__ import annotations
 
+from actorq.actors.runtime.inbox import Inbox
+from actorq.actors.wire.node_incarnation import new_incarnation
+
 from .actor import Actor, State
 from .definition import Definition, Handler, Port, Table, handles
 from .errors import (
@@ -50,7 +53,6 @@ from .wire.link_schema import LinkSchema
 from .wire.peer_session import PeerSession, SharedMemory
 from .wire.registry import WireError
 from .wire.transport import (
-    Inbox,
     Membership,
     Peer,
     Stream,
@@ -58,7 +60,6 @@ from .wire.transport import (
     find_transport,
     installed_transports,
     make_transport,
-    new_incarnation,
     this_host,
 )
 

@@ -12,9 +12,9 @@ from .definition import Definition
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from .runtime.actor_cell import ActorCell
     from .runtime.envelope import DeadLetter
-    from .runtime.scheduler import Event
+    from .runtime.reports import Reports
+    from .runtime.scheduler import Event, Scheduler
     from .spec import ActorSpec
 
 C = TypeVar("C", covariant=True)
@@ -28,6 +28,20 @@ State = dict[str, Any]
 class HasConfig(Protocol[C]):
     @property
     def Config(self) -> type[C]: ...
+
+
+class ActorRuntime(Protocol):
+    """What an actor object needs of its runtime record; see runtime/actor_cell.py."""
+
+    spec: ActorSpec
+    restarts: int
+    clock: Scheduler
+    reports: Reports
+
+    def made_progress(self, name: str, amount: int) -> None: ...
+    def keep_snapshot_soon(self) -> None: ...
+    async def in_thread(self, function: Callable[[Unpack[Args]], V], *args: *Args) -> V: ...
+    def start_soon(self, function: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> None: ...
 
 
 class _ConfigOf:
@@ -60,7 +74,7 @@ class Actor:
 
     config = _ConfigOf()
     definition: ClassVar[Definition]
-    _cell: ActorCell
+    _cell: ActorRuntime
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

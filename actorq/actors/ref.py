@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Generic, Protocol, TypeVar, overload
+from typing import Any, Generic, Protocol, TypeVar, overload
 
 from .errors import NotCarried
 from .message import Message
-
-if TYPE_CHECKING:
-    from .runtime.channel import Channel
 
 M = TypeVar("M", bound=Message, contravariant=True)
 M_co = TypeVar("M_co", bound=Message, covariant=True)
@@ -27,12 +24,29 @@ class Asks(Protocol[M_co, R_co]):
     def _reply(self) -> R_co: ...
 
 
+class SendingChannel(Protocol):
+    """What a ref needs of its channel to the receiver; see runtime/channel.py."""
+
+    target: str
+
+    def admit(self, message: Any) -> int: ...
+    def must_wait(self, size: int) -> bool: ...
+    async def wait_for_credit(
+        self, message: type[Message], size: int, timeout: float | None = None
+    ) -> bool: ...
+    def send(self, message: Any, size: int) -> None: ...
+    async def ask(self, request: Any, timeout: float | None, retry: bool = False) -> Any: ...
+    async def ask_with(
+        self, others: Sequence[Any], requests: Sequence[Any], timeout: float | None, retry: bool = False
+    ) -> list[Any]: ...
+
+
 class Ref(Generic[M]):
     """Reference to one actor, wherever it runs; valid across the actor's restarts."""
 
     __slots__ = ("_channel",)
 
-    def __init__(self, channel: Channel) -> None:
+    def __init__(self, channel: SendingChannel) -> None:
         self._channel = channel
 
     @property
@@ -122,9 +136,7 @@ class Everyone(Generic[M]):
 
     async def ask(self, request: Asks[M, R], *, timeout: float | None = None) -> list[R]:
         """Ask all members at once; replies in the members' order. The first failure is raised."""
-        from .runtime.channel import ask_all
-
-        return await ask_all([ref._channel for ref in self._refs], [request] * len(self._refs), timeout)
+        return await self.ask_each([request] * len(self._refs), timeout=timeout)
 
     async def ask_each(
         self, requests: Sequence[Asks[M, R]], *, timeout: float | None = None, retry: bool = False
@@ -133,9 +145,8 @@ class Everyone(Generic[M]):
 
         `retry`: if a member dies over its request all are asked again, as `Ref.ask` says.
         """
-        from .runtime.channel import ask_all
-
-        return await ask_all([ref._channel for ref in self._refs], requests, timeout, retry)
+        first, *others = (ref._channel for ref in self._refs)
+        return await first.ask_with(others, requests, timeout, retry)
 
 
 class Feed(Generic[M_co]):

@@ -9,13 +9,14 @@ from msgspec import msgpack
 from actorq.actors import Actor, ActorSpec, Ref, handles
 from actorq.actors.message import HEADER_BYTES, Message, Request
 from actorq.actors.runtime.envelope import Envelope, Outcome, RequestEnvelope
+from actorq.actors.runtime.inbox import CycleFound
 from actorq.actors.runtime.mailbox import MailboxQueue
 from actorq.actors.runtime.scheduler import ConcurrentScheduler
 from actorq.actors.supervision.delivery_log import DeliveryLog
 from actorq.actors.wire.link_schema import LinkSchema
 from actorq.actors.wire.peer_session import PeerSession, SharedMemory
 from actorq.actors.wire.reply_buffer import Received
-from actorq.actors.wire.transport import CircleFound, NextFrame
+from actorq.actors.wire.transport import NextFrame
 
 from .messages import Add, Block, Echo, GetTotal, Measure, Nothing, Text, Total, Weights
 from .world import spec
@@ -113,7 +114,7 @@ class Mailbox:
 
     def __init__(self) -> None:
         self.mailbox = MailboxQueue("worker", 1, ConcurrentScheduler())
-        self.probes: list[tuple[str, type[Message], tuple[str, ...], CircleFound]] = []
+        self.probes: list[tuple[str, type[Message], tuple[str, ...], CycleFound]] = []
 
     def deliver(self, envelope: Envelope) -> None:
         if envelope.message.delivery == "latest":
@@ -125,7 +126,7 @@ class Mailbox:
         for envelope in envelopes:
             self.deliver(envelope)
 
-    def probe(self, target: str, message: type[Message], chain: tuple[str, ...], found: CircleFound) -> None:
+    def probe(self, target: str, message: type[Message], chain: tuple[str, ...], found: CycleFound) -> None:
         self.probes.append((target, message, chain, found))
 
     def messages(self) -> list[Message]:

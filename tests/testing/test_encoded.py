@@ -21,6 +21,7 @@ from actorq.actors import (
     System,
     handles,
 )
+from actorq.actors.runtime.channel import Channel
 from actorq.testing import EncodedTransport
 from tests.actors.world import all_blocked
 
@@ -181,7 +182,9 @@ async def test_only_the_newest_stays_unread() -> None:
         assert (await ref.ask(GetSeen())).values == [4]
         await ref.tell(Newest(number=5))
         assert (await ref.ask(GetSeen())).values == [4, 5]
-        channels = ref._channel.statistics()
+        channel = ref._channel
+        assert isinstance(channel, Channel)
+        channels = channel.statistics()
         assert (channels.superseded, channels.outstanding, channels.outstanding_bytes) == (4, 0, 0)
 
 

@@ -18,9 +18,9 @@ from .incarnation import SELF_REPLY, ActorIncarnation, DeadLetterNotice, Snapsho
 from .mailbox import ConcurrentQueue, MailboxQueue
 
 if TYPE_CHECKING:
+    from actorq.actors.runtime.inbox import CycleFound
     from actorq.actors.spec import ActorSpec
     from actorq.actors.supervision.delivery_log import DeliveryLog
-    from actorq.actors.wire.transport import CircleFound
 
     from .channel import Channel
     from .reports import Reports
@@ -111,7 +111,7 @@ class ActorCell:
         else:
             mailbox.put_all(envelopes)
 
-    def probe(self, message: type[Message], chain: tuple[str, ...], found: CircleFound) -> None:
+    def probe(self, message: type[Message], chain: tuple[str, ...], found: CycleFound) -> None:
         inspect(self._mailboxes[message], chain, found)
 
     def settle(self, envelope: Envelope, outcome: Outcome, answer: Any) -> None:

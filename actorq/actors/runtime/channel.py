@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from actorq.actors.errors import ActorDied, CircularWait, MessageTooLarge, NotCarried, Refused, Stopping
 from actorq.actors.message import VARIABLE, Message, fixed_size, seal
+from actorq.actors.runtime.inbox import Inbox
 from actorq.actors.statistics import ChannelStatistics
-from actorq.actors.wire.transport import Inbox
 
 from .deadlock import current_handling, describe
 from .envelope import DeadLetter, Envelope, Outcome, RequestEnvelope
@@ -254,6 +254,38 @@ class Channel:
         finally:
             self._leave(request_envelope)
 
+    async def ask_with(
+        self,
+        others: Sequence[Channel],
+        requests: Sequence[Any],
+        timeout: float | None,
+        retry: bool = False,
+    ) -> list[Any]:
+        """Ask on this channel and `others` at once, each its own request; replies and failures in order."""
+        if retry:
+            return await _retried(partial(self.ask_with, others, requests, timeout), self._scheduler)
+        channels, scheduler = (self, *others), self._scheduler
+        deadline = None if timeout is None else scheduler.now() + timeout
+
+        def left() -> float | None:
+            return None if deadline is None else max(0.0, deadline - scheduler.now())
+
+        request_envelopes: list[RequestEnvelope] = []
+        try:
+            for channel, request in zip(channels, requests, strict=True):
+                size = channel.admit(request)
+                if channel.must_wait(size) and not await channel.wait_for_credit(type(request), size, left()):
+                    raise channel._too_late(request, "no room in its mailbox")
+                request_envelopes.append(channel._request_envelope(request, size))
+                channel._post(request_envelopes[-1])
+            return [
+                await channel._answer(each, left())
+                for channel, each in zip(channels, request_envelopes, strict=True)
+            ]
+        finally:
+            for channel, request_envelope in zip(channels, request_envelopes, strict=False):
+                channel._leave(request_envelope)
+
     async def _answer(self, request_envelope: RequestEnvelope, timeout: float | None) -> Any:
         await self._scheduler.wait(request_envelope.event, timeout)
         if request_envelope.outcome is Outcome.HANDLED:
@@ -309,35 +341,6 @@ class Channel:
             outstanding_bytes=self._bounds.bytes - self._credit_bytes,
             waiting=len(self._waiting),
         )
-
-
-async def ask_all(
-    channels: Sequence[Channel], requests: Sequence[Any], timeout: float | None, retry: bool = False
-) -> list[Any]:
-    """Ask all at once, each its own request; replies, and the failure raised, in the order of `channels`."""
-    scheduler = channels[0]._scheduler
-    if retry:
-        return await _retried(partial(ask_all, channels, requests, timeout), scheduler)
-    deadline = None if timeout is None else scheduler.now() + timeout
-
-    def left() -> float | None:
-        return None if deadline is None else max(0.0, deadline - scheduler.now())
-
-    request_envelopes: list[RequestEnvelope] = []
-    try:
-        for channel, request in zip(channels, requests, strict=True):
-            size = channel.admit(request)
-            if channel.must_wait(size) and not await channel.wait_for_credit(type(request), size, left()):
-                raise channel._too_late(request, "no room in its mailbox")
-            request_envelopes.append(channel._request_envelope(request, size))
-            channel._post(request_envelopes[-1])
-        return [
-            await channel._answer(each, left())
-            for channel, each in zip(channels, request_envelopes, strict=True)
-        ]
-    finally:
-        for channel, request_envelope in zip(channels, request_envelopes, strict=False):
-            channel._leave(request_envelope)
 
 
 async def _retried(ask: Callable[[], Awaitable[T]], scheduler: Scheduler) -> T:

@@ -10,18 +10,30 @@ from __future__ import annotations
 
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from actorq.actors.message import Message
-from actorq.actors.wire.transport import CircleFound
 
 from .envelope import Envelope
-
-if TYPE_CHECKING:
-    from .channel import Channel
-    from .mailbox import MailboxQueue
+from .inbox import CycleFound, Inbox
 
 ON_START = ".on_start"
+
+
+class HandlerQueue(Protocol):
+    """The mailbox queue of a handler."""
+
+    key: str
+    capacity: int
+    start_order: StartOrder | None
+    handling: HandlerContext | None
+
+
+class WaitTarget(Protocol):
+    """The channel on which a handler waits for credit or a reply."""
+
+    target: str
+    inbox: Inbox
 
 
 class HandlerContext:
@@ -29,11 +41,11 @@ class HandlerContext:
 
     __slots__ = ("envelope", "mailbox", "starting", "waits")
 
-    def __init__(self, mailbox: MailboxQueue) -> None:
+    def __init__(self, mailbox: HandlerQueue) -> None:
         self.mailbox = mailbox
         self.envelope: Envelope | None = None
         self.starting = False
-        self.waits: list[tuple[Channel, type[Message]]] = []
+        self.waits: list[tuple[WaitTarget, type[Message]]] = []
 
     @property
     def key(self) -> str:
@@ -63,7 +75,7 @@ current_handling: ContextVar[HandlerContext | None] = ContextVar("current_handli
 """Set while a handler or `on_start` runs; unset in `run`, which blocks no message."""
 
 
-def inspect(mailbox: MailboxQueue, chain: tuple[str, ...], found: CircleFound) -> None:
+def inspect(mailbox: HandlerQueue, chain: tuple[str, ...], found: CycleFound) -> None:
     """Check a wait with this chain that reached `mailbox`: call `found` if it can never end."""
     path = (*chain, mailbox.key)
     if mailbox.start_order is not None:
@@ -80,14 +92,14 @@ def inspect(mailbox: MailboxQueue, chain: tuple[str, ...], found: CircleFound) -
         _follow(mailbox.handling, path, found)
 
 
-def _taken(mailbox: MailboxQueue, chain: tuple[str, ...]) -> int:
+def _taken(mailbox: HandlerQueue, chain: tuple[str, ...]) -> int:
     """How many of the queue's handlers are in the chain."""
     if mailbox.handling is not None and not mailbox.handling.waits and chain[-1] != mailbox.handling.key:
         return 0  # the chain is from another process, where the handler has given up meanwhile
     return chain.count(mailbox.key) + chain.count(mailbox.key + ON_START)
 
 
-def _follow(handling: HandlerContext, path: tuple[str, ...], found: CircleFound) -> None:
+def _follow(handling: HandlerContext, path: tuple[str, ...], found: CycleFound) -> None:
     for channel, message in tuple(handling.waits):
         channel.inbox.probe(channel.target, message, path, found)
 

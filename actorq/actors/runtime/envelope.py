@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 from actorq.actors.message import Message
 
 if TYPE_CHECKING:
-    from .deadlock import HandlerContext
     from .scheduler import Event
 
 
@@ -30,6 +29,16 @@ class Outcome(Enum):
     """Its handler was started and perhaps not completed: the receiver crashed or its node died."""
     CIRCULAR = "circular"
     """Not started: waiting for it would have closed a circular wait; the answer names the actors."""
+
+
+class WaitingHandler(Protocol):
+    """A handler that waits for a reply, as deadlock detection sees it."""
+
+    waits: list[Any]
+
+    def chain(self) -> tuple[str, ...]:
+        """The handlers that wait for it, outermost first, and itself."""
+        ...
 
 
 class ReplyPath(Protocol):
@@ -64,7 +73,7 @@ class Envelope:
         sender: str,
         target: str,
         reply_to: ReplyPath,
-        asked_by: HandlerContext | tuple[str, ...],
+        asked_by: WaitingHandler | tuple[str, ...],
     ) -> None:
         self.message = message
         self.size = size
@@ -97,7 +106,7 @@ class RequestEnvelope(Envelope):
         sender: str,
         target: str,
         reply_to: ReplyPath,
-        asked_by: HandlerContext | tuple[str, ...],
+        asked_by: WaitingHandler | tuple[str, ...],
         event: Event,
     ) -> None:
         super().__init__(message, size, sender, target, reply_to, asked_by)

@@ -7,12 +7,12 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from functools import partial
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple, Unpack
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, TypeVarTuple, Unpack
 
 import anyio
 from anyio.abc import TaskGroup
 
-from actorq.actors.actor import Actor
+from actorq.actors.actor import Actor, ActorRuntime, State
 from actorq.actors.errors import Fatal, Refused, Stopping
 from actorq.actors.message import Message, Request, seal
 
@@ -22,7 +22,9 @@ from .mailbox import ConcurrentQueue
 from .scheduler import current_actor
 
 if TYPE_CHECKING:
-    from .actor_cell import ActorCell
+    from actorq.actors.definition import Definition
+
+    from .mailbox import MailboxQueue
 
 V = TypeVar("V")
 Args = TypeVarTuple("Args")
@@ -86,10 +88,30 @@ class SelfReply:
 SELF_REPLY = SelfReply()
 
 
+class IncarnationOwner(ActorRuntime, Protocol):
+    """What an incarnation needs of its actor's runtime record; see actor_cell.py."""
+
+    name: str
+    definition: Definition
+    ports: dict[str, Any]
+    serial: MailboxQueue
+    concurrent: list[ConcurrentQueue]
+    handling: HandlerContext
+    replies: dict[type[Message], Any]
+    snapshot: State | None
+
+    def put_own(self, message: Message) -> None: ...
+    def settle(self, envelope: Envelope, outcome: Outcome, answer: Any) -> None: ...
+    def note_idle(self) -> None: ...
+    def give_last_snapshot(self) -> None: ...
+    def incarnation_began(self, incarnation: ActorIncarnation) -> None: ...
+    def incarnation_ended(self, incarnation: ActorIncarnation) -> None: ...
+
+
 class ActorIncarnation:
     """A running actor object and its tasks, which all end together: in order by `halt`, at once by `kill`."""
 
-    def __init__(self, cell: ActorCell) -> None:
+    def __init__(self, cell: IncarnationOwner) -> None:
         self.cell = cell
         self.clock = cell.clock
         self.actor: Actor | None = None

@@ -9,11 +9,12 @@ from typing import Any
 
 from actorq.actors.message import Message
 from actorq.actors.ref import Ref
+from actorq.actors.runtime.inbox import CycleFound, Inbox
 from actorq.actors.spec import MAIN, OUTSIDE, ActorSpec
 from actorq.actors.supervision.delivery_log import DeliveryLog
 from actorq.actors.wire.link_schema import LinkSchema
 from actorq.actors.wire.peer_session import PeerSession
-from actorq.actors.wire.transport import CircleFound, Inbox, Membership, Peer, Transport
+from actorq.actors.wire.transport import Membership, Peer, Transport
 
 from .actor_cell import ActorCell
 from .channel import Channel
@@ -43,7 +44,7 @@ class LocalNode:
     def deliver_run(self, envelopes: Sequence[Envelope]) -> None:
         self.cells[envelopes[0].target].accept_run(envelopes)
 
-    def probe(self, target: str, message: type[Message], chain: tuple[str, ...], found: CircleFound) -> None:
+    def probe(self, target: str, message: type[Message], chain: tuple[str, ...], found: CycleFound) -> None:
         self.cells[target].probe(message, chain, found)
 
 

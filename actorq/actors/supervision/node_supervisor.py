@@ -12,7 +12,7 @@ from anyio.abc import TaskGroup
 
 from actorq.actors.errors import NodeFailed
 from actorq.actors.runtime.local import LocalActors
-from actorq.actors.wire.transport import new_incarnation
+from actorq.actors.wire.node_incarnation import new_incarnation
 
 from . import control_messages as commands
 from .remote_node import Launcher, NodeDied, RemoteNode

@@ -20,7 +20,7 @@ from actorq.actors.runtime.deadlock import StartOrder
 from actorq.actors.runtime.incarnation import ActorIncarnation, Crash
 from actorq.actors.runtime.scheduler import Scheduler
 from actorq.actors.spec import GroupSpec, RestartLimits
-from actorq.actors.wire.transport import MAX_STARTS
+from actorq.actors.wire.node_incarnation import MAX_STARTS
 
 from .node_supervisor import NodeSupervisor
 from .remote_node import NodeDied, RemoteActorCell, RemoteCrash, RemoteIncarnation, RemoteNode

@@ -8,9 +8,9 @@ from functools import cached_property
 
 from actorq.actors.spec import ActorSpec
 from actorq.actors.supervision.delivery_log import LogLayout
+from actorq.actors.wire.node_incarnation import ORDINAL_BITS
 
 from .route_table import RouteTable, route_table
-from .transport import ORDINAL_BITS
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from actorq.actors.message import Message
 from actorq.actors.runtime.envelope import Envelope, Outcome
+from actorq.actors.runtime.inbox import CycleFound, Inbox
 from actorq.actors.supervision.delivery_log import DeliveryState
 
 from .codec import (
@@ -32,7 +33,7 @@ from .codec import (
 from .link_schema import LinkSchema
 from .registry import WireError
 from .reply_buffer import FRAME_BYTES, Received, ReceivedRequest, ReplyBuffer, sendable
-from .transport import CircleFound, Inbox, Stream
+from .transport import Stream
 
 log = logging.getLogger("actorq.actors")
 
@@ -82,7 +83,7 @@ class PeerSession:
         self._newest: dict[tuple[str, str, type[Message]], Envelope] = {}
         self._unsettled: dict[int, Envelope] = {}
         self._next = link_schema.ordinal * ENVELOPES_OF_ONE_LIFE + 1
-        self._probes: OrderedDict[int, CircleFound] = OrderedDict()
+        self._probes: OrderedDict[int, CycleFound] = OrderedDict()
         self._probes_made = 0
         self._reply_buffer = ReplyBuffer(link_schema.into, self._answers, max_frame_bytes)
 
@@ -142,7 +143,7 @@ class PeerSession:
             self._outbox.remove(older)
             older.reply_to.settle(older, Outcome.SUPERSEDED)
 
-    def probe(self, target: str, message: type[Message], chain: tuple[str, ...], found: CircleFound) -> None:
+    def probe(self, target: str, message: type[Message], chain: tuple[str, ...], found: CycleFound) -> None:
         """Look for a circle beyond the border. Never waits behind messages."""
         routes = enumerate(self._link_schema.out.routes)
         number = next((n for n, route in routes if (route.target, route.message) == (target, message)), None)

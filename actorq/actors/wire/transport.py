@@ -8,35 +8,19 @@ One that crosses processes carries frames of bytes, reliably and in order; `Peer
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 from actorq.actors.errors import ActorqError
-from actorq.actors.message import Message
-from actorq.actors.runtime.envelope import Envelope
+from actorq.actors.runtime.inbox import Inbox
 from actorq.actors.statistics import TransportStatistics
 
-if TYPE_CHECKING:
-    from .link_schema import LinkSchema
-
-CircleFound = Callable[[tuple[str, ...]], None]
+from .link_schema import LinkSchema
+from .node_incarnation import new_incarnation
 
 ENTRY_POINTS = "actorq.transports"
-
-ORDINAL_BITS = 12
-"""An incarnation's lowest bits count the node's starts; the others are random."""
-
-MAX_STARTS = 1 << ORDINAL_BITS
-"""Of one node in a run: messages are told apart by it."""
-
-
-def new_incarnation(ordinal: int = 0) -> int:
-    """For the start number `ordinal` of a node: 63 bits that no other start has. ValueError past the last."""
-    if not 0 <= ordinal < MAX_STARTS:
-        raise ValueError(f"start number {ordinal} of a node: there are {MAX_STARTS} at most")
-    return secrets.randbits(63 - ORDINAL_BITS) << ORDINAL_BITS | ordinal
 
 
 def this_host() -> str:
@@ -72,22 +56,6 @@ class Membership:
     """Where to listen besides, for peers on other hosts."""
     tls: Any = field(default=None, repr=False)
     max_frame_bytes: int = 288 * 2**20
-
-
-class Inbox(Protocol):
-    """The receiving side of a node."""
-
-    def deliver(self, envelope: Envelope) -> None:
-        """Put the message into its target's mailbox. Never blocks, never fails."""
-        ...
-
-    def deliver_run(self, envelopes: Sequence[Envelope]) -> None:
-        """The same for several letters of one type to one target."""
-        ...
-
-    def probe(self, target: str, message: type[Message], chain: tuple[str, ...], found: CircleFound) -> None:
-        """Follow the waits that begin at `target`; call `found` if they lead back into `chain`."""
-        ...
 
 
 NextFrame = Callable[[], Sequence[bytes | memoryview] | None]

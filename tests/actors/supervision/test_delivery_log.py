@@ -20,9 +20,9 @@ from actorq.actors.supervision.delivery_log import (
     LogLayout,
     QueueLog,
 )
+from actorq.actors.wire.node_incarnation import ORDINAL_BITS
 from actorq.actors.wire.peer_session import ENVELOPES_OF_ONE_LIFE
 from actorq.actors.wire.reply_buffer import Received
-from actorq.actors.wire.transport import ORDINAL_BITS
 from tests.actors.messages import Add, Echo, GetTotal, Text, Total, Visit
 from tests.actors.world import spec
 

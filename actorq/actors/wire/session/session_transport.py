@@ -16,10 +16,11 @@ from typing import ClassVar
 import anyio
 
 from actorq.actors.errors import ActorqError
+from actorq.actors.runtime.inbox import Inbox
 from actorq.actors.statistics import TransportStatistics
 from actorq.actors.wire.link_schema import LinkSchema
 from actorq.actors.wire.peer_session import PeerSession
-from actorq.actors.wire.transport import Inbox, Membership, Peer, this_host
+from actorq.actors.wire.transport import Membership, Peer, this_host
 
 from .endpoint import Endpoint
 from .frame_header import Kind
