@@ -8,7 +8,7 @@ One that crosses processes carries frames of bytes, reliably and in order; `Peer
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
