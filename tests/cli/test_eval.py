@@ -168,7 +168,7 @@ def test_small_pictures_are_enlarged(env: str, package: str, side: int, run: Pat
     if find_spec(package) is None:
         pytest.skip(f"{package} is not installed")
     change(run, 'env = "CartPole-v1"', f'env = "{env}"\nmax_episode_steps = 9')
-    change(run, "hidden = [16]", "hidden = []")
+    change(run, "hidden = [\n    16,\n]", "hidden = []")
     task = Task(env=env, max_episode_steps=9)
     spaces = describe(task)
     size = (math.prod(spaces.observation_shape) + 1) * spaces.actions
@@ -201,7 +201,7 @@ def test_a_film_that_cannot_be_written(run: Path, capsys: pytest.CaptureFixture[
 
 
 def test_parameters_of_another_network(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    change(run, "hidden = [16]", "hidden = [17]")
+    change(run, "hidden = [\n    16,\n]", "hidden = [17]")
     assert "what evaluator has learned can't be played: the network has" in refused(capsys, run)
 
 
