@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import gymnasium
@@ -82,6 +82,11 @@ class Watch(ReportTotals):
         super().__init__()
         self.readings: Record[tuple[str, float]] = Record()
         self.progress: Record[tuple[str, int]] = Record()
+        self._end: tuple[str, int, Callable[[], None]] | None = None
+
+    def end_at(self, name: str, count: int, end: Callable[[], None]) -> None:
+        """Call `end` at the moment that a count is reached, so that deterministic runs end alike."""
+        self._end = name, count, end
 
     def gauge(self, actor: str, name: str, value: float) -> None:
         super().gauge(actor, name, value)
@@ -90,6 +95,8 @@ class Watch(ReportTotals):
     def count(self, actor: str, name: str, amount: int) -> None:
         super().count(actor, name, amount)
         self.progress.add((name, self.counts[name]))
+        if self._end is not None and name == self._end[0] and self.counts[name] >= self._end[1]:
+            self._end[2]()
 
     def all_of(self, name: str) -> list[float]:
         return [value for reading, value in self.readings.entries if reading == name]

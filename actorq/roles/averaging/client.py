@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Annotated, Any
 
 from msgspec import Meta
 from numpy.typing import NDArray
 
-from actorq.actors import Actor, Ref, Refused
-from actorq.roles.common.retry import ask_its_incarnations
-from actorq.roles.replay.rate_limit_gate import STOPPING
+from actorq.actors import Actor, Ref, Stopping
 
 from .messages import JoinAveraging, Synchronize, Synchronized
 
@@ -68,11 +65,8 @@ class AveragingClient:
     async def _ask(self, request: JoinAveraging | Synchronize) -> NDArray[Any]:
         assert self._root is not None
         try:
-            reply: Synchronized = await ask_its_incarnations(
-                partial(self._root.ask, request), self._actor.sleep
-            )
-        except Refused as refusal:
-            if refusal.reason == STOPPING:
-                await self._actor.event().wait()
+            reply: Synchronized = await self._root.ask(request, retry=True)
+        except Stopping:
+            await self._actor.event().wait()
             raise
         return reply.parameters

@@ -13,7 +13,7 @@ from msgspec import Meta
 from numpy.typing import NDArray
 
 import actorq.actors as actors
-from actorq.actors import ActorSpec, Group, Refused, State, Topic, handles
+from actorq.actors import ActorSpec, Group, Refused, State, Stopping, Topic, handles
 from actorq.actors.runtime.scheduler import Event
 from actorq.learning.distributed.averaging_rules import Elasticity, RuleName, make_averaging_rule
 from actorq.roles.common.adaptive_executor import AdaptiveExecutor
@@ -22,7 +22,6 @@ from actorq.roles.common.learning_actor import LearningActor
 from actorq.roles.common.problems import network_problems
 from actorq.roles.parameter_server.messages import Attend
 from actorq.roles.replay.messages import Version, Weights
-from actorq.roles.replay.rate_limit_gate import STOPPING
 
 from .messages import JoinAveraging, Synchronize, Synchronized
 
@@ -34,7 +33,7 @@ class WaitingLearner:
     request: Synchronize
     answered: Event
     answer: Synchronized | None = None
-    refusal: str = ""
+    refusal: Refused | None = None
 
 
 class AveragingServer(LearningActor):
@@ -127,19 +126,20 @@ class AveragingServer(LearningActor):
         learner = self._number_of(request)
         self._check(request.parameters)
         self._bytes_in += request.parameters.nbytes
-        self._refuse(learner, "the learner has sent a newer request")
+        self._refuse(learner, Refused("the learner has sent a newer request"))
         waiting = self._waiting[learner] = WaitingLearner(request, self.event())
         self._rule.came(learner)
         self._changed.set()
         await waiting.answered.wait()
-        if waiting.answer is None:
-            raise Refused(waiting.refusal)
+        if waiting.refusal is not None:
+            raise waiting.refusal
+        assert waiting.answer is not None
         return waiting.answer
 
     def _number_of(self, request: JoinAveraging | Synchronize) -> int:
         """The learner's number. Raises Refused if it is unknown or has died, and when stopping."""
         if self._stopping:
-            raise Refused(STOPPING)
+            raise Stopping
         if request.learner not in self._names:
             raise Refused(f"{request.learner} is none of the learners: {', '.join(self._names)}")
         learner = self._names.index(request.learner)
@@ -169,20 +169,20 @@ class AveragingServer(LearningActor):
     def _leave(self, learner: int) -> None:
         """The learner makes no updates at present, and its pending request is refused."""
         self._rule.left(learner)
-        self._refuse(learner, DIED)
+        self._refuse(learner, Refused(DIED))
         self._changed.set()
 
-    def _refuse(self, learner: int, reason: str) -> None:
+    def _refuse(self, learner: int, refusal: Refused) -> None:
         waiting = self._waiting.pop(learner, None)
         if waiting is not None:
-            waiting.refusal = reason
+            waiting.refusal = refusal
             waiting.answered.set()
 
     def on_drain(self) -> None:
         self._stopping = True
         for learner in list(self._waiting):
             self._rule.left(learner)
-            self._refuse(learner, STOPPING)
+            self._refuse(learner, Stopping())
 
     # Synchronizations, one after the other.
 

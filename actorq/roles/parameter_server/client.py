@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Protocol
 
 from msgspec import Meta
 
-from actorq.actors import Actor, ActorDied, ActorSpec, Group, Ref, Refused, State
+from actorq.actors import Actor, ActorDied, ActorSpec, Group, Ref, Refused, State, Stopping
 from actorq.envs.task import Task
 from actorq.learning.agent import Agent
 from actorq.learning.compiling import Compile
 from actorq.learning.distributed.encoded import Codec, Encoded
 from actorq.roles.common.adaptive_executor import AdaptiveExecutor, set_torch_threads
 from actorq.roles.replay.messages import Version
-from actorq.roles.replay.rate_limit_gate import STOPPING
 
 from .gradients import GradientSlices, OutlierFilter
 from .messages import Fetch, Gradient, Pull, Pulled, Push, Ticket
@@ -223,7 +222,7 @@ class ParameterServerClient:
 
     async def _wait_if_stopping(self, error: Exception) -> None:
         """If the run is stopping, wait to be cancelled."""
-        if isinstance(error, Refused) and error.reason == STOPPING:
+        if isinstance(error, Stopping):
             await self._actor.event().wait()
 
     async def begin(self, *, learning: bool) -> None:

@@ -14,14 +14,13 @@ from msgspec import Meta
 from numpy.typing import NDArray
 
 import actorq.actors as actors
-from actorq.actors import ActorDied, Group, Refused, Topic, handles
+from actorq.actors import ActorDied, Group, Refused, Stopping, Topic, handles
 from actorq.learning.distributed.batch_sizing import BatchSizing, least_rows
 from actorq.learning.distributed.update_rule_settings import UpdateRuleSettings
 from actorq.learning.distributed.update_rules import Offer, Round, make_update_rule
 from actorq.roles.common.death_watch import DIED, Lives, attend, pause_after
 from actorq.roles.common.learning_actor import LearningActor
 from actorq.roles.replay.messages import Version, Weights
-from actorq.roles.replay.rate_limit_gate import STOPPING
 
 from .messages import (
     Apply,
@@ -131,7 +130,7 @@ class ParameterCoordinator(LearningActor):
         try:
             norm = await self._gradient_norm(request)
         except Refused as refusal:
-            if refusal.reason != STOPPING:
+            if not isinstance(refusal, Stopping):
                 self.progress("gradients_refused")
             self._order(Discard((ticket,)))
             raise
@@ -168,15 +167,15 @@ class ParameterCoordinator(LearningActor):
         """Refuse the worker's pushes that are pending."""
         for pending in self._pending.take_of(worker):
             self._order(Discard((pending.request.ticket,)))
-            pending.refuse(reason)
+            pending.refuse(Refused(reason))
 
     async def _wait_for_reply(self, reader: PendingPull) -> None:
         self._note_change()
         if self._stopping:
-            raise Refused(STOPPING)
+            raise Stopping
         await reader.answered.wait()
         if reader.refusal is not None:
-            raise Refused(reader.refusal)
+            raise reader.refusal
 
     async def _gradient_norm(self, push: Push) -> float:
         """The gradient's Euclidean norm over all shards. Raises Refused for one that can't be applied."""
@@ -194,7 +193,7 @@ class ParameterCoordinator(LearningActor):
 
     def _check(self, push: Push) -> None:
         if self._stopping:
-            raise Refused(STOPPING)
+            raise Stopping
         if not self._settled:
             raise Refused(RESTORING)
         self._incarnations.hear(push.ticket.worker, push.ticket.incarnation)
@@ -221,7 +220,7 @@ class ParameterCoordinator(LearningActor):
         if self._batch_sizing is not None:
             self._batch_sizing.left(worker)
         self._refuse_pushes_of(worker, DIED)
-        self._pending.refuse_readers_of(worker, DIED)
+        self._pending.refuse_readers_of(worker, Refused(DIED))
         if incarnation is not None:
             self._order(Forget(worker, incarnation))
         self._note_change()
@@ -262,7 +261,7 @@ class ParameterCoordinator(LearningActor):
 
     async def _restore(self) -> None:
         self._settled = self._lost = False  # a shard that dies from here on is restored again
-        self._pending.refuse_pushes(RESTORED)
+        self._pending.refuse_pushes(Refused(RESTORED))
         self._pending.clear()
         self._straggler_timeout.follow(False)
         version = await restore(
@@ -318,14 +317,14 @@ class ParameterCoordinator(LearningActor):
         try:
             ticket, norm = await self._combined(pushes, round)
         except BaseException as error:  # cancellation too: these pushes are in no other list
-            reason = RESTORED if isinstance(error, ActorDied | Refused) else STOPPING
+            refusal = Refused(RESTORED) if isinstance(error, ActorDied | Refused) else Stopping()
             for push in pushes:
-                push.refuse(reason)
+                push.refuse(refusal)
             raise
         if not math.isfinite(norm):
             for push in pushes:
                 self.progress("gradients_refused")
-                push.refuse("together with others it is NaN or infinite")
+                push.refuse(Refused("together with others it is NaN or infinite"))
             return
         maximum = self.agent.max_gradient_norm
         factor = 1.0 if maximum is None or norm <= maximum else maximum / norm
@@ -405,5 +404,5 @@ class ParameterCoordinator(LearningActor):
 
     def on_drain(self) -> None:
         self._stopping = True
-        self._pending.refuse_pushes(STOPPING)
-        self._pending.refuse_readers(STOPPING)
+        self._pending.refuse_pushes(Stopping())
+        self._pending.refuse_readers(Stopping())

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
-from actorq.actors import Actor
+from actorq.actors import Actor, Refused
 from actorq.actors.runtime.scheduler import Event
 from actorq.learning.distributed.update_rules import Offer
 
@@ -30,10 +30,10 @@ class PendingPull:
     computing: bool
     answered: Event
     pulled: Pulled | None = None
-    refusal: str | None = None
+    refusal: Refused | None = None
 
-    def refuse(self, reason: str) -> None:
-        self.refusal = reason
+    def refuse(self, refusal: Refused) -> None:
+        self.refusal = refusal
         self.answered.set()
 
 
@@ -79,24 +79,24 @@ class PendingRequests:
         readers, self.readers = self.readers, []
         return readers
 
-    def refuse_readers_of(self, worker: int, reason: str) -> None:
+    def refuse_readers_of(self, worker: int, refusal: Refused) -> None:
         for reader in self.readers:
             if reader.worker == worker:
-                reader.refuse(reason)
+                reader.refuse(refusal)
 
-    def refuse_pushes(self, reason: str) -> None:
+    def refuse_pushes(self, refusal: Refused) -> None:
         """Refuse all pushes but keep them: the update rule may still select their offers."""
         for waiting in self._pushes.values():
             for push in waiting:
-                push.refuse(reason)
+                push.refuse(refusal)
 
     def clear(self) -> None:
         """Drop all pushes, where the update rule has been made anew."""
         self._pushes.clear()
 
-    def refuse_readers(self, reason: str) -> None:
+    def refuse_readers(self, refusal: Refused) -> None:
         for reader in self.readers:
-            reader.refuse(reason)
+            reader.refuse(refusal)
 
 
 class StragglerTimeout:

@@ -11,13 +11,12 @@ import numpy as np
 from msgspec import Meta
 
 import actorq.actors as actors
-from actorq.actors import Refused, State, handles
+from actorq.actors import Refused, State, Stopping, handles
 from actorq.roles.common.adaptive_executor import AdaptiveExecutor
 from actorq.roles.common.death_watch import DIED, Presence
 from actorq.roles.common.learning_actor import LearningActor
 from actorq.roles.common.problems import network_problems
 from actorq.roles.replay.messages import Version
-from actorq.roles.replay.rate_limit_gate import STOPPING
 
 from .messages import (
     Apply,
@@ -238,7 +237,7 @@ class ParameterServer(LearningActor):
         if not self._settled:
             raise Refused(RESTORING)
         if self._stopping:
-            raise Refused(STOPPING)
+            raise Stopping
 
     # Updates.
 

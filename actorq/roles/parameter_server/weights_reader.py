@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from actorq.actors import Actor, ActorDied, Group, Refused, Topic
+from actorq.actors import Actor, ActorDied, Group, Refused, Stopping, Topic
 from actorq.learning.distributed.encoded import Encoded, check, require
 from actorq.learning.distributed.sharding import shard_slices
 from actorq.roles.replay.messages import Version, Weights
-from actorq.roles.replay.rate_limit_gate import STOPPING
 
 from .messages import Fetch, Fetched, Pulled
 from .pending import NOBODY
@@ -121,13 +120,9 @@ class WeightPublisher:
             try:
                 pulled = await self._pull()
                 fresh = await reader.fetch(pulled)
-            except ActorDied:
-                continue
-            except (
-                Refused
-            ) as refusal:  # the server was restored, or the version is kept no longer: pull again
-                if refusal.reason == STOPPING:
-                    return
+            except Stopping:
+                return
+            except (ActorDied, Refused):  # restored, or that version is gone: again
                 continue
             if fresh:
                 await self._weights.publish(Weights(pulled.version, reader.read()))

@@ -12,7 +12,7 @@ import anyio
 import numpy as np
 from numpy.typing import NDArray
 
-from actorq.actors import ActorDied, Group, Refused
+from actorq.actors import ActorDied, Group, Refused, Stopping
 from actorq.learning.pipeline.activations import Activations, Outcomes
 from actorq.learning.pipeline.partition import StagePart, join_parts, layer_shapes, make_parts, split_parts
 from actorq.replay.chunk import Batch
@@ -23,7 +23,6 @@ from actorq.roles.common.learning_actor import LearningActor
 from actorq.roles.common.recovery import newest_common
 from actorq.roles.common.semaphore import ClosableSemaphore
 from actorq.roles.replay.messages import Version
-from actorq.roles.replay.rate_limit_gate import STOPPING
 
 from .messages import (
     PASSED,
@@ -97,7 +96,7 @@ class PipelineClient:
     def stop(self) -> None:
         """The run is stopping: refuse what waits for the stages to be restored."""
         self._stopping = True
-        self._restoring.close(Refused(STOPPING))
+        self._restoring.close(Stopping())
 
     def note_failure(self) -> None:
         """A stage died or refused: restore all of them before the next use."""
@@ -180,7 +179,7 @@ class PipelineClient:
                     self.note_failure()
             else:
                 return evaluated.outputs[task], version
-        raise Refused(STOPPING)
+        raise Stopping
 
     # Restoring.
 

@@ -122,9 +122,9 @@ class PipelineSchedule:
         """Seconds spent on micro-batches since the last update."""
         return self._busy.take()
 
-    def close(self, reason: str) -> None:
+    def close(self, refusal: Refused) -> None:
         """Refuse waiting and later requests. Running computations finish, and a step that is due is made."""
-        self._over = Refused(reason)
+        self._over = refusal
         self._in_flight.close(self._over)
         self._stepped.set()
 
@@ -233,7 +233,7 @@ class PipelineSchedule:
 
     def _compute_evaluation(self, request: Evaluate) -> Tensors:
         if self._over is not None:
-            raise Refused(self._over.reason)
+            raise self._over
         if request.version.updates != self.module.updates:  # an update has been made since it came
             raise Refused(PASSED)
         return self.module.evaluate(request.inputs, request.rows)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from msgspec import Meta, convert, to_builtins
 
 import actorq.actors as actors
-from actorq.actors import Group, Refused, State, handles
+from actorq.actors import Group, Refused, State, Stopping, handles
 from actorq.envs.task import tasks_in
 from actorq.learning.device import Device
 from actorq.learning.pipeline.partition import StagePart, layer_shapes, part_size
@@ -18,7 +18,6 @@ from actorq.roles.common.learning_actor import LearningActor
 from actorq.roles.common.problems import device_problems
 from actorq.roles.common.recovery import BEGINNING
 from actorq.roles.replay.messages import Version
-from actorq.roles.replay.rate_limit_gate import STOPPING
 
 from .messages import (
     RESTORING,
@@ -167,12 +166,12 @@ class Stage(LearningActor):
 
     @handles
     async def halt(self, _: HaltStage) -> Halted:
-        self._close_schedule(RESTORING)
+        self._close_schedule(Refused(RESTORING))
         return Halted(self._incarnation, tuple(map(_version_of, self._restorable())), self._part)
 
-    def _close_schedule(self, reason: str) -> None:
+    def _close_schedule(self, refusal: Refused) -> None:
         if self._schedule is not None:
-            self._schedule.close(reason)
+            self._schedule.close(refusal)
             self._schedule = None
 
     @handles
@@ -223,7 +222,7 @@ class Stage(LearningActor):
 
     def on_drain(self) -> None:
         if self._schedule is not None:
-            self._schedule.close(STOPPING)
+            self._schedule.close(Stopping())
 
     def state(self) -> State:
         if self._part is None:

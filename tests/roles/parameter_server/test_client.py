@@ -39,7 +39,7 @@ async def test_a_gradient_pushed_twice_counts_once() -> None:
             tasks.start_soon(push)
         [first] = [each for each in twice if isinstance(each, Pushed)]
         twice.remove(first)
-        assert twice == ["gradient 1 of this life of the worker was pushed already"]
+        assert twice == ["gradient 1 of this incarnation of the worker was pushed already"]
         assert first.delivery_state == "accepted"
         after = (await workers.pull()).version
         assert (after.incarnation, after.updates) == (version.incarnation, 1)

@@ -118,7 +118,9 @@ async def train(
     specs: list[ActorSpec], updates: int, states: dict[str, State] | None = None
 ) -> tuple[Watch, Any]:
     watch = Watch()
-    async with System(specs, deterministic=True, states=states, reports=watch) as system:
+    system = System(specs, deterministic=True, states=states, reports=watch)
+    watch.end_at("updates", updates, system.hold)
+    async with system:
         await watch.progress.has(("updates", updates))
     assert not system.statistics().dead_letters
     return watch, system.final_states
@@ -134,7 +136,8 @@ async def test_they_share_a_replay_in_shards(rule: str) -> None:
         assert shard["updated"] > 0.3 * watch.counts["gradients_accepted"] * AGENT.batch_size
         assert shard["late"] == 0
     drawn = sum(shard["sampled"] for shard in shards)
-    assert drawn % AGENT.batch_size == 0
+    if rule == "synchronous":  # else the end may come between the two shards' parts of a batch
+        assert drawn % AGENT.batch_size == 0
     told = sum(shard["updated"] for shard in shards)
     under_way = told / AGENT.batch_size - watch.counts["batches"]
     assert under_way in (0, 1, 2), "all that was learned from has a new priority"

@@ -11,7 +11,6 @@ from actorq.actors import ActorSpec, Refused, System, handles
 from actorq.roles.parameter_server.messages import Combine, Keep, SliceNorm
 from actorq.roles.parameter_server.shard import ParameterServer
 from actorq.roles.replay.messages import Weights
-from actorq.roles.replay.rate_limit_gate import STOPPING
 from actorq.testing import Record
 from tests.actors.world import AT_ONCE, all_blocked, fresh, spec
 from tests.roles.actors import NodeAgent
@@ -88,6 +87,6 @@ async def test_while_a_mean_is_made(caplog: pytest.LogCaptureFixture) -> None:
         tasks.start_soon(push, 0)
         tasks.start_soon(push, 1)
         await record.reaches(1)
-    assert refused == {0: STOPPING, 1: STOPPING}
+    assert refused == {0: "the run is stopping", 1: "the run is stopping"}
     assert system.statistics().dead_letters == 0
     assert "not drained" not in caplog.text

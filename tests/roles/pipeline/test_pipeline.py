@@ -248,7 +248,7 @@ async def test_what_waits_when_the_work_is_over_is_refused() -> None:
                 self.start_soon(ask)
             for _ in range(10):  # until they wait for their turn
                 await self.sleep(0)
-            work.close("it is over")
+            work.close(Refused("it is over"))
             gate.set()
 
     def hold() -> None:
