@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 
 import anyio
 
@@ -94,13 +94,14 @@ class Connector:
         self._connected()
         async with anyio.create_task_group() as group:
 
-            async def until_done(work: Callable[[], Awaitable[None]]) -> None:
-                await work()
+            async def run() -> None:
+                await connection.run()
                 group.cancel_scope.cancel()
 
-            group.start_soon(until_done, connection.run)
-            group.start_soon(until_done, self._stalled)
-            await self._carry(connection)
+            group.start_soon(run)
+            group.start_soon(self._carry, connection)  # a task of its own: its wake-ups resume one coroutine
+            await self._stalled()
+            group.cancel_scope.cancel()
 
     async def _carry(self, connection: Connection) -> None:
         while True:
