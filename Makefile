@@ -13,7 +13,7 @@ run: .venv/installed
 test: .venv/installed-dev
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
-# Under a minute on two idle cores: nothing is trained.
+# What needs no training: the quick check while editing.
 test-fast: .venv/installed-dev
 	$(BIN)/python -m pytest -n 2 --dist worksteal $(FAST)
 

@@ -9,7 +9,7 @@ from actorq.actors.runtime import system
 
 from .world import TRANSPORTS, World
 
-PAIRWISE = {  # (transport, nodes, back end): each two values meet, nng's two addresses taken as one transport
+PAIRWISE = {  # (transport, nodes, back end): pairs of values, nng by two nodes only
     ("inproc", 1, "asyncio"),
     ("inproc", 2, "trio"),
     ("encoded", 1, "trio"),
