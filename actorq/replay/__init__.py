@@ -4,7 +4,7 @@ numba is loaded when the first `PrioritizedIndex` is made, not before.
 """
 
 from .buffer import ReplayBuffer, ReplayStatistics, make_replay
-from .chunk import Batch, Chunk
+from .chunk import Batch, Chunk, Sample
 from .config import ReplayConfig
 from .memory_store import MemoryStore
 from .rate_limiter import RateLimiter
@@ -22,6 +22,7 @@ __all__ = [
     "ReplayBuffer",
     "ReplayConfig",
     "ReplayStatistics",
+    "Sample",
     "UniformIndex",
     "importance_weights",
     "make_replay",

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .chunk import Batch, Chunk, Transitions
+from .chunk import Batch, Chunk, Sample
 from .config import ReplayConfig
 from .memory_store import MemoryStore
 from .sampling.index import Index
@@ -37,16 +37,6 @@ class ReplayStatistics(msgspec.Struct, frozen=True):
     """Sum of p^alpha over what is held now (the size, where sampling is uniform)."""
     priority_largest: float
     """Largest p^alpha held now (1, where sampling is uniform)."""
-
-
-class Drawn(NamedTuple):
-    """B transitions, drawn from one replay or one of its shards."""
-
-    ids: NDArray[np.int64]
-    """[B] what they are called there."""
-    probabilities: NDArray[np.float64]
-    """[B] of each of them, at each draw from there."""
-    transitions: Transitions
 
 
 class ReplayBuffer:
@@ -88,17 +78,17 @@ class ReplayBuffer:
         ``beta`` in 0..1 is the exponent of the importance weights. Raises `ValueError` if there is nothing
         to draw from.
         """
-        ids, probabilities, transitions = self.draw(batch_size)
-        return Batch.of(ids, probabilities, transitions, importance_weights(probabilities, beta))
+        sample = self.draw(batch_size)
+        return Batch.of(sample, importance_weights(sample.probabilities, beta))
 
-    def draw(self, count: int) -> Drawn:
+    def draw(self, count: int) -> Sample:
         """Draw ``count`` transitions, with replacement; the arrays are the caller's own.
 
         Raises `ValueError` if there is nothing to draw from.
         """
         ids, probabilities = self._index.sample(count, self._rng)
         self._sampled += count
-        return Drawn(ids, probabilities, self._store.gather(ids))
+        return self._store.gather(ids, probabilities)
 
     @property
     def total(self) -> float:

@@ -1,15 +1,17 @@
-"""Experience as it travels: chunks into the replay, batches out of it.
+"""Transitions as structs of arrays: a `Chunk` is inserted, a `Sample` drawn, a `Batch` trained on.
 
-Both are structs of arrays. A chunk keeps each observation ("frame") once and says by row numbers which
-frames make up a state, so that stacked and n-step experience costs about one frame a transition.
+A chunk stores each observation ("frame") once and refers to it by row number, so that stacked and n-step
+experience costs about one frame a transition.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 import numpy as np
+from msgspec import structs
 from numpy.typing import NDArray
 
 LARGEST_PRIORITY = float(np.finfo(np.float32).max)
@@ -81,26 +83,14 @@ class Chunk(msgspec.Struct, frozen=True, eq=False):
             _expect_finite("frames", self.frames)
 
 
-class Transitions(msgspec.Struct, frozen=True, eq=False):
-    """B transitions, as a `Batch` holds them."""
-
-    observations: NDArray[Any]
-    """[B, *obs_shape] s_t, in the environment's own dtype."""
-    actions: NDArray[np.int64]
-    """[B] a_t."""
-    returns: NDArray[np.float32]
-    """[B] n-step return R."""
-    discounts: NDArray[np.float32]
-    """[B] product of discounts D; 0 where the window ended in termination."""
-    next_observations: NDArray[Any]
-    """[B, *obs_shape] s_{t+n}, in the environment's own dtype."""
-
-
-class Batch(msgspec.Struct, frozen=True, eq=False):
-    """B sampled transitions. obs_shape is frame_shape if stack is 1, else (stack, *frame_shape)."""
+class Sample(msgspec.Struct, frozen=True, eq=False, tag=True):
+    """B transitions drawn from one replay shard. obs_shape is frame_shape if stack is 1, else
+    (stack, *frame_shape)."""
 
     ids: NDArray[np.int64]
-    """[B] what the transitions are called for as long as they live, and never after: update by these."""
+    """[B] ids of the transitions (see `replay.ids`): never given out again, so updates by id are safe."""
+    probabilities: NDArray[np.float64]
+    """[B] probability of each transition, at each draw."""
     observations: NDArray[Any]
     """[B, *obs_shape] s_t, in the environment's own dtype."""
     actions: NDArray[np.int64]
@@ -111,44 +101,43 @@ class Batch(msgspec.Struct, frozen=True, eq=False):
     """[B] product of discounts D; 0 where the window ended in termination."""
     next_observations: NDArray[Any]
     """[B, *obs_shape] s_{t+n}, in the environment's own dtype."""
-    weights: NDArray[np.float32]
-    """[B] importance weights, at most 1 (all 1 where sampling was uniform)."""
-    probabilities: NDArray[np.float64]
-    """[B] the probability each was really drawn with."""
-
-    @classmethod
-    def of(
-        cls,
-        ids: NDArray[np.int64],
-        probabilities: NDArray[np.float64],
-        transitions: Transitions,
-        weights: NDArray[np.float32],
-    ) -> Batch:
-        """What these make together."""
-        return cls(
-            ids=ids,
-            observations=transitions.observations,
-            actions=transitions.actions,
-            returns=transitions.returns,
-            discounts=transitions.discounts,
-            next_observations=transitions.next_observations,
-            weights=weights,
-            probabilities=probabilities,
-        )
 
     def __len__(self) -> int:
         """Its number of transitions."""
         return len(self.ids)
 
+
+class Batch(Sample, frozen=True, eq=False):
+    """A training batch of B transitions: samples of all shards, joined and weighted.
+
+    Its probabilities are those over all shards.
+    """
+
+    weights: NDArray[np.float32]
+    """[B] importance weights, at most 1 (all 1 where sampling was uniform)."""
+
+    @classmethod
+    def of(cls, sample: Sample, weights: NDArray[np.float32]) -> Batch:
+        """The sample with its importance weights [B]. No array is copied."""
+        return cls(**structs.asdict(sample), weights=weights)
+
     def split(self, parts: int) -> list[Batch]:
         """`parts` batches, of every `parts`-th transition each, as views.
 
-        A stratified draw comes in order: so each part spans all of it.
+        A stratified draw is ordered by id, so each part spans all of it.
         """
         if parts == 1:
             return [self]
         fields = [getattr(self, name) for name in self.__struct_fields__]
         return [Batch(*(field[part::parts] for field in fields)) for part in range(parts)]
+
+
+def join(samples: Sequence[Sample]) -> Sample:
+    """The samples, one after another, as one. A single sample is returned as it is, others are copied."""
+    if len(samples) == 1:
+        return samples[0]
+    fields = Sample.__struct_fields__
+    return Sample(*(np.concatenate([getattr(sample, name) for sample in samples]) for name in fields))
 
 
 def _expect_rows(field: str, index: NDArray[np.int32], rows: int) -> None:

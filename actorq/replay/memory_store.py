@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .chunk import Chunk, Transitions
+from .chunk import Chunk, Sample
 from .sampling.index import IdWindow
 
 _GROWTH_BYTES = 16 * 2**20  # a longer step would hold up the caller: the new memory is written once (5 ms)
@@ -95,10 +95,11 @@ class MemoryStore:
         self._write_rows(self._rows, newest % self.capacity, base, chunk)
         return StoredChunk(added, evicted)
 
-    def gather(self, ids: NDArray[np.int64]) -> Transitions:
-        """Copy the transitions ``ids`` [B] out, into arrays of the caller's own.
+    def gather(self, ids: NDArray[np.int64], probabilities: NDArray[np.float64]) -> Sample:
+        """The transitions ``ids`` [B], copied, with the ``probabilities`` [B] they were drawn with.
 
-        Raises `KeyError` if one of them is not held.
+        ``ids`` and ``probabilities`` become fields of the sample and are not copied. Raises `KeyError` if an
+        id is not in the store.
         """
         window = self._window
         ages = ids - window.first
@@ -106,7 +107,9 @@ class MemoryStore:
         if self._rows is None or np.maximum.reduce(ages.view(np.uint64), initial=0) >= len(window):
             raise KeyError(f"not all of these ids are held; held are {window.first}..{window.stop - 1}")
         rows = self._rows.take(ages + window.first % window.capacity, mode="wrap")
-        return Transitions(
+        return Sample(
+            ids=ids,
+            probabilities=probabilities,
             observations=self._observations(rows["index"]),
             actions=rows["action"].copy(),
             returns=rows["return"].copy(),

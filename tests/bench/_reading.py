@@ -10,7 +10,7 @@ import actorq.actors as actors
 from actorq.actors import Group
 from actorq.roles.learner.learner import Learner
 from actorq.roles.replay.client import ReplayClient
-from actorq.roles.replay.messages import Insert, Sample, UpdatePriorities
+from actorq.roles.replay.messages import DrawSample, Insert, UpdatePriorities
 
 READERS = 2
 
@@ -18,7 +18,7 @@ READERS = 2
 class Reading(actors.Actor):
     """Lends its port, and two learners' readers on it, to the benchmark."""
 
-    replay: Group[Insert | Sample | UpdatePriorities]
+    replay: Group[Insert | DrawSample | UpdatePriorities]
     me: ClassVar[Reading]
 
     async def on_start(self) -> None:

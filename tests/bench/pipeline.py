@@ -25,11 +25,11 @@ from actorq.learning.networks.factory import make_parameters
 from actorq.learning.optimizers import make_optimizer
 from actorq.learning.target import TargetNetwork
 from actorq.learning.update import LearningRule
-from actorq.replay.chunk import Transitions
+from actorq.replay.chunk import Batch, Sample
 from actorq.roles.learner.base import BatchSource, ReplayDraw
 from actorq.roles.learner.pipeline_learner import PipelineLearner
 from actorq.roles.pipeline.stage import Stage
-from actorq.roles.replay.messages import Sample, Sampled, UpdatePriorities
+from actorq.roles.replay.messages import DrawSample, SampleReply, UpdatePriorities
 
 from .processes import processes
 
@@ -43,12 +43,20 @@ def agent_of(batch_size: int) -> Agent:
     return Agent(hidden=(512,) * 9, batch_size=batch_size, n_step=1)
 
 
-def transitions(size: int) -> Transitions:
-    """As of CartPole, made up."""
+def sample(size: int) -> Sample:
+    """Made-up transitions of CartPole's shapes."""
     generator = np.random.default_rng(0)
     now, later = generator.normal(size=(2, size, 4)).astype(np.float32)
     discounts = np.full(size, 0.99, np.float32)
-    return Transitions(now, generator.integers(0, 2, size), np.ones(size, np.float32), discounts, later)
+    return Sample(
+        ids=np.arange(size),
+        probabilities=np.full(size, 1 / size),
+        observations=now,
+        actions=generator.integers(0, 2, size),
+        returns=np.ones(size, np.float32),
+        discounts=discounts,
+        next_observations=later,
+    )
 
 
 def whole_seconds(agent: Agent, seconds: float) -> float:
@@ -57,7 +65,7 @@ def whole_seconds(agent: Agent, seconds: float) -> float:
     target = TargetNetwork(agent, online)
     optimizer = make_optimizer(agent, online.vector, online.gradient)
     rule = LearningRule(agent, online, target.parameters)
-    batch = Weighted(transitions(agent.batch_size))
+    batch = Batch.of(sample(agent.batch_size), np.ones(agent.batch_size, np.float32))
 
     def update() -> None:
         rule(batch)
@@ -71,22 +79,12 @@ def whole_seconds(agent: Agent, seconds: float) -> float:
     return (time.perf_counter() - began) / updates
 
 
-class Weighted:
-    """Transitions as a batch, all of weight 1."""
-
-    def __init__(self, of: Transitions) -> None:
-        self.observations, self.next_observations = of.observations, of.next_observations
-        self.actions, self.returns, self.discounts = of.actions, of.returns, of.discounts
-        self.weights = np.ones(len(of.actions), np.float32)
-
-
 class Stock(actors.Actor):
     """A replay's stand-in that always has batches."""
 
     @handles(concurrent=8)
-    async def sample(self, request: Sample) -> Sampled:
-        size = request.count
-        return Sampled(np.arange(size), np.full(size, 1 / size), transitions(size), 1.0, 1.0)
+    async def sample(self, request: DrawSample) -> SampleReply:
+        return SampleReply(sample(request.count), 1.0, 1.0)
 
     @handles
     async def update_priorities(self, message: UpdatePriorities) -> None:

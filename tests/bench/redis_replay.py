@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from actorq.actors import ActorSpec
 from actorq.replay import Chunk
-from actorq.replay.chunk import Transitions
+from actorq.replay.chunk import Batch
 from actorq.roles.replay.messages import WhereIsRedis
 from actorq.roles.replay.redis_server import RedisServer
 from actorq.roles.replay.shard import ReplayShard
@@ -125,7 +125,7 @@ class KeyForEach:
             pipeline.set(f"transition:{key}", rows[key % len(rows)].tobytes())
         pipeline.execute()
 
-    def sample(self) -> tuple[Transitions, NDArray[np.float64]]:
+    def sample(self) -> Batch:
         leaves = self._leaves()
         pipeline = self._client.pipeline(transaction=False)
         for leaf in leaves.tolist():
@@ -134,8 +134,16 @@ class KeyForEach:
         rows = np.array([np.frombuffer(value, self._row)[0] for value in values])
         probabilities = self._tree[self._size + leaves] / self._tree[1]
         weights = (probabilities.min() / probabilities) ** self._beta
-        fields = ("observation", "action", "return", "discount", "next_observation")
-        return Transitions(*(rows[name] for name in fields)), weights
+        return Batch(
+            ids=leaves,
+            probabilities=probabilities,
+            observations=rows["observation"],
+            actions=rows["action"],
+            returns=rows["return"],
+            discounts=rows["discount"],
+            next_observations=rows["next_observation"],
+            weights=weights.astype(np.float32),
+        )
 
     def _leaves(self) -> NDArray[np.int64]:
         """Down the tree, all draws of the batch together."""

@@ -13,6 +13,7 @@ import anyio
 import pytest
 
 from actorq.actors import ActorDied, System
+from actorq.replay.ids import shards_of, without_shard
 from tests.replay.redis.redis_contents import contents
 from tests.roles.replay.redis_shards import RUN, DrawBatch, in_redis, insert, url_of
 
@@ -94,8 +95,8 @@ async def test_a_killed_run_that_is_started_again_has_all_that_was_acknowledged(
     assert len(set(found.values())) == len(found), "nothing is there twice"
     assert inserted.first_id == 1 + max(i for shard, i in found if shard == 0)
     found |= {(0, inserted.first_id + i): i - CHUNK for i in range(CHUNK)}
-    for i, action in zip(batch.ids.tolist(), batch.actions.tolist(), strict=True):
-        assert found[i % 2, i // 2] == action
+    names = zip(shards_of(batch.ids).tolist(), without_shard(batch.ids).tolist(), strict=True)
+    assert [found[name] for name in names] == batch.actions.tolist()
 
 
 def live_and_die(keep: Path, incarnation: int) -> list[tuple[int, int, int]]:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from actorq.replay.redis.config import RedisConfig
-from actorq.roles.replay.messages import Insert, Sample
+from actorq.roles.replay.messages import DrawSample, Insert
 from tests.replay.chunks import changed, make_chunk
 from tests.replay.redis.redis_servers import LittleRedis
 from tests.roles.replay.redis_shards import in_redis
@@ -55,8 +55,8 @@ async def test_memory_does_not_follow_the_store(
         for number in range(CHUNKS + CHUNKS // 10):
             await shard.ask(Insert(chunk, AT_FIRST))
             if number % (CHUNKS // 10) == 0:
-                located: Any = await shard.ask(Sample(256, AT_FIRST))
-                assert len(located.ids) == 256
+                reply: Any = await shard.ask(DrawSample(256, AT_FIRST))
+                assert len(reply.sample.ids) == 256
                 memory.append(private_memory(pid))
         held = little.client.info("memory")["used_memory"]
     growth = (max(memory) - memory[1]) / 2**20

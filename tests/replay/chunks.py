@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from actorq.replay import Chunk
+from actorq.replay import Batch, Chunk, Sample
 
 
 def make_chunk(
@@ -30,3 +30,8 @@ def make_chunk(
 def changed(chunk: Chunk, **fields: Any) -> Chunk:
     """The same chunk but for some fields."""
     return Chunk(**{name: fields.get(name, getattr(chunk, name)) for name in chunk.__struct_fields__})
+
+
+def sample_of(batch: Batch) -> Sample:
+    """The batch without its importance weights."""
+    return Sample(**{name: getattr(batch, name) for name in Sample.__struct_fields__})

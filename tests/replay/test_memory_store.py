@@ -15,6 +15,8 @@ from actorq.replay import Chunk, MemoryStore
 
 from .chunks import changed, make_chunk
 
+NOT_DRAWN = np.empty(0)
+
 
 class StoreAgainstNaiveTwin(RuleBasedStateMachine):
     """The twin is a dict from id to (chunk, position in it)."""
@@ -52,7 +54,7 @@ class StoreAgainstNaiveTwin(RuleBasedStateMachine):
     @rule(data=st.data())
     def gather(self, data: st.DataObject) -> None:
         ids = data.draw(st.lists(st.sampled_from(list(self.twin)), max_size=20))
-        got = self.store.gather(np.array(ids, np.int64))
+        got = self.store.gather(np.array(ids, np.int64), NOT_DRAWN)
         assert len(got.actions) == len(ids)
         for row, i in enumerate(ids):
             chunk, position = self.twin[i]
@@ -85,7 +87,7 @@ def test_shapes_and_dtypes_are_the_environments_own() -> None:
         store = MemoryStore(100)
         chunk = make_chunk(10, stack=stack, n_step=3, frame_shape=shape)
         store.add(changed(chunk, frames=chunk.frames.astype(np.uint8)))
-        got = store.gather(np.array([0, 5], np.int64))
+        got = store.gather(np.array([0, 5], np.int64), NOT_DRAWN)
         assert got.observations.dtype == np.uint8
         assert (
             got.observations.shape
@@ -104,14 +106,14 @@ def test_the_layout_of_a_chunks_memory_does_not_matter(layout: Any) -> None:
     frames = np.arange(11 * 6, dtype=np.float32).reshape(11, 3, 2)
     for _ in range(3):
         store.add(changed(make_chunk(10), frames=layout(frames)))
-    np.testing.assert_array_equal(store.gather(np.arange(20, 30)).next_observations, frames[1:])
-    np.testing.assert_array_equal(store.gather(np.arange(10)).observations, frames[:10])
+    np.testing.assert_array_equal(store.gather(np.arange(20, 30), NOT_DRAWN).next_observations, frames[1:])
+    np.testing.assert_array_equal(store.gather(np.arange(10), NOT_DRAWN).observations, frames[:10])
 
 
 def test_what_was_gathered_is_the_callers_own() -> None:
     store = MemoryStore(4)
     store.add(make_chunk(4))
-    got = store.gather(np.arange(4))
+    got = store.gather(np.arange(4), NOT_DRAWN)
     names = got.__struct_fields__
     kept = [getattr(got, name).copy() for name in names]
     store.add(make_chunk(4, start=100))
@@ -167,9 +169,9 @@ def test_what_cannot_be_kept_is_refused_and_changes_nothing() -> None:
     assert_same(store.state(), before)
     for ids in ([6], [-1], [0, 6]):
         with pytest.raises(KeyError, match=r"held are 0\.\.5"):
-            store.gather(np.array(ids, np.int64))
+            store.gather(np.array(ids, np.int64), NOT_DRAWN)
     with pytest.raises(KeyError):
-        MemoryStore(3).gather(np.array([0]))
+        MemoryStore(3).gather(np.array([0]), NOT_DRAWN)
     with pytest.raises(ValueError, match="don't fit"):
         MemoryStore(5).load_state(before)
 

@@ -19,7 +19,7 @@ from actorq.actors import Actor, Group
 from actorq.replay.chunk import Batch
 from actorq.replay.redis.config import RedisConfig
 from actorq.roles.replay.client import ReplayClient
-from actorq.roles.replay.messages import Insert, Sample, UpdatePriorities
+from actorq.roles.replay.messages import DrawSample, Insert, UpdatePriorities
 from tests.actors.world import TRANSPORTS, World, fresh, spec
 from tests.roles.actors import Watch
 from tests.roles.replay.shards import AT_FIRST, Settle, Twin, names_of, numbered, sharded
@@ -65,7 +65,7 @@ class Sharded:
 class Reading(Actor):
     """Lends its reader."""
 
-    replay: Group[Sample | UpdatePriorities]
+    replay: Group[DrawSample | UpdatePriorities]
     me: ClassVar[Reading]
 
     async def on_start(self) -> None:

@@ -14,8 +14,8 @@ from actorq.actors.spec import derive_seed
 from actorq.envs.task import Task
 from actorq.learning.agent import Agent
 from actorq.replay.chunk import Batch
-from actorq.roles.learner.base import BatchSource
-from actorq.roles.learner.worker import LocalReplayConfig, OwnDraw, Worker
+from actorq.roles.learner.base import BatchSource, ReplayDraw
+from actorq.roles.learner.worker import LocalReplayConfig, Worker
 from actorq.roles.parameter_server.coordinator import ParameterCoordinator
 from actorq.roles.parameter_server.shard import ParameterServer
 from actorq.testing import Record
@@ -94,26 +94,26 @@ class GivenBatches(Worker):
     def _open_source(self) -> BatchSource:
         return self
 
-    async def next(self) -> OwnDraw:
+    async def next(self) -> ReplayDraw:
         self._drawn += 1
         if self._drawn == 0:  # parameters are read before the first batch
-            return OwnDraw(None, [])
+            return []
         batch = self._draw()
-        return OwnDraw(batch, [[batch]])
+        return [[batch]]
 
     def _draw(self) -> Batch:
         """The batch number `_drawn`, from 1."""
         raise NotImplementedError
 
-    async def update(self, draw: OwnDraw, td_errors: Mapping[int, NDArray[np.float32]]) -> None:
+    async def update(self, td_errors: Mapping[int, NDArray[np.float32]]) -> None:
         pass
 
     async def _learn(self, source: BatchSource, draw: Any) -> None:
-        if draw.batch is not None:
-            await self._learn_from(draw.batch)
+        for (batch,) in draw:
+            await self._learn_from(batch)
 
     async def _learn_from(self, batch: Batch) -> None:
-        await super()._learn(self, OwnDraw(batch, [[batch]]))
+        await super()._learn(self, [[batch]])
 
 
 class Diligent(GivenBatches):

@@ -1,4 +1,4 @@
-"""Small chunks, kept as a whole by who reads them."""
+"""Reader's cache of small chunks, which are kept whole."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Protocol
 
+import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
-from actorq.replay.chunk import Chunk, Transitions
+from actorq.replay.chunk import Chunk, Sample
 from actorq.replay.memory_store import MemoryStore
 
 from .format import Rows
+from .sample_refs import SampleRefs
 
 
 class ReadsWhole(Protocol):
@@ -20,37 +21,40 @@ class ReadsWhole(Protocol):
 
 
 class ChunkCache:
-    """Keeps about so many bytes of chunks, those read first leaving first: as the replay itself does."""
+    """First-in-first-out cache of whole chunks, of at most about ``limit`` bytes."""
 
     def __init__(self, limit: int) -> None:
         """``limit`` in bytes."""
         self._limit = limit
         self._store: MemoryStore | None = None
-        self._firsts: dict[int, int] = {}  # of a chunk's name: what the store calls its first transition
+        self._firsts: dict[int, int] = {}  # chunk name: the store's id of its first transition
         self._order: deque[tuple[int, int]] = deque()  # (name, first id after it), oldest first
 
-    def gather(self, names: NDArray[np.int64], rows: NDArray[np.int32]) -> Transitions | None:
-        """Transitions [B], if all of them are kept."""
-        found = self._firsts
-        firsts = [found.get(name, -1) for name in names.tolist()]
+    def gather(self, refs: SampleRefs) -> Sample | None:
+        """The transitions of ``refs`` [B], or None unless all of them are in the cache."""
+        firsts = [self._firsts.get(name, -1) for name in refs.chunks.tolist()]
         if self._store is None or -1 in firsts:
             return None
-        return self._store.gather(np.array(firsts, np.int64) + rows)
+        return _gather(self._store, firsts, refs)
 
-    def read(self, names: NDArray[np.int64], rows: NDArray[np.int32], reading: ReadsWhole) -> Transitions:
-        """Transitions [B]; those not kept are read, and kept from now on. Raises what ``reading`` raises."""
-        wanted = list(dict.fromkeys(names.tolist()))
+    def read(self, refs: SampleRefs, reading: ReadsWhole) -> Sample:
+        """The transitions of ``refs`` [B]; missing chunks are read and cached.
+
+        Raises what ``reading`` raises.
+        """
+        names = refs.chunks.tolist()
+        wanted = list(dict.fromkeys(names))
         absent = [name for name in wanted if name not in self._firsts]
-        for name, (its_rows, frames) in zip(absent, reading.whole(absent), strict=True):
-            self._keep(name, its_rows.chunk(frames))
-        gathered = self.gather(names, rows)
+        for name, (rows, frames) in zip(absent, reading.whole(absent), strict=True):
+            self._keep(name, rows.chunk(frames))
+        gathered = self.gather(refs)
         if gathered is not None:
             return gathered
-        # One batch takes more than the limit.
-        whole = [its_rows.chunk(frames) for its_rows, frames in reading.whole(wanted)]
+        # One batch is larger than the cache.
+        whole = [rows.chunk(frames) for rows, frames in reading.whole(wanted)]
         apart = MemoryStore(sum(map(len, whole)))
         firsts = {name: apart.add(chunk).added.start for name, chunk in zip(wanted, whole, strict=True)}
-        return apart.gather(np.array([firsts[name] for name in names.tolist()], np.int64) + rows)
+        return _gather(apart, [firsts[name] for name in names], refs)
 
     def _keep(self, name: int, chunk: Chunk) -> None:
         if self._store is None:
@@ -63,3 +67,9 @@ class ChunkCache:
         self._order.append((name, stored.added.stop))
         while self._order[0][1] <= stored.evicted.stop:
             del self._firsts[self._order.popleft()[0]]
+
+
+def _gather(store: MemoryStore, firsts: Sequence[int], refs: SampleRefs) -> Sample:
+    """``firsts`` [B]: the store's id of the first transition of each referenced chunk."""
+    stored = store.gather(np.array(firsts, np.int64) + refs.rows, refs.probabilities)
+    return msgspec.structs.replace(stored, ids=refs.ids)

@@ -1,48 +1,36 @@
-"""Reading transitions straight from Redis, where shards have located them. Blocks: for a thread at a time."""
+"""Client that reads sampled transitions straight from Redis. Blocks; one thread at a time may use it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from actorq.replay.chunk import Transitions
+from actorq.replay.chunk import Sample
 
 from .chunk_cache import ChunkCache
-from .config import Place
 from .connection import Command, RedisConnection, RedisDownError
 from .format import Keys, Rows, decode_rows
 from .row_cache import RowCache
+from .sample_refs import SampleRefs
 
 SMALL_BYTES = 64 * 1024
-"""Chunks whose frames take no more are read as a whole, and kept."""
+"""Chunks whose frames are at most this large are read and cached whole."""
 
 
 class MissingError(Exception):
-    """Chunks that were located are not there any more."""
+    """Raised for chunks that are referenced but no longer in Redis; ``names`` are theirs."""
 
     def __init__(self, names: Sequence[int]) -> None:
         super().__init__(f"{len(names)} chunks are not in Redis any more")
         self.names = frozenset(names)
 
 
-class ReadPart(NamedTuple):
-    """What is wanted from one shard."""
-
-    place: Place
-    chunks: NDArray[np.int64]
-    """[B] names."""
-    rows: NDArray[np.int32]
-    """[B] which transition of its chunk each is."""
-
-
 class RedisReader:
-    """Reads what is wanted, and keeps what may be wanted again: chunks never change.
+    """Reads the transitions of `SampleRefs`, and caches what may be read again: chunks never change.
 
-    Small chunks are kept as a whole. Of large ones, such as those of pictures, all but the frames is kept,
-    and only the frames are read that make up the states wanted.
+    Small chunks are cached whole. Of large ones, such as those of images, all but the frames is cached, and
+    only the frames that make up the sampled states are read.
     """
 
     def __init__(self) -> None:
@@ -50,31 +38,32 @@ class RedisReader:
         self._connection: RedisConnection | None = None
         self._cache: ChunkCache | RowCache | None = None
 
-    def in_progress(self, parts: Sequence[ReadPart]) -> Transitions | None:
-        """What is wanted, [sum of B], if all of it is kept here: this never blocks."""
+    def cached(self, refs: Sequence[SampleRefs]) -> Sample | None:
+        """The transitions of all ``refs`` in order, [sum of B], if all are in the cache. Never blocks."""
         if not isinstance(self._cache, ChunkCache):
             return None
-        return self._cache.gather(*_joined(parts))
+        return self._cache.gather(_joined(refs))
 
-    def read(self, parts: Sequence[ReadPart]) -> Transitions:
-        """What is wanted, of all parts in order: [sum of B].
+    def read(self, refs: Sequence[SampleRefs]) -> Sample:
+        """The transitions of all ``refs`` (one of each shard) in order: [sum of B].
 
         Raises MissingError, and what `RedisConnection.execute` raises.
         """
-        names, rows = _joined(parts)
-        reading = _Reading(self._connect(parts), parts)
+        joined = _joined(refs)
+        reading = _Reading(self._connect(refs), refs)
         if self._cache is None:
-            self._cache = _make_cache(reading.rows(names[:1].tolist())[0], parts[0].place.cache_mb)
-        return self._cache.read(names, rows, reading)
+            first = reading.rows(joined.chunks[:1].tolist())[0]
+            self._cache = _make_cache(first, joined.place.cache_mb)
+        return self._cache.read(joined, reading)
 
     def close(self) -> None:
-        """Let go of all connections."""
+        """Close the connection."""
         if self._connection is not None:
             self._connection.close()
             self._connection = self._at = None
 
-    def _connect(self, parts: Sequence[ReadPart]) -> RedisConnection:
-        places = {(part.place.url, part.place.password_env) for part in parts}
+    def _connect(self, refs: Sequence[SampleRefs]) -> RedisConnection:
+        places = {(each.place.url, each.place.password_env) for each in refs}
         if len(places) > 1:
             raise RedisDownError("the shards don't agree yet on where Redis is")
         (at,) = places
@@ -85,14 +74,14 @@ class RedisReader:
 
 
 class _Reading:
-    """What caches read by: chunks' names alone, whichever shard they are of."""
+    """Reads the chunks of one batch by name; finds the shard, and so the key, of each name."""
 
-    def __init__(self, connection: RedisConnection, parts: Sequence[ReadPart]) -> None:
+    def __init__(self, connection: RedisConnection, refs: Sequence[SampleRefs]) -> None:
         self._connection = connection
         self._keys = {
             name: keys
-            for part, keys in ((part, Keys(part.place.shard)) for part in parts)
-            for name in part.chunks.tolist()
+            for each, keys in ((each, Keys(each.place.shard)) for each in refs)
+            for name in each.chunks.tolist()
         }
 
     def rows(self, names: Sequence[int]) -> list[Rows]:
@@ -105,13 +94,13 @@ class _Reading:
         return self._values(names, [("GET", self._keys[name].frames(name)) for name in names])
 
     def whole(self, names: Sequence[int]) -> list[tuple[Rows, bytes]]:
-        """Rows and frames, with one round trip."""
+        """Rows and frames of each chunk, in one round trip."""
         commands = [("GET", key) for name in names for key in self._keys[name].values(name)]
         values = iter(self._values([name for name in names for _ in range(2)], commands))
         return [(decode_rows(rows), frames) for rows, frames in zip(values, values, strict=True)]
 
     def spans(self, spans: Sequence[tuple[int, int, int]]) -> list[bytes]:
-        """Of each chunk's frames the bytes from ... to ...: (name, begin, end)."""
+        """Bytes of chunks' frames; each span is (name, first byte, byte after the last)."""
         commands = [("GETRANGE", self._keys[name].frames(name), begin, end - 1) for name, begin, end in spans]
         return self._values([name for name, _, _ in spans], commands)
 
@@ -128,10 +117,14 @@ def _make_cache(rows: Rows, cache_mb: int) -> ChunkCache | RowCache:
     return ChunkCache(cache_mb * 2**20) if small else RowCache(cache_mb * 2**20)
 
 
-def _joined(parts: Sequence[ReadPart]) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-    if len(parts) == 1:
-        return parts[0].chunks, parts[0].rows
-    return (
-        np.concatenate([part.chunks for part in parts]),
-        np.concatenate([part.rows for part in parts]),
+def _joined(refs: Sequence[SampleRefs]) -> SampleRefs:
+    """All ``refs`` as one; its place is the first's."""
+    if len(refs) == 1:
+        return refs[0]
+    return SampleRefs(
+        ids=np.concatenate([each.ids for each in refs]),
+        probabilities=np.concatenate([each.probabilities for each in refs]),
+        chunks=np.concatenate([each.chunks for each in refs]),
+        rows=np.concatenate([each.rows for each in refs]),
+        place=refs[0].place,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,20 +16,8 @@ from actorq.replay.sampling.index import Index
 
 from .chunk_index import ChunkIndex
 from .format import CHUNK_OVERHEAD_BYTES, ChunkLayout, ChunkRecord, encode_rows
+from .sample_refs import SampleRefs
 from .store import RedisStore, StoreWrite
-
-
-class DrawnRefs(NamedTuple):
-    """B transitions, drawn, but not read."""
-
-    ids: NDArray[np.int64]
-    """[B] what they are called in this shard."""
-    probabilities: NDArray[np.float64]
-    """[B] of each of them, at each draw from this shard."""
-    chunks: NDArray[np.int64]
-    """[B] the names of the chunks that hold them."""
-    rows: NDArray[np.int32]
-    """[B] which transition of its chunk each is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,13 +143,14 @@ class RedisReplay:
 
     # Drawing.
 
-    def draw(self, count: int) -> DrawnRefs:
+    def draw(self, count: int) -> SampleRefs:
         """Draw ``count`` transitions, with replacement; none if it is empty."""
-        if not (count and len(self)):
-            return DrawnRefs(np.empty(0, np.int64), np.empty(0), np.empty(0, np.int64), np.empty(0, np.int32))
-        ids, probabilities = self._contents.index.sample(count, self._rng)
-        self._sampled += count
-        return DrawnRefs(ids + self._ahead, probabilities, *self._contents.held.locate(ids))
+        ids, probabilities = np.empty(0, np.int64), np.empty(0)
+        if count and len(self):
+            ids, probabilities = self._contents.index.sample(count, self._rng)
+            self._sampled += count
+        located = self._contents.held.locate(ids)
+        return SampleRefs(ids + self._ahead, probabilities, *located, self.store.place)
 
     def holds_any(self, names: NDArray[np.int64]) -> bool:
         """Whether one of these chunks [n] should be in Redis."""

@@ -1,4 +1,4 @@
-"""Large chunks: all but the frames is kept by who reads them; of frames only those wanted are read."""
+"""Reader's cache of large chunks: all but their frames is cached; frames are read as they are needed."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from actorq.replay.chunk import Transitions
+from actorq.replay.chunk import Sample
 
 from .format import ChunkLayout, Rows
+from .sample_refs import SampleRefs
 
 _SLACK_FRAMES = 2
-"""So many frames more are read, rather than ask twice."""
+"""Most unused frames between two states that are read so that one command suffices."""
 
 
 class ReadsSpans(Protocol):
@@ -23,25 +24,27 @@ class ReadsSpans(Protocol):
 
 
 class RowCache:
-    """Keeps about so many bytes of rows, those unused for longest leaving first."""
+    """Least-recently-used cache of chunks' rows, of about ``limit`` bytes."""
 
     def __init__(self, limit: int) -> None:
-        """``limit`` in bytes; what one batch takes is kept in any case."""
+        """``limit`` in bytes; the rows of one batch are cached even if they are larger."""
         self._limit = limit
         self._kept: OrderedDict[int, Rows] = OrderedDict()
         self._bytes = 0
 
-    def read(self, names: NDArray[np.int64], rows: NDArray[np.int32], reading: ReadsSpans) -> Transitions:
-        """Transitions [B], whose frames are read. Raises what ``reading`` raises."""
-        wanted = names.tolist()
+    def read(self, refs: SampleRefs, reading: ReadsSpans) -> Sample:
+        """The transitions of ``refs`` [B]; their frames are read. Raises what ``reading`` raises."""
+        wanted = refs.chunks.tolist()
         self._provide(wanted, reading)
         layout = self._kept[wanted[0]].layout
         records = np.empty(len(wanted), self._kept[wanted[0]].records.dtype)
-        for draw, (name, row) in enumerate(zip(wanted, rows.tolist(), strict=True)):
+        for draw, (name, row) in enumerate(zip(wanted, refs.rows.tolist(), strict=True)):
             records[draw] = self._kept[name].records[row]
         self._shrink()
         observations, next_observations = _states(wanted, records, layout, reading)
-        return Transitions(
+        return Sample(
+            ids=refs.ids,
+            probabilities=refs.probabilities,
             observations=observations,
             actions=records["action"].astype(np.int64),
             returns=records["return"].astype(np.float32),

@@ -110,6 +110,11 @@ class RedisStore:
         self._evicted: deque[tuple[float, ChunkRecord]] = deque()
         self._grace = GRACE_SECONDS
 
+    @property
+    def place(self) -> Place:
+        """Where the shard's data are."""
+        return self._place
+
     def move(self, place: Place) -> None:
         """The same data are there now."""
         if place != self._place:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Protocol, TypeAlias
 
 import numpy as np
 from msgspec import Meta
@@ -19,29 +19,25 @@ from actorq.roles.common.problems import compile_problems, device_problems
 from actorq.roles.common.task_wiring import shard_problems
 from actorq.roles.parameter_server.messages import Attend, Left
 from actorq.roles.replay.dataset import BatchesPerAsk, DrawsAhead, ReplayDataset
-from actorq.roles.replay.messages import Sample, UpdatePriorities, Version, Weights
+from actorq.roles.replay.messages import DrawSample, UpdatePriorities, Version, Weights
 
 if TYPE_CHECKING:
     from actorq.learning.networks.flat import FlatParameters
     from actorq.learning.staging import StagedBatch, TransitionBatch
 
 
-class ReplayDraw(Protocol):
-    """Batches drawn together."""
-
-    @property
-    def updates(self) -> Sequence[Sequence[TransitionBatch | StagedBatch | None]]:
-        """For each update a batch of each task; None for a task that has no transitions in it."""
+ReplayDraw: TypeAlias = "Sequence[Sequence[TransitionBatch | StagedBatch | None]]"
+"""Batches drawn together: for each update one of each task; None for a task without transitions in it."""
 
 
 class BatchSource(Protocol):
     """Where batches come from: the shards of a replay, or a replay of the learner's own."""
 
-    async def next(self) -> Any:
-        """The next `ReplayDraw`."""
+    async def next(self) -> ReplayDraw:
+        """The batches of the next draw."""
 
-    async def update(self, draw: Any, td_errors: Mapping[int, NDArray[np.float32]]) -> None:
-        """Set the priorities of updates of a draw, by their number in it: [B] TD errors each."""
+    async def update(self, td_errors: Mapping[int, NDArray[np.float32]]) -> None:
+        """Set the priorities of updates of the last draw, by their number in it: [B] TD errors each."""
 
 
 class ComputedUpdate(Protocol):
@@ -123,13 +119,13 @@ class BaseLearner(LearningActor):
     async def _learn(self, source: BatchSource, draw: ReplayDraw) -> None:
         """All updates of a draw."""
         td_errors = {}
-        for number, batches in enumerate(draw.updates):
+        for number, batches in enumerate(draw):
             computed = await self._method.compute(*batches)
             if computed is None:
                 continue
             td_errors[number] = computed.td_errors
-            if not self.joins_priorities or number == len(draw.updates) - 1:
-                await source.update(draw, td_errors)
+            if not self.joins_priorities or number == len(draw) - 1:
+                await source.update(td_errors)
                 td_errors = {}
             await self._finish(source, computed)
 
@@ -151,7 +147,7 @@ class ReplayLearner(BaseLearner):
         batches_per_ask: BatchesPerAsk = 4
         draws_ahead: DrawsAhead = 2
 
-    replay: Group[Sample | UpdatePriorities]
+    replay: Group[DrawSample | UpdatePriorities]
 
     @classmethod
     def wiring_problems(cls, spec: ActorSpec, specs: Mapping[str, ActorSpec]) -> Iterable[tuple[str, str]]:

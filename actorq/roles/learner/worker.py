@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from importlib import import_module
-from typing import Annotated, Any, NamedTuple, cast
+from typing import Annotated, Any, cast
 
 import msgspec
 import numpy as np
@@ -147,13 +147,6 @@ class Worker(BaseLearner):
         self._method.load_state(state)
 
 
-class OwnDraw(NamedTuple):
-    """A batch of the worker's task, if there is one yet."""
-
-    batch: Batch | None
-    updates: list[list[Batch | None]]
-
-
 class Experience:
     """A worker's environments and its replay: explores whenever a batch needs more transitions."""
 
@@ -168,8 +161,10 @@ class Experience:
         """Batches of `agent.batch_size` that the inserted transitions allow."""
         self._acts_with: Version | None = None
         self._filled = False
+        self._ids: NDArray[np.int64] = np.zeros(0, np.int64)
+        """Of the batch that `next` returned last."""
 
-    async def next(self) -> OwnDraw:
+    async def next(self) -> Sequence[Sequence[Batch | None]]:
         """The next batch, as soon as `samples_per_insert` allows it.
 
         The first draw is empty: the replay holds `min_size` transitions, and newer parameters can be read.
@@ -178,7 +173,7 @@ class Experience:
             while self._inserted < self._config.min_size:
                 await self._explore()
             self._filled = True
-            return OwnDraw(None, [])
+            return []
         while self._credit < (price := self._client.rows / self._batch_size):
             await self._explore()
         self._credit -= price
@@ -186,14 +181,15 @@ class Experience:
         self._batches += 1
         return self.draw_of(batch)
 
-    def draw_of(self, batch: Batch) -> OwnDraw:
+    def draw_of(self, batch: Batch) -> Sequence[Sequence[Batch | None]]:
         """A draw for one update, with nothing of the other tasks."""
+        self._ids = batch.ids
         own, tasks = self._rollout.choice.task, len(self._worker.all_tasks)
-        return OwnDraw(batch, [[batch if task == own else None for task in range(tasks)]])
+        return [[batch if task == own else None for task in range(tasks)]]
 
-    async def update(self, draw: OwnDraw, td_errors: Mapping[int, NDArray[np.float32]]) -> None:
-        if self._config.sampling == "prioritized" and draw.batch is not None:
-            self._replay.update(draw.batch.ids, np.abs(td_errors[0]))
+    async def update(self, td_errors: Mapping[int, NDArray[np.float32]]) -> None:
+        if self._config.sampling == "prioritized":
+            self._replay.update(self._ids, np.abs(td_errors[0]))
 
     async def _explore(self) -> None:
         """Insert one chunk into the replay."""

@@ -1,4 +1,4 @@
-"""Where a shard's transitions are: in its own memory, or in Redis."""
+"""Storage backends of a replay shard: its own memory, or Redis."""
 
 from __future__ import annotations
 
@@ -10,90 +10,91 @@ import numpy as np
 from numpy.typing import NDArray
 
 from actorq.actors import Actor, Ref
-from actorq.replay.buffer import Drawn, ReplayBuffer
-from actorq.replay.chunk import Chunk, Transitions
+from actorq.replay.buffer import ReplayBuffer
+from actorq.replay.chunk import Chunk, Sample
 from actorq.replay.config import ReplayConfig
+from actorq.replay.ids import id_offset
 from actorq.replay.redis.config import Place, RedisConfig
+from actorq.replay.redis.sample_refs import SampleRefs
 
-from .messages import Sampled, SampledRefs, WhereIsRedis
+from .messages import WhereIsRedis
 
 if TYPE_CHECKING:
     from actorq.replay.redis.replay import RedisReplay
 
 DELETING_SECONDS = 5.0
-"""At most for deleting, at a run's end, what isn't to be kept; the next run of the name deletes the rest."""
+"""Most time spent at a run's end on deleting data that is not kept; the next run of the same name deletes
+the rest."""
 
-NOTHING = Drawn(
-    np.empty(0, np.int64),
-    np.empty(0),
-    Transitions(
+
+class StorageBackend(Protocol):
+    """What a shard does differently by where its transitions are stored."""
+
+    @property
+    def replay(self) -> ReplayBuffer | RedisReplay: ...
+
+    id_offset: int
+    """Added to the ids of `replay`, which makes them the shard's own ids."""
+
+    async def add(self, chunk: Chunk) -> range:
+        """Store a chunk; returns the ids that `replay` gave its transitions.
+
+        Raises ValueError if the chunk is malformed, and Refused if the run stops before it can be stored.
+        """
+        ...
+
+    def draw(self, count: int) -> Sample | SampleRefs:
+        """Draw `count` transitions, with the ids of `replay`; none if it is empty."""
+        ...
+
+    def report_missing(self, chunks: NDArray[np.int64]) -> None:
+        """A learner did not find `chunks` [n] in the store; empty: the store was unreachable."""
+
+    def drain(self) -> None:
+        """The run is stopping: wait for the store no longer."""
+
+    async def stop(self) -> None:
+        """Called when the shard stops in order."""
+
+
+class MemoryBackend:
+    """Stores transitions in the process; they end with it, except for snapshots and checkpoints."""
+
+    def __init__(self, replay: ReplayBuffer, incarnation: int) -> None:
+        self.replay, self.id_offset = replay, id_offset(incarnation)
+
+    async def add(self, chunk: Chunk) -> range:
+        return self.replay.add(chunk)
+
+    def draw(self, count: int) -> Sample:
+        return self.replay.draw(count) if count and len(self.replay) else _empty_sample()
+
+    def report_missing(self, chunks: NDArray[np.int64]) -> None:
+        pass
+
+    def drain(self) -> None:
+        pass
+
+    async def stop(self) -> None:
+        pass
+
+
+def _empty_sample() -> Sample:
+    return Sample(
+        ids=np.empty(0, np.int64),
+        probabilities=np.empty(0),
         observations=np.empty(0, np.float32),
         actions=np.empty(0, np.int64),
         returns=np.empty(0, np.float32),
         discounts=np.empty(0, np.float32),
         next_observations=np.empty(0, np.float32),
-    ),
-)
-"""What is drawn where a shard has no part."""
-
-
-class StorageBackend(Protocol):
-    """What a shard does with its transitions that depends on where they are."""
-
-    @property
-    def replay(self) -> ReplayBuffer | RedisReplay: ...
-
-    origin: int
-    """What the shard's ids are ahead of the replay's own."""
-
-    async def add(self, chunk: Chunk) -> range:
-        """The ids of its transitions, when they are held.
-
-        Raises ValueError if the chunk is wrong, and Refused if the run stops before they can be.
-        """
-        ...
-
-    def draw(self, count: int, beta: float) -> Sampled | SampledRefs: ...
-
-    def doubt(self, missing: NDArray[np.int64]) -> None:
-        """A learner hasn't found chunks [n] where they should be; none: nor the place itself."""
-
-    def drain(self) -> None:
-        """The run is stopping."""
-
-    async def stop(self) -> None:
-        """It has stopped in order."""
-
-
-class MemoryBackend:
-    """Goes with the process, but for what a snapshot keeps."""
-
-    def __init__(self, replay: ReplayBuffer, origin: int) -> None:
-        self.replay, self.origin = replay, origin
-
-    async def add(self, chunk: Chunk) -> range:
-        return self.replay.add(chunk)
-
-    def draw(self, count: int, beta: float) -> Sampled:
-        drawn = self.replay.draw(count) if count and len(self.replay) else NOTHING
-        return Sampled(
-            drawn.ids + self.origin, drawn.probabilities, drawn.transitions, self.replay.total, beta
-        )
-
-    def doubt(self, missing: NDArray[np.int64]) -> None:
-        pass
-
-    def drain(self) -> None:
-        pass
-
-    async def stop(self) -> None:
-        pass
+    )
 
 
 class RedisBackend:
-    """What a shard holds is what Redis has, under keys that carry the run's name and its own."""
+    """Stores transitions in Redis, under keys that carry the names of the run and of the shard."""
 
-    origin = 0  # Redis knows which ids were given out
+    id_offset = 0  # Redis counts the ids given out, over all incarnations
 
     def __init__(
         self, actor: Actor, config: ReplayConfig, redis: RedisConfig, server: Ref[WhereIsRedis] | None
@@ -102,11 +103,11 @@ class RedisBackend:
         self._keep = redis.keep
 
     async def open(self) -> None:
-        """Take over what Redis holds, however long it takes to come up. At a run's start without `keep`,
-        what an earlier run has left is deleted.
+        """Load the index of what is in Redis, after waiting for it to come up. At a run's start without
+        `keep`, data left by an earlier run are deleted.
 
-        Raises RuntimeError if Redis refuses us, holds what isn't actorq's under such keys, or what is kept
-        and this run doesn't keep.
+        Raises RuntimeError if Redis refuses the connection, has keys of these names that are not actorq's,
+        or has data to keep although this run does not set `keep`.
         """
         from actorq.replay.redis.replay import RedisReplay
         from actorq.replay.redis.store import RedisStore
@@ -124,12 +125,11 @@ class RedisBackend:
     async def add(self, chunk: Chunk) -> range:
         return await self._writer.add(chunk)
 
-    def draw(self, count: int, beta: float) -> SampledRefs:
-        replay = self.replay
-        return SampledRefs(*replay.draw(count), replay.total, beta, self._writer.place)
+    def draw(self, count: int) -> SampleRefs:
+        return self.replay.draw(count)
 
-    def doubt(self, missing: NDArray[np.int64]) -> None:
-        self._writer.doubt(of_data=self.replay.holds_any(missing))
+    def report_missing(self, chunks: NDArray[np.int64]) -> None:
+        self._writer.report_missing(data_lost=self.replay.holds_any(chunks))
 
     def drain(self) -> None:
         self._writer.drain()

@@ -1,9 +1,9 @@
-"""What a learner learns from: batches of all its tasks, drawn while it computes, and priorities back."""
+"""Replay dataset: training batches of all tasks, prefetched while the learner computes."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Annotated, Protocol, TypeAlias
 
 import numpy as np
 from msgspec import Meta
@@ -14,7 +14,7 @@ from actorq.envs.task import Task, batch_rows
 from actorq.replay.chunk import Batch
 
 from .client import ReplayClient
-from .messages import Sample, UpdatePriorities, Version
+from .messages import DrawSample, UpdatePriorities, Version
 from .prefetcher import Prefetcher
 
 if TYPE_CHECKING:
@@ -31,6 +31,9 @@ DrawsAhead = Annotated[
     int, Meta(ge=1, description="draws of so many batches that are ready or under way while it computes")
 ]
 
+DatasetDraw: TypeAlias = "Sequence[Sequence[Batch | StagedBatch]]"
+"""Of each update, a batch of each task."""
+
 
 class DatasetSettings(Protocol):
     """Of a role that draws, as its `Config` has them."""
@@ -41,82 +44,84 @@ class DatasetSettings(Protocol):
     def draws_ahead(self) -> int: ...
 
 
-class DatasetDraw(NamedTuple):
-    """Batches for as many updates as were drawn with one message."""
-
-    drawn: Sequence[Batch]
-    """Of each task, all its transitions."""
-    updates: Sequence[Sequence[Batch | StagedBatch]]
-    """Of each update, a batch of each task; for a GPU they are on their way there."""
-
-
 class ReplayDataset:
-    """Draws from the shards of a replay, ahead of the learner, in whose name it does it.
+    """Iterates over training batches that are drawn ahead from the shards of a replay.
 
     With several tasks the shards are dealt to them in blocks: of six, two tasks have three each, in order. A
-    batch has of each task what its share says, however much there is of it; importance weights are each
-    task's own.
+    batch has as many transitions of each task as its share says, however many of them are in the replay;
+    importance weights are computed for each task by itself.
     """
 
     def __init__(
         self,
         actor: Actor,
-        shards: Group[Sample | UpdatePriorities],
+        shards: Group[DrawSample | UpdatePriorities],
         tasks: Sequence[Task],
         settings: DatasetSettings,
         batch_size: int,
         version: Callable[[], Version],
         parameters: FlatParameters | None = None,
     ) -> None:
-        """Begins at once. `version`: of the learner's parameters, now; on their device batches are staged."""
+        """Starts to draw at once, in tasks of `actor`.
+
+        `version` returns that of the learner's parameters now. `parameters`: batches are staged on their
+        device if it is a CUDA device.
+        """
         self.batch_size = batch_size
-        """Transitions of an update; may be changed, for draws to come."""
+        """Transitions of an update, over all tasks; a change applies to later draws."""
         self._actor, self._tasks, self._version = actor, tasks, version
-        self._parts = settings.batches_per_ask
+        self._batches_per_draw = settings.batches_per_ask
         block = len(shards) // len(tasks)
-        self._readers = [
+        self._clients = [
             ReplayClient(shards[task * block : (task + 1) * block], actor.seed + task, actor)
             for task in range(len(tasks))
         ]
-        self._stage_ahead = None
+        self._staging = None
         if parameters is not None and parameters.device.type == "cuda":
-            self._stage_ahead = self._make_staging(parameters.dtype, parameters.device, settings.draws_ahead)
-        self._feeding = Prefetcher(actor, self._draw, settings.draws_ahead)
+            self._staging = self._make_staging(parameters.dtype, parameters.device, settings.draws_ahead)
+        self._ids: Sequence[Sequence[NDArray[np.int64]]] = ()
+        """Of each update of the draw that `next` returned last, the ids [B] of each task's batch."""
+        self._prefetcher = Prefetcher(actor, self._draw, settings.draws_ahead)
 
     async def next(self) -> DatasetDraw:
-        """The next draw, as soon as there is one."""
-        return await self._feeding.next()
+        """The batches of the next draw, once they are there: `batches_per_ask` updates. Staged batches may
+        still be on their way to the device."""
+        self._ids, draw = await self._prefetcher.next()
+        return draw
 
     def take_waiting_share(self) -> float:
-        """The share of the time since this was asked last that `next` has waited."""
-        return self._feeding.take_waiting_share()
+        """The share of the time since the last call of this method that `next` has waited."""
+        return self._prefetcher.take_waiting_share()
 
-    async def update(self, draw: DatasetDraw, td_errors: Mapping[int, NDArray[np.float32]]) -> None:
-        """Send back what updates of a draw, by their number in it, have found: [B] TD errors, one task's
-        after another's."""
-        for task, (reader, drawn) in enumerate(zip(self._readers, draw.drawn, strict=True)):
-            rows = len(drawn) // self._parts
-            before = sum(len(other) // self._parts for other in draw.drawn[:task])
-            ids = [drawn.ids[part :: self._parts] for part in td_errors]
-            found = [errors[before : before + rows] for errors in td_errors.values()]
-            await reader.update(np.concatenate(ids), np.abs(np.concatenate(found)))
+    async def update(self, td_errors: Mapping[int, NDArray[np.float32]]) -> None:
+        """Send back the TD errors [B] of updates, by their number within the draw that `next` returned last.
 
-    async def _draw(self) -> DatasetDraw:
+        Those of the first task come first in each array, then the next task's. Waits as `tell` does.
+        """
+        begin = 0
+        for task, client in enumerate(self._clients):
+            ids = [self._ids[number][task] for number in td_errors]
+            end = begin + len(ids[0])
+            errors = [each[begin:end] for each in td_errors.values()]
+            await client.update(np.concatenate(ids), np.abs(np.concatenate(errors)))
+            begin = end
+
+    async def _draw(self) -> tuple[Sequence[Sequence[NDArray[np.int64]]], DatasetDraw]:
         version, drawn = self._version(), []
-        for reader, rows in zip(self._readers, batch_rows(self._tasks, self.batch_size), strict=True):
-            drawn.append(await reader.draw(rows, self._parts, version))
-        updates = list(zip(*(batch.split(self._parts) for batch in drawn), strict=True))
-        if self._stage_ahead is None:
-            return DatasetDraw(drawn, updates)
-        staged = iter(
-            await self._actor.in_thread(self._stage_ahead, [it for update in updates for it in update])
-        )
-        return DatasetDraw(drawn, [[next(staged) for _ in update] for update in updates])
+        for client, rows in zip(self._clients, batch_rows(self._tasks, self.batch_size), strict=True):
+            drawn.append(await client.draw(rows, self._batches_per_draw, version))
+        updates = list(zip(*(batch.split(self._batches_per_draw) for batch in drawn), strict=True))
+        ids = [[batch.ids for batch in update] for update in updates]
+        if self._staging is None:
+            return ids, updates
+        batches = [batch for update in updates for batch in update]
+        staged = iter(await self._actor.in_thread(self._staging, batches))
+        return ids, [[next(staged) for _ in update] for update in updates]
 
     def _make_staging(
         self, dtype: torch.dtype, device: torch.device, ahead: int
     ) -> Callable[[Sequence[Batch]], list[StagedBatch]]:
         from actorq.learning.staging import AheadStaging
 
-        # What is learned from, what is ready, and what is being made ready; each task has buffers of its own.
-        return AheadStaging(dtype, device, self._parts * (ahead + 2) * len(self._tasks))
+        # One draw is trained on, one is being staged, `ahead` are ready; each task has buffers of its own.
+        return AheadStaging(dtype, device, self._batches_per_draw * (ahead + 2) * len(self._tasks))

@@ -1,4 +1,4 @@
-"""What the training actors say to each other."""
+"""Messages of the replay actors, and what all training actors exchange: parameter versions and weights."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from actorq.actors import Message, Request
-from actorq.replay.chunk import Chunk, Transitions
-from actorq.replay.redis.config import Place
+from actorq.replay.chunk import Chunk, Sample
+from actorq.replay.redis.sample_refs import SampleRefs
 
 
 class Version(msgspec.Struct, frozen=True):
-    """Which parameters: updates behind them, and the incarnation of the actor that made these updates.
+    """A parameter version: the incarnation of the actor that owns the parameters, and its updates so far.
 
     Versions of different incarnations can't be compared.
     """
@@ -24,7 +24,7 @@ class Version(msgspec.Struct, frozen=True):
 
 
 class Weights(Message, frozen=True):
-    """The newest parameters, to whoever acts with them."""
+    """The newest parameters, published to the actors that act with them."""
 
     delivery: ClassVar[Literal["each", "latest"]] = "latest"
 
@@ -37,105 +37,87 @@ class Inserted(Message, frozen=True):
     """The transitions of a chunk are in the replay."""
 
     first_id: int
+    """The shard's own id of the first transition; the others follow."""
     count: int
 
 
 class Insert(Request[Inserted], frozen=True):
-    """Put a chunk into the replay; answered when the rate limiter has let it in and the store has it."""
+    """Insert a chunk; answered once the rate limiter has admitted it and it is stored."""
 
     chunk: Chunk
     version: Version
     """Of the weights it was explored with."""
 
 
-class Sampled(Message, frozen=True, tag=True):
-    """What a shard drew."""
+class SampleReply(Message, frozen=True):
+    """A shard's answer to `DrawSample`."""
 
-    ids: NDArray[np.int64]
-    """[B] the shard's own names of them."""
-    probabilities: NDArray[np.float64]
-    """[B] of each of them, at each draw from this shard."""
-    transitions: Transitions
-    """[B]"""
+    sample: Sample | SampleRefs
+    """`ReplayClient` reads from Redis what is only referenced."""
     total: float
-    """What the shard weighs from now on: its sum of p^alpha."""
+    """The shard's sum of p^alpha from now on: its share in the next draw."""
     beta: float
-    """The exponent of the importance weights, as the shard that counts batches has it."""
+    """Exponent of the importance weights, by the batches that this shard has counted."""
 
 
-class SampledRefs(Message, frozen=True, tag=True):
-    """What a shard drew, and where in Redis it is. `ReplayClient` makes a batch of it."""
+class DrawSample(Request[SampleReply], frozen=True):
+    """Draw transitions, with replacement.
 
-    ids: NDArray[np.int64]
-    """[B] the shard's own names of them."""
-    probabilities: NDArray[np.float64]
-    """[B] of each of them, at each draw from this shard."""
-    chunks: NDArray[np.int64]
-    """[B] the names of the chunks that hold them: never given twice, and what is named never changes."""
-    rows: NDArray[np.int32]
-    """[B] which transition of its chunk each is."""
-    total: float
-    """What the shard weighs from now on: its sum of p^alpha."""
-    beta: float
-    """The exponent of the importance weights, as the shard that counts batches has it."""
-    place: Place
-    """Where the shard's chunks are now."""
-
-
-class Sample(Request[Sampled | SampledRefs], frozen=True):
-    """Draw transitions.
-
-    With several shards each is asked for its part, the first of them to have all admitted.
+    With several shards each is asked for its part, and the first of them has the whole batch admitted.
     """
 
     count: int
     version: Version
-    """Of the learner's parameters, for measuring how stale explorers' weights are."""
+    """Of the learner's parameters, to measure the staleness of the explorers' weights."""
     admit: int | None = None
-    """What the rate limiter is to let through: the samples of all shards together; absent: `count`; 0 if it
-    has done so already."""
+    """Samples that the rate limiter has to admit: those of all shards together. None: `count`; 0: it has
+    admitted them already."""
     batches: int = 1
-    """How many batches that makes: the exponent of the importance weights goes by them."""
+    """Number of batches drawn, which advance the schedule of beta."""
     wait: bool = True
-    """Whether a shard that holds nothing waits until it does, or else answers with none."""
+    """Whether an empty shard waits for its first insert, or answers with an empty sample."""
     missing: NDArray[np.int64] | None = None
-    """Chunks that were not where the last answer had them: this is asked for in its stead. None of them: it
-    was Redis that wasn't there."""
+    """Set when retrying: chunks the previous reply located in Redis that were no longer there. Empty array:
+    Redis was unreachable. None: not a retry."""
+    shard: int = 0
+    """The shard's number among those of the client; it becomes part of the ids (see `replay.ids`)."""
 
 
 class UpdatePriorities(Message, frozen=True):
-    """New raw priorities |TD error| of transitions, by the shard's ids."""
+    """New raw priorities |TD error| of transitions, by the ids of their samples."""
 
     ids: NDArray[np.int64]
+    """[n]"""
     priorities: NDArray[np.float32]
+    """[n]"""
 
 
 class Admitted(Message, frozen=True):
-    """So many may pass, and are counted."""
+    """The transitions of the request may pass and are counted."""
 
 
 class AdmitInsert(Request[Admitted], frozen=True):
-    """Let so many transitions be inserted; answered when they may."""
+    """Admit the insertion of transitions; answered when the rate limiter allows it."""
 
     count: int
     at_once: bool = False
-    """The shard holds nothing, and learners may be waiting for it."""
+    """The shard is empty, and learners may be waiting for it: admit without waiting."""
 
 
 class AdmitSample(Request[Admitted], frozen=True):
-    """Let so many transitions be sampled; answered when they may."""
+    """Admit the sampling of transitions; answered when the rate limiter allows it."""
 
     count: int
 
 
 class Withdraw(Message, frozen=True):
-    """So many transitions that were admitted were not inserted after all."""
+    """Transitions that were admitted were not inserted after all: subtract them."""
 
     count: int
 
 
 class RedisAddress(Message, frozen=True):
-    """Where the run's own Redis listens."""
+    """Address of the run's own Redis server."""
 
     url: str
     keep: bool
@@ -143,4 +125,4 @@ class RedisAddress(Message, frozen=True):
 
 
 class WhereIsRedis(Request[RedisAddress], frozen=True):
-    """Where does it listen; answered when it does."""
+    """Ask for the address of the run's own Redis server; answered once it accepts connections."""

@@ -49,17 +49,9 @@ class RedisWriter:
         self._actor, self._replay, self._find = actor, replay, place
         self._waiting: deque[_Waiting] = deque()
         self._came = actor.event()
-        self._in_doubt = self._astray = False
+        self._must_reopen = self._must_move = False
         self._down = False
         self._stopping = self._over = False
-        self._place: Place | None = None
-
-    @property
-    def place(self) -> Place:
-        """Where Redis was, last."""
-        if self._place is None:
-            raise RuntimeError("where Redis is was not found out yet")
-        return self._place
 
     async def open(self, *, afresh: bool) -> None:
         """Take over what Redis holds, or delete it, however long Redis takes to come up; begin to write."""
@@ -83,10 +75,11 @@ class RedisWriter:
             raise waiting.refusal
         return waiting.ids
 
-    def doubt(self, *, of_data: bool) -> None:
-        """Redis, or `of_data` something in it, wasn't where it should be: find out where, or what, it is."""
-        self._in_doubt = self._in_doubt or of_data
-        self._astray = True
+    def report_missing(self, *, data_lost: bool) -> None:
+        """A reader found Redis unreachable, or with `data_lost` chunks missing that should be there: look up
+        the address again, or with `data_lost` read again what is stored."""
+        self._must_reopen = self._must_reopen or data_lost
+        self._must_move = True
         self._came.set()
 
     def drain(self) -> None:
@@ -113,12 +106,12 @@ class RedisWriter:
                 try:
                     if self._over:
                         await self._actor.event().wait()
-                    elif self._in_doubt:
-                        self._astray = False
+                    elif self._must_reopen:
+                        self._must_move = False
                         await self._open(afresh=False)
-                        self._in_doubt = False  # what was doubted meanwhile is settled, too
-                    elif self._astray:
-                        self._astray = False
+                        self._must_reopen = False  # covers reports that came meanwhile
+                    elif self._must_move:
+                        self._must_move = False
                         await self._move()
                     elif self._waiting:
                         await self._write()
@@ -126,7 +119,7 @@ class RedisWriter:
                         self._came = self._actor.event()
                         await self._came.wait()
                 except LostError:
-                    self._in_doubt = True
+                    self._must_reopen = True
         finally:
             self._replay.store.close()
 
@@ -174,10 +167,10 @@ class RedisWriter:
     async def _move(self) -> None:
         """Look where Redis is now."""
         try:
-            self._place = await self._find()
-        except ActorDied:  # its next life answers
+            place = await self._find()
+        except ActorDied:  # its next incarnation will answer
             return
-        self._replay.store.move(self._place)
+        self._replay.store.move(place)
 
     async def _expect_room(self, chunk: Chunk | None) -> None:
         """Raise Fatal if Redis may never take as much as the capacity needs."""

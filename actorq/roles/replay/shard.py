@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
+import numpy as np
 from msgspec import Meta
 
 import actorq.actors as actors
@@ -13,6 +14,7 @@ from actorq.actors import ActorSpec, Ref, Refused, State, handles
 from actorq.replay import buffer
 from actorq.replay.buffer import make_replay
 from actorq.replay.config import ReplayConfig
+from actorq.replay.ids import shard_offset, without_shard
 from actorq.replay.redis.config import RedisConfig, missing_packages
 from actorq.roles.common.retry import ask_its_incarnations
 
@@ -22,11 +24,10 @@ from .checks import pace_problems, redis_problems
 from .messages import (
     AdmitInsert,
     AdmitSample,
+    DrawSample,
     Insert,
     Inserted,
-    Sample,
-    Sampled,
-    SampledRefs,
+    SampleReply,
     UpdatePriorities,
     Version,
     WhereIsRedis,
@@ -104,20 +105,20 @@ class ReplayShard(actors.Actor):
         self._asking = self._filling = self._stopping = False
         self._held_up = 0
         """Transitions for which the limiter is being asked; 0 if they may go in at once."""
-        self._holding = await self._hold()
+        self._backend = await self._open_backend()
 
-    async def _hold(self) -> StorageBackend:
+    async def _open_backend(self) -> StorageBackend:
         if self.config.store == "redis":
             in_redis = RedisBackend(self, self.config, self.config.redis, self.redis)
             await in_redis.open()
             return in_redis
         # In a thread: a prioritized index compiles its tree when it is first made on a machine.
         replay = await self.in_thread(partial(make_replay, self.config, seed=self.seed))
-        return MemoryBackend(replay, self.restarts << 40)  # no name is given out again
+        return MemoryBackend(replay, self.restarts)
 
     @property
     def _replay(self) -> buffer.ReplayBuffer | RedisReplay:
-        return self._holding.replay
+        return self._backend.replay
 
     @handles(concurrent=1024)
     async def insert(self, request: Insert) -> Inserted:
@@ -129,7 +130,7 @@ class ReplayShard(actors.Actor):
             )
         await self._admit_insert(count)
         try:
-            ids = await self._holding.add(request.chunk)
+            ids = await self._backend.add(request.chunk)
         except (ValueError, Refused) as error:
             await self._withdraw(count)
             raise Refused(str(error)) from error
@@ -137,14 +138,14 @@ class ReplayShard(actors.Actor):
             self._filling = False
         self._report_insert(request.version)
         self._draws.advance()
-        return Inserted(ids.start + self._holding.origin, count)
+        return Inserted(ids.start + self._backend.id_offset, count)
 
     @handles(concurrent=64)
-    async def sample(self, request: Sample) -> Sampled | SampledRefs:
+    async def sample(self, request: DrawSample) -> SampleReply:
         if self._stopping:
             raise Refused(STOPPING)
         if request.missing is not None:
-            self._holding.doubt(request.missing)
+            self._backend.report_missing(request.missing)
         self._newest = max(self._newest, request.version, key=_in_time)  # learners may take turns
         admit = request.count if request.admit is None else request.admit
         if admit:
@@ -159,11 +160,11 @@ class ReplayShard(actors.Actor):
 
     @handles
     async def update_priorities(self, message: UpdatePriorities) -> None:
-        ids, priorities = message.ids - self._holding.origin, message.priorities
+        ids, priorities = without_shard(message.ids) - self._backend.id_offset, message.priorities
         try:
             if ids.ndim != 1 or ids.shape != priorities.shape:
                 raise ValueError(f"priorities have shape {priorities.shape} for ids of shape {ids.shape}")
-            gone = ids < 0  # with an earlier life
+            gone = ids < 0  # of an earlier incarnation
             late = self._replay.update(ids[~gone], priorities[~gone]) + int(gone.sum())
         except ValueError as error:
             raise Refused(str(error)) from error
@@ -174,12 +175,14 @@ class ReplayShard(actors.Actor):
     def _may_draw(self, count: int) -> bool:
         return count == 0 or len(self._replay) > 0
 
-    def _draw(self, request: Sample) -> Sampled | SampledRefs:
+    def _draw(self, request: DrawSample) -> SampleReply:
         beta = self.config.beta(self._batches)
         self._batches += request.batches
-        drawn = self._holding.draw(request.count, beta)
-        self.observe("age", self._holding.origin + self._replay.next_id - 1 - drawn.ids)
-        return drawn
+        sample = self._backend.draw(request.count)
+        self.observe("age", self._replay.next_id - 1 - sample.ids)
+        offset = shard_offset(request.shard) + self._backend.id_offset
+        np.add(sample.ids, offset, out=sample.ids)
+        return SampleReply(sample, self._replay.total, beta)
 
     def _report_insert(self, version: Version) -> None:
         self.report("replay_size", len(self._replay))
@@ -249,17 +252,17 @@ class ReplayShard(actors.Actor):
         if self._gate is not None:
             self._gate.drain()
         self._draws.turn_back(Refused(STOPPING))
-        self._holding.drain()
+        self._backend.drain()
 
     async def on_stop(self) -> None:
-        await self._holding.stop()
+        await self._backend.stop()
 
     def state(self) -> State:
         return {
             "replay": self._replay.state(),
             "gate": None if self._gate is None else self._gate.state(),
             "batches": self._batches,
-            "origin": self._holding.origin,
+            "origin": self._backend.id_offset,
         }
 
     def load_state(self, state: State) -> None:
@@ -268,7 +271,7 @@ class ReplayShard(actors.Actor):
             self._gate.load_state(state["gate"])
         self._batches = state["batches"]
         if not self.restarts:  # a further life gives its own names also to what it goes on with
-            self._holding.origin = state["origin"]
+            self._backend.id_offset = state["origin"]
 
 
 def _in_time(version: Version) -> tuple[int, int]:

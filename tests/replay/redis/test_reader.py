@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 
 from actorq.replay import Chunk, ReplayConfig
-from actorq.replay.chunk import Transitions
+from actorq.replay.chunk import Sample
 from actorq.replay.redis.chunk_cache import ChunkCache
 from actorq.replay.redis.format import Keys
-from actorq.replay.redis.reader import MissingError, ReadPart, RedisReader
-from actorq.replay.redis.replay import DrawnRefs, RedisReplay
+from actorq.replay.redis.reader import MissingError, RedisReader
+from actorq.replay.redis.replay import RedisReplay
 from actorq.replay.redis.row_cache import RowCache
+from actorq.replay.redis.sample_refs import SampleRefs
 from actorq.replay.redis.store import RedisStore
 from tests.replay.chunks import changed, make_chunk
 
@@ -41,11 +42,7 @@ class Filled:
         self.replay.adopt(self.replay.read(afresh=True))
         self.firsts = [insert(self.replay, chunk)[0].start for chunk in chunks]
 
-    def draw(self, count: int) -> tuple[DrawnRefs, ReadPart]:
-        drawn = self.replay.draw(count)
-        return drawn, ReadPart(self.place, drawn.chunks, drawn.rows)
-
-    def expect(self, got: Transitions, drawn: DrawnRefs, start: int = 0) -> None:
+    def expect(self, got: Sample, drawn: SampleRefs, start: int = 0) -> None:
         for row, i in enumerate(drawn.ids.tolist(), start):
             number = int(np.searchsorted(self.firsts, i, side="right")) - 1
             chunk, position = self.chunks[number], i - self.firsts[number]
@@ -73,15 +70,15 @@ def chunks_of(count: int, **shape: Any) -> list[Chunk]:
 
 def test_small_chunks_are_read_once(server: LittleRedis, reader: RedisReader) -> None:
     shard = Filled(server, "run:small", chunks_of(30, stack=2))
-    drawn, part = shard.draw(64)
-    assert reader.in_progress([part]) is None
-    shard.expect(reader.read([part]), drawn)
+    drawn = shard.replay.draw(64)
+    assert reader.cached([drawn]) is None
+    shard.expect(reader.read([drawn]), drawn)
     assert isinstance(reader._cache, ChunkCache)
     calls = server.client.info("commandstats")["cmdstat_get"]["calls"]
-    kept = reader.in_progress([part])
+    kept = reader.cached([drawn])
     assert kept is not None
     shard.expect(kept, drawn)
-    again = reader.read([part])
+    again = reader.read([drawn])
     shard.expect(again, drawn)
     assert server.client.info("commandstats")["cmdstat_get"]["calls"] == calls
     shard.replay.store.close()
@@ -95,14 +92,14 @@ def test_of_large_chunks_only_the_frames_wanted_are_read(
     shape = LARGE if stack > 1 else (80, 80)
     shard = Filled(server, "run:large", chunks_of(12, stack=stack, frame_shape=shape), cache_mb)
     for _ in range(3):
-        drawn, part = shard.draw(32)
+        drawn = shard.replay.draw(32)
         before = server.client.info("stats")["total_net_output_bytes"]
-        shard.expect(reader.read([part]), drawn)
+        shard.expect(reader.read([drawn]), drawn)
         read = server.client.info("stats")["total_net_output_bytes"] - before
         frames = 32 * (stack + 3) * 4 * shape[0] * shape[1]
         assert read < frames + 300_000  # rows, and what Redis says of itself
         assert isinstance(reader._cache, RowCache)
-        assert reader.in_progress([part]) is None
+        assert reader.cached([drawn]) is None
     shard.replay.store.close()
 
 
@@ -117,17 +114,17 @@ def test_frames_may_lie_anywhere_in_a_large_chunk(server: LittleRedis, reader: R
         for chunk in chunks_of(6, stack=4, frame_shape=LARGE)
     ]
     shard = Filled(server, "run:anywhere", chunks)
-    drawn, part = shard.draw(100)
-    shard.expect(reader.read([part]), drawn)
+    drawn = shard.replay.draw(100)
+    shard.expect(reader.read([drawn]), drawn)
     shard.replay.store.close()
 
 
 def test_many_shards_are_read_together(server: LittleRedis, reader: RedisReader) -> None:
     shards = [Filled(server, f"run:many.{number}", chunks_of(5 + number)) for number in range(3)]
-    draws = [shard.draw(count) for shard, count in zip(shards, (7, 0, 9), strict=True)]
-    got = reader.read([part for _, part in draws])
-    shards[0].expect(got, draws[0][0])
-    shards[2].expect(got, draws[2][0], start=7)
+    draws = [shard.replay.draw(count) for shard, count in zip(shards, (7, 0, 9), strict=True)]
+    got = reader.read(draws)
+    shards[0].expect(got, draws[0])
+    shards[2].expect(got, draws[2], start=7)
     for shard in shards:
         shard.replay.store.close()
 
@@ -135,8 +132,8 @@ def test_many_shards_are_read_together(server: LittleRedis, reader: RedisReader)
 def test_a_cache_that_is_too_small_for_a_batch_will_do(server: LittleRedis, reader: RedisReader) -> None:
     shard = Filled(server, "run:tiny", chunks_of(40), cache_mb=0)
     for _ in range(3):
-        drawn, part = shard.draw(64)
-        shard.expect(reader.read([part]), drawn)
+        drawn = shard.replay.draw(64)
+        shard.expect(reader.read([drawn]), drawn)
     shard.replay.store.close()
 
 
@@ -144,8 +141,8 @@ def test_what_leaves_the_cache_is_read_again(server: LittleRedis, reader: RedisR
     """Chunks of 20 with 4 KB: some 240 of them fit."""
     shard = Filled(server, "run:leaving", chunks_of(400, frame_shape=(46,)), cache_mb=1)
     for _ in range(30):
-        drawn, part = shard.draw(64)
-        shard.expect(reader.read([part]), drawn)
+        drawn = shard.replay.draw(64)
+        shard.expect(reader.read([drawn]), drawn)
     cache: Any = reader._cache
     assert 100 < len(cache._firsts) < 300
     assert len(cache._order) == len(cache._firsts)
@@ -155,13 +152,16 @@ def test_what_leaves_the_cache_is_read_again(server: LittleRedis, reader: RedisR
 @pytest.mark.parametrize("shape", [(2,), LARGE])
 def test_what_is_gone_is_named(server: LittleRedis, reader: RedisReader, shape: tuple[int, ...]) -> None:
     shard = Filled(server, "run:gone", chunks_of(4, stack=4, frame_shape=shape))
-    drawn, part = shard.draw(64)
+    drawn = shard.replay.draw(64)
     gone = int(drawn.chunks[0])
     server.client.delete(*Keys("run:gone").values(gone))
     for _ in range(2):
         with pytest.raises(MissingError) as raised:
-            reader.read([part])
+            reader.read([drawn])
         assert raised.value.names == {gone}
-    left = ReadPart(part.place, part.chunks[part.chunks != gone], part.rows[part.chunks != gone])
+    stay = drawn.chunks != gone
+    left = SampleRefs(
+        drawn.ids[stay], drawn.probabilities[stay], drawn.chunks[stay], drawn.rows[stay], drawn.place
+    )
     assert len(reader.read([left]).actions) == len(left.rows)
     shard.replay.store.close()

@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from actorq.replay import Chunk, ReplayConfig
 from actorq.replay.redis.format import Keys
-from actorq.replay.redis.reader import ReadPart, RedisReader
+from actorq.replay.redis.reader import RedisReader
 from actorq.replay.redis.replay import RedisReplay
 from actorq.replay.redis.store import RedisStore
 from tests.replay.chunks import make_chunk
@@ -85,9 +85,8 @@ class RedisAgainstNaiveTwin(RuleBasedStateMachine):
     @rule(count=st.integers(1, 20), data=st.data())
     def draw(self, count: int, data: st.DataObject) -> None:
         drawn = self.replay.draw(count)
-        part = ReadPart(self.server.place(), drawn.chunks, drawn.rows)
-        got = self.reader.in_progress([part]) if data.draw(st.booleans()) else None
-        got = got or self.reader.read([part])
+        got = self.reader.cached([drawn]) if data.draw(st.booleans()) else None
+        got = got or self.reader.read([drawn])
         total = sum(self.priorities.values())
         for row, i in enumerate(drawn.ids.tolist()):
             chunk, position = self.twin[i]

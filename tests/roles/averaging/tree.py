@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from actorq.actors import Actor, ActorSpec, Ref, System, derive_seed, handles
 from actorq.envs.task import Task
 from actorq.learning.agent import Agent
-from actorq.replay.chunk import Transitions
 from actorq.roles.averaging.client import AveragingClient
 from actorq.roles.averaging.messages import JoinAveraging, Synchronize, Synchronized
 from actorq.roles.averaging.server import AveragingServer
@@ -20,9 +19,10 @@ from actorq.roles.common.death_watch import Presence
 from actorq.roles.learner.base import BatchSource, ReplayDraw
 from actorq.roles.learner.learner import Learner
 from actorq.roles.parameter_server.messages import Attend, Left
-from actorq.roles.replay.messages import Sample, Sampled, UpdatePriorities, Weights
+from actorq.roles.replay.messages import DrawSample, SampleReply, UpdatePriorities, Weights
 from actorq.testing import Record
 from tests.actors.world import fresh, spec
+from tests.replay.chunks import sample_of
 from tests.roles.actors import NodeAgent
 from tests.roles.learner.learners import interleaved
 from tests.roles.parameter_server.server import Bystander
@@ -134,12 +134,11 @@ class Spring(Actor):
         self._given = 0
 
     @handles(concurrent=4)
-    async def sample(self, request: Sample) -> Sampled:
+    async def sample(self, request: DrawSample) -> SampleReply:
         numbers = range(self._given + 1, self._given + request.batches + 1)
         self._given = numbers.stop - 1
         batch = interleaved([batch_of(LEARNING, self.index, number) for number in numbers])
-        rows = Transitions(**{name: getattr(batch, name) for name in Transitions.__struct_fields__})
-        return Sampled(batch.ids, batch.probabilities, rows, 1.0, 1.0)
+        return SampleReply(sample_of(batch), 1.0, 1.0)
 
     @handles
     async def update_priorities(self, message: UpdatePriorities) -> None:

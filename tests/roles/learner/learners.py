@@ -12,13 +12,14 @@ from msgspec.structs import replace as replace_fields
 from actorq.actors import Actor, ActorSpec, Refused, handles
 from actorq.actors.spec import derive_seed
 from actorq.learning.agent import Agent
-from actorq.replay.chunk import Batch, Transitions
+from actorq.replay.chunk import Batch
 from actorq.roles.learner.gradient_learner import GradientLearner
 from actorq.roles.parameter_server.coordinator import ParameterCoordinator
-from actorq.roles.replay.messages import Sample, Sampled, UpdatePriorities
+from actorq.roles.replay.messages import DrawSample, SampleReply, UpdatePriorities
 from actorq.roles.replay.rate_limit_gate import STOPPING
 from actorq.testing import Record
 from tests.actors.world import fresh, spec
+from tests.replay.chunks import sample_of
 from tests.roles.parameter_server.server import TASK, server
 from tests.roles.topologies import batch_of
 
@@ -35,15 +36,14 @@ class Pile(Actor):
         self._end = self.event()
 
     @handles(concurrent=4)
-    async def sample(self, request: Sample) -> Sampled:
+    async def sample(self, request: DrawSample) -> SampleReply:
         if self._given >= self.batches:
             await self._end.wait()
             raise Refused(STOPPING)
         numbers = range(self._given + 1, self._given + request.batches + 1)
         self._given = numbers.stop - 1
         batch = interleaved([self.batch(number) for number in numbers])
-        rows = Transitions(**{name: getattr(batch, name) for name in Transitions.__struct_fields__})
-        return Sampled(batch.ids, batch.probabilities, rows, 1.0, 1.0)
+        return SampleReply(sample_of(batch), 1.0, 1.0)
 
     def batch(self, number: int) -> Batch:
         """Always the same; its transitions go by numbers from batch to batch."""

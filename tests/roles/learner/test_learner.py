@@ -15,10 +15,9 @@ from actorq.learning.agent import Agent
 from actorq.roles.learner.base import BatchSource, ReplayDraw
 from actorq.roles.learner.learner import Learner
 from actorq.roles.replay.messages import (
+    DrawSample,
     Insert,
-    Sample,
-    Sampled,
-    SampledRefs,
+    SampleReply,
     UpdatePriorities,
     Version,
     Weights,
@@ -57,14 +56,14 @@ class Tap(Actor):
     """Stands between learner and replay: lets so many samples through, and no more."""
 
     left: ClassVar[int]
-    replay: Ref[Sample | UpdatePriorities]
+    replay: Ref[DrawSample | UpdatePriorities]
 
     async def on_start(self) -> None:
         self.samples = self.left
         self.end = self.event()
 
     @handles(concurrent=2)
-    async def sample(self, request: Sample) -> Sampled | SampledRefs:
+    async def sample(self, request: DrawSample) -> SampleReply:
         if not self.samples:
             await self.end.wait()
             raise Refused("the run is stopping")

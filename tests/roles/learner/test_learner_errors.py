@@ -15,7 +15,7 @@ from actorq.envs.task import Task
 from actorq.learning.agent import Agent
 from actorq.replay.chunk import Chunk
 from actorq.roles.learner.learner import Learner
-from actorq.roles.replay.messages import Insert, Sample, Sampled, SampledRefs, Version
+from actorq.roles.replay.messages import DrawSample, Insert, SampleReply, Version
 from actorq.roles.replay.shard import ReplayShard
 from tests.actors.world import AT_ONCE
 from tests.replay.chunks import make_chunk
@@ -105,11 +105,11 @@ async def test_a_crash_of_the_replay_costs_the_learner_nothing() -> None:
     class Crashing(ReplayShard):
         async def on_start(self) -> None:
             await super().on_start()
-            await self._holding.add(experience().chunk)
+            await self._backend.add(experience().chunk)
             await self._admit_insert(20)
 
         @handles(concurrent=64)
-        async def sample(self, request: Sample) -> Sampled | SampledRefs:
+        async def sample(self, request: DrawSample) -> SampleReply:
             nonlocal batches
             batches += 1
             if batches == 10:

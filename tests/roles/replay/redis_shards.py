@@ -10,7 +10,7 @@ from actorq.actors.spec import derive_seed
 from actorq.replay.chunk import Batch
 from actorq.replay.redis.config import RedisConfig
 from actorq.roles.replay.client import ReplayClient
-from actorq.roles.replay.messages import Insert, Sample, UpdatePriorities, Version, WhereIsRedis
+from actorq.roles.replay.messages import DrawSample, Insert, UpdatePriorities, Version, WhereIsRedis
 from actorq.roles.replay.rate_limiter import RateLimiterActor
 from actorq.roles.replay.redis_server import RedisServer
 from tests.actors.world import spec
@@ -39,7 +39,7 @@ class DrawBatch(Request[Batches]):
 class Reading(Actor):
     """A learner's way of reading, at a test's command."""
 
-    replay: Group[Sample | UpdatePriorities]
+    replay: Group[DrawSample | UpdatePriorities]
 
     async def on_start(self) -> None:
         self._reader = ReplayClient(self.replay, self.seed, self)

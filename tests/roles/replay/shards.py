@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from actorq.actors import ActorDied, ActorSpec, Message, Ref, Request, handles
 from actorq.actors.spec import derive_seed
 from actorq.replay.chunk import Chunk
+from actorq.replay.ids import shard_offset
 from actorq.roles.replay.messages import Insert, Version
 from actorq.roles.replay.rate_limiter import RateLimiterActor
 from actorq.roles.replay.shard import ReplayShard
@@ -130,8 +131,8 @@ class Twin:
         """Returns how many came late."""
         late = 0
         for one, priority in zip(ids.tolist(), priorities.tolist(), strict=True):
-            shard, age = one % len(self._chunks), one // len(self._chunks)
-            age -= self._first[shard]
+            shard, own = _parts(one)
+            age = own - self._first[shard]
             if age < 0:
                 late += 1
                 continue
@@ -144,15 +145,15 @@ class Twin:
 
     def number(self, one: int) -> int:
         """The action of a transition, which says which it is."""
-        return self._numbers[one % len(self._chunks)][one // len(self._chunks)]
+        shard, own = _parts(one)
+        return self._numbers[shard][own]
 
     def weights(self, shard: int) -> dict[int, float]:
         """(priority + epsilon)^alpha of all it holds, by the transitions' global ids."""
         raw = [priority for chunk in self._chunks[shard] for priority in chunk]
-        first, shards = self._first[shard], len(self._chunks)
+        first = shard_offset(shard) + self._first[shard]
         return {
-            (first + age) * shards + shard: float((priority + self._epsilon) ** self._alpha)
-            for age, priority in enumerate(raw)
+            first + age: float((priority + self._epsilon) ** self._alpha) for age, priority in enumerate(raw)
         }
 
     def exact(self) -> dict[int, float]:
@@ -174,3 +175,8 @@ class Twin:
                 probabilities[one] = share / told * weight / total
             self._told[shard] = total
         return probabilities
+
+
+def _parts(one: int) -> tuple[int, int]:
+    """An id's shard, and the id within it."""
+    return divmod(one, shard_offset(1))

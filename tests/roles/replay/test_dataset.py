@@ -12,7 +12,7 @@ from actorq.actors import Actor, Group, State
 from actorq.envs.task import NamedTask
 from actorq.replay.chunk import Batch
 from actorq.roles.replay.dataset import ReplayDataset
-from actorq.roles.replay.messages import Insert, Sample, UpdatePriorities
+from actorq.roles.replay.messages import DrawSample, Insert, UpdatePriorities
 from tests.actors.world import TRANSPORTS, World, fresh, spec
 from tests.roles.actors import Watch
 
@@ -31,7 +31,7 @@ class Pupil(Actor):
         batches_per_ask: int = UPDATES
         draws_ahead: int = 2
 
-    replay: Group[Sample | UpdatePriorities | Insert]
+    replay: Group[DrawSample | UpdatePriorities | Insert]
     learned: ClassVar[list[list[list[Batch]]]]
 
     async def run(self) -> None:
@@ -40,12 +40,12 @@ class Pupil(Actor):
         feed = ReplayDataset(self, self.replay, TASKS, self.config, 8, lambda: AT_FIRST)
         for _ in range(ROUNDS):
             draw = await feed.next()
-            self.learned.append([[cast(Batch, it) for it in update] for update in draw.updates])
+            self.learned.append([[cast(Batch, it) for it in update] for update in draw])
             errors = {
                 number: -np.concatenate([batch.actions for batch in update]).astype(np.float32)
-                for number, update in enumerate(draw.updates)
+                for number, update in enumerate(draw)
             }
-            await feed.update(draw, errors)
+            await feed.update(errors)
         self.progress("done")
 
     def state(self) -> State:

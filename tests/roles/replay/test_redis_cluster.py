@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from actorq.actors import ActorFailed, System
+from actorq.replay.ids import shard_offset
 from actorq.replay.redis.config import Place
 from actorq.replay.redis.store import RedisStore
 from tests.actors.world import AT_ONCE
@@ -106,7 +107,7 @@ async def test_a_cluster_holds_shards_and_loses_nothing_with_a_node(cluster: Lit
             for shard in range(2):
                 number = 10_000 * shard + start
                 first = (await system.ref(f"replay.{shard}").ask(insert(10, number))).first_id
-                numbers.update({2 * (first + i) + shard: number + i for i in range(10)})
+                numbers.update({shard_offset(shard) + first + i: number + i for i in range(10)})
 
     with anyio.fail_after(50):
         async with System(in_redis(2, url=cluster.url), AT_ONCE, reports=watch) as system:

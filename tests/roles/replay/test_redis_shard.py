@@ -16,12 +16,13 @@ import pytest
 import redis
 
 from actorq.actors import ActorDied, ActorFailed, ActorSpec, Refused, System
+from actorq.replay.ids import shards_of, without_shard
 from actorq.replay.redis.config import RedisConfig
 from actorq.replay.redis.connection import RedisConnection
 from actorq.replay.redis.format import Keys
 from actorq.replay.redis.store import RedisStore
 from actorq.roles.replay import redis_reader as redis_reading
-from actorq.roles.replay.messages import Insert, Sample, UpdatePriorities
+from actorq.roles.replay.messages import DrawSample, Insert, UpdatePriorities
 from actorq.topology import TopologyError, check
 from tests.actors.world import AT_ONCE, all_blocked
 from tests.replay.chunks import changed, make_chunk
@@ -67,7 +68,7 @@ async def test_what_is_drawn_is_what_was_inserted() -> None:
                 await system.ref(f"replay.{shard}").ask(insert(10, 100 * shard + 10 * number))
         for _ in range(3):
             batch = await draws(system)
-            assert (batch.actions == 100 * (batch.ids % 2) + batch.ids // 2).all()
+            assert (batch.actions == 100 * shards_of(batch.ids) + without_shard(batch.ids)).all()
             np.testing.assert_array_equal(batch.observations[:, 0], batch.actions)
 
 
@@ -115,7 +116,7 @@ async def test_a_servers_next_incarnation_listens_elsewhere_and_is_found(tmp_pat
         before = await url_of(system)
         await crash(system.ref("redis"))
         batch = await draws(system)
-        assert (batch.actions == 100 * (batch.ids % 2) + batch.ids // 2).all()
+        assert (batch.actions == 100 * shards_of(batch.ids) + without_shard(batch.ids)).all()
         inserted = await system.ref("replay.0").ask(insert(10, 10))
         url = await url_of(system)
         assert url != before
@@ -253,7 +254,7 @@ async def test_one_doubt_is_enough(little: LittleRedis, monkeypatch: pytest.Monk
         for start in range(0, 40, 10):
             await system.ref("replay.0").ask(insert(10, start))
         missing = [int.from_bytes(little.client.lindex(Keys(SHARD).list, 1)[:8], "little")]
-        doubt = Sample(1, AT_FIRST, 0, 0, missing=np.array(missing))
+        doubt = DrawSample(1, AT_FIRST, 0, 0, missing=np.array(missing))
         for _ in range(5):
             await system.ref("replay.0").ask(doubt)
         slow.set()
@@ -332,8 +333,8 @@ async def test_who_inserts_waits_while_redis_is_down(little: LittleRedis) -> Non
             for explorer in range(3):
                 tasks.start_soon(explore, 100 * explorer)
             await watch.readings.has(("redis_down", 1.0))
-            located = await system.ref("replay.0").ask(Sample(4, AT_FIRST))
-            assert len(located.ids) == 4, "the index is at hand"
+            reply = await system.ref("replay.0").ask(DrawSample(4, AT_FIRST))
+            assert len(reply.sample.ids) == 4, "the index is at hand"
             assert not answers
             little.start()
         assert sorted(answers) == [10, 20, 30]

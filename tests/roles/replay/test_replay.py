@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from actorq.actors import ActorSpec, Refused, System
-from actorq.roles.replay.messages import Insert, Sample, Sampled, SampledRefs, UpdatePriorities, Version
+from actorq.roles.replay.messages import DrawSample, Insert, SampleReply, UpdatePriorities, Version
 from actorq.roles.replay.shard import ReplayShard
 from tests.actors.world import all_blocked
 from tests.replay.chunks import changed, make_chunk
@@ -49,7 +49,7 @@ def insert(transitions: int, version: Version = AT_FIRST) -> Insert:
 
 async def test_a_sample_waits_for_the_least_size() -> None:
     async with System(replay()) as system, anyio.create_task_group() as tasks:
-        sampling = Asking(system, Sample(3, AT_FIRST))
+        sampling = Asking(system, DrawSample(3, AT_FIRST))
         tasks.start_soon(sampling)
         await system.ref("replay").ask(insert(3))
         await all_blocked()
@@ -58,7 +58,7 @@ async def test_a_sample_waits_for_the_least_size() -> None:
         assert (inserted.first_id, inserted.count) == (3, 1)
         await all_blocked()
         answer: Any = sampling.answer
-        assert len(answer.ids) == 3
+        assert len(answer.sample.ids) == 3
 
 
 async def test_inserts_wait_for_samples_and_go_in_one_after_the_other() -> None:
@@ -74,11 +74,11 @@ async def test_inserts_wait_for_samples_and_go_in_one_after_the_other() -> None:
                 tasks.start_soon(each)
                 await all_blocked()
             assert [each.answer for each in waiting] == [None, None]
-            await ask(Sample(2, AT_FIRST))
+            await ask(DrawSample(2, AT_FIRST))
             await all_blocked()
             assert waiting[0].answer is not None
             assert waiting[1].answer is None, "there is room for one of them"
-            await ask(Sample(1, AT_FIRST))
+            await ask(DrawSample(1, AT_FIRST))
         assert waiting[1].answer.first_id == 10
     assert max(watch.all_of("limiter_error")) == 4.0
 
@@ -87,9 +87,9 @@ async def test_samples_wait_for_inserts() -> None:
     async with System(replay(samples_per_insert=1.0)) as system:
         ask = system.ref("replay").ask
         await ask(insert(4))
-        await ask(Sample(4, AT_FIRST))  # as far ahead as may be
+        await ask(DrawSample(4, AT_FIRST))  # as far ahead as may be
         async with anyio.create_task_group() as tasks:
-            sampling = Asking(system, Sample(2, AT_FIRST))
+            sampling = Asking(system, DrawSample(2, AT_FIRST))
             tasks.start_soon(sampling)
             await ask(insert(1))
             await all_blocked()
@@ -129,14 +129,14 @@ async def test_what_declared_bounds_never_let_through_is_refused() -> None:
         with pytest.raises(Refused, match="at least 7"):
             await system.ref("replay").ask(insert(7))
         with pytest.raises(Refused, match="at least 9"):
-            await system.ref("replay").ask(Sample(9, AT_FIRST))
+            await system.ref("replay").ask(DrawSample(9, AT_FIRST))
 
 
 async def test_undeclared_bounds_widen_to_the_largest_batch() -> None:
     async with System(replay(samples_per_insert=1.0)) as system:
         await system.ref("replay").ask(insert(8))
-        sampled = await system.ref("replay").ask(Sample(64, AT_FIRST))
-        assert len(sampled.ids) == 64
+        sampled = await system.ref("replay").ask(DrawSample(64, AT_FIRST))
+        assert len(sampled.sample.ids) == 64
 
 
 async def test_new_priorities_decide_what_is_drawn() -> None:
@@ -148,8 +148,8 @@ async def test_new_priorities_decide_what_is_drawn() -> None:
         await ref.tell(UpdatePriorities(np.arange(10), sharp))
         await ref.tell(UpdatePriorities(np.arange(10), -sharp))  # refused: logged, and nobody crashes
         await all_blocked()
-        sampled = await ref.ask(Sample(32, AT_FIRST))
-        assert set(sampled.ids.tolist()) == {7}
+        sampled = await ref.ask(DrawSample(32, AT_FIRST))
+        assert set(sampled.sample.ids.tolist()) == {7}
         (statistics,) = system.statistics().actors
         assert (statistics.mailbox.refused, statistics.restarts) == (1, 0)
 
@@ -167,7 +167,7 @@ async def test_priorities_that_come_too_late_are_counted() -> None:
 async def test_the_first_batch_has_the_first_beta() -> None:
     async with System(replay(beta_start=0.0, beta_end=1.0, beta_batches=4)) as system:
         await system.ref("replay").ask(insert(10))
-        samples = [Sample(32, AT_FIRST), Sample(8, AT_FIRST, batches=2), Sample(8, AT_FIRST)]
+        samples = [DrawSample(32, AT_FIRST), DrawSample(8, AT_FIRST, batches=2), DrawSample(8, AT_FIRST)]
         betas = [(await system.ref("replay").ask(sample)).beta for sample in samples]
     assert betas == [0.0, 0.25, 0.75]
 
@@ -177,7 +177,7 @@ async def test_staleness_is_told_within_one_incarnation() -> None:
     async with System(replay(), reports=watch) as system:
         ask = system.ref("replay").ask
         await ask(insert(4))
-        await ask(Sample(1, Version(1, 70)))
+        await ask(DrawSample(1, Version(1, 70)))
         await ask(insert(1, Version(1, 50)))
         await ask(insert(1, Version(0, 60)))  # of another life of the learner: not comparable
         await ask(insert(1, Version(1, 70)))
@@ -194,9 +194,9 @@ async def test_what_is_replayed_is_told() -> None:
         await ref.tell(UpdatePriorities(np.arange(10), np.eye(10, dtype=np.float32)[7] * 3))
         await ref.tell(UpdatePriorities(np.arange(2), np.array([-1, 1], np.float32)))  # refused: not observed
         await all_blocked()
-        await ref.ask(Sample(35, AT_FIRST))
+        await ref.ask(DrawSample(35, AT_FIRST))
         await ref.ask(Insert(changed(make_chunk(4), priorities=np.zeros(4, np.float32)), AT_FIRST))
-        await ref.ask(Sample(7, AT_FIRST))
+        await ref.ask(DrawSample(7, AT_FIRST))
     priority, age = (watch.observed[name].distribution() for name in ("priority", "age"))
     assert (priority.count, priority.total, priority.largest) == (10, 3.0, 3.0)
     assert (age.count, age.smallest, age.largest) == (42, 2.0, 6.0), "only the transition 7 is ever drawn"
@@ -214,7 +214,7 @@ async def test_at_the_end_waiting_inserts_go_in_and_waiting_samples_go_back() ->
             await all_blocked()
             assert inserting.answer is None
         async with System(replay()) as other:
-            sampling = Asking(other, Sample(1, AT_FIRST))
+            sampling = Asking(other, DrawSample(1, AT_FIRST))
             tasks.start_soon(sampling)
             await all_blocked()
     assert inserting.answer.count == 3
@@ -227,8 +227,8 @@ async def test_at_the_end_waiting_inserts_go_in_and_waiting_samples_go_back() ->
 async def test_goes_on_from_its_state_as_if_never_stopped(sampling: str) -> None:
     actors = replay(samples_per_insert=2.0, sampling=sampling)
 
-    async def draw(system: System, times: int) -> list[Sampled | SampledRefs]:
-        return [await system.ref("replay").ask(Sample(4, AT_FIRST)) for _ in range(times)]
+    async def draw(system: System, times: int) -> list[SampleReply]:
+        return [await system.ref("replay").ask(DrawSample(4, AT_FIRST)) for _ in range(times)]
 
     async with System(actors) as system:
         await system.ref("replay").ask(insert(6))
@@ -238,6 +238,6 @@ async def test_goes_on_from_its_state_as_if_never_stopped(sampling: str) -> None
     async with System(actors, states=states) as system:
         found = await draw(system, 2)
     for one, other in zip(found, expected, strict=True):
-        assert one.ids.tolist() == other.ids.tolist()
-        assert one.probabilities.tolist() == other.probabilities.tolist()
+        assert one.sample.ids.tolist() == other.sample.ids.tolist()
+        assert one.sample.probabilities.tolist() == other.sample.probabilities.tolist()
     assert system.final_states["replay"]["batches"] == 3

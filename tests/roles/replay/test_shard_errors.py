@@ -12,7 +12,7 @@ import pytest
 from actorq.actors import ActorDied, Refused, System
 from actorq.replay.buffer import make_replay
 from actorq.roles.replay.backend import MemoryBackend
-from actorq.roles.replay.messages import Insert, Sample, UpdatePriorities
+from actorq.roles.replay.messages import DrawSample, Insert, UpdatePriorities
 from actorq.topology import check
 from tests.actors.world import TRANSPORTS, World, fresh
 
@@ -84,13 +84,13 @@ async def test_priorities_for_what_a_shard_has_lost_come_too_late() -> None:
     async with here.system(*sharded(1, alpha=1.0)) as system:
         shard = system.ref("replay.0")
         await shard.ask(insert(10))
-        (drawn,) = [await shard.ask(Sample(4, AT_FIRST))]
+        (drawn,) = [await shard.ask(DrawSample(4, AT_FIRST))]
         await crash(shard)
         await shard.ask(Insert(numbered(10, 100, np.ones(10)), AT_FIRST))
-        await shard.tell(UpdatePriorities(drawn.ids, np.full(4, 1e6, np.float32)))
+        await shard.tell(UpdatePriorities(drawn.sample.ids, np.full(4, 1e6, np.float32)))
         await shard.ask(Settle())
-        again = await shard.ask(Sample(4, AT_FIRST))
-        np.testing.assert_allclose(again.probabilities, 0.1, 1e-3)
+        again = await shard.ask(DrawSample(4, AT_FIRST))
+        np.testing.assert_allclose(again.sample.probabilities, 0.1, 1e-3)
 
 
 async def test_a_chunk_too_large_for_its_shard_leaves_the_bounds_as_they_were() -> None:
