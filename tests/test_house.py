@@ -21,17 +21,12 @@ SHARED_BETWEEN_ROLES = {"messages", "client"}
 """Modules in a folder of roles/ that its other folders may import."""
 
 IMPORTS_TO_REMOVE: set[tuple[str, str]] = {
-    ("averaging", "replay.rate_limit_gate"),
     ("evaluation", "learner.task_migration"),
-    ("explorer", "replay.rate_limit_gate"),
     ("inference", "explorer.task_assignment"),
-    ("inference", "replay.rate_limit_gate"),
     ("learner", "explorer.rollout"),
     ("learner", "explorer.task_assignment"),
     ("learner", "replay.dataset"),
     ("learner", "replay.sizing"),
-    ("parameter_server", "replay.rate_limit_gate"),
-    ("pipeline", "replay.rate_limit_gate"),
     ("replay", "explorer.rollout"),
 }
 """(folder of roles/, module of another that it imports though it may not). Only ever gets smaller."""

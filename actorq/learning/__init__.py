@@ -6,25 +6,23 @@ load it:
 - `agent`: the `[agent]` table, `Agent`
 - `exploration`: epsilon schedules, the Ape-X ladder, epsilon-greedy choice
 - `returns`: n-step returns
-- `acting`: Q-values of the current weights, in numpy for multilayer perceptrons
-- `layout`: the shapes behind a flat vector, and which observations a network takes
-- `task_layout`: where each task's network lies in the vector that several share
-- `custom`: finding the user's own network class
-- `cuts`, `activations`: a network cut into parts, and what travels between them
-- `encoded`, `sharding`: a vector as it travels, and dealt to shards
-- `update_rules`, `update_rule_settings`: when pushed gradients become an update
 - `device`: names of devices (imports torch when asked to resolve one)
+- `networks.numpy_acting`: Q-values of the current weights, in numpy for multilayer perceptrons
+- `networks.spec`: the shapes behind a flat vector, and which observations a network takes
+- `networks.task_layout`: where each task's network lies in the vector that several share
+- `networks.custom`: finding the user's own network class
+- `pipeline.partition`, `pipeline.activations`: a network in stages, and the tensors sent between them
+- `distributed.encoded`, `distributed.sharding`: a vector as it is sent, and its slices by shard
+- `distributed.update_rules`, `update_rule_settings`: when pushed gradients become an update
+- `distributed.batch_sizing`: batch sizes by the measured speed of workers
 
 With torch:
 
-- `flat`: parameters as views into one vector
-- `networks`, `making`: the Q-networks, and making one from its `Agent`
-- `multi_task`: one network for several tasks
-- `rule`: the learning rule; `passes` and `staging` are its two halves, networks and arrays, and `q_loss` what
-  stands between them
-- `optimizers`, `target`: what happens after a gradient
-- `codecs`, `deltas`: gradients and differences of weights, compressed
-- `shard`: a parameter server's slice
-- `layers`, `layer_costs`: a network made, or measured, layer by layer
-- `segment`, `segment_passes`: a part of it that learns
+- `algorithms.dqn`: target, loss and its gradient with respect to the Q-values
+- `update`: the learning rule, from parameters and a batch to a gradient; `staging`: batches on the device
+- `optimizers`, `target`, `popart`, `compiling`: steps, target network, adaptive reward scales, torch.compile
+- `networks`: `flat` parameters as views into one vector, modules and their `factory`, forward and backward
+  `backends`, `multi_task`, `torch_acting`
+- `distributed`: `codecs` and `deltas` of gradients and weights, `averaging_rules`, `parameter_shard`
+- `pipeline`: `stage_module`, `stage_passes`, `layer_costs`
 """

@@ -1,1 +1,1 @@
-"""The actors that train: thin shells around dqn/, replay/ and envs/."""
+"""The actors that train: thin shells around learning/, replay/ and envs/, one folder for each system."""

@@ -103,7 +103,7 @@ class Reply(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Probe(msgspec.Struct, frozen=True, array_like=True):
-    """A wait whose circle is looked for: see circles.py."""
+    """A wait followed by deadlock detection; see runtime/deadlock.py."""
 
     number: _Number
     route: _Number

@@ -19,7 +19,7 @@ from actorq.actors import ActorqError
 
 PROTOCOL = 1
 MOST_BYTES = 1024
-"""Of anything said before the proof: no more is ever allocated for a unauthenticated peer."""
+"""Largest message before authentication: no more is ever allocated for an unauthenticated peer."""
 
 _LENGTH_BYTES = 2
 _NONCE_BYTES = 32

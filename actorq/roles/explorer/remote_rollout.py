@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 from numpy.typing import NDArray
 
-from actorq.actors import Actor, Ref, Refused
+from actorq.actors import Actor, Ref, Stopping
 from actorq.envs.task import Task
 from actorq.learning.agent import Agent
 from actorq.replay.chunk import Chunk
-from actorq.roles.common.retry import ask_its_incarnations
 from actorq.roles.inference.messages import Act, Acted
 from actorq.roles.replay.messages import Version
-from actorq.roles.replay.rate_limit_gate import STOPPING
 
 from .rollout import ExplorationConfig, Rollout
 
@@ -51,12 +48,10 @@ class RemoteRollout(Rollout):
                 return chunk, min(versions, key=lambda version: (version.incarnation, version.updates))
 
     async def _ask(self, observations: NDArray[Any]) -> Acted:
-        request = Act(
-            observations.copy(), self.choice.task
-        )  # sent arrays are given away, and these are written again
+        # A copy: sending makes arrays read-only, and these are written again.
+        request = Act(observations.copy(), self.choice.task)
         try:
-            return await ask_its_incarnations(partial(self._inference.ask, request), self._actor.sleep)
-        except Refused as refusal:
-            if refusal.reason == STOPPING:
-                await self._actor.event().wait()  # the end, which it has heard of before us
+            return await self._inference.ask(request, retry=True)
+        except Stopping:
+            await self._actor.event().wait()  # until this actor is stopped as well
             raise

@@ -12,7 +12,7 @@ from msgspec import Meta
 from numpy.typing import NDArray
 
 import actorq.actors as actors
-from actorq.actors import ActorSpec, Feed, Refused, handles
+from actorq.actors import ActorSpec, Feed, Stopping, handles
 from actorq.learning.device import Device
 from actorq.learning.networks.numpy_acting import make_policy, needs_torch
 from actorq.roles.common.adaptive_executor import AdaptiveExecutor, TorchThreads, set_torch_threads
@@ -21,7 +21,6 @@ from actorq.roles.common.problems import device_problems
 from actorq.roles.common.weights_wiring import weights_problems
 from actorq.roles.explorer.task_assignment import take_part
 from actorq.roles.replay.messages import Weights
-from actorq.roles.replay.rate_limit_gate import STOPPING
 
 from .dynamic_batcher import DynamicBatcher, InferenceRequest
 from .messages import Act, Acted, check_question
@@ -87,7 +86,7 @@ class Inference(LearningActor):
     @handles(concurrent=4096)
     async def act(self, request: Act) -> Acted:
         if self._stopping:
-            raise Refused(STOPPING)
+            raise Stopping
         check_question(request, self._spaces)
         return await self._gathering.ask(request)
 
@@ -132,4 +131,4 @@ class Inference(LearningActor):
 
     def on_drain(self) -> None:
         self._stopping = True
-        self._gathering.turn_back(Refused(STOPPING))
+        self._gathering.turn_back(Stopping())

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from typing import cast
 
-import anyio
 import numpy as np
 from msgspec import structs
 from numpy.typing import NDArray
@@ -17,7 +15,6 @@ from actorq.replay.ids import shards_of
 from actorq.replay.redis.sample_refs import SampleRefs
 from actorq.replay.sampling.prioritized import importance_weights
 from actorq.replay.shares import split_draws
-from actorq.roles.common.retry import ask_its_incarnations
 
 from .messages import DrawSample, SampleReply, UpdatePriorities, Version
 from .redis_reader import RedisReading
@@ -39,7 +36,6 @@ class ReplayClient:
         self._shards = shards
         self._totals = np.ones(len(shards))
         self._rng = np.random.default_rng(seed)
-        self._sleep = anyio.sleep if actor is None else actor.sleep
         self._redis = None if actor is None else RedisReading(actor, shards)
 
     async def draw(self, batch_size: int, batches: int, version: Version) -> Batch:
@@ -93,8 +89,8 @@ class ReplayClient:
             DrawSample(int(count), version, 0, 0, wait, shard=number)
             for number, count in enumerate(counts[1:], 1)
         ]
-        reply = await ask_its_incarnations(partial(self._shards[0].ask, first), self._sleep)
+        reply = await self._shards[0].ask(first, retry=True)
         if not others:
             return [reply]
         rest = self._shards[1:].all()
-        return [reply, *await ask_its_incarnations(partial(rest.ask_each, others), self._sleep)]
+        return [reply, *await rest.ask_each(others, retry=True)]

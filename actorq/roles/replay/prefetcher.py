@@ -6,9 +6,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar, cast
 
-from actorq.actors import Actor, Refused
-
-from .rate_limit_gate import STOPPING
+from actorq.actors import Actor, Stopping
 
 T = TypeVar("T")
 
@@ -66,9 +64,7 @@ class Prefetcher(Generic[T]):
             self._more.set()
             try:
                 helping.result = await self._fetch()
-            except Refused as refusal:
-                if refusal.reason == STOPPING:
-                    return
-                raise
+            except Stopping:
+                return
             helping.came.set()
             await helping.taken.wait()

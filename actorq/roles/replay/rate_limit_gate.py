@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from actorq.actors import Actor, Refused, State
+from actorq.actors import Actor, Refused, State, Stopping
 from actorq.actors.runtime.scheduler import Event
 from actorq.replay.config import LimiterConfig
 from actorq.replay.rate_limiter import RateLimiter
 
 from .admission_queue import AdmissionQueue
-
-STOPPING = "the run is stopping"
 
 
 class RateLimitGate:
@@ -58,7 +56,7 @@ class RateLimitGate:
     async def sample(self, count: int) -> None:
         """The same for samples; raises Refused when the run stops, too."""
         if self._stopping:  # nobody waits for it any more, and the state goes on from what was learned
-            raise Refused(STOPPING)
+            raise Stopping
         self._check_passable(count)
         await self._samples.pass_through(count, lambda: self._count_sampled(count))
         self._advance()
@@ -77,7 +75,7 @@ class RateLimitGate:
         """The run is stopping: inserts pass, nobody samples any more."""
         self._stopping = True
         self._inserts.advance()
-        self._samples.turn_back(Refused(STOPPING))
+        self._samples.turn_back(Stopping())
 
     def _may_insert(self, count: int) -> bool:
         return self._limiter is None or self._stopping or self._limiter.can_insert(count)

@@ -9,15 +9,13 @@ from contextlib import suppress
 from functools import partial
 from typing import TypeVar
 
-from actorq.actors import Actor, ActorDied, Fatal, Refused
+from actorq.actors import Actor, ActorDied, Fatal, Refused, Stopping
 from actorq.actors.runtime.scheduler import Event
 from actorq.replay.chunk import Chunk
 from actorq.replay.redis.config import Place
 from actorq.replay.redis.connection import RedisDownError, RedisFullError, backoff
 from actorq.replay.redis.replay import RedisReplay
 from actorq.replay.redis.store import LostError, NotOursError
-
-from .rate_limit_gate import STOPPING
 
 log = logging.getLogger("actorq.roles")
 
@@ -66,7 +64,7 @@ class RedisWriter:
         """
         self._replay.expect_right(chunk)
         if self._stopping and self._down:
-            raise Refused(STOPPING)
+            raise Stopping
         waiting = _Waiting(chunk, self._actor.event())
         self._waiting.append(waiting)
         self._came.set()
@@ -199,7 +197,7 @@ class RedisWriter:
     def _turn_back(self) -> None:
         while self._waiting:
             waiting = self._waiting.popleft()
-            waiting.refusal = Refused(STOPPING)
+            waiting.refusal = Stopping()
             waiting.done.set()
 
 

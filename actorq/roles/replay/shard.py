@@ -10,13 +10,12 @@ import numpy as np
 from msgspec import Meta
 
 import actorq.actors as actors
-from actorq.actors import ActorSpec, Ref, Refused, State, handles
+from actorq.actors import ActorSpec, Ref, Refused, State, Stopping, handles
 from actorq.replay import buffer
 from actorq.replay.buffer import make_replay
 from actorq.replay.config import ReplayConfig
 from actorq.replay.ids import shard_offset, without_shard
 from actorq.replay.redis.config import RedisConfig, missing_packages
-from actorq.roles.common.retry import ask_its_incarnations
 
 from .admission_queue import AdmissionQueue
 from .backend import MemoryBackend, RedisBackend, StorageBackend
@@ -33,7 +32,7 @@ from .messages import (
     WhereIsRedis,
     Withdraw,
 )
-from .rate_limit_gate import STOPPING, RateLimitGate
+from .rate_limit_gate import RateLimitGate
 from .sizing import explorers_of, replay_memory
 
 if TYPE_CHECKING:
@@ -143,7 +142,7 @@ class ReplayShard(actors.Actor):
     @handles(concurrent=64)
     async def sample(self, request: DrawSample) -> SampleReply:
         if self._stopping:
-            raise Refused(STOPPING)
+            raise Stopping
         if request.missing is not None:
             self._backend.report_missing(request.missing)
         self._newest = max(self._newest, request.version, key=_in_time)  # learners may take turns
@@ -151,7 +150,7 @@ class ReplayShard(actors.Actor):
         if admit:
             await self._admit_sample(admit)
             if self._stopping:  # meanwhile
-                raise Refused(STOPPING)
+                raise Stopping
         if request.count and not len(self._replay):
             await self._relieve()
         if not request.wait:
@@ -239,7 +238,7 @@ class ReplayShard(actors.Actor):
 
     async def _ask_limiter(self, request: AdmitInsert | AdmitSample) -> None:
         assert self.limiter is not None
-        await ask_its_incarnations(partial(self.limiter.ask, request), self.sleep)
+        await self.limiter.ask(request, retry=True)
 
     async def _withdraw(self, count: int) -> None:
         if self._gate is not None:
@@ -251,7 +250,7 @@ class ReplayShard(actors.Actor):
         self._stopping = True
         if self._gate is not None:
             self._gate.drain()
-        self._draws.turn_back(Refused(STOPPING))
+        self._draws.turn_back(Stopping())
         self._backend.drain()
 
     async def on_stop(self) -> None:

@@ -210,7 +210,7 @@ def test_a_delivery_log_writes_into_the_memory_it_is_given() -> None:
 
 
 @pytest.mark.parametrize("mailbox", QUEUES[:2])
-def test_what_a_incarnation_crashed_over_stays_in_doubt(
+def test_what_an_incarnation_crashed_over_stays_in_doubt(
     mailbox: tuple[str, type[Message] | None, int],
 ) -> None:
     page = bytearray(LAYOUT.nbytes)

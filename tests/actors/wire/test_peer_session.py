@@ -248,7 +248,7 @@ def test_answers_to_what_was_not_asked(sides: Sides, answers: Any, sentence: str
     assert ended < 2
 
 
-def test_an_answer_that_comes_twice_ends_a_envelope_once(sides: Sides) -> None:
+def test_an_answer_that_comes_twice_ends_an_envelope_once(sides: Sides) -> None:
     sides.tell(Add(1))
     sides.tell(Add(2))
     sides.carry()

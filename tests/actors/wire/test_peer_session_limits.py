@@ -25,7 +25,7 @@ def apart() -> Sides:
     return Sides().peer_up(is_open=False)
 
 
-def test_a_envelope_that_cannot_travel_comes_back_and_does_not_hurt_the_others(apart: Sides) -> None:
+def test_an_envelope_that_cannot_travel_comes_back_and_does_not_hurt_the_others(apart: Sides) -> None:
     wrong = {3, 4, 17, 29}
     sent = [apart.tell(unsendable() if number in wrong else Add(number)) for number in range(30)]
     opened(apart)

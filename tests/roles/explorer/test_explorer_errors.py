@@ -74,7 +74,7 @@ async def test_refused_chunks_are_no_progress() -> None:
         await explore(actors(Refusing), Record(), 1)
 
 
-async def test_a_incarnation_from_no_snapshot_is_not_the_same_again() -> None:
+async def test_an_incarnation_from_no_snapshot_is_not_the_same_again() -> None:
     class Faltering(Explorer):
         async def _explore(self) -> None:
             if self.restarts == 0 and self._exploration.env_steps:

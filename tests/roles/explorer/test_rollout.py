@@ -58,7 +58,7 @@ def test_what_was_explored_counts_when_it_is_said_to() -> None:
 
 
 @pytest.mark.parametrize("other", [{"restarts": 1}, {"seed": 6}])
-def test_a_incarnation_and_a_seed_of_its_own_are_another_way(other: dict[str, Any]) -> None:
+def test_an_incarnation_and_a_seed_of_its_own_are_another_way(other: dict[str, Any]) -> None:
     first = exploration().explore()
     assert same(first, exploration().explore())
     assert not same(first, exploration(**other).explore())

@@ -9,14 +9,13 @@ from typing import Any, ClassVar
 import numpy as np
 from msgspec.structs import replace as replace_fields
 
-from actorq.actors import Actor, ActorSpec, Refused, handles
+from actorq.actors import Actor, ActorSpec, Stopping, handles
 from actorq.actors.spec import derive_seed
 from actorq.learning.agent import Agent
 from actorq.replay.chunk import Batch
 from actorq.roles.learner.gradient_learner import GradientLearner
 from actorq.roles.parameter_server.coordinator import ParameterCoordinator
 from actorq.roles.replay.messages import DrawSample, SampleReply, UpdatePriorities
-from actorq.roles.replay.rate_limit_gate import STOPPING
 from actorq.testing import Record
 from tests.actors.world import fresh, spec
 from tests.replay.chunks import sample_of
@@ -39,7 +38,7 @@ class Pile(Actor):
     async def sample(self, request: DrawSample) -> SampleReply:
         if self._given >= self.batches:
             await self._end.wait()
-            raise Refused(STOPPING)
+            raise Stopping
         numbers = range(self._given + 1, self._given + request.batches + 1)
         self._given = numbers.stop - 1
         batch = interleaved([self.batch(number) for number in numbers])

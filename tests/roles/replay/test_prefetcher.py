@@ -6,9 +6,8 @@ from typing import ClassVar
 
 import pytest
 
-from actorq.actors import Actor, Refused, System
+from actorq.actors import Actor, Refused, Stopping, System
 from actorq.roles.replay.prefetcher import Prefetcher
-from actorq.roles.replay.rate_limit_gate import STOPPING
 from actorq.testing import Record
 from tests.actors.world import fresh, spec
 from tests.roles.actors import Watch
@@ -23,7 +22,7 @@ class Eater(Actor):
     meals: ClassVar[int] = 0
     fetch_seconds: ClassVar[float] = 0.0
     compute_seconds: ClassVar[float] = 0.0
-    refusal: ClassVar[str] = ""
+    refusal: ClassVar[Refused | None] = None
     """Why the third fetch is refused."""
     fetched: ClassVar[Record[int]]
     eaten: ClassVar[Record[int]]
@@ -40,9 +39,9 @@ class Eater(Actor):
     async def _fetch(self) -> int:
         await self.sleep(self.fetch_seconds)
         number = len(self.fetched.entries)
-        if self.refusal and number == 2:
+        if self.refusal is not None and number == 2:
             self.fetched.add(-1)
-            raise Refused(self.refusal)
+            raise self.refusal
         self.fetched.add(number)
         return number
 
@@ -76,7 +75,7 @@ async def test_the_share_of_waiting_is_what_fetching_takes_longer_than_computing
 
 
 async def test_refused_because_the_run_stops_it_fetches_no_more() -> None:
-    cls = eater(meals=3, refusal=STOPPING)
+    cls = eater(meals=3, refusal=Stopping())
     async with System([spec("eater", cls)], deterministic=True) as system:
         await cls.eaten.reaches(2)
         await cls.fetched.has(-1)
@@ -86,7 +85,7 @@ async def test_refused_because_the_run_stops_it_fetches_no_more() -> None:
 
 
 async def test_refused_for_any_other_reason_is_its_owners_crash() -> None:
-    cls = eater(meals=3, refusal="it is too large")
+    cls = eater(meals=3, refusal=Refused("it is too large"))
     async with System([spec("eater", cls)], deterministic=True) as system:
         await cls.fetched.reaches(6)  # the second life goes on
     assert system.statistics().restarts == 1
