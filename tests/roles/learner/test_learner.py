@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from actorq.actors import Actor, ActorSpec, Ref, Refused, State, System, handles
+from actorq.actors import Actor, ActorSpec, Ref, State, Stopping, System, handles
 from actorq.envs.task import Task
 from actorq.learning.agent import Agent
 from actorq.roles.learner.base import BatchSource, ReplayDraw
@@ -66,7 +66,7 @@ class Tap(Actor):
     async def sample(self, request: DrawSample) -> SampleReply:
         if not self.samples:
             await self.end.wait()
-            raise Refused("the run is stopping")
+            raise Stopping
         self.samples -= 1
         return await self.replay.ask(request)
 
