@@ -15,8 +15,7 @@ import anyio
 import pynng
 
 from actorq.actors.wire.session.endpoint import Endpoint
-from actorq.actors.wire.session.frame_header import Kind
-from actorq.actors.wire.transport import NextFrame, Peer
+from actorq.actors.wire.transport import Peer
 from actorq_nng.wire import NngWire
 
 SMALL, LARGE = 64, 1 << 20
@@ -75,9 +74,18 @@ def raw_node_agent(folder: Path) -> None:
 # Endpoints.
 
 
-def next_of(waiting: deque[bytes]) -> NextFrame:
-    """Each in a frame of its own."""
-    return lambda: (waiting.popleft(),) if waiting else None
+class Contents:
+    """Each of those that wait in a frame of its own; received ones go to `received`."""
+
+    def __init__(self, received: Callable[[memoryview], None]) -> None:
+        self.envelopes, self.answers = deque[bytes](), deque[bytes]()
+        self.envelopes_received = self.answers_received = received
+
+    def next_envelopes(self) -> tuple[bytes] | None:
+        return (self.envelopes.popleft(),) if self.envelopes else None
+
+    def next_answers(self) -> tuple[bytes] | None:
+        return (self.answers.popleft(),) if self.answers else None
 
 
 def peers(folder: Path) -> dict[str, Peer]:
@@ -91,7 +99,7 @@ async def endpoints(folder: Path) -> Measured:
     measured = Measured()
     answered = anyio.Event()
 
-    def received(peer: str, kind: Kind, body: memoryview) -> None:
+    def received(body: memoryview) -> None:
         answered.set()
 
     both = peers(folder)
@@ -101,12 +109,12 @@ async def endpoints(folder: Path) -> Measured:
         run="bench",
         secret=SECRET,
         max_frame_bytes=2 * LARGE,
-        received=received,
         make_wire=partial(NngWire, tls=None),
     )
     endpoint.listen(both["leader"].addresses[0])
-    waiting: deque[bytes] = deque()
-    envelopes, _ = endpoint.peer_up(both["follower"], b"", next_of(waiting), lambda: None)
+    contents = Contents(received)
+    waiting = contents.envelopes
+    envelopes, _ = endpoint.peer_up(both["follower"], b"", contents)
     async with anyio.create_task_group() as group:
         group.start_soon(endpoint.serve)
         for turn in range(ROUNDS + 100):
@@ -134,13 +142,14 @@ async def endpoints(folder: Path) -> Measured:
 async def endpoint_node_agent(folder: Path) -> None:
     ended = anyio.Event()
 
-    def received(peer: str, kind: Kind, body: memoryview) -> None:
+    def received(body: memoryview) -> None:
         if len(body) == len(LAST):
-            waiting.append(LAST)
+            contents.answers.append(LAST)
             answers.flush()
         elif bytes(body) == b"end":
             ended.set()
 
+    contents = Contents(received)
     both = peers(folder)
     endpoint = Endpoint(
         me="follower",
@@ -148,12 +157,10 @@ async def endpoint_node_agent(folder: Path) -> None:
         run="bench",
         secret=SECRET,
         max_frame_bytes=2 * LARGE,
-        received=received,
         make_wire=partial(NngWire, tls=None),
     )
     endpoint.listen(both["follower"].addresses[0])
-    waiting: deque[bytes] = deque()
-    _, answers = endpoint.peer_up(both["leader"], b"", lambda: None, next_of(waiting))
+    _, answers = endpoint.peer_up(both["leader"], b"", contents)
     async with anyio.create_task_group() as group:
         group.start_soon(endpoint.serve)
         await ended.wait()

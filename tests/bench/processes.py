@@ -170,7 +170,7 @@ async def weights_to_many(backend: Backend, results: dict[str, float]) -> None:
 
 
 def raw(address: str) -> dict[str, float]:
-    code = f"from tests.bench.processes import raw_follower; raw_follower({address!r})"
+    code = f"from tests.bench.processes import raw_node_agent; raw_node_agent({address!r})"
     results: dict[str, float] = {}
     with (
         pynng.Push0(listen=f"{address}1", send_buffer_size=128) as push,

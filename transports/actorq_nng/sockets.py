@@ -33,7 +33,59 @@ DIAL_AGAIN_MS = (10, 1000)
 """Bounds of nng's exponential back-off with jitter."""
 
 
-class Listener:
+class _FrameSource:
+    """Frames of a PULL socket."""
+
+    def __init__(self, socket: Any) -> None:
+        self._socket = socket
+        self._handle = socket.socket
+        self._cell = ffi.new("nng_msg **")
+
+    def take(self, flags: int = lib.NNG_FLAG_NONBLOCK) -> tuple[int, memoryview] | None:
+        """The next frame, read-only, and the connection it came over; None if there is none."""
+        code = lib.nng_recvmsg(self._handle, self._cell, flags)
+        if code:
+            if code != lib.NNG_EAGAIN:
+                pynng.check_err(code)
+            return None
+        message = self._cell[0]
+        pipe = lib.nng_msg_get_pipe(message).id
+        size = lib.nng_msg_len(message)
+        start = lib.nng_msg_body(message)
+        if size < COPIED_BYTES:
+            frame = memoryview(ffi.buffer(start, size)[:])
+            lib.nng_msg_free(message)
+            return pipe, frame
+        owner = ffi.gc(ffi.cast("char *", start), partial(_free, message))
+        return pipe, memoryview(ffi.buffer(owner, size)).toreadonly()
+
+
+class _FrameSink:
+    """Frames to a PUSH socket."""
+
+    def __init__(self, socket: Any) -> None:
+        self._socket = socket
+        self._handle = socket.socket
+        self._cell = ffi.new("nng_msg **")
+
+    def send(self, parts: Iterable[Part], size: int, flags: int = lib.NNG_FLAG_NONBLOCK) -> bool:
+        """Copy the parts, `size` bytes in all, into one frame and send it; False if it can't leave now."""
+        if lib.nng_msg_alloc(self._cell, size):
+            raise MemoryError(f"no memory for a frame of {size} bytes")
+        message = self._cell[0]
+        body = ffi.buffer(lib.nng_msg_body(message), size)
+        start = 0
+        for part in parts:
+            end = start + (len(part) if type(part) is bytes else memoryview(part).nbytes)
+            body[start:end] = part
+            start = end
+        if lib.nng_sendmsg(self._handle, message, flags):
+            lib.nng_msg_free(message)
+            return False
+        return True
+
+
+class Listener(_FrameSource):
     """PULL socket: receives the frames of all peers, over any number of addresses.
 
     `opened` and `closed` are called on the loop with the number of a connection; a frame may arrive before
@@ -53,11 +105,9 @@ class Listener:
         closed: Callable[[int], object],
     ) -> None:
         prepare()
-        self._socket = pynng.Pull0(recv_max_size=max_bytes)
+        super().__init__(pynng.Pull0(recv_max_size=max_bytes))
         if tls is not None:
             self._socket.tls_config = _tls_config(tls, pynng.TLSConfig.MODE_SERVER)
-        self._handle = self._socket.socket
-        self._cell = ffi.new("nng_msg **")
         self._fd: int = self._socket.recv_fd
         self._poll = select.poll()
         self._poll.register(self._fd, select.POLLIN)
@@ -99,10 +149,6 @@ class Listener:
         """Whether a frame can be taken; costs a fifth of a `take` that finds none."""
         return bool(self._poll.poll(0))
 
-    def take(self) -> tuple[int, memoryview] | None:
-        """The next frame, read-only, and the connection it came over; None if there is none."""
-        return _take(self._handle, self._cell)
-
     def hang_up(self, pipe: int) -> None:
         """Close a connection; its `closed` follows. Nothing if it is gone."""
         lib.nng_pipe_close(ffi.new("nng_pipe *", {"id": pipe})[0])
@@ -136,7 +182,7 @@ class Listener:
         return found
 
 
-class Dialer:
+class Dialer(_FrameSink):
     """PUSH socket: one connection to a peer's listener, retried until it stands; once lost it stays lost."""
 
     def __init__(
@@ -148,11 +194,11 @@ class Dialer:
     ) -> None:
         prepare()
         soonest, latest = DIAL_AGAIN_MS
-        self._socket = pynng.Push0(reconnect_time_min=soonest, reconnect_time_max=latest, send_buffer_size=1)
+        super().__init__(
+            pynng.Push0(reconnect_time_min=soonest, reconnect_time_max=latest, send_buffer_size=1)
+        )
         if tls is not None:
             self._socket.tls_config = _tls_config(tls, pynng.TLSConfig.MODE_CLIENT)
-        self._handle = self._socket.socket
-        self._cell = ffi.new("nng_msg **")
         self._fd: int = self._socket.send_fd
         self._poll = select.poll()
         self._poll.register(self._fd, select.POLLIN)
@@ -186,10 +232,6 @@ class Dialer:
     async def wait_writable(self) -> None:
         """Return when `writable`; always a checkpoint. One task at a time."""
         await anyio.wait_readable(self._fd)  # nng raises this descriptor when it can send
-
-    def send(self, parts: Iterable[Part], size: int) -> bool:
-        """Copy the parts, `size` bytes in all, into one frame and send it; False if it can't leave now."""
-        return _give(self._handle, self._cell, parts, size)
 
     def close(self) -> None:
         """Close the connection, or give up making it. No task may be in `wait_writable` any more."""
@@ -241,58 +283,22 @@ def prepare() -> None:
 def _self_test() -> None:
     """A small and a large frame through the very calls that carry all frames."""
     address = "inproc://actorq.self-test"
-    cell = ffi.new("nng_msg **")
     with pynng.Pull0(listen=address) as pull, pynng.Push0(dial=address, block_on_dial=True) as push:
         push.send_timeout = pull.recv_timeout = 1000
+        sink, source = _FrameSink(push), _FrameSource(pull)
         for size in (COPIED_BYTES // 2, COPIED_BYTES * 2):
             sent: list[Part] = [bytes(range(256)), memoryview(bytes(size))]
-            if not _give(push.socket, cell, sent, size + 256, flags=0):
+            if not sink.send(sent, size + 256, flags=0):
                 raise AssertionError("a frame can't be sent")
-            taken = _take(pull.socket, cell, flags=0)
+            taken = source.take(flags=0)
             if taken is None or taken[1] != b"".join(sent):
                 raise AssertionError("a frame arrives changed")
             if taken[0] not in [pipe.id for pipe in pull.pipes]:
                 raise AssertionError("a frame doesn't say over which connection it came")
 
 
-def _take(handle: Any, cell: Any, flags: int = lib.NNG_FLAG_NONBLOCK) -> tuple[int, memoryview] | None:
-    code = lib.nng_recvmsg(handle, cell, flags)
-    if code:
-        if code != lib.NNG_EAGAIN:
-            pynng.check_err(code)
-        return None
-    message = cell[0]
-    pipe = lib.nng_msg_get_pipe(message).id
-    size = lib.nng_msg_len(message)
-    start = lib.nng_msg_body(message)
-    if size < COPIED_BYTES:
-        frame = memoryview(ffi.buffer(start, size)[:])
-        lib.nng_msg_free(message)
-        return pipe, frame
-    owner = ffi.gc(ffi.cast("char *", start), partial(_free, message))
-    return pipe, memoryview(ffi.buffer(owner, size)).toreadonly()
-
-
 def _free(message: Any, _start: Any) -> None:
     lib.nng_msg_free(message)
-
-
-def _give(
-    handle: Any, cell: Any, parts: Iterable[Part], size: int, flags: int = lib.NNG_FLAG_NONBLOCK
-) -> bool:
-    if lib.nng_msg_alloc(cell, size):
-        raise MemoryError(f"no memory for a frame of {size} bytes")
-    message = cell[0]
-    body = ffi.buffer(lib.nng_msg_body(message), size)
-    start = 0
-    for part in parts:
-        end = start + (len(part) if type(part) is bytes else memoryview(part).nbytes)
-        body[start:end] = part
-        start = end
-    if lib.nng_sendmsg(handle, message, flags):
-        lib.nng_msg_free(message)
-        return False
-    return True
 
 
 def _tls_config(tls: Tls, mode: int) -> Any:

@@ -66,6 +66,25 @@ wait until then share it. The parts are kept until the frame is acknowledged: th
 """
 
 
+class FrameCodec(Protocol):
+    """Contents of the frames exchanged with one peer; the methods are called on the loop.
+
+    A received frame is read-only, begins at a multiple of 16 bytes, and stays valid as long as any view of
+    it. If it can't be decoded the call raises WireError: it isn't acknowledged, and its connection is closed.
+    """
+
+    def next_envelopes(self) -> Sequence[bytes | memoryview] | None:
+        """A `NextFrame`."""
+        ...
+
+    def next_answers(self) -> Sequence[bytes | memoryview] | None:
+        """A `NextFrame`."""
+        ...
+
+    def envelopes_received(self, frame: memoryview) -> None: ...
+    def answers_received(self, frame: memoryview) -> None: ...
+
+
 class Stream(Protocol):
     """Frames to one peer: carried in order, each exactly once, while both nodes live."""
 

@@ -59,6 +59,26 @@ class Watched(Counts):
         self.tell()
 
 
+class Contents:
+    """Frames from two outboxes; those from the peer go to `received`."""
+
+    def __init__(self, received: Callable[[Kind, memoryview], None]) -> None:
+        self.outboxes = Outbox(), Outbox()
+        self._received = received
+
+    def next_envelopes(self) -> Sequence[Part] | None:
+        return self.outboxes[0].next_frame()
+
+    def next_answers(self) -> Sequence[Part] | None:
+        return self.outboxes[1].next_frame()
+
+    def envelopes_received(self, frame: memoryview) -> None:
+        self._received(Kind.ENVELOPES, frame)
+
+    def answers_received(self, frame: memoryview) -> None:
+        self._received(Kind.ANSWERS, frame)
+
+
 class End:
     """One node."""
 
@@ -73,15 +93,13 @@ class End:
     ) -> None:
         self.name, self.incarnation = name, incarnation
         self.frames: dict[tuple[str, Kind], list[bytes]] = defaultdict(list)
-        self._outboxes = defaultdict[tuple[str, int], tuple[Outbox, Outbox]](lambda: (Outbox(), Outbox()))
+        self._contents: dict[tuple[str, int], Contents] = {}
         self._take = take
         self._news = anyio.Event()
         options = {"run": RUN, "secret": SECRET, "max_frame_bytes": MAX_FRAME_BYTES, **others}
         make_wire = partial(NngWire, tls=tls)
         with patch("actorq.actors.wire.session.endpoint.Counts", lambda: Watched(self._tell)):
-            self.endpoint = Endpoint(
-                me=name, incarnation=incarnation, received=self._received, make_wire=make_wire, **options
-            )
+            self.endpoint = Endpoint(me=name, incarnation=incarnation, make_wire=make_wire, **options)
         self.addresses: tuple[str, ...] = ()
 
     def listen(self, address: str) -> Peer:
@@ -93,10 +111,10 @@ class End:
         return Peer(self.name, self.incarnation, self.addresses, "here", 0)
 
     def peer_up(self, other: End, route_table: bytes = CONTRACT) -> tuple[Outbox, Outbox]:
-        envelopes, answers = self._outboxes[other.name, other.incarnation]
-        envelopes.stream, answers.stream = self.endpoint.peer_up(
-            other.peer, route_table, lambda: envelopes.next_frame(), lambda: answers.next_frame()
-        )
+        contents = Contents(partial(self._received, other.name))
+        contents = self._contents.setdefault((other.name, other.incarnation), contents)
+        envelopes, answers = contents.outboxes
+        envelopes.stream, answers.stream = self.endpoint.peer_up(other.peer, route_table, contents)
         return envelopes, answers
 
     async def until(self, condition: Callable[[], bool], seconds: float = 50) -> None:

@@ -18,7 +18,7 @@ from actorq.actors.wire.session.frame_header import HEADS, PREFIX, PROTOCOL, WEL
 from actorq.actors.wire.session.handshake import SessionHello, seal_hello
 from actorq.actors.wire.transport import Peer
 
-from .ends import CONTRACT, MAX_FRAME_BYTES, RUN, SECRET, End, descriptors, nothing, serving, two
+from .ends import CONTRACT, MAX_FRAME_BYTES, RUN, SECRET, Contents, End, descriptors, serving, two
 
 pytestmark = pytest.mark.anyio
 
@@ -63,7 +63,9 @@ async def talking(folder: Path, scheme: str = "ipc") -> AsyncIterator[End]:
         envelopes, answers = a.peer_up(b)
         b.peer_up(a)
         b.endpoint.peer_up(
-            Peer("absent", 1, (f"ipc://{folder}/nobody",), "here", 0), CONTRACT, nothing, nothing
+            Peer("absent", 1, (f"ipc://{folder}/nobody",), "here", 0),
+            CONTRACT,
+            Contents(lambda kind, frame: None),
         )
         envelopes.put(b"before")
         answers.put(b"before")

@@ -176,8 +176,8 @@ async def test_a_wrong_address() -> None:
 
 def test_an_nng_that_does_otherwise_is_refused_with_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     sockets.prepare.cache_clear()
-    monkeypatch.setattr(sockets, "_free", None)
-    monkeypatch.setattr(sockets, "_take", lambda *_, **__: (0, memoryview(b"something else")))
+    changed = 0, memoryview(b"something else")
+    monkeypatch.setattr(sockets._FrameSource, "take", lambda self, flags: changed)
     with pytest.raises(ActorqError, match=r"as actorq needs it .*install pynng>=0.9,<0.10"):
         sockets.prepare()
     monkeypatch.undo()

@@ -12,13 +12,13 @@ from anyio.abc import TaskGroup, TaskStatus
 from actorq.actors.errors import ActorqError
 from actorq.actors.runtime.loop_waker import LoopWaker
 from actorq.actors.statistics import TransportStatistics
-from actorq.actors.wire.transport import NextFrame, Peer
+from actorq.actors.wire.transport import FrameCodec, Peer
 
 from .acceptor import Acceptor
 from .counters import Counts
 from .frame_header import PREFIX_BYTES, Kind
 from .handshake import SECRET_BYTES
-from .session import Received, Session, SessionNode
+from .session import Session, SessionNode
 from .stream import OrderedStream
 from .wire import FrameReceiver, FrameWire
 
@@ -29,10 +29,7 @@ MakeWire = Callable[[FrameReceiver, int], FrameWire]
 class Endpoint:
     """Frames between this node and its peers: in order, each exactly once, as long as both nodes live.
 
-    `received(peer, kind, body)` is called on the loop for each frame. `body` is read-only, begins at a
-    multiple of 16 bytes, and stays valid as long as any view of it. If `received` raises WireError the frame
-    counts as bad, is not acknowledged, and its connection is closed; the same frame refused several times
-    over, or any other error, ends `serve`.
+    A frame that its `FrameCodec` refuses several times over, and any error but WireError, ends `serve`.
     """
 
     def __init__(
@@ -43,13 +40,11 @@ class Endpoint:
         run: str,
         secret: bytes,
         max_frame_bytes: int,
-        received: Received,
         make_wire: MakeWire,
     ) -> None:
         if len(secret) != SECRET_BYTES:
             raise ActorqError(f"the secret of a run has {SECRET_BYTES} bytes, this one {len(secret)}")
         self._node = SessionNode(me, incarnation, run, secret, max_frame_bytes)
-        self._received = received
         self._counts = Counts()
         self._sessions: dict[str, Session] = {}
         self._down: dict[str, int] = {}
@@ -87,7 +82,7 @@ class Endpoint:
             self._ended.set()
 
     def peer_up(
-        self, peer: Peer, route_table: bytes, next_envelopes: NextFrame, next_answers: NextFrame
+        self, peer: Peer, route_table: bytes, codec: FrameCodec
     ) -> tuple[OrderedStream, OrderedStream]:
         """The peer is up: dial its first address. Returns the streams of its messages and answers.
 
@@ -106,12 +101,10 @@ class Endpoint:
                 self._node,
                 peer,
                 route_table,
-                received=self._received,
+                codec,
                 wire=self._wire,
                 counts=self._counts,
                 connections=self._connections,
-                next_envelopes=next_envelopes,
-                next_answers=next_answers,
             )
             if self._tasks is not None:
                 self._tasks.start_soon(session.run)

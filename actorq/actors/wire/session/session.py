@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import secrets
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 
@@ -13,7 +13,7 @@ import anyio
 
 from actorq.actors.errors import ActorqError
 from actorq.actors.wire.registry import WireError
-from actorq.actors.wire.transport import NextFrame, Peer
+from actorq.actors.wire.transport import FrameCodec, Peer
 
 from .acks import AckTracker, Incoming
 from .connector import Connector
@@ -33,8 +33,6 @@ ACKNOWLEDGE_SECONDS = 0.1
 
 MAX_REFUSALS = 6
 """Of the same frame: one that was corrupted in transit has arrived intact by then."""
-
-Received = Callable[[str, Kind, memoryview], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,19 +54,17 @@ class Session:
         node: SessionNode,
         peer: Peer,
         route_table: bytes,
+        codec: FrameCodec,
         *,
-        received: Received,
         wire: FrameWire,
         counts: Counts,
         connections: Iterator[int],
-        next_envelopes: NextFrame,
-        next_answers: NextFrame,
     ) -> None:
         self.peer = peer
         self.route_table = route_table
         self.acks = AckTracker()
         self._node = node
-        self._received = received
+        self._codec = codec
         self._counts = counts
         self._connections = connections
         self._scope = anyio.CancelScope()
@@ -76,7 +72,7 @@ class Session:
         self._complained = False
         self.envelopes, self.answers = (
             OrderedStream(kind, next_frame, self.acks, counts, node.max_frame_bytes)
-            for kind, next_frame in zip(Kind, (next_envelopes, next_answers), strict=True)
+            for kind, next_frame in zip(Kind, (codec.next_envelopes, codec.next_answers), strict=True)
         )
         self._connectors = {
             kind: Connector(
@@ -146,8 +142,10 @@ class Session:
         return False
 
     def _new(self, incoming: Incoming, number: int, frame: memoryview) -> bool:
+        answers = incoming.kind is Kind.ANSWERS
+        received = self._codec.answers_received if answers else self._codec.envelopes_received
         try:
-            self._received(self.peer.name, incoming.kind, frame[PREFIX_BYTES:])
+            received(frame[PREFIX_BYTES:])
         except WireError as error:
             self._refuse(incoming, number, frame, error)
             return False

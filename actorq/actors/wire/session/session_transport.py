@@ -23,7 +23,6 @@ from actorq.actors.wire.peer_session import PeerSession
 from actorq.actors.wire.transport import Membership, Peer, this_host
 
 from .endpoint import Endpoint
-from .frame_header import Kind
 from .shm_arena import ShmArena, ShmMapping
 from .shm_lending import ShmLending
 from .wire import FrameReceiver, FrameWire, Tls
@@ -80,7 +79,6 @@ class SessionTransport(ABC):
             run=membership.run,
             secret=membership.secret,
             max_frame_bytes=membership.max_frame_bytes,
-            received=partial(self._received, node),
             make_wire=partial(self.make_wire, tls=membership.tls),
         )
         addresses = list(membership.addresses)
@@ -122,9 +120,7 @@ class SessionTransport(ABC):
             peer, addresses=(_address(peer, near),), memory=peer.memory if mapping is not None else None
         )
         peer_session, digest = local.peer_sessions[peer.name], local.link_schemas[peer.name].digest
-        envelopes, answers = local.endpoint.peer_up(
-            there, digest, peer_session.next_envelopes, peer_session.next_answers
-        )
+        envelopes, answers = local.endpoint.peer_up(there, digest, peer_session)
         lending = None
         if near:
             let_go = partial(local.endpoint.call_soon, peer_session.let_go)
@@ -141,13 +137,6 @@ class SessionTransport(ABC):
         lending = local.lendings.pop(peer, None)
         if lending is not None:
             lending.close()
-
-    def _received(self, node: str, peer: str, kind: Kind, body: memoryview) -> None:
-        peer_session = self._nodes[node].peer_sessions[peer]
-        if kind is Kind.ENVELOPES:
-            peer_session.envelopes_received(body)
-        else:
-            peer_session.answers_received(body)
 
     def statistics(self) -> TransportStatistics:
         return sum((local.endpoint.statistics() for local in self._nodes.values()), TransportStatistics())

@@ -167,38 +167,43 @@ class OrderedStream:
         for _ in range(BURST_FRAMES):
             if not connection.writable():
                 return True
-            if not self._send_next(connection):
+            if self._welcomes:
+                self._send_welcome(connection)
+            elif not self._ticket:
+                return False
+            elif self._again:
+                self._send_again(connection)
+            elif not self._send_new(connection):
+                self._send_due_ack(connection)
                 return False
         return True
 
-    def _send_next(self, connection: Connection) -> bool:
-        """Send one frame; False if there is none."""
-        if self._welcomes:
-            kind = next(iter(self._welcomes))
-            frame = self._welcomes[kind]
-            if connection.send((frame,), len(frame)):
-                self._welcomes.pop(kind, None)
-            return True
-        if not self._ticket:
+    def _send_welcome(self, connection: Connection) -> None:
+        kind, frame = next(iter(self._welcomes.items()))
+        if connection.send((frame,), len(frame)):
+            self._welcomes.pop(kind, None)
+
+    def _send_again(self, connection: Connection) -> None:
+        frame = self._again[0]
+        if frame.number <= self._acked:
+            self._again.popleft()
+        elif self._send(connection, frame):
+            self._again.popleft()
+            self._counts.frames_resent += 1
+
+    def _full(self) -> bool:
+        return len(self._kept) >= WINDOW_FRAMES or self._kept_bytes >= WINDOW_BYTES
+
+    def _send_new(self, connection: Connection) -> bool:
+        """Pack and send the next frame; False if the window is full or nothing waits."""
+        if self._full():
             return False
-        if self._again:
-            return self._send_again(connection)
-        if not self._full():
-            parts = self._next_frame()
-            if parts is not None:
-                self._send_new(connection, parts)
-                return True
+        parts = self._next_frame()
+        if parts is None:
             self._nothing_waits = True
             if not self._kept:
                 self._settled.set()
-        if self._ack_due and self._send(connection, _Frame(0, (), PREFIX_BYTES)) and not self._kept:
-            self._settled.set()
-        return False
-
-    def _full(self) -> bool:
-        return len(self._kept) >= WINDOW_FRAMES or (self._kept_bytes >= WINDOW_BYTES)
-
-    def _send_new(self, connection: Connection, parts: Sequence[Part]) -> None:
+            return False
         size = PREFIX_BYTES
         for part in parts:
             size += len(part) if type(part) is bytes else memoryview(part).nbytes
@@ -214,15 +219,12 @@ class OrderedStream:
         self._kept_bytes += size
         if not self._send(connection, frame):
             self._again.append(frame)
-
-    def _send_again(self, connection: Connection) -> bool:
-        frame = self._again[0]
-        if frame.number <= self._acked:
-            self._again.popleft()
-        elif self._send(connection, frame):
-            self._again.popleft()
-            self._counts.frames_resent += 1
         return True
+
+    def _send_due_ack(self, connection: Connection) -> None:
+        """Acknowledge by an empty frame, if no other has carried the acknowledgement."""
+        if self._ack_due and self._send(connection, _Frame(0, (), PREFIX_BYTES)) and not self._kept:
+            self._settled.set()
 
     def _send(self, connection: Connection, frame: _Frame) -> bool:
         acks = self._acks
