@@ -29,8 +29,8 @@ BUILT_IN = {
 
 @pytest.fixture
 def validator(monkeypatch: pytest.MonkeyPatch) -> jsonschema.Draft7Validator:
-    points = [EntryPoint(name, value, roles.ENTRY_POINTS) for name, value in BUILT_IN.items()]
-    monkeypatch.setattr(roles, "entry_points", lambda group: points)
+    points = {name: EntryPoint(name, value, roles.ENTRY_POINTS) for name, value in BUILT_IN.items()}
+    monkeypatch.setattr(roles, "entry_points_of", lambda group: points)
     schema = json_schema()
     jsonschema.Draft7Validator.check_schema(schema)
     return jsonschema.Draft7Validator(schema)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
+from actorq.actors.entry_points import entry_points_of
 from actorq.actors.errors import ActorqError
 from actorq.actors.runtime.inbox import Inbox
 from actorq.actors.statistics import TransportStatistics
@@ -141,9 +142,7 @@ class Transport(Protocol):
 
 def installed_transports() -> tuple[str, ...]:
     """The names that a topology file may use, sorted."""
-    from importlib.metadata import entry_points  # here: a node's process needs none, and is to start fast
-
-    return tuple(sorted(point.name for point in entry_points(group=ENTRY_POINTS)))
+    return tuple(entry_points_of(ENTRY_POINTS))
 
 
 def make_transport(name: str) -> Transport:
@@ -153,9 +152,7 @@ def make_transport(name: str) -> Transport:
 
 def find_transport(name: str) -> Callable[[], Transport]:
     """The class of the installed transport. Raises ActorqError naming the installed ones."""
-    from importlib.metadata import entry_points
-
-    for point in entry_points(group=ENTRY_POINTS, name=name):
-        found: Callable[[], Transport] = point.load()
-        return found
-    raise ActorqError(f"no transport {name!r}; installed: {', '.join(installed_transports()) or 'none'}")
+    if name not in (points := entry_points_of(ENTRY_POINTS)):
+        raise ActorqError(f"no transport {name!r}; installed: {', '.join(points) or 'none'}")
+    found: Callable[[], Transport] = points[name].load()
+    return found

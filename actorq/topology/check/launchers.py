@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from functools import partial
-from importlib.metadata import entry_points
 from typing import Any, ClassVar, Protocol
 
 import msgspec
 
+from actorq.actors.entry_points import entry_points_of
 from actorq.topology.schema import HERE, NODE_KEYS, Topology
 from actorq.topology.suggest import suggestion
 
@@ -37,15 +37,12 @@ Launchers = Mapping[str, LauncherType]
 
 def installed_launchers() -> list[str]:
     """The names of the launchers that installed packages offer."""
-    return sorted({point.name for point in entry_points(group=ENTRY_POINTS)})
+    return list(entry_points_of(ENTRY_POINTS))
 
 
 def find_launcher(name: str) -> LauncherType:
     """The class of an installed launcher. Raises KeyError, and what importing it raises."""
-    (point, *_) = entry_points(group=ENTRY_POINTS, name=name) or (None,)
-    if point is None:
-        raise KeyError(name)
-    found: LauncherType = point.load()
+    found: LauncherType = entry_points_of(ENTRY_POINTS)[name].load()
     return found
 
 

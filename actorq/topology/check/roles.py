@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from functools import reduce
 from importlib import import_module
 from importlib.machinery import PathFinder
-from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -18,6 +17,7 @@ import msgspec
 
 from actorq.actors import actor
 from actorq.actors.actor import Actor
+from actorq.actors.entry_points import entry_points_of
 from actorq.actors.errors import DefinitionError
 from actorq.topology.render.describe import show
 from actorq.topology.suggest import nearest, quoted, suggestion
@@ -51,7 +51,7 @@ class Role:
 
 def installed_roles() -> dict[str, str]:
     """Name to `package.module:Class` of the roles that installed packages offer."""
-    return {point.name: point.value for point in sorted(entry_points(group=ENTRY_POINTS))}
+    return {name: point.value for name, point in entry_points_of(ENTRY_POINTS).items()}
 
 
 def list_roles() -> list[Role]:
