@@ -3,6 +3,7 @@
 import pytest
 
 from actorq.actors.runtime import system
+from actorq.run import run
 
 
 @pytest.fixture(params=["asyncio", "trio"])
@@ -16,3 +17,9 @@ def inside(request: pytest.FixtureRequest) -> str:
 def _time_to_stop(monkeypatch: pytest.MonkeyPatch) -> None:
     """A node that gets no processor for a second is not given up, and its last states are there."""
     monkeypatch.setattr(system, "STOP_SECONDS", 20.0)
+
+
+@pytest.fixture(autouse=True)
+def _empty_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run's report is left empty: its charts take longer than these runs. Runs of recipes draw theirs."""
+    monkeypatch.setattr(run, "write_report", lambda folder: folder.report.touch())

@@ -20,6 +20,7 @@ from actorq.run.records import checkpoint
 from actorq.run.records.distributions import read_distributions
 from actorq.run.records.metrics import read_rows
 from actorq.run.records.summary import read_summary
+from actorq.run.report.page import write_report
 
 from .toy import (
     Add,
@@ -71,6 +72,7 @@ async def test_a_far_actor_answers_and_is_summed_up(tmp_path: Path, anyio_backen
     assert summary.actors["counter"].messages_in == 12
     amounts = read_distributions(run.folder.histograms)["amount"]
     assert (amounts.count, amounts.total, amounts.largest) == (10, 45.0, 9.0), "however short its node lived"
+    write_report(run.folder)
     assert "distribution" in run.folder.report.read_text()
 
 
