@@ -12,7 +12,7 @@ class FrameStack:
     """The latest `stack` frames of each environment, oldest first; an episode's first frame stands for those
     before it.
 
-    Replay rebuilds stacks from single frames by the same rule (`actorq.roles.explorer.adder`), so the network
+    Replay rebuilds stacks from single frames by the same rule (`actorq.roles.common.adder`), so the network
     acts on exactly what it will learn from.
     """
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from actorq.envs.make import make_environments
 from actorq.envs.task import Task
-from actorq.roles.explorer.adder import NStepAdder, answered
+from actorq.roles.common.adder import NStepAdder, answered
 
 ENVIRONMENTS = 16
 ROUNDS = 15

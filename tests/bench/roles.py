@@ -29,7 +29,7 @@ from actorq.envs.task import Task
 from actorq.learning.agent import Agent
 from actorq.learning.exploration import epsilon_greedy
 from actorq.learning.networks.numpy_acting import make_policy
-from actorq.roles.explorer.adder import NStepAdder, answered
+from actorq.roles.common.adder import NStepAdder, answered
 from actorq.roles.explorer.explorer import Explorer
 from actorq.roles.learner.learner import Learner
 from actorq.roles.replay.messages import Insert, Inserted, Version, Weights

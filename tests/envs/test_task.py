@@ -65,7 +65,7 @@ def test_making_environments_imports_no_torch() -> None:
     code = (
         "import sys; sys.modules['torch'] = None\n"
         "from actorq.envs.make import Task, make_environments\n"
-        "import actorq.roles.explorer.adder\n"
+        "import actorq.roles.common.adder\n"
         "make_environments(Task(env='CartPole-v1'), 2, 0).reset()"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

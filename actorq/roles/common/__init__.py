@@ -1,1 +1,1 @@
-"""What several roles share: base class, wiring checks, executors, semaphores, retries."""
+"""What several roles share: base class, rollouts, wiring checks, executors, semaphores, retries."""

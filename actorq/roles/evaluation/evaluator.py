@@ -16,8 +16,8 @@ from actorq.envs.task import task_names, tasks_in
 from actorq.learning.device import Device
 from actorq.roles.common.learning_actor import LearningActor
 from actorq.roles.common.problems import device_problems, network_problems
-from actorq.roles.common.weights_wiring import weights_problems
-from actorq.roles.learner.task_migration import same_tasks
+from actorq.roles.common.task_assignment import same_tasks
+from actorq.roles.common.wiring import weights_problems
 from actorq.roles.replay.messages import Weights
 
 from .rollouts import EvalRollouts

@@ -16,14 +16,13 @@ from actorq.replay.chunk import Chunk
 from actorq.roles.common.adaptive_executor import set_torch_threads
 from actorq.roles.common.learning_actor import LearningActor
 from actorq.roles.common.problems import device_problems
-from actorq.roles.common.task_wiring import shard_problems
-from actorq.roles.common.weights_wiring import weights_problems
+from actorq.roles.common.rollout import ExplorationConfig, LocalRollout
+from actorq.roles.common.task_assignment import choice_problems, idle_problems
+from actorq.roles.common.wiring import shard_problems, weights_problems
 from actorq.roles.inference.messages import Act
 from actorq.roles.replay.messages import Insert, Version, Weights
 
 from .remote_rollout import RemoteRollout
-from .rollout import ExplorationConfig, LocalRollout
-from .task_assignment import choice_problems, idle_problems
 
 
 class Explorer(LearningActor):

@@ -11,10 +11,9 @@ from actorq.actors import Actor, Ref, Stopping
 from actorq.envs.task import Task
 from actorq.learning.agent import Agent
 from actorq.replay.chunk import Chunk
+from actorq.roles.common.rollout import ExplorationConfig, Rollout
 from actorq.roles.inference.messages import Act, Acted
 from actorq.roles.replay.messages import Version
-
-from .rollout import ExplorationConfig, Rollout
 
 
 class RemoteRollout(Rollout):

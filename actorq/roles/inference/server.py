@@ -18,8 +18,8 @@ from actorq.learning.networks.numpy_acting import make_policy, needs_torch
 from actorq.roles.common.adaptive_executor import AdaptiveExecutor, TorchThreads, set_torch_threads
 from actorq.roles.common.learning_actor import LearningActor
 from actorq.roles.common.problems import device_problems
-from actorq.roles.common.weights_wiring import weights_problems
-from actorq.roles.explorer.task_assignment import take_part
+from actorq.roles.common.task_assignment import take_part
+from actorq.roles.common.wiring import weights_problems
 from actorq.roles.replay.messages import Weights
 
 from .dynamic_batcher import DynamicBatcher, InferenceRequest

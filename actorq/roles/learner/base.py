@@ -16,10 +16,11 @@ from actorq.roles.averaging.messages import JoinAveraging, Synchronize
 from actorq.roles.common.death_watch import Presence
 from actorq.roles.common.learning_actor import LearningActor
 from actorq.roles.common.problems import compile_problems, device_problems
-from actorq.roles.common.task_wiring import shard_problems
+from actorq.roles.common.wiring import shard_problems
 from actorq.roles.parameter_server.messages import Attend, Left
-from actorq.roles.replay.dataset import BatchesPerAsk, DrawsAhead, ReplayDataset
 from actorq.roles.replay.messages import DrawSample, UpdatePriorities, Version, Weights
+
+from .dataset import BatchesPerAsk, DrawsAhead, ReplayDataset
 
 if TYPE_CHECKING:
     from actorq.learning.networks.flat import FlatParameters

@@ -30,7 +30,8 @@ from .base import ComputedUpdate, ReplayLearner
 
 if TYPE_CHECKING:
     from actorq.learning.networks.flat import FlatParameters
-    from actorq.roles.replay.dataset import ReplayDataset
+
+    from .dataset import ReplayDataset
 
 
 class GradientLearner(ReplayLearner):

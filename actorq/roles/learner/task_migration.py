@@ -13,6 +13,7 @@ from actorq.envs.task import Task, task_names, tasks_in
 from actorq.learning.agent import Agent
 from actorq.learning.networks.task_layout import TaskLayout, TaskSpaces
 from actorq.roles.common.problems import network_problems
+from actorq.roles.common.task_assignment import same_tasks
 
 
 class TaskMigration:
@@ -58,11 +59,6 @@ def called_now(tasks: Sequence[Task], then: Sequence[str]) -> list[str]:
     """What the tasks of a checkpoint are called: a lone one went by its environment, and now has a name."""
     alone = len(then) == 1 and tasks[0].env == then[0]
     return [task_names(tasks)[0]] if alone else list(then)
-
-
-def same_tasks(now: Sequence[str], then: Sequence[str]) -> bool:
-    """Whether nothing joins or leaves. A lone task may be another environment of the same spaces."""
-    return list(now) == list(then) or len(now) == len(then) == 1
 
 
 def joining_problems(tables: Mapping[str, Any], state: State) -> Iterator[tuple[str, str]]:

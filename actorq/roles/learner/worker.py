@@ -19,8 +19,9 @@ from actorq.learning.device import Device
 from actorq.replay.chunk import Batch
 from actorq.replay.config import ReplayConfig
 from actorq.roles.common.adaptive_executor import TorchThreads
-from actorq.roles.explorer.rollout import ExplorationConfig, LocalRollout
-from actorq.roles.explorer.task_assignment import choice_problems, idle_tasks
+from actorq.roles.common.replay_memory import replay_memory
+from actorq.roles.common.rollout import ExplorationConfig, LocalRollout
+from actorq.roles.common.task_assignment import choice_problems, idle_tasks
 from actorq.roles.parameter_server.client import (
     GradientCodec,
     OutlierDeviations,
@@ -31,7 +32,6 @@ from actorq.roles.parameter_server.client import (
 )
 from actorq.roles.parameter_server.messages import Fetch, Gradient, Pull, Push
 from actorq.roles.replay.messages import Version
-from actorq.roles.replay.sizing import replay_memory
 
 from .base import BaseLearner, BatchSource, ComputedUpdate
 

@@ -16,6 +16,7 @@ from actorq.replay.buffer import make_replay
 from actorq.replay.config import ReplayConfig
 from actorq.replay.ids import shard_offset, without_shard
 from actorq.replay.redis.config import RedisConfig, missing_packages
+from actorq.roles.common.replay_memory import explorers_of, replay_memory
 
 from .admission_queue import AdmissionQueue
 from .backend import MemoryBackend, RedisBackend, StorageBackend
@@ -33,7 +34,6 @@ from .messages import (
     Withdraw,
 )
 from .rate_limit_gate import RateLimitGate
-from .sizing import explorers_of, replay_memory
 
 if TYPE_CHECKING:
     from actorq.replay.redis.replay import RedisReplay

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from actorq.envs.environments import Step
 from actorq.envs.frames import FrameStack
 from actorq.replay.chunk import Chunk
-from actorq.roles.explorer.adder import NStepAdder, answered
+from actorq.roles.common.adder import NStepAdder, answered
 
 GAMMA = 0.9
 ACTIONS = 5

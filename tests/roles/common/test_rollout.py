@@ -12,7 +12,7 @@ from actorq.actors import Actor, ReportTotals
 from actorq.envs.task import Task
 from actorq.learning.exploration import LinearEpsilon
 from actorq.replay.chunk import Chunk
-from actorq.roles.explorer.rollout import ExplorationConfig, LocalRollout
+from actorq.roles.common.rollout import ExplorationConfig, LocalRollout
 from tests.roles.actors import AGENT, weights
 
 CONFIG = ExplorationConfig(envs=3, chunk_steps=4, epsilon=0.5)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from actorq.actors import System, handles
 from actorq.envs.task import NamedTask
-from actorq.roles.explorer.task_assignment import choose_task
+from actorq.roles.common.task_assignment import choose_task
 from actorq.roles.replay.messages import Insert, Inserted
 from actorq.testing import Record
 from actorq.topology import TopologyError, check

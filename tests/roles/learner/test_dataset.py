@@ -11,12 +11,11 @@ import actorq.actors as actors
 from actorq.actors import Actor, Group, State
 from actorq.envs.task import NamedTask
 from actorq.replay.chunk import Batch
-from actorq.roles.replay.dataset import ReplayDataset
+from actorq.roles.learner.dataset import ReplayDataset
 from actorq.roles.replay.messages import DrawSample, Insert, UpdatePriorities
 from tests.actors.world import TRANSPORTS, World, fresh, spec
 from tests.roles.actors import Watch
-
-from .shards import AT_FIRST, numbered, sharded
+from tests.roles.replay.shards import AT_FIRST, numbered, sharded
 
 pytestmark = pytest.mark.anyio
 

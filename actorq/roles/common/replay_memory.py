@@ -12,7 +12,8 @@ from actorq.envs.task import task_names, tasks_in
 from actorq.learning.agent import Agent
 from actorq.replay.config import ReplayConfig
 from actorq.replay.sizing import ChunkShape, bytes_beside_redis, bytes_in_memory, bytes_in_redis
-from actorq.roles.explorer.rollout import ExplorationConfig
+
+from .rollout import ExplorationConfig
 
 
 def explorers_of(replay: str, specs: Iterable[ActorSpec]) -> Iterator[ActorSpec]:

@@ -7,7 +7,7 @@ from typing import ClassVar
 import pytest
 
 from actorq.actors import Actor, Refused, Stopping, System
-from actorq.roles.replay.prefetcher import Prefetcher
+from actorq.roles.learner.prefetcher import Prefetcher
 from actorq.testing import Record
 from tests.actors.world import fresh, spec
 from tests.roles.actors import Watch

@@ -1,4 +1,5 @@
-"""Of several tasks: which of them an explorer explores, and what of the shared network acts there."""
+"""Several tasks: which of them an explorer explores, which part of the shared network acts there, and whether
+a checkpoint has the same ones."""
 
 from __future__ import annotations
 
@@ -77,3 +78,8 @@ def idle_tasks(spec: ActorSpec, specs: Mapping[str, ActorSpec], port: str) -> It
 def take_part(agent: Agent, spaces: Sequence[TaskSpaces]) -> TakePart:
     """How to take it, by the spaces of all tasks; of one task it is the vector itself."""
     return TaskLayout(agent, spaces).part if len(spaces) > 1 else lambda vector, _: vector
+
+
+def same_tasks(now: Sequence[str], then: Sequence[str]) -> bool:
+    """Whether nothing joins or leaves. A lone task may be another environment of the same spaces."""
+    return list(now) == list(then) or len(now) == len(then) == 1

@@ -1,4 +1,4 @@
-"""Whether what is wired suits several tasks."""
+"""Checks of ports that several roles have: the shards of a replay, and weights to follow."""
 
 from __future__ import annotations
 
@@ -37,3 +37,14 @@ def _tasks_of(spec: ActorSpec) -> dict[str, int]:
         return {}
     block = len(shards) // tasks
     return {shard: place // block for place, shard in enumerate(shards)} if tasks > 1 else {}
+
+
+def weights_problems(spec: ActorSpec) -> Iterator[tuple[str, str]]:
+    """Of several publishers each has parameters of its own, and the newest would be anyone's."""
+    publishers = spec.ports.get("weights", ())
+    if len(publishers) > 1:
+        yield (
+            "ports.weights",
+            f"{', '.join(publishers[:2])}{', …' if len(publishers) > 2 else ''} have parameters of their own,"
+            " and it can follow one: have learners meet at a root, and follow that",
+        )

@@ -16,8 +16,8 @@ from actorq.learning.agent import Agent
 from actorq.learning.exploration import Epsilon, ape_x_ladder, epsilon_at, epsilon_greedy
 from actorq.learning.networks.numpy_acting import make_policy
 from actorq.replay.chunk import Chunk
-from actorq.roles.common.rng import generator_state, load_generator
 
+from .rng import generator_state, load_generator
 from .task_assignment import choose_task, take_part
 
 if TYPE_CHECKING:
