@@ -1,4 +1,4 @@
-"""The names that `import actorq` offers, and their signatures."""
+"""The names that `import actorq` and `actorq.actors.sync` offer, and their signatures."""
 
 import ast
 import inspect
@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 import actorq
+from actorq.actors import sync
 
 STUB = Path(actorq.__file__).with_suffix(".pyi")
 
@@ -62,16 +63,23 @@ def members(cls: type) -> Iterator[str]:
             yield declared(name, value.__func__ if isinstance(value, classmethod) else value)
 
 
+def declared_class(name: str, cls: type) -> Iterator[str]:
+    yield f"class {name}"
+    yield from (f"    {line}" for line in members(cls))
+
+
 def public_signatures() -> Iterator[str]:
     for name in sorted(actorq.__all__):
         value = getattr(actorq, name)
         if isinstance(value, ModuleType):  # the package that can be called
             value = import_module("actorq.run.open_run").run
         if inspect.isclass(value):
-            yield f"class {name}"
-            yield from (f"    {line}" for line in members(value))
+            yield from declared_class(name, value)
         else:
             yield declared(name, value)
+    for name, value in sorted(vars(sync).items()):
+        if inspect.isclass(value) and value.__module__ == sync.__name__ and not name.startswith("_"):
+            yield from declared_class(f"actors.sync.{name}", value)
 
 
 def test_public_signatures() -> None:

@@ -1,4 +1,5 @@
-"""One computation at a time, the urgent first, in threads that go on to the next by themselves."""
+"""Priority executor: one computation at a time, the most urgent first, in threads that hand over to each
+other."""
 
 from __future__ import annotations
 
@@ -7,31 +8,31 @@ from collections.abc import Callable
 from functools import partial
 from itertools import count
 from threading import Lock
-from typing import Any, TypeVar, TypeVarTuple, Unpack, cast
+from typing import Any, TypeVar, TypeVarTuple, Unpack
 
 from actorq.actors import Actor
+from actorq.actors.sync import Future, Semaphore
 
 from .adaptive_executor import AdaptiveExecutor
-from .semaphore import ClosableSemaphore
 
 V = TypeVar("V")
 Args = TypeVarTuple("Args")
 
 
 class PriorityExecutor:
-    """Computes one thing at a time; of what waits the lowest rank goes first, and of these the oldest.
+    """Runs one computation at a time: of those that wait the one of the lowest rank, and of these the oldest.
 
-    What takes long is computed in a thread, and while one computes another stands by: the next computation
-    begins when the last one ends, not when the loop comes to hear of it, which may be sending what was made.
+    Long ones run in a thread, while a second thread stands by: the next computation begins when the last one
+    ends, not when the loop is notified of it, which may be busy sending its result.
     """
 
     threads = 2
 
     def __init__(self, actor: Actor) -> None:
         self._actor = actor
-        self._turns = ClosableSemaphore(self.threads, actor.event)
+        self._turns = Semaphore(actor, self.threads)
         self._computing = Lock()
-        self._waiting: list[tuple[int, int, Computation]] = []
+        self._waiting: list[tuple[int, int, Callable[[], Any], Future[Any]]] = []
         self._waiting_lock = Lock()
         self._arrivals = count()
         self._under_way = 0
@@ -39,57 +40,34 @@ class PriorityExecutor:
     async def __call__(
         self, kind: AdaptiveExecutor, function: Callable[[Unpack[Args]], V], *args: *Args, rank: int = 0
     ) -> V:
-        """`function(*args)`, and what it raises. Cancelled, it is computed all the same, and dropped."""
+        """`function(*args)`; raises its error. Cancelled, it is computed all the same, and dropped."""
         if self._at_once(kind):
             return kind.timed(function, *args)
-        computation = Computation(partial(kind.timed, function, *args), self._actor)
+        result = Future[V](self._actor)
+        computation: Callable[[], Any] = partial(kind.timed, function, *args)
         with self._waiting_lock:
-            heapq.heappush(self._waiting, (rank, next(self._arrivals), computation))
+            heapq.heappush(self._waiting, (rank, next(self._arrivals), computation, result))
         self._under_way += 1
         self._actor.start_soon(self._compute_one)
-        await computation.over.wait()
-        return cast(V, computation.result())
+        return await result.wait()
 
     def _at_once(self, kind: AdaptiveExecutor) -> bool:
-        """Right here. In a deterministic run always: there, how long something takes must not matter."""
+        """Whether to compute inline. Always in a deterministic run, where measured times must not matter."""
         return not self._under_way and (kind.is_short or self._actor.deterministic)
 
     async def _compute_one(self) -> None:
-        """As many of these are started as computations, each for the most urgent one when its turn comes."""
-        async with self._turns.turn():
-            computation = await self._actor.in_thread(self._compute_most_urgent)
+        """One of these tasks is started for each computation; it runs the most urgent one when it enters."""
+        async with self._turns:
+            settle = await self._actor.in_thread(self._compute_most_urgent)
         self._under_way -= 1
-        computation.over.set()
+        settle()
 
-    def _compute_most_urgent(self) -> Computation:
+    def _compute_most_urgent(self) -> Callable[[], None]:
+        """Returns what sets the result, to be called on the actors' loop."""
         with self._computing:
-            computation = self._take_most_urgent()
-            computation.compute()
-        return computation
-
-    def _take_most_urgent(self) -> Computation:
-        with self._waiting_lock:
-            *_, computation = heapq.heappop(self._waiting)
-        return computation
-
-
-class Computation:
-    """Something to compute, and what came of it."""
-
-    def __init__(self, function: partial[Any], actor: Actor) -> None:
-        self.over = actor.event()
-        self.function = function
-        self._result: Any = None
-        self._error: BaseException | None = None
-
-    def compute(self) -> None:
-        try:
-            self._result = self.function()
-        except BaseException as error:  # for him who waits for it
-            self._error = error
-        del self.function  # and what it was given
-
-    def result(self) -> Any:
-        if self._error is not None:
-            raise self._error
-        return self._result
+            with self._waiting_lock:
+                *_, computation, result = heapq.heappop(self._waiting)
+            try:
+                return partial(result.set, computation())
+            except BaseException as error:
+                return partial(result.fail, error)

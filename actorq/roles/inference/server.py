@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 import actorq.actors as actors
 from actorq.actors import ActorSpec, Feed, Stopping, handles
+from actorq.actors.sync import BatchedRequest, DynamicBatcher
 from actorq.learning.device import Device
 from actorq.learning.networks.numpy_acting import make_policy, needs_torch
 from actorq.roles.common.adaptive_executor import AdaptiveExecutor, TorchThreads, set_torch_threads
@@ -22,7 +23,6 @@ from actorq.roles.common.task_assignment import take_part
 from actorq.roles.common.wiring import weights_problems
 from actorq.roles.replay.messages import Weights
 
-from .dynamic_batcher import DynamicBatcher, InferenceRequest
 from .messages import Act, Acted, check_question
 
 
@@ -72,11 +72,10 @@ class Inference(LearningActor):
         if with_torch:
             set_torch_threads(config.torch_threads, max(policy.size for policy in self._policies))
         self._computing = AdaptiveExecutor(self)
-        self._gathering = DynamicBatcher(self, config.batch_size, config.deadline_seconds)
+        self._batcher = DynamicBatcher[Act, Acted](self, config.batch_size, config.deadline_seconds)
         self._newest: Weights | None = None
         self._loaded: Weights | None = None
         self._have_weights = self.event()
-        self._stopping = False
 
     @handles
     async def follow(self, weights: Weights) -> None:
@@ -85,50 +84,50 @@ class Inference(LearningActor):
 
     @handles(concurrent=4096)
     async def act(self, request: Act) -> Acted:
-        if self._stopping:
-            raise Stopping
         check_question(request, self._spaces)
-        return await self._gathering.ask(request)
+        return await self._batcher.submit(request, len(request.observations))
 
     async def run(self) -> None:
         await self._have_weights.wait()
         while True:
-            questions = await self._gathering.take()
+            batch = await self._batcher.take()
             newest = self._newest
             assert newest is not None
-            with anyio.CancelScope(shield=True):  # whoever was taken is answered, also when the run stops
-                answers = await self._computing(self._answer, newest, questions)
-            for question, q_values in answers:
-                question.settle(Acted(q_values, newest.version))
-            self._report(questions)
-            await self.sleep(0)  # others wait for the loop
+            with anyio.CancelScope(
+                shield=True
+            ):  # a batch that was taken is answered, also when the run stops
+                answers = await self._computing(self._answer, newest, batch)
+            for entry, q_values in answers:
+                entry.reply.set(Acted(q_values, newest.version))
+            self._report(batch)
+            await self.sleep(0)  # other tasks wait for the loop
 
     def _answer(
-        self, newest: Weights, questions: Sequence[InferenceRequest]
-    ) -> list[tuple[InferenceRequest, NDArray[Any]]]:
-        """Q-values for each question, a task's together. Nobody else touches the networks meanwhile."""
+        self, newest: Weights, batch: Sequence[BatchedRequest[Act, Acted]]
+    ) -> list[tuple[BatchedRequest[Act, Acted], NDArray[Any]]]:
+        """Q-values for each request, evaluated together for each task. May run in a thread: nothing else uses
+        the networks meanwhile."""
         if newest is not self._loaded:
             for task, policy in enumerate(self._policies):
                 policy.load(self._take_part(newest.parameters, task))
             self._loaded = newest
         answers = []
         for task, policy in enumerate(self._policies):
-            mine = [question for question in questions if question.request.task == task]
+            mine = [entry for entry in batch if entry.request.task == task]
             if mine:
-                asked = [question.request.observations for question in mine]
+                asked = [entry.request.observations for entry in mine]
                 q_values = policy.q_values(np.concatenate(asked) if len(asked) > 1 else asked[0])
                 ends = np.cumsum([len(observations) for observations in asked])
                 parts = np.split(q_values, ends[:-1])
-                answers += [(its, part.copy()) for its, part in zip(mine, parts, strict=True)]
+                answers += [(entry, part.copy()) for entry, part in zip(mine, parts, strict=True)]
         return answers
 
-    def _report(self, questions: Sequence[InferenceRequest]) -> None:
-        now, observations = self.now(), sum(map(len, questions))
+    def _report(self, batch: Sequence[BatchedRequest[Act, Acted]]) -> None:
+        now, observations = self.now(), sum(entry.size for entry in batch)
         self.progress("inferences", observations)
         self.observe("inference_batch", observations)
-        self.observe("inference_seconds", np.array([now - question.arrived for question in questions]))
-        self.report("inference_held_share", self._gathering.held_share)
+        self.observe("inference_seconds", np.array([now - entry.arrived for entry in batch]))
+        self.report("inference_held_share", self._batcher.held_share)
 
     def on_drain(self) -> None:
-        self._stopping = True
-        self._gathering.turn_back(Stopping())
+        self._batcher.close(Stopping())

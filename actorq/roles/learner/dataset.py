@@ -10,12 +10,11 @@ from msgspec import Meta
 from numpy.typing import NDArray
 
 from actorq.actors import Actor, Group
+from actorq.actors.sync import Prefetcher
 from actorq.envs.task import Task, batch_rows
 from actorq.replay.chunk import Batch
 from actorq.roles.replay.client import ReplayClient
 from actorq.roles.replay.messages import DrawSample, UpdatePriorities, Version
-
-from .prefetcher import Prefetcher
 
 if TYPE_CHECKING:
     import torch

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 import actorq.actors as actors
 from actorq.actors import ActorDied, Group, Refused, Stopping, Topic, handles
+from actorq.actors.sync import Timeout
 from actorq.learning.distributed.batch_sizing import BatchSizing, least_rows
 from actorq.learning.distributed.update_rule_settings import UpdateRuleSettings
 from actorq.learning.distributed.update_rules import Offer, Round, make_update_rule
@@ -39,7 +40,7 @@ from .messages import (
     Restore,
     Ticket,
 )
-from .pending import NOBODY, DeliveryState, PendingPull, PendingPush, PendingRequests, StragglerTimeout
+from .pending import NOBODY, DeliveryState, PendingPull, PendingPush, PendingRequests
 from .recovery import RESTORING, restore
 from .weights_reader import WeightPublisher
 
@@ -94,7 +95,7 @@ class ParameterCoordinator(LearningActor):
             batch_size = self.agent.batch_size
             least = least_rows(batch_size, len(self.all_tasks))
             self._batch_sizing = BatchSizing(len(self.workers), batch_size, least)
-        self._straggler_timeout = StragglerTimeout(self, self.config.wait_at_most_seconds, self._end_round)
+        self._straggler_timeout = Timeout(self, self.config.wait_at_most_seconds, self._end_round)
         self._publisher = WeightPublisher(
             self, self.servers, self.weights, partial(self._read, NOBODY, 0, False)
         )
@@ -226,7 +227,7 @@ class ParameterCoordinator(LearningActor):
         self._note_change()
 
     def _end_round(self) -> None:
-        """The straggler timeout has passed: make the round without the missing gradients."""
+        """The straggler timeout (Chen et al. 2016) has passed: make the round with those that are there."""
         self._rule.wait_no_longer()
         self._note_change()
 

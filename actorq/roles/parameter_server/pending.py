@@ -1,13 +1,12 @@
-"""Requests pending at the coordinator, and the time limit of a round of pushes."""
+"""Requests pending at the coordinator."""
 
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
-from actorq.actors import Actor, Refused
+from actorq.actors import Refused
 from actorq.actors.runtime.scheduler import Event
 from actorq.learning.distributed.update_rules import Offer
 
@@ -97,39 +96,3 @@ class PendingRequests:
     def refuse_readers(self, refusal: Refused) -> None:
         for reader in self.readers:
             reader.refuse(refusal)
-
-
-class StragglerTimeout:
-    """Time limit for stragglers (Chen et al. 2016): calls `expired` when a round has waited `seconds`.
-
-    Without a limit it never does.
-    """
-
-    def __init__(self, actor: Actor, seconds: float | None, expired: Callable[[], None]) -> None:
-        self._actor, self._seconds, self._expired = actor, seconds, expired
-        self._since: float | None = None
-        self._begun = actor.event()
-
-    def follow(self, waiting: bool) -> None:
-        """Note whether gradients of the round wait for others; the time counts from the first of them.
-
-        None wait any more when the update was made, or when their workers have died.
-        """
-        if not waiting:
-            self._since = None
-        elif self._since is None:
-            self._since = self._actor.now()
-            self._begun.set()
-
-    async def run(self) -> None:
-        if self._seconds is None:
-            return
-        while True:
-            if self._since is None:
-                self._begun = self._actor.event()
-                await self._begun.wait()
-            elif (left := self._since + self._seconds - self._actor.now()) > 0.0:
-                await self._actor.sleep(left)  # other rounds may begin meanwhile: the newest counts
-            else:
-                self._since = None
-                self._expired()

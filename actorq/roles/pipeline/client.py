@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from actorq.actors import ActorDied, Group, Refused, Stopping
+from actorq.actors.sync import Semaphore
 from actorq.learning.pipeline.activations import Activations, Outcomes
 from actorq.learning.pipeline.partition import StagePart, join_parts, layer_shapes, make_parts, split_parts
 from actorq.replay.chunk import Batch
@@ -21,7 +22,6 @@ from actorq.roles.common.adaptive_executor import refuse_divergence
 from actorq.roles.common.death_watch import pause_after
 from actorq.roles.common.learning_actor import LearningActor
 from actorq.roles.common.recovery import newest_common
-from actorq.roles.common.semaphore import ClosableSemaphore
 from actorq.roles.replay.messages import Version
 
 from .messages import (
@@ -78,7 +78,7 @@ class PipelineClient:
         self._parts: tuple[StagePart, ...] = ()
         self._incarnation = self._updates = 0
         self._settled = self._learning = self._stopping = False
-        self._restoring = ClosableSemaphore(1, actor.event)
+        self._restoring = Semaphore(actor, 1)
 
     @property
     def version(self) -> Version:
@@ -188,7 +188,7 @@ class PipelineClient:
         failures = 0
         if self._settled:
             return
-        async with self._restoring.turn():
+        async with self._restoring:
             while not self._settled:
                 try:
                     await self._restore()

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from actorq.actors import Actor, ActorDied, Group, Refused
+from actorq.actors.sync import Future, Semaphore
 from actorq.learning.distributed.sharding import shard_slices
 from actorq.learning.pipeline.activations import (
     Activations,
@@ -22,7 +23,6 @@ from actorq.learning.pipeline.activations import (
 from actorq.learning.pipeline.partition import StagePart
 from actorq.roles.common.adaptive_executor import AdaptiveExecutor
 from actorq.roles.common.priority_executor import PriorityExecutor
-from actorq.roles.common.semaphore import ClosableSemaphore
 from actorq.roles.replay.messages import Version
 
 from .messages import (
@@ -103,7 +103,7 @@ class PipelineSchedule:
         following = stage + part.columns
         self._next = stages[following] if following < len(parts) else None
         before_last = parts[-1].position - part.position
-        self._in_flight = ClosableSemaphore(before_last + 2 if before_last else 1, actor.event)
+        self._in_flight = Semaphore(actor, before_last + 2 if before_last else 1)
         self._computer, self._busy = PriorityExecutor(actor), Utilization(actor.now)
         (
             self._forward_executor,
@@ -134,7 +134,7 @@ class PipelineSchedule:
         """Forward, the stages after this one, and backward. Raises Refused once it is closed."""
         await self._reached(flow.version)
         rows = tuple(len(outcome.actions) for outcome in flow.outcomes)
-        async with self._in_flight.turn():
+        async with self._in_flight:
             outputs = await self._forward(flow, rows)
             returned = await self._follow(flow, outputs)
             own = await self._backward(flow, returned.gradients)
@@ -159,11 +159,9 @@ class PipelineSchedule:
     async def _forward(self, flow: Flow, rows: tuple[int, ...]) -> Activations:
         request = ComputeColumns(flow.version, flow.number, flow.inputs, rows)
         self.bytes_sent += flow.inputs.nbytes * len(self._helpers)
-        pending = [
-            _PendingAnswer[Columns](self._actor, partial(helper.ask, request)) for helper in self._helpers
-        ]
+        pending = [self._ask_soon(partial(helper.ask, request)) for helper in self._helpers]
         own = await self._own_forward(flow.number, flow.inputs, rows)
-        return join_columns([own, *[(await help.result()).outputs for help in pending]])
+        return join_columns([own, *[(await help.wait()).outputs for help in pending]])
 
     async def _backward(self, flow: Flow, gradients: Tensors) -> Partial:
         if self._columns == 1:
@@ -171,13 +169,11 @@ class PipelineSchedule:
         own, *others = split_columns(gradients, shard_slices(gradients[0].shape[1], self._columns))
         self.bytes_sent += sum(map(_bytes, others))
         pending = [
-            _PendingAnswer[Partial](
-                self._actor, partial(helper.ask, ReturnColumns(flow.version, flow.number, flow.count, theirs))
-            )
+            self._ask_soon(partial(helper.ask, ReturnColumns(flow.version, flow.number, flow.count, theirs)))
             for helper, theirs in zip(self._helpers, others, strict=True)
         ]
         mine = await self._own_backward(flow.number, own, flow.count)
-        all = [mine, *[await help.result() for help in pending]]
+        all = [mine, *[await help.wait() for help in pending]]
         gradients = add_up([each.gradients for each in all])
         return Partial(gradients, sum(each.square_norm for each in all))
 
@@ -224,9 +220,9 @@ class PipelineSchedule:
         await self._reached(request.version)
         ask = Evaluate(request.version, request.inputs, request.rows, columns_only=True)
         helpers = () if request.columns_only else self._helpers
-        pending = [_PendingAnswer[Evaluated](self._actor, partial(helper.ask, ask)) for helper in helpers]
+        pending = [self._ask_soon(partial(helper.ask, ask)) for helper in helpers]
         own = await self._computer(self._evaluation_executor, self._compute_evaluation, request)
-        outputs = join_outputs([own, *[(await help.result()).outputs for help in pending]])
+        outputs = join_outputs([own, *[(await help.wait()).outputs for help in pending]])
         if self._next is None or request.columns_only:
             return Evaluated(outputs)
         return await _answer(partial(self._next.ask, Evaluate(request.version, outputs, request.rows)))
@@ -270,28 +266,20 @@ class PipelineSchedule:
         if with_target:
             self.module.target.copy()
 
+    # Other stages.
 
-class _PendingAnswer(Generic[V]):
-    """The answer to a request that is waited for later."""
+    def _ask_soon(self, ask: Callable[[], Awaitable[V]]) -> Future[V]:
+        """Begin to ask another stage; the future has its answer, or Refused if that stage dies."""
+        answer = Future[V](self._actor)
+        self._actor.start_soon(_answer_into, answer, ask)
+        return answer
 
-    def __init__(self, actor: Actor, ask: Callable[[], Awaitable[V]]) -> None:
-        self._done = actor.event()
-        self._result: V | None = None
-        self._error: Refused | None = None
-        actor.start_soon(self._wait, ask)
 
-    async def _wait(self, ask: Callable[[], Awaitable[V]]) -> None:
-        try:
-            self._result = await _answer(ask)
-        except Refused as refusal:
-            self._error = refusal
-        self._done.set()
-
-    async def result(self) -> V:
-        await self._done.wait()
-        if self._error is not None:
-            raise self._error
-        return cast(V, self._result)
+async def _answer_into(answer: Future[V], ask: Callable[[], Awaitable[V]]) -> None:
+    try:
+        answer.set(await _answer(ask))
+    except Refused as refusal:
+        answer.fail(refusal)
 
 
 async def _answer(ask: Callable[[], Awaitable[V]]) -> V:

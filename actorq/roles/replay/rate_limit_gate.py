@@ -1,25 +1,23 @@
-"""Who may insert or sample now: a line for each side in front of the rate limiter."""
+"""Admission queues in front of the rate limiter: one for inserts, one for samples."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from functools import partial
 
 from actorq.actors import Actor, Refused, State, Stopping
-from actorq.actors.runtime.scheduler import Event
+from actorq.actors.sync import AdmissionQueue
 from actorq.replay.config import LimiterConfig
 from actorq.replay.rate_limiter import RateLimiter
 
-from .admission_queue import AdmissionQueue
-
 
 class RateLimitGate:
-    """Counts what passes and has each side wait for what the limiter asks of the other.
+    """Lets inserts and samples wait, first in first out, until the rate limiter admits them, and counts them.
 
     Without `samples_per_insert` inserts never wait, and samples only for the first `min_size` inserts.
     """
 
-    def __init__(self, config: LimiterConfig, new_event: Callable[[], Event]) -> None:
-        self._config = config
+    def __init__(self, actor: Actor, config: LimiterConfig) -> None:
+        self._actor, self._config = actor, config
         self._limiter: RateLimiter | None = None
         if config.samples_per_insert is not None:
             self._limiter = RateLimiter(
@@ -27,18 +25,18 @@ class RateLimitGate:
                 min_size=config.min_size,
                 error_buffer=config.error_buffer,
             )
-        self._inserts = AdmissionQueue(self._may_insert, new_event)
-        self._samples = AdmissionQueue(self._may_sample, new_event)
+        self._inserts = AdmissionQueue(actor, self._may_insert)
+        self._samples = AdmissionQueue(actor, self._may_sample)
         self._inserted = 0
         self._sampled = 0
         self._stopping = False
 
-    def report(self, actor: Actor) -> None:
-        """Report samples per insert so far and the limiter's error, in samples, in the actor's name."""
+    def report(self) -> None:
+        """Report samples per insert so far and the limiter's error, in samples."""
         if self._inserted:
-            actor.report("replay_ratio", self._sampled / self._inserted)
+            self._actor.report("replay_ratio", self._sampled / self._inserted)
         if self._limiter is not None:
-            actor.report("limiter_error", self._limiter.error)
+            self._actor.report("limiter_error", self._limiter.error)
 
     async def insert(self, count: int, *, at_once: bool = False) -> None:
         """Wait until `count` transitions may be inserted, and count them. Cancelled, they are not counted.
@@ -50,32 +48,30 @@ class RateLimitGate:
         if at_once:
             self._count_inserted(count)
         else:
-            await self._inserts.pass_through(count, lambda: self._count_inserted(count))
+            await self._inserts.pass_through(count, partial(self._count_inserted, count))
         self._advance()
 
     async def sample(self, count: int) -> None:
-        """The same for samples; raises Refused when the run stops, too."""
-        if self._stopping:  # nobody waits for it any more, and the state goes on from what was learned
-            raise Stopping
+        """The same for samples; raises Stopping when the run stops."""
         self._check_passable(count)
-        await self._samples.pass_through(count, lambda: self._count_sampled(count))
+        await self._samples.pass_through(count, partial(self._count_sampled, count))
         self._advance()
 
     def relieve(self) -> None:
-        """There is nothing to sample, and somebody waits for it: let the first insert in line through."""
+        """Admit the first waiting insert: a learner waits for a replay that has become empty."""
         if self._inserts.first:
             self.withdraw(self._inserts.first)
 
     def withdraw(self, count: int) -> None:
-        """So many transitions that had passed were not inserted after all."""
+        """Take back `count` transitions that were admitted and not inserted after all."""
         self._count_inserted(-count)
         self._advance()
 
     def drain(self) -> None:
-        """The run is stopping: inserts pass, nobody samples any more."""
+        """The run is stopping: admit all inserts and no samples."""
         self._stopping = True
         self._inserts.advance()
-        self._samples.turn_back(Stopping())
+        self._samples.close(Stopping())
 
     def _may_insert(self, count: int) -> bool:
         return self._limiter is None or self._stopping or self._limiter.can_insert(count)
@@ -96,12 +92,12 @@ class RateLimitGate:
             self._limiter.sampled(count)
 
     def _advance(self) -> None:
-        """Let through whom the last insert or sample has made room for."""
+        """Admit all that the last insert or sample has made room for."""
         while self._inserts.advance() or self._samples.advance():
             pass
 
     def _check_passable(self, samples: float) -> None:
-        """Widen the limiter's bounds to what one chunk or batch takes, or nothing would ever move."""
+        """Widen the limiter's bounds to the size of a chunk or batch, which would otherwise wait for ever."""
         limiter = self._limiter
         if limiter is not None and samples > limiter.error_buffer:
             if self._config.error_buffer_samples is not None:

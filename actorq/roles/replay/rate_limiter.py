@@ -28,12 +28,12 @@ class RateLimiterActor(actors.Actor):
         return ((f"config.{field}", sentence) for field, sentence in config.problems())
 
     async def on_start(self) -> None:
-        self._gate = RateLimitGate(self.config, self.event)
+        self._gate = RateLimitGate(self, self.config)
 
     @handles(concurrent=1024)
     async def admit_insert(self, request: AdmitInsert) -> Admitted:
         await self._gate.insert(request.count, at_once=request.at_once)
-        self._gate.report(self)
+        self._gate.report()
         return Admitted()
 
     @handles(concurrent=64)

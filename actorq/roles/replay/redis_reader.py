@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from actorq.actors import Actor, ActorDied, Group
+from actorq.actors.sync import Semaphore
 from actorq.replay.chunk import Sample
 from actorq.replay.redis.connection import RedisDownError, backoff
 from actorq.replay.redis.reader import MissingError, RedisReader
 from actorq.replay.redis.sample_refs import SampleRefs
 
-from .admission_queue import AdmissionQueue
 from .messages import DrawSample, UpdatePriorities, Version
 
 log = logging.getLogger("actorq.roles")
@@ -28,8 +28,7 @@ class RedisReading:
     def __init__(self, actor: Actor, shards: Group[DrawSample | UpdatePriorities]) -> None:
         self._actor, self._shards = actor, shards
         self._reader: RedisReader | None = None
-        self._line = AdmissionQueue(lambda _: not self._busy, actor.event)
-        self._busy = False
+        self._one_at_a_time = Semaphore(actor, 1)
 
     async def read(self, refs: Sequence[SampleRefs], version: Version) -> tuple[Sequence[SampleRefs], Sample]:
         """The transitions of all shards' `refs`, in order, and the refs that were read in the end: samples
@@ -38,15 +37,8 @@ class RedisReading:
         A redrawn sample is not admitted again. Calls read one after another, in their order. Raises Refused
         when the run stops. Cancelled, a read in a thread runs to its end.
         """
-        await self._line.pass_through(1, self._begin)
-        try:
+        async with self._one_at_a_time:
             return await self._read(refs, version)
-        finally:
-            self._busy = False
-            self._line.advance()
-
-    def _begin(self) -> None:
-        self._busy = True
 
     async def _read(
         self, refs: Sequence[SampleRefs], version: Version

@@ -11,6 +11,7 @@ from msgspec import Meta
 
 import actorq.actors as actors
 from actorq.actors import ActorSpec, Ref, Refused, State, Stopping, handles
+from actorq.actors.sync import AdmissionQueue, Semaphore
 from actorq.replay import buffer
 from actorq.replay.buffer import make_replay
 from actorq.replay.config import ReplayConfig
@@ -18,7 +19,6 @@ from actorq.replay.ids import shard_offset, without_shard
 from actorq.replay.redis.config import RedisConfig, missing_packages
 from actorq.roles.common.replay_memory import explorers_of, replay_memory
 
-from .admission_queue import AdmissionQueue
 from .backend import MemoryBackend, RedisBackend, StorageBackend
 from .checks import pace_problems, redis_problems
 from .messages import (
@@ -96,12 +96,12 @@ class ReplayShard(actors.Actor):
         yield from ((f"config.{key}", sentence) for key, sentence in config.state_problems(state["replay"]))
 
     async def on_start(self) -> None:
-        self._gate = RateLimitGate(self.config, self.event) if self.limiter is None else None
-        self._line = AdmissionQueue(lambda _: not self._asking, self.event)
-        self._draws = AdmissionQueue(self._may_draw, self.event)
+        self._gate = RateLimitGate(self, self.config) if self.limiter is None else None
+        self._asking = Semaphore(self, 1)
+        self._draws = AdmissionQueue(self, self._may_draw)
         self._batches = 0
         self._newest = Version(0, 0)
-        self._asking = self._filling = self._stopping = False
+        self._filling = self._stopping = False
         self._held_up = 0
         """Transitions for which the limiter is being asked; 0 if they may go in at once."""
         self._backend = await self._open_backend()
@@ -186,7 +186,7 @@ class ReplayShard(actors.Actor):
     def _report_insert(self, version: Version) -> None:
         self.report("replay_size", len(self._replay))
         if self._gate is not None:
-            self._gate.report(self)
+            self._gate.report()
         if version.incarnation == self._newest.incarnation and not self._stopping:
             self.observe("weights_staleness", max(0, self._newest.updates - version.updates))
 
@@ -201,17 +201,13 @@ class ReplayShard(actors.Actor):
         if self._gate is not None:
             await self._gate.insert(count, at_once=self._begin_filling())
             return
-        await self._line.pass_through(count, self._begin_asking)
-        try:
+        async with self._asking:
             at_once = self._begin_filling()
             self._held_up = 0 if at_once else count
-            await self._ask_limiter(AdmitInsert(count, at_once))
-        finally:
-            self._asking, self._held_up = False, 0
-            self._line.advance()
-
-    def _begin_asking(self) -> None:
-        self._asking = True
+            try:
+                await self._ask_limiter(AdmitInsert(count, at_once))
+            finally:
+                self._held_up = 0
 
     def _begin_filling(self) -> bool:
         """Whether this insert is the first into an empty shard."""
@@ -250,7 +246,7 @@ class ReplayShard(actors.Actor):
         self._stopping = True
         if self._gate is not None:
             self._gate.drain()
-        self._draws.turn_back(Stopping())
+        self._draws.close(Stopping())
         self._backend.drain()
 
     async def on_stop(self) -> None:

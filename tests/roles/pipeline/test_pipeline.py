@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import heapq
 import math
 import threading
 import tomllib
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import reduce
+from functools import partial, reduce
 from operator import getitem
 from pathlib import Path
 from typing import Any, ClassVar
@@ -117,13 +118,14 @@ class Slow(PriorityExecutor):
         return False
 
     async def _compute_one(self) -> None:
-        async with self._turns.turn():
-            computation = self._take_most_urgent()
-            if computation.function.args[0].__name__ in ("_compute_forward", "_compute_backward"):
+        async with self._turns:
+            *_, computation, result = heapq.heappop(self._waiting)
+            assert isinstance(computation, partial)
+            if computation.args[0].__name__ in ("_compute_forward", "_compute_backward"):
                 await self._actor.sleep(1.0)
-            computation.compute()
+            value = computation()
         self._under_way -= 1
-        computation.over.set()
+        result.set(value)
 
 
 async def test_stages_are_idle_as_long_as_the_pipeline_fills_and_empties(
