@@ -127,7 +127,7 @@ class ReplayBuffer:
         return {
             "store": self._store.state(),
             "index": self._index.state(),
-            "generator": generator_state(self._rng),
+            "generator": self._rng.bit_generator.state,
             "sampled": self._sampled,
             "updated": self._updated,
             "late": self._late,
@@ -140,7 +140,7 @@ class ReplayBuffer:
         """
         self._index.load_state(state["index"])
         self._store.load_state(state["store"])
-        self._rng.bit_generator.state = generator_from(state["generator"])
+        self._rng.bit_generator.state = state["generator"]
         self._sampled = state["sampled"]
         self._updated = state["updated"]
         self._late = state["late"]
@@ -156,24 +156,3 @@ def make_index(config: ReplayConfig) -> Index:
     if config.sampling == "prioritized":
         return PrioritizedIndex(config.capacity, alpha=config.alpha, epsilon=config.epsilon)
     return UniformIndex(config.capacity)
-
-
-def generator_state(rng: np.random.Generator) -> dict[str, Any]:
-    """PCG64's state with its 128-bit numbers as text: no common format carries integers that wide."""
-    state: Any = rng.bit_generator.state
-    return {
-        "state": str(state["state"]["state"]),
-        "inc": str(state["state"]["inc"]),
-        "has_uint32": state["has_uint32"],
-        "uinteger": state["uinteger"],
-    }
-
-
-def generator_from(state: dict[str, Any]) -> dict[str, Any]:
-    """What `generator_state` was made of."""
-    return {
-        "bit_generator": "PCG64",
-        "state": {"state": int(state["state"]), "inc": int(state["inc"])},
-        "has_uint32": state["has_uint32"],
-        "uinteger": state["uinteger"],
-    }

@@ -429,7 +429,7 @@ async def test_a_state_that_can_not_be_sent_is_a_crash_of_that_actor_alone(
         assert await system.ref("b").ask(Who()) == before
         assert [each.restarts for each in system.statistics().actors] == [1, 0]
     assert system.final_states["a"] == {"total": 8}
-    assert "a crashed in state: FrameError: state/total is a set" in caplog.text
+    assert "a crashed in state: StateEncodingError: total is a set" in caplog.text
 
 
 @pytest.mark.anyio

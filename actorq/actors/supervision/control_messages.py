@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import msgspec
 
 from actorq.actors.histogram import Distribution
 from actorq.actors.statistics import ActorStatistics, TransportStatistics
+from actorq.actors.wire.state_codec import StateValue
 from actorq.actors.wire.transport import Peer
 
 
@@ -44,7 +43,7 @@ class Start(Command, frozen=True, tag=True):
     begun: bool
     """Whether the actor's own loop starts at once."""
     restarts: int
-    snapshot: dict[str, Any] | None = None
+    snapshot: StateValue | None = None
     """None: use the last snapshot taken by the node itself."""
 
 
@@ -147,7 +146,7 @@ class Done(NodeEvent, frozen=True, tag=True):
     """Reply to a numbered command."""
 
     number: int
-    value: Any = None
+    value: int = 0
 
 
 class Counted(NodeEvent, frozen=True, tag=True):
@@ -178,7 +177,7 @@ class SnapshotTaken(NodeEvent, frozen=True, tag=True):
     """An actor's state, for its next incarnation."""
 
     actor: str
-    state: dict[str, Any]
+    state: StateValue
 
 
 class Readings(NodeEvent, frozen=True, tag=True):

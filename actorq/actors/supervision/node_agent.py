@@ -20,6 +20,7 @@ from actorq.actors.runtime.local import LocalActors
 from actorq.actors.runtime.scheduler import ConcurrentScheduler
 from actorq.actors.runtime.watchdog import Watchdog
 from actorq.actors.spec import ActorSpec
+from actorq.actors.wire.state_codec import StateValue
 from actorq.actors.wire.transport import Membership, Transport
 
 from . import control_messages as commands
@@ -141,7 +142,7 @@ class NodeAgent:
         cell.restarts = order.restarts
         cell.begun = order.begun
         if order.snapshot is not None:
-            cell.snapshot = self._sent[cell.name] = order.snapshot
+            cell.snapshot = self._sent[cell.name] = order.snapshot.value
 
     async def _start(self, cell: ActorCell) -> None:
         if cell.name not in self._due:
@@ -164,7 +165,7 @@ class NodeAgent:
         if cell.snapshot is None:
             return
         try:
-            self._post(commands.SnapshotTaken(cell.name, cell.snapshot))
+            self._post(commands.SnapshotTaken(cell.name, StateValue(cell.snapshot)))
             self._sent[cell.name] = cell.snapshot
         except ActorqError as error:
             cell.snapshot = self._sent.get(cell.name)

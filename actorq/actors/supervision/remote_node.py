@@ -16,6 +16,7 @@ from actorq.actors.runtime.reports import Reports
 from actorq.actors.runtime.scheduler import Event, Scheduler
 from actorq.actors.spec import ActorSpec
 from actorq.actors.statistics import ActorStatistics, MailboxStatistics, TransportStatistics
+from actorq.actors.wire.state_codec import StateValue
 from actorq.actors.wire.transport import Peer
 
 from . import control_messages as commands
@@ -135,7 +136,9 @@ class RemoteActorCell:
         self.started = True  # not earlier: a recovery of the node would start the actor as well
         self.progressed = False
         self.incarnation = incarnation = RemoteIncarnation(self.clock)
-        snapshot = None if self.knows_snapshot else self.snapshot
+        snapshot = None
+        if self.snapshot is not None and not self.knows_snapshot:
+            snapshot = StateValue(self.snapshot)
         self.knows_snapshot = True
         self.node.post(commands.Start(self.name, self.begun, self.restarts, snapshot))
         await incarnation.up.wait()
@@ -332,7 +335,7 @@ class RemoteNode:
                     answer.append(value)
                     event.set()
             case commands.SnapshotTaken(actor, state):
-                self.cells[actor].snapshot = state
+                self.cells[actor].snapshot = state.value
             case commands.Readings(actors, undelivered, in_doubt, traffic):
                 self.readings = {
                     actor.name: actor.after(self._readings_before.get(actor.name)) for actor in actors

@@ -64,6 +64,14 @@ def describe(array: NDArray[Any]) -> Row:
     return Row(code, array.shape)
 
 
+def dtype_of(row: Row) -> np.dtype[Any]:
+    """Raises WireError for a dtype that can't travel."""
+    dtype = _DTYPES.get(row.dtype)
+    if dtype is None:
+        raise WireError(f"the array table has an unknown dtype {row.dtype[:20]!r}")
+    return dtype
+
+
 def lay_out(arrays: Iterable[NDArray[Any]], start: int) -> Iterator[bytes | memoryview]:
     """Padding and C-ordered arrays in turn, to be written from offset `start` on."""
     for array in arrays:
@@ -83,9 +91,7 @@ def views(
     """
     arrays = []
     for row in table:
-        dtype = _DTYPES.get(row.dtype)
-        if dtype is None:
-            raise WireError(f"the array table has an unknown dtype {row.dtype[:20]!r}")
+        dtype = dtype_of(row)
         if row.block is not None:
             arrays.append(_borrowed(row, dtype, borrow))
             continue

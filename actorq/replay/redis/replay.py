@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from actorq.replay.buffer import generator_from, generator_state, make_index
+from actorq.replay.buffer import make_index
 from actorq.replay.chunk import Chunk
 from actorq.replay.config import ReplayConfig
 from actorq.replay.sampling.index import Index
@@ -176,7 +176,7 @@ class RedisReplay:
         return {
             "chunks": np.array(self._contents.held.records, np.int64).reshape(-1, 4),
             "index": self._contents.index.state(),
-            "generator": generator_state(self._rng),
+            "generator": self._rng.bit_generator.state,
             "sampled": self._sampled,
             "updated": self._updated,
             "late": self._late,
@@ -187,7 +187,7 @@ class RedisReplay:
         """Take over counters, and the priorities of what is still held; what has come since stays."""
         records = [ChunkRecord(*map(int, row)) for row in state["chunks"]]
         _overlay(self._contents.index, self._contents.held.records, state["index"], records)
-        self._rng.bit_generator.state = generator_from(state["generator"])
+        self._rng.bit_generator.state = state["generator"]
         self._sampled, self._updated, self._late = state["sampled"], state["updated"], state["late"]
         self._go_beyond(state["next_id"])
 

@@ -137,12 +137,12 @@ class Rollout:
         self._environments.close()
 
     def state(self) -> State:
-        return {"environments": self._environments.state(), "generator": generator_state(self._rng)}
+        return {"environments": self._environments.state(), "generator": self._rng.bit_generator.state}
 
     def load_state(self, state: State) -> None:
         """Go on counting where `state` was taken. Before the first chunk."""
         self._environments.load_state(state["environments"])
-        load_generator(self._rng, state["generator"])
+        self._rng.bit_generator.state = state["generator"]
         self._counted = self.env_steps
 
 

@@ -17,8 +17,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from actorq.actors.errors import ActorqError
-
-from .encoding import EncodingError, decode, encode
+from actorq.actors.wire.state_codec import StateEncodingError, decode, encode
 
 log = logging.getLogger("actorq.run")
 
@@ -46,7 +45,7 @@ def save(folder: Path, states: Mapping[str, Any], meta: Mapping[str, Any]) -> Pa
     """
     try:
         tree, arrays = encode({"states": states, "meta": meta})
-    except EncodingError as error:
+    except StateEncodingError as error:
         raise CheckpointError(f"no checkpoint can be made: {error}") from error
     folder.mkdir(parents=True, exist_ok=True)
     for leftover in folder.glob(".*"):
