@@ -17,7 +17,6 @@ from actorq.learning.exploration import Epsilon, ape_x_ladder, epsilon_at, epsil
 from actorq.learning.networks.numpy_acting import make_policy
 from actorq.replay.chunk import Chunk
 
-from .rng import generator_state, load_generator
 from .task_assignment import choose_task, take_part
 
 if TYPE_CHECKING:
