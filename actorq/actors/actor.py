@@ -101,7 +101,7 @@ class Actor:
     async def on_stop(self) -> None:
         """Called at an orderly end, with the mailbox drained; not after a crash."""
 
-    async def on_undelivered(self, envelope: DeadLetter) -> None:
+    async def on_undelivered(self, dead_letter: DeadLetter) -> None:
         """Called for each of this actor's own messages that became a dead letter."""
 
     def state(self) -> State:

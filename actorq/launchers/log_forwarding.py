@@ -53,7 +53,7 @@ class Forwarding(logging.Handler):
     def __init__(self, node: str, levels: dict[str, int]) -> None:
         super().__init__()
         self._node = node
-        self._crossing = LoopWaker()
+        self._waker = LoopWaker()
         self._stream: ControlStream | None = None
         self._dropped = 0
         for name, level in levels.items():
@@ -63,7 +63,7 @@ class Forwarding(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            self._crossing.call_soon(partial(self._send, self._as_text(record)))
+            self._waker.call_soon(partial(self._send, self._as_text(record)))
         except Exception:
             self.handleError(record)
 
@@ -96,19 +96,19 @@ class Forwarding(logging.Handler):
     async def serve(self, stream: ControlStream) -> None:
         """Hand over what is logged, until cancelled."""
         self._stream = stream
-        await self._crossing.serve()
+        await self._waker.serve()
 
     async def handed_over(self) -> None:
         """Return when all that was logged is with the stream."""
         reached = anyio.Event()
-        self._crossing.call_soon(reached.set)
+        self._waker.call_soon(reached.set)
         await reached.wait()
 
     def close(self) -> None:
         """From now on warnings and errors go to standard error, which the other process reads as well."""
         logging.getLogger().removeHandler(self)
         logging.captureWarnings(False)
-        self._crossing.close()
+        self._waker.close()
         super().close()
 
 

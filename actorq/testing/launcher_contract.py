@@ -78,13 +78,13 @@ def check_launcher(
     main: Mapping[str, Any] | None = None,
     join_token: Path | None = None,
     transport: str = "nng",
-    patience_seconds: float = 60.0,
+    timeout_seconds: float = 60.0,
 ) -> None:
     """Try the installed launcher `place` on a back end. Raises AssertionError naming what it does wrong.
 
     `options`: its table `[nodes.NODE.PLACE]`; `main`: the table `[nodes.main]`, with an address if the
     launcher is `on_network`; `join_token`: the file for hosts that join, if it needs one. TimeoutError after
-    `patience_seconds` for any part.
+    `timeout_seconds` for any part.
     """
     launcher = cast(type[NodeLauncher], find_launcher(place))
     assert issubclass(launcher, NodeLauncher), f"{launcher} is not a subclass of NodeLauncher"
@@ -102,7 +102,7 @@ def check_launcher(
     plan = check({"nodes": {"main": dict(main or {}), "far": node}, "actors": declared})
     trial = _Trial(plan, backend, join_token, launcher.on_network)
     for part in (trial.run_nodes, trial.leave_early):
-        anyio.run(_within, patience_seconds, part, backend=backend)
+        anyio.run(_within, timeout_seconds, part, backend=backend)
 
 
 async def _within(seconds: float, part: Callable[[], Awaitable[None]]) -> None:

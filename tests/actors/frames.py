@@ -82,10 +82,10 @@ class NoOrigin:
     """The sender of messages whose outcome nobody looks at."""
 
     def settle(self, envelope: Envelope, outcome: Outcome, answer: Any = None) -> None:
-        raise AssertionError("nothing settles these letters")
+        raise AssertionError("nothing settles these envelopes")
 
     def settle_handled(self, envelopes: Sequence[Envelope]) -> None:
-        raise AssertionError("nothing settles these letters")
+        raise AssertionError("nothing settles these envelopes")
 
 
 def told(message: Message, sender: str = "explorer", size: int = 88) -> Envelope:

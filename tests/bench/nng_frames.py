@@ -39,9 +39,9 @@ class Measured:
 
 def raw(folder: Path) -> Measured:
     with (
-        pynng.Pull0(listen=f"ipc://{folder}/raw.leader") as pull,
-        pynng.Push0(dial=f"ipc://{folder}/raw.follower", block_on_dial=False) as push,
-        node_agent("raw", folder),
+        pynng.Pull0(listen=f"ipc://{folder}/raw.first") as pull,
+        pynng.Push0(dial=f"ipc://{folder}/raw.second", block_on_dial=False) as push,
+        echo_process("raw", folder),
     ):
         measured = Measured()
         for _ in range(ROUNDS):
@@ -61,10 +61,10 @@ def raw(folder: Path) -> Measured:
     return measured
 
 
-def raw_node_agent(folder: Path) -> None:
+def raw_echo(folder: Path) -> None:
     with (
-        pynng.Pull0(listen=f"ipc://{folder}/raw.follower") as pull,
-        pynng.Push0(dial=f"ipc://{folder}/raw.leader", block_on_dial=False) as push,
+        pynng.Pull0(listen=f"ipc://{folder}/raw.second") as pull,
+        pynng.Push0(dial=f"ipc://{folder}/raw.first", block_on_dial=False) as push,
     ):
         while (body := pull.recv()) != b"end":
             if len(body) == len(LAST):
@@ -91,7 +91,7 @@ class Contents:
 def peers(folder: Path) -> dict[str, Peer]:
     return {
         name: Peer(name, number, (f"ipc://{folder}/{name}",), "here", 0)
-        for number, name in enumerate(("leader", "follower"), 1)
+        for number, name in enumerate(("first", "second"), 1)
     }
 
 
@@ -104,17 +104,17 @@ async def endpoints(folder: Path) -> Measured:
 
     both = peers(folder)
     endpoint = Endpoint(
-        me="leader",
+        me="first",
         incarnation=1,
         run="bench",
         secret=SECRET,
         max_frame_bytes=2 * LARGE,
         make_wire=partial(NngWire, tls=None),
     )
-    endpoint.listen(both["leader"].addresses[0])
+    endpoint.listen(both["first"].addresses[0])
     contents = Contents(received)
     waiting = contents.envelopes
-    envelopes, _ = endpoint.peer_up(both["follower"], b"", contents)
+    envelopes, _ = endpoint.peer_up(both["second"], b"", contents)
     async with anyio.create_task_group() as group:
         group.start_soon(endpoint.serve)
         for turn in range(ROUNDS + 100):
@@ -139,7 +139,7 @@ async def endpoints(folder: Path) -> Measured:
     return measured
 
 
-async def endpoint_node_agent(folder: Path) -> None:
+async def endpoint_echo_process(folder: Path) -> None:
     ended = anyio.Event()
 
     def received(body: memoryview) -> None:
@@ -152,15 +152,15 @@ async def endpoint_node_agent(folder: Path) -> None:
     contents = Contents(received)
     both = peers(folder)
     endpoint = Endpoint(
-        me="follower",
+        me="second",
         incarnation=2,
         run="bench",
         secret=SECRET,
         max_frame_bytes=2 * LARGE,
         make_wire=partial(NngWire, tls=None),
     )
-    endpoint.listen(both["follower"].addresses[0])
-    _, answers = endpoint.peer_up(both["leader"], b"", contents)
+    endpoint.listen(both["second"].addresses[0])
+    _, answers = endpoint.peer_up(both["first"], b"", contents)
     async with anyio.create_task_group() as group:
         group.start_soon(endpoint.serve)
         await ended.wait()
@@ -169,7 +169,7 @@ async def endpoint_node_agent(folder: Path) -> None:
 
 
 @contextmanager
-def node_agent(*arguments: object) -> Iterator[None]:
+def echo_process(*arguments: object) -> Iterator[None]:
     """The other process; waited for at the end."""
     with subprocess.Popen([sys.executable, "-m", "tests.bench.nng_frames", *map(str, arguments)]) as process:
         try:
@@ -209,7 +209,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             turns[names[0]].append(raw(Path(folder)))
             for backend in BACKENDS:
-                with node_agent(backend, folder):
+                with echo_process(backend, folder):
                     turns[backend].append(anyio.run(endpoints, Path(folder), backend=backend))
     for name in names:
         tell(name, turns[name], turns[names[0]])
@@ -220,6 +220,6 @@ if __name__ == "__main__":
         case []:
             main()
         case ["raw", folder]:
-            raw_node_agent(Path(folder))
+            raw_echo(Path(folder))
         case [backend, folder]:
-            anyio.run(endpoint_node_agent, Path(folder), backend=backend)
+            anyio.run(endpoint_echo_process, Path(folder), backend=backend)

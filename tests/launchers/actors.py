@@ -198,8 +198,8 @@ class Worker(Actor):
     async def on_stop(self) -> None:
         self.note("stops", self.total)
 
-    async def on_undelivered(self, envelope: DeadLetter) -> None:
-        self.note("undelivered", envelope.outcome.name, envelope.message, envelope.reason)
+    async def on_undelivered(self, dead_letter: DeadLetter) -> None:
+        self.note("undelivered", dead_letter.outcome.name, dead_letter.message, dead_letter.reason)
 
     def state(self) -> State:
         self.note("state", self.total)

@@ -72,9 +72,9 @@ class Accountant(Actor):
                 await other.tell(message)
                 self.write(self.books, "sent", message.key, other.name)
 
-    async def on_undelivered(self, envelope: DeadLetter) -> None:
-        assert isinstance(envelope.message, Entry)
-        self.write(self.books, envelope.outcome.name, envelope.message.key, envelope.target)
+    async def on_undelivered(self, dead_letter: DeadLetter) -> None:
+        assert isinstance(dead_letter.message, Entry)
+        self.write(self.books, dead_letter.outcome.name, dead_letter.message.key, dead_letter.target)
 
     async def on_stop(self) -> None:
         self.write(self.books, "lived", self.name, self.restarts)

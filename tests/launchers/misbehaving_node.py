@@ -1,4 +1,4 @@
-"""A node that knows the secret, is known to all others, and means ill: the test itself."""
+"""A malicious node that knows the secret and is known to all others: the test acts as its process."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ from actorq.launchers.host.certificates import SERVER_NAME, Certificates
 
 from .unauthenticated_peers import GREETING, framed
 
-NAME = "traitor"
+NAME = "malicious"
 LISTENER_GREETING = b"\0SP\0\0\x51\0\0"
-"""Of a Pull0 socket."""
+"""What a Pull0 socket sends first."""
 
 
-class Traitor:
-    """A NodeHandle whose node does as it is told, and a peer that says what the test says."""
+class MaliciousNode:
+    """A NodeHandle whose node obeys every command, and a peer that sends what the test tells it to."""
 
     peer: Peer
 
@@ -115,7 +115,7 @@ class Traitor:
                     buffer = self._take(buffer)
 
     def _take(self, buffer: bytes) -> bytes:
-        """Hear the whole frames in there; return the rest."""
+        """Apply all whole frames of `buffer`; return the rest."""
         if buffer.startswith(b"\0SP"):
             if len(buffer) < len(GREETING):
                 return buffer
@@ -149,27 +149,27 @@ class Traitor:
 
     # As a peer that dials others.
 
-    async def befriend(self, node: str) -> None:
+    async def connect(self, node: str) -> None:
         """Welcome the node's connections, so that it keeps them."""
         async with AsyncExitStack() as stack:
-            stream, _ = await self._introduce(stack, node, Kind.ANSWERS)
+            stream, _ = await self._authenticate(stack, node, Kind.ANSWERS)
             await self._until(lambda: len(self._hellos[node]) == len(Kind))
             for hello in self._hellos[node].values():
                 welcome = seal_welcome(
                     SessionWelcome(hello=hello, received=0, ticket=7), self._membership.secret
                 )
                 await stream.send(framed(self._scheme, len(welcome)) + welcome)
-            # It answers the second with how far our frames have arrived; nothing but a bad one ends it.
-            await self._say(stream, b"done")
+            # The node answers the second with an acknowledgement; only a bad frame ends it.
+            await self._send_until_closed(stream, b"done")
 
-    async def say(self, node: str, kind: Kind, make: Callable[[int], bytes]) -> None:
-        """Introduce itself, and say what is made with the ticket that it is given; the node hangs up."""
+    async def send(self, node: str, kind: Kind, make: Callable[[int], bytes]) -> None:
+        """Authenticate, and send what `make` returns for the ticket; the node closes the connection."""
         async with AsyncExitStack() as stack:
-            stream, connection = await self._introduce(stack, node, kind)
+            stream, connection = await self._authenticate(stack, node, kind)
             await self._until(lambda: (node, connection) in self._tickets)
-            await self._say(stream, make(self._tickets.pop((node, connection))))
+            await self._send_until_closed(stream, make(self._tickets.pop((node, connection))))
 
-    async def _introduce(self, stack: AsyncExitStack, node: str, kind: Kind) -> tuple[ByteStream, int]:
+    async def _authenticate(self, stack: AsyncExitStack, node: str, kind: Kind) -> tuple[ByteStream, int]:
         stream = await stack.enter_async_context(await self._dial(self._peers[node].addresses))
         self._connections += 1
         link_schema = LinkSchema(self._specs, NAME, node, self.peer.incarnation)
@@ -188,7 +188,7 @@ class Traitor:
         await stream.send(GREETING + framed(self._scheme, len(sealed)) + sealed)
         return stream, self._connections
 
-    async def _say(self, stream: ByteStream, frame: bytes) -> None:
+    async def _send_until_closed(self, stream: ByteStream, frame: bytes) -> None:
         with suppress(anyio.EndOfStream, anyio.BrokenResourceError, ssl.SSLError):
             await stream.send(framed(self._scheme, len(frame)) + frame)
             while True:
@@ -216,8 +216,8 @@ class Traitor:
         )
 
 
-class Lies:
-    """Frames that no node would send, made from those that it would."""
+class CorruptFrames:
+    """Invalid frames, made by changing valid ones."""
 
     def __init__(self, link_schema: LinkSchema, message: Message, chance: random.Random) -> None:
         self._link_schema = link_schema
@@ -230,14 +230,14 @@ class Lies:
             Kind.ANSWERS: b"".join(Packer().answers(Answers(handled=[1, 1], freed=[64]))),
         }
 
-    def lie(self, kind: Kind, ticket: int) -> bytes:
+    def frame(self, kind: Kind, ticket: int) -> bytes:
         chance = self._chance
         prefix = [HEADS[kind], ticket, 1, 0, 0]
         body = bytearray(self._true[kind])
         how = chance.randrange(5)
         if how == 0:
             return chance.randbytes(chance.randrange(3000))
-        if how == 1:  # something in the prefix that can't be
+        if how == 1:  # an invalid field in the prefix
             at = chance.randrange(len(prefix))
             prefix[at] ^= 1 << chance.randrange(1, 32)
         elif how == 2:
@@ -249,9 +249,9 @@ class Lies:
         return PREFIX.pack(*prefix) + body
 
     def _flipped(self, kind: Kind) -> bytearray:
-        """With bits flipped, until it doesn't say anything that might be said.
+        """A body with bits flipped until decoding refuses it.
 
-        Hardly ever the same twice: a node gives up over a frame that it is sent again and again.
+        Hardly ever the same twice: a node ends if the same frame is refused again and again.
         """
         body = bytearray(self._true[kind])
         flips = 0
@@ -266,7 +266,7 @@ class Lies:
                 Unpacker().envelopes(self._link_schema.out, memoryview(bytes(body)))
             else:
                 answers = Unpacker().answers(memoryview(bytes(body)), lambda number: ())
-                return any(answers.handled[1::2])  # nothing was sent there that could be handled
+                return any(answers.handled[1::2])  # nothing was sent that could be handled
         except WireError:
             return True
         return False

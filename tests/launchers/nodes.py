@@ -20,7 +20,7 @@ from tests.actors.world import AT_ONCE, spec
 
 from .actors import Board, Gate, Worker
 
-PATIENCE_SECONDS = 50
+TIMEOUT_SECONDS = 50
 """Until a test fails that waits in vain; the processes end in order then."""
 
 
@@ -67,12 +67,12 @@ async def running(
     backend: Any,
     specs: Sequence[ActorSpec],
     groups: Sequence[GroupSpec] = AT_ONCE,
-    patience: float = PATIENCE_SECONDS,
+    timeout: float = TIMEOUT_SECONDS,
     **given: Any,
 ) -> AsyncIterator[System]:
     """The nodes but `main` are processes; all of them are gone at the end."""
     elsewhere = [node for node in dict.fromkeys(each.node for each in specs) if node != "main"]
-    with anyio.fail_after(patience), PrivateFolder() as folder:
+    with anyio.fail_after(timeout), PrivateFolder() as folder:
         membership = Membership(folder=folder.path)
         run = RunSetup(
             specs=tuple(specs),

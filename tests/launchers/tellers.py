@@ -1,4 +1,4 @@
-"""Actors that tell each other numbers without end, and take nothing but the next one."""
+"""Actors that send each other consecutive numbers without end, and fail on any other."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Teller(Actor):
         self.progress("handled")
 
 
-class Traitor(Actor):
-    """Never made: its node is the test."""
+class MaliciousPeer(Actor):
+    """Never created: the test acts as its node."""
 
     others: Group[Numbered]

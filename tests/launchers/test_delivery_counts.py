@@ -35,10 +35,10 @@ class Outside:
         self._book = (books / "outside").open("w", buffering=1)
         told = system._local._dead_letter
 
-        def dead_letter(envelope: DeadLetter) -> None:  # a ref tells nobody
-            told(envelope)
-            if envelope.sender == "outside" and not isinstance(envelope.message, Cut):
-                self.write(envelope.outcome.name, envelope.message.key, envelope.target)  # type: ignore[attr-defined]
+        def dead_letter(ended: DeadLetter) -> None:  # a ref tells nobody
+            told(ended)
+            if ended.sender == "outside" and not isinstance(ended.message, Cut):
+                self.write(ended.outcome.name, ended.message.key, ended.target)  # type: ignore[attr-defined]
 
         system._local._dead_letter = dead_letter  # type: ignore[method-assign, assignment]
 
@@ -59,21 +59,21 @@ class Outside:
         self._book.close()
 
 
-class Fire:
+class FaultInjector:
     """Kills nodes and cuts connections, at moments drawn by the seed."""
 
     def __init__(self, system: System, board: Board, reports: Heard, seed: int) -> None:
         self._system, self._board, self._reports = system, board, reports
         self._random = random.Random(seed)
-        self._lives = dict.fromkeys(NODES, 1)
+        self._incarnations = dict.fromkeys(NODES, 1)
 
-    async def rage(self, kills: int, cuts: int) -> None:
+    async def inject(self, kills: int, cuts: int) -> None:
         events = [self._kill] * kills + [self._cut] * cuts
         self._random.shuffle(events)
         for event in events:
             await self._let_pass(self._random.randrange(30))
             await event()
-        for node, incarnation in self._lives.items():
+        for node, incarnation in self._incarnations.items():
             await self._board.reads(f"{node} starting", incarnation)
         await self._let_pass(100)
 
@@ -82,8 +82,8 @@ class Fire:
 
     async def _kill(self) -> None:
         node = self._random.choice(NODES)
-        pid = int(await self._board.reads(f"{node} starting", self._lives[node]))
-        self._lives[node] += 1
+        pid = int(await self._board.reads(f"{node} starting", self._incarnations[node]))
+        self._incarnations[node] += 1
         os.kill(pid, signal.SIGKILL)
 
     async def _cut(self) -> None:
@@ -114,7 +114,7 @@ async def test_accounting_under_fire(
     often = partial(RestartLimits, max_restarts=kills, backoff_seconds=0.0)
     monkeypatch.setattr(supervision, "RestartLimits", often)
     monkeypatch.setattr(system_module, "DRAIN_SECONDS", 20.0)  # the books are balanced once all is drained
-    delivery_log, folder, reports = tmp_path / "ledger", tmp_path / "books", Heard()
+    delivery_log, folder, reports = tmp_path / "delivery_log", tmp_path / "books", Heard()
     folder.mkdir()
     config = Accountant.Config(board=board.path, delivery_log=str(delivery_log), books=str(folder))
     specs = [
@@ -128,11 +128,11 @@ async def test_accounting_under_fire(
         )
         for name in NODES
     ]
-    async with running(anyio_backend, specs, reports=reports, patience=200) as system:
+    async with running(anyio_backend, specs, reports=reports, timeout=200) as system:
         outside = Outside(system, folder)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(outside.send)
-            await Fire(system, board, reports, seed=kills).rage(kills, cuts)
+            await FaultInjector(system, board, reports, seed=kills).inject(kills, cuts)
             tasks.cancel_scope.cancel()
     outside.close()
     assert "not drained" not in caplog.text

@@ -18,7 +18,7 @@ from actorq.roles.averaging.server import AveragingServer
 from actorq.roles.replay.messages import Weights
 from actorq.testing import Record
 from tests.actors.world import spec
-from tests.roles.actors import NodeAgent
+from tests.roles.actors import WeightsRecorder
 from tests.roles.averaging.tree import Noting, learners
 
 from .actors import Board
@@ -40,7 +40,7 @@ async def test_a_group_is_killed(anyio_backend: Any, board: Board, monkeypatch: 
     meetings: Record[tuple[int, ...]] = Record()
     monkeypatch.setattr(Noting, "meetings", meetings, raising=False)
     specs = spread({"spring.1": "edge1", "learner.1": "edge1"}, board, Noting)
-    async with running(anyio_backend, specs, patience=100):
+    async with running(anyio_backend, specs, timeout=100):
         await meetings.has((0, 1))
         before = len(meetings.entries)
         real, alone = ProcessLauncher.launch, anyio.Event()
@@ -63,12 +63,12 @@ async def test_a_group_is_killed(anyio_backend: Any, board: Board, monkeypatch: 
 @pytest.mark.anyio
 async def test_the_root_is_killed(anyio_backend: Any, board: Board, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: Record[Weights] = Record()
-    monkeypatch.setattr(NodeAgent, "record", seen, raising=False)
+    monkeypatch.setattr(WeightsRecorder, "record", seen, raising=False)
     specs = [
         *spread({"root": "top"}, board, AveragingServer),
-        spec("evaluator", NodeAgent, {"weights": "root"}),
+        spec("evaluator", WeightsRecorder, {"weights": "root"}),
     ]
-    async with running(anyio_backend, specs, patience=100):
+    async with running(anyio_backend, specs, timeout=100):
         await seen.reaches(10)
         os.kill(int(await board.reads("on-top starting")), signal.SIGKILL)
         await seen._until(lambda: seen.entries[-1].version.incarnation == 1)

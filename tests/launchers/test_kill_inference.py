@@ -60,7 +60,7 @@ async def test_kills_of_the_inference_actor_and_of_an_explorer(
         ),
         *(actor(f"on-{node}", node, board) for node in nodes.values()),
     ]
-    async with running(anyio_backend, specs, patience=100) as system:
+    async with running(anyio_backend, specs, timeout=100) as system:
         await system.ref("learner").tell(Publish([initial(NOISE, CNN)]))
         for incarnation in range(1, KILLS + 1):
             for node in nodes.values():

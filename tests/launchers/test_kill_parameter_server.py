@@ -25,7 +25,7 @@ from actorq.roles.learner.worker import LocalReplayConfig, Worker
 from actorq.roles.parameter_server.shard import ParameterServer
 from actorq.roles.replay.messages import Weights
 from actorq.testing import Record
-from tests.roles.actors import NodeAgent
+from tests.roles.actors import WeightsRecorder
 from tests.roles.topologies import Diligent, Level, crew
 
 from .actors import Board
@@ -73,13 +73,16 @@ class Fire:
     def specs(self, worker: type[Worker], agent: Agent, **given: Any) -> list[ActorSpec]:
         kept = ParameterServer.Config(restore_within_updates=RESTORE_WITHIN)
         made = crew(worker, 2, 2, agent, shard_config=kept, publish_every_updates=1, **given)
-        node_agent = ActorSpec(
-            name="follower", cls=NodeAgent, config=NodeAgent.Config(), ports={"weights": ("coordinator",)}
+        recorder = ActorSpec(
+            name="recorder",
+            cls=WeightsRecorder,
+            config=WeightsRecorder.Config(),
+            ports={"weights": ("coordinator",)},
         )
         return [
             *(replace(each, node=self.nodes[each.name]) for each in made),
             *(actor(f"on-{node}", node, self.board) for node in self.incarnations),
-            node_agent,
+            recorder,
         ]
 
     async def kill(self, node: str) -> None:
@@ -136,9 +139,9 @@ async def test_one_kill_of_each(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     fire = Fire(board, {**APART, "server.1": "main", "worker.1": "main"})
-    monkeypatch.setattr(NodeAgent, "record", fire.seen, raising=False)
+    monkeypatch.setattr(WeightsRecorder, "record", fire.seen, raising=False)
     async with running(
-        anyio_backend, fire.specs(Monotonous, LEVEL, coordinator=Level, **RULES[rule]), patience=100
+        anyio_backend, fire.specs(Monotonous, LEVEL, coordinator=Level, **RULES[rule]), timeout=100
     ):
         await fire.goes_on()
         for node in ("worker0", "shard0", "coordinator"):
@@ -164,9 +167,9 @@ async def test_thirty_kills(
     """Of whichever node, whenever it lives; now and then two at once, or one that has just come back."""
     chance = random.Random(f"{anyio_backend} {rule}")
     fire = Fire(board, APART)
-    monkeypatch.setattr(NodeAgent, "record", fire.seen, raising=False)
+    monkeypatch.setattr(WeightsRecorder, "record", fire.seen, raising=False)
     specs = fire.specs(Monotonous, LEVEL, coordinator=Level, **RULES[rule])
-    async with running(anyio_backend, specs, patience=480):
+    async with running(anyio_backend, specs, timeout=480):
         await fire.goes_on()
         killed: list[str] = []
         while len(killed) < 30:
@@ -195,11 +198,11 @@ async def test_it_learns_under_fire(
     """The greedy policy becomes the best there is, from every cell."""
     chance = random.Random(f"{anyio_backend} {rule}")
     fire = Fire(board, APART)
-    monkeypatch.setattr(NodeAgent, "record", fire.seen, raising=False)
+    monkeypatch.setattr(WeightsRecorder, "record", fire.seen, raising=False)
     memory = LocalReplayConfig(min_size=200, sampling="uniform", samples_per_insert=8.0)
     config = Worker.Config(envs=8, chunk_steps=4, epsilon=1.0, replay=memory)
     specs = fire.specs(Worker, LEARNER, task=MAZE, worker_config=config, **RULES[rule])
-    async with running(anyio_backend, specs, patience=480):
+    async with running(anyio_backend, specs, timeout=480):
         for _ in range(8):
             await fire.goes_on()
             await fire.kill(chance.choice(list(fire.incarnations)))

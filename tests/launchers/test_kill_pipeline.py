@@ -15,7 +15,7 @@ from actorq.roles.pipeline.stage import Stage
 from actorq.roles.replay.messages import Weights
 from actorq.testing import Record
 from tests.actors.world import fresh, spec
-from tests.roles.actors import NodeAgent
+from tests.roles.actors import WeightsRecorder
 from tests.roles.pipeline.pipelines import SMALL, held, pipeline
 
 from .actors import Board
@@ -40,11 +40,11 @@ async def test_a_pipeline_outlives_its_stages(anyio_backend: Any, board: Board) 
             nodes=nodes,
             publish_every_updates=1,
         ),
-        spec("follower", fresh(NodeAgent, record=seen), {"weights": "learner"}),
+        spec("recorder", fresh(WeightsRecorder, record=seen), {"weights": "learner"}),
         *(actor(f"on-{node}", node, board) for node in nodes.values()),
     ]
     incarnations = dict.fromkeys(nodes.values(), 1)
-    async with running(anyio_backend, specs, patience=55, reports=reports) as system:
+    async with running(anyio_backend, specs, timeout=55, reports=reports) as system:
         await reports.reaches("updates", 30)
         for node in ("second", "first"):
             pid = int(await board.reads(f"on-{node} starting", incarnations[node]))

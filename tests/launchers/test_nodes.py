@@ -170,7 +170,7 @@ async def test_what_was_not_begun_is_handled_once_by_the_successor(
 
 
 @pytest.mark.anyio
-async def test_a_new_life_gets_the_newest_of_its_feeds_again(anyio_backend: Any, board: Board) -> None:
+async def test_a_restarted_actor_gets_the_newest_of_its_feeds_again(anyio_backend: Any, board: Board) -> None:
     specs = [
         actor("here", "main", board, WeightPublisher),
         actor("there", "one", board, WeightPublisher),
@@ -612,7 +612,7 @@ async def test_a_node_that_dies_as_soon_as_it_listens(
         await kill(board, "b")
         await board.reads("b starting", 2)
         assert await system.ref("a").ask(WhoIsNext()) == await system.ref("b").ask(Who())
-        assert await system.ref("a").ask(Who()) == before, "its neighbour has nothing of it"
+        assert await system.ref("a").ask(Who()) == before, "the other actor is unaffected"
     assert launched == 4
 
 

@@ -48,7 +48,7 @@ async def test_memory_does_not_follow_the_store(
     chunk = changed(chunk, frames=np.random.default_rng(0).integers(0, 256, chunk.frames.shape, np.uint8))
     capacity = CHUNK * CHUNKS
     specs = in_redis(url=little.url, node="shard", capacity=capacity, redis=RedisConfig(url=little.url))
-    async with running(anyio_backend, [*specs, actor("on-shard", "shard", board)], patience=55) as system:
+    async with running(anyio_backend, [*specs, actor("on-shard", "shard", board)], timeout=55) as system:
         pid = int(await board.reads("on-shard starting"))
         shard = system.ref("replay.0")
         memory: list[int] = []

@@ -1,4 +1,6 @@
-"""Strangers at the sockets of a running system: each is counted, none is heard, and the run goes on."""
+"""Unauthenticated and malicious peers at the sockets of a running system: each is counted and refused, and
+the system keeps working.
+"""
 
 from __future__ import annotations
 
@@ -28,21 +30,19 @@ from actorq_nng import NngTransport
 from tests.actors.world import AT_ONCE, spec
 
 from .actors import Board
-from .misbehaving_node import NAME, Lies, Traitor
+from .misbehaving_node import NAME, CorruptFrames, MaliciousNode
 from .nodes import Heard, board
-from .tellers import Numbered, Teller
-from .tellers import Traitor as TraitorActor
-from .unauthenticated_peers import Flood, Toll, flood_with
+from .tellers import MaliciousPeer, Numbered, Teller
+from .unauthenticated_peers import Flood, FloodResult, flood_with
 
 __all__ = ["board"]
 
 pytestmark = pytest.mark.anyio
 
 FLAT_BYTES = 40 << 20
-"""By which a process may have grown after thousands of unauthenticated peers: what caches and the allocator
-keep."""
+"""Growth allowed after thousands of unauthenticated peers: caches, and what the allocator keeps."""
 FEW_FILES = 8
-"""That may be open more than before in the end: nng's threads close connections when they come to it."""
+"""Additional open files allowed at the end: nng closes connections in threads of its own, later."""
 
 
 class OnTheNetwork(NngTransport):
@@ -51,13 +51,13 @@ class OnTheNetwork(NngTransport):
 
 
 @dataclass
-class Town:
-    """A system of two nodes, that exchange numbers all the time, and of a third that is the test."""
+class AttackedSystem:
+    """A system of two nodes that exchange numbers all the time; a third, malicious node is the test."""
 
     system: System
     reports: Heard
     membership: Membership
-    traitor: Traitor
+    malicious: MaliciousNode
     scheme: str
     overheard: list[bytes]
 
@@ -76,15 +76,15 @@ class Town:
         return self.system._remote[node.name].traffic
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        """Until it holds; looked at whenever a message has been handled, which goes on all the time."""
+        """Wait for a condition, checked after each handled message."""
         while not condition():
-            await self.goes_on(1)
+            await self.handles(1)
 
-    async def goes_on(self, messages: int = 200) -> None:
+    async def handles(self, messages: int = 200) -> None:
         await self.reports.reaches("handled", self.reports.counts["handled"] + messages)
 
-    async def flood_with(self, what: Any, count: int, **more: Any) -> list[tuple[Peer, Toll]]:
-        """All nodes at once."""
+    async def flood_with(self, what: Any, count: int, **more: Any) -> list[tuple[Peer, FloodResult]]:
+        """Flood all nodes at once."""
         tls = self.membership.tls
         texts = (tls.certificate, tls.key, tls.authority) if tls is not None else None
         given = {
@@ -93,11 +93,11 @@ class Town:
             "tls": texts,
             **more,
         }
-        tolls: list[tuple[Peer, Toll]] = []
+        tolls: list[tuple[Peer, FloodResult]] = []
 
         async def flood(node: Peer) -> None:
-            toll = await flood_with(Flood(address=self.address(node), what=what, count=count, **given))
-            tolls.append((node, toll))
+            result = await flood_with(Flood(address=self.address(node), what=what, count=count, **given))
+            tolls.append((node, result))
 
         async with anyio.create_task_group() as tasks:
             for node in self.nodes:
@@ -107,7 +107,7 @@ class Town:
 
 @dataclass
 class Size:
-    """Of a process."""
+    """Memory and open files of a process."""
 
     bytes: int
     files: int
@@ -124,9 +124,9 @@ def open_files(pid: int) -> int:
 
 
 class _Launcher:
-    def __init__(self, processes: ProcessLauncher, traitor: Traitor) -> None:
+    def __init__(self, processes: ProcessLauncher, malicious: MaliciousNode) -> None:
         self._processes = processes
-        self._traitor = traitor
+        self._traitor = malicious
 
     async def launch(self, node: str, incarnation: int) -> NodeHandle:
         if node != NAME:
@@ -137,7 +137,7 @@ class _Launcher:
 
 @pytest.fixture(autouse=True)
 def _time_to_drain(monkeypatch: pytest.MonkeyPatch) -> None:
-    """All that was sent is handled, however busy the machine is."""
+    """Time enough to handle everything that was sent, on a busy machine too."""
     monkeypatch.setattr(system, "DRAIN_SECONDS", 20.0)
 
 
@@ -156,44 +156,44 @@ def overheard(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
 
 
 @asynccontextmanager
-async def town(
-    backend: Any, scheme: str, board: Board, overheard: list[bytes], patience: float
-) -> AsyncIterator[Town]:
+async def attacked(
+    backend: Any, scheme: str, board: Board, overheard: list[bytes], timeout: float
+) -> AsyncIterator[AttackedSystem]:
     config = Teller.Config(board=board.path)
     specs = [
         spec("here", Teller, {"other": "there"}, config, mailbox=MailboxBounds(messages=20)),
         spec("there", Teller, {"other": "here"}, config, mailbox=MailboxBounds(messages=20), node="far"),
-        spec("others", TraitorActor, {"others": ("here", "there")}, node=NAME),
+        spec("others", MaliciousPeer, {"others": ("here", "there")}, node=NAME),
     ]
     reports = Heard()
     transport = NngTransport if scheme == "ipc" else OnTheNetwork
-    with anyio.fail_after(patience), PrivateFolder() as folder:
+    with anyio.fail_after(timeout), PrivateFolder() as folder:
         membership = Membership(
             folder=folder.path,
             addresses=() if scheme == "ipc" else (f"{scheme}://127.0.0.1:0",),
             tls=make_certificates() if scheme == "tls+tcp" else None,
         )
-        traitor = Traitor({each.name: each for each in specs}, membership, scheme)
+        malicious = MaliciousNode({each.name: each for each in specs}, membership, scheme)
         run = RunSetup(
             specs=tuple(specs), transport=transport, membership=membership, backend=backend, local_nodes=1
         )
         processes = ProcessLauncher(run, ())
         async with anyio.create_task_group() as tasks, processes:
-            await tasks.start(traitor.listen)
+            await tasks.start(malicious.listen)
             async with System(
                 specs,
                 AT_ONCE,
                 transport=transport(),
                 membership=membership,
                 elsewhere=["far", NAME],
-                launcher=_Launcher(processes, traitor),
+                launcher=_Launcher(processes, malicious),
                 reports=reports,
                 direct=True,
             ) as system:
-                made = Town(system, reports, membership, traitor, scheme, overheard)
-                await made.goes_on()
+                made = AttackedSystem(system, reports, membership, malicious, scheme, overheard)
+                await made.handles()
                 yield made
-                await made.goes_on()
+                await made.handles()
                 assert system.statistics().dead_letters == 0
                 assert [actor.restarts + actor.crashes for actor in system.statistics().actors] == [0] * 3
             tasks.cancel_scope.cancel()
@@ -202,16 +202,16 @@ async def town(
 
 
 @asynccontextmanager
-async def flat(town: Town) -> AsyncIterator[None]:
-    """What happens meanwhile costs no process anything."""
-    before = {node.name: Size.of(node.pid) for node in town.nodes}
+async def flat(attacked: AttackedSystem) -> AsyncIterator[None]:
+    """Assert that no process grows meanwhile, in memory or open files."""
+    before = {node.name: Size.of(node.pid) for node in attacked.nodes}
     yield
-    await town.goes_on()
-    for node in town.nodes:
+    await attacked.handles()
+    for node in attacked.nodes:
         after = Size.of(node.pid)
         assert after.bytes < before[node.name].bytes + FLAT_BYTES
         few = before[node.name].files + FEW_FILES
-        await town.until(lambda pid=node.pid, few=few: open_files(pid) <= few)  # type: ignore[misc]
+        await attacked.until(lambda pid=node.pid, few=few: open_files(pid) <= few)  # type: ignore[misc]
 
 
 def cases(few: int, few_over_tls: int, many: int, many_over_tls: int) -> pytest.MarkDecorator:
@@ -239,10 +239,10 @@ def cases(few: int, few_over_tls: int, many: int, many_over_tls: int) -> pytest.
 
 
 @cases(80, 70, 10_000, 10_000)
-async def test_who_says_nothing(
+async def test_silent_connections(
     anyio_backend: Any, board: Board, overheard: list[bytes], scheme: str, count: int
 ) -> None:
-    async with town(anyio_backend, scheme, board, overheard, 1000) as here:
+    async with attacked(anyio_backend, scheme, board, overheard, 1000) as here:
         await here.flood_with("silent", 20, at_a_time=200)
         async with flat(here):
             await here.flood_with("silent", count, at_a_time=200)
@@ -254,16 +254,16 @@ async def test_who_says_nothing(
 async def test_broken_frames_without_a_hello(
     anyio_backend: Any, board: Board, overheard: list[bytes], scheme: str, count: int
 ) -> None:
-    async with town(anyio_backend, scheme, board, overheard, 1000) as here:
+    async with attacked(anyio_backend, scheme, board, overheard, 1000) as here:
         await here.flood_with("frames", 20)
         before = {node.name: here.counted(node) for node in here.nodes}
         async with flat(here):
-            for node, toll in await here.flood_with("frames", count, seed=1):
-                assert toll.spoke > toll.silent > count // 5
+            for node, result in await here.flood_with("frames", count, seed=1):
+                assert result.sent > result.silent > count // 5
                 await here.until(lambda node=node: refused(here.counted(node)) == count + 20)  # type: ignore[misc]
-                # Where the loop was late a whole second, some hadn't said it soon enough.
-                strangers = here.counted(node).unauthenticated - before[node.name].unauthenticated
-                assert toll.spoke // 2 < strangers <= toll.spoke + 20
+                # On a loop that was late by a second, some hellos missed their time limit.
+                unauthenticated = here.counted(node).unauthenticated - before[node.name].unauthenticated
+                assert result.sent // 2 < unauthenticated <= result.sent + 20
 
 
 def refused(counted: TransportStatistics) -> int:
@@ -271,21 +271,21 @@ def refused(counted: TransportStatistics) -> int:
     return counted.refused
 
 
-async def test_a_hello_said_again(anyio_backend: Any, board: Board, overheard: list[bytes]) -> None:
-    async with town(anyio_backend, "ipc", board, overheard, 50) as here:
+async def test_a_replayed_hello(anyio_backend: Any, board: Board, overheard: list[bytes]) -> None:
+    async with attacked(anyio_backend, "ipc", board, overheard, 50) as here:
         for hello in overheard:
             await here.flood_with("replay", 10, hello=hello)
         expected = 10 * len(overheard)
         for node in here.nodes:
-            # One whose hello came too late, on a busy machine, is refused for that.
+            # On a busy machine a hello may miss its time limit, and is refused for that.
             await here.until(lambda node=node: refused(here.counted(node)) >= expected)  # type: ignore[misc]
             assert refused(here.counted(node)) == expected
             assert here.counted(node).unauthenticated > 0
 
 
-async def test_another_runs_certificate(anyio_backend: Any, board: Board, overheard: list[bytes]) -> None:
+async def test_a_certificate_of_another_run(anyio_backend: Any, board: Board, overheard: list[bytes]) -> None:
     theirs = make_certificates()
-    async with town(anyio_backend, "tls+tcp", board, overheard, 50) as here:
+    async with attacked(anyio_backend, "tls+tcp", board, overheard, 50) as here:
         ours = here.membership.tls
         assert isinstance(ours, Certificates)
         await here.flood_with("silent", 50, tls=(theirs.certificate, theirs.key, ours.authority))
@@ -293,11 +293,11 @@ async def test_another_runs_certificate(anyio_backend: Any, board: Board, overhe
             await here.until(lambda node=node: here.counted(node).unauthenticated >= 1)  # type: ignore[misc]
 
 
-async def test_who_doesnt_even_speak_nngs_protocol(
+async def test_connections_without_nngs_protocol(
     anyio_backend: Any, board: Board, overheard: list[bytes]
 ) -> None:
-    async with town(anyio_backend, "tls+tcp", board, overheard, 50) as here, flat(here):
-        await here.flood_with("dumb", 80, at_a_time=80)
+    async with attacked(anyio_backend, "tls+tcp", board, overheard, 50) as here, flat(here):
+        await here.flood_with("no_protocol", 80, at_a_time=80)
         for node in here.nodes:
             await here.until(lambda node=node: here.counted(node).without_hello == 80)  # type: ignore[misc]
 
@@ -306,16 +306,16 @@ async def test_who_doesnt_even_speak_nngs_protocol(
 async def test_broken_frames_after_a_hello(
     anyio_backend: Any, board: Board, overheard: list[bytes], scheme: str, count: int
 ) -> None:
-    async with town(anyio_backend, scheme, board, overheard, 1000) as here:
+    async with attacked(anyio_backend, scheme, board, overheard, 1000) as here:
         specs = here.system._specs
         for node in here.nodes:
-            await here.traitor.befriend(node.name)
+            await here.malicious.connect(node.name)
         async with flat(here):
             for node in here.nodes:
-                link_schema = LinkSchema(specs, NAME, node.name, here.traitor.peer.incarnation)
-                lies = Lies(link_schema, Numbered(1), chance := random.Random(count))
+                link_schema = LinkSchema(specs, NAME, node.name, here.malicious.peer.incarnation)
+                corrupt = CorruptFrames(link_schema, Numbered(1), chance := random.Random(count))
                 for _ in range(count):
                     kind = chance.choice([*Kind])
-                    await here.traitor.say(node.name, kind, lambda ticket: lies.lie(kind, ticket))  # noqa: B023
+                    await here.malicious.send(node.name, kind, lambda ticket: corrupt.frame(kind, ticket))  # noqa: B023
                 await here.until(lambda node=node: here.counted(node).bad_frames == count + 1)  # type: ignore[misc]
                 assert here.counted(node).refused == count + 1

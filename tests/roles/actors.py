@@ -64,7 +64,7 @@ class Inbox(Actor):
         return Inserted(0, len(request.chunk))
 
 
-class NodeAgent(Actor):
+class WeightsRecorder(Actor):
     """Records the weights that come."""
 
     record: ClassVar[Record[Weights]]

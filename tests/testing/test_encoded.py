@@ -116,8 +116,8 @@ class Teller(Actor):
     async def note(self, message: Note) -> None:
         await self.other.tell(Anything(value=object()))
 
-    async def on_undelivered(self, envelope: DeadLetter) -> None:
-        self.dead.append(envelope)
+    async def on_undelivered(self, dead_letter: DeadLetter) -> None:
+        self.dead.append(dead_letter)
 
 
 class AskOther(Request[Total]):

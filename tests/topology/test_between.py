@@ -21,39 +21,39 @@ class Door(Actor):
         pass
 
 
-class HostSession(Actor):
+class Caller(Actor):
     doors: Group[Knock]
 
     @classmethod
     def wiring_problems(cls, spec: ActorSpec, specs: Mapping[str, ActorSpec]) -> Iterable[tuple[str, str]]:
         doors = spec.ports["doors"]
         if len(doors) < specs[spec.name].count:
-            yield "ports.doors", f"{len(doors)} doors for {spec.count} guests"
+            yield "ports.doors", f"{len(doors)} doors for {spec.count} callers"
 
 
-def topology(doors: int, guests: int, **wrong: Any) -> dict[str, Any]:
+def topology(doors: int, callers: int, **wrong: Any) -> dict[str, Any]:
     return {
         "name": "party",
         "actors": {
             "door": {"role": Door, "count": doors},
-            "guest": {"role": HostSession, "count": guests, "ports": {"doors": "door"}, **wrong},
+            "caller": {"role": Caller, "count": callers, "ports": {"doors": "door"}, **wrong},
         },
     }
 
 
-@pytest.mark.parametrize("guests", [2, 1])
-def test_enough_doors_are_fine(guests: int) -> None:
-    assert len(check(topology(2, guests)).specs) == 2 + guests
+@pytest.mark.parametrize("callers", [2, 1])
+def test_enough_doors_are_fine(callers: int) -> None:
+    assert len(check(topology(2, callers)).specs) == 2 + callers
 
 
 def test_what_is_wrong_between_actors_is_told_once_at_its_place() -> None:
     with pytest.raises(TopologyError) as refused:
         check(topology(1, 3))
     (problem,) = refused.value.problems
-    assert (problem.where, problem.problem) == ("actors.guest.ports.doors", "1 doors for 3 guests")
+    assert (problem.where, problem.problem) == ("actors.caller.ports.doors", "1 doors for 3 callers")
 
 
 def test_it_is_not_asked_before_the_rest_is_right() -> None:
     with pytest.raises(TopologyError) as refused:
         check(topology(1, 3, nonsense=1))
-    assert [problem.where for problem in refused.value.problems] == ["actors.guest.nonsense"]
+    assert [problem.where for problem in refused.value.problems] == ["actors.caller.nonsense"]

@@ -283,7 +283,7 @@ class ActorIncarnation:
             mailbox.delivery_log,
         )
         deterministic = self.clock.deterministic
-        patience = 1 if deterministic else ENVELOPES_IN_A_ROW
+        most_in_a_row = 1 if deterministic else ENVELOPES_IN_A_ROW
         in_a_row, began = 0, perf_counter()
         while True:
             if not queue:
@@ -313,7 +313,7 @@ class ActorIncarnation:
             handling.envelope = None
             self.cell.settle(envelope, outcome, answer)
             in_a_row += 1
-            if in_a_row >= patience:
+            if in_a_row >= most_in_a_row:
                 in_a_row = 0
                 if deterministic or perf_counter() - began > SECONDS_IN_A_ROW:
                     await self.clock.pass_turn()

@@ -132,7 +132,7 @@ class ConcurrentQueue(MailboxQueue):
         self.hand_out()
 
     def open(self, begin: Callable[[ConcurrentQueue, Envelope], None]) -> None:
-        """Start handing messages out: `begin` starts a handler for one message."""
+        """Start delivering messages: `begin` starts a handler for one message."""
         self._begin = begin
         self.hand_out()
 

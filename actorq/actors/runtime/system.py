@@ -70,7 +70,7 @@ class System:
         self._quiet = False
         self._infrastructure = anyio.CancelScope(shield=True)
         self._stopped: Event | None = None
-        self._patience = STOP_SECONDS
+        self._stop_seconds_left = STOP_SECONDS
         self.final_states: dict[str, State] = {}
         """After stopping: every actor's state, taken after draining and before `on_stop`."""
         self.supervisor = Supervisor(groups, self.scheduler, seed, self._restarted, self._fail)
@@ -219,9 +219,9 @@ class System:
         with anyio.move_on_after(DRAIN_SECONDS, shield=True) as scope:
             await self._until_quiet()
         if scope.cancelled_caught:
-            names = ", ".join(cell.name for cell in self._local.busy()) or "letters on their way"
+            names = ", ".join(cell.name for cell in self._local.busy()) or "messages in flight"
             log.warning("stopping: not drained within %g s, still busy: %s", DRAIN_SECONDS, names)
-        self._patience -= anyio.current_time() - began
+        self._stop_seconds_left -= anyio.current_time() - began
 
     async def _until_quiet(self) -> None:
         """Wait until all processes report twice in a row that nothing happened in between; see
@@ -255,10 +255,10 @@ class System:
     async def _stop(self) -> None:
         await self.quiesce()
         began = anyio.current_time()
-        await self._node_supervisor.end_silent(self._patience / 2)
-        self._patience -= anyio.current_time() - began
+        await self._node_supervisor.end_silent(self._stop_seconds_left / 2)
+        self._stop_seconds_left -= anyio.current_time() - began
         self.final_states = await self._states(busy=False)
-        deadline = anyio.current_time() + self._patience
+        deadline = anyio.current_time() + self._stop_seconds_left
         for cell in reversed(self.cells.values()):
             # Each `on_stop` gets half of the remaining time, so that a hanging one leaves time to the actors
             # before it.

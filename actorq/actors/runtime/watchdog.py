@@ -14,15 +14,15 @@ from actorq.actors.actor import Actor
 
 log = logging.getLogger("actorq.actors")
 
-PATIENCE_SECONDS = 0.25
+LIMIT_SECONDS = 0.25
 TICKS_A_SECOND = 10
 
 
 class Watchdog:
     """A thread that inspects the event loop's thread when the loop has not ticked for a while."""
 
-    def __init__(self, patience_seconds: float | None = None) -> None:
-        self._patience = PATIENCE_SECONDS if patience_seconds is None else patience_seconds
+    def __init__(self, limit_seconds: float | None = None) -> None:
+        self._limit_seconds = LIMIT_SECONDS if limit_seconds is None else limit_seconds
         self._watched = 0
         self._ticked = 0.0
         self._ended = threading.Event()
@@ -43,8 +43,8 @@ class Watchdog:
             thread.join()  # abandoned at once when cancelled: it only reads
 
     def _look_on(self) -> None:
-        while not self._ended.wait(self._patience / 2):
-            if time.monotonic() - self._ticked > self._patience + 1 / TICKS_A_SECOND:
+        while not self._ended.wait(self._limit_seconds / 2):
+            if time.monotonic() - self._ticked > self._limit_seconds + 1 / TICKS_A_SECOND:
                 self._warn(sys._current_frames().get(self._watched))
 
     def _warn(self, innermost: FrameType | None) -> None:
@@ -59,7 +59,7 @@ class Watchdog:
                 "%s has held the event loop for more than %g s, in %s (%s:%d); meanwhile no other actor "
                 "runs: compute in a thread, with @handles(thread=True) or in_thread",
                 actor.name,
-                self._patience,
+                self._limit_seconds,
                 frame.f_code.co_qualname,
                 frame.f_code.co_filename,
                 frame.f_lineno,

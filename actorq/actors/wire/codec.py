@@ -63,7 +63,7 @@ class _Run(msgspec.Struct, frozen=True, array_like=True):
     """What each is reckoned to take, where the type doesn't tell."""
 
 
-class _LettersHeader(msgspec.Struct, frozen=True, array_like=True):
+class _EnvelopesHeader(msgspec.Struct, frozen=True, array_like=True):
     first: Annotated[int, Meta(ge=1, lt=MAX_NUMBER - MAX_ENVELOPES)]
     runs: Annotated[tuple[_Run, ...], Meta(max_length=MAX_ENVELOPES)]
     table: Table
@@ -249,14 +249,14 @@ class Unpacker:
     def __init__(self, borrow: Borrow | None = None) -> None:
         self._borrow = borrow
         self._arrays: list[NDArray[Any]] = []
-        self._envelopes = msgpack.Decoder(_LettersHeader)
+        self._envelopes = msgpack.Decoder(_EnvelopesHeader)
         self._answers = msgpack.Decoder(_RawAnswers)
         self._decoders: dict[Any, msgpack.Decoder[Any]] = {}
         self._lists: dict[type[Message], msgpack.Decoder[Any]] = {}
         self._raw_list = msgpack.Decoder(Annotated[list[msgspec.Raw], Meta(max_length=MAX_ENVELOPES)])
 
     def envelopes(self, route_table: RouteTable, frame: memoryview) -> list[EnvelopeRun]:
-        """The letters of a frame, each on a way of the contract."""
+        """Decode a frame of envelopes, checked against the route table."""
         try:
             header = self._open(self._envelopes, frame)
             runs, count = [], 0
@@ -265,7 +265,7 @@ class Unpacker:
                 count += len(run.messages)
                 if count > MAX_ENVELOPES:
                     raise WireError(
-                        f"a frame has {count} letters or more; at most {MAX_ENVELOPES} are allowed"
+                        f"a frame has {count} messages or more; at most {MAX_ENVELOPES} are allowed"
                     )
                 runs.append(run)
             return runs
@@ -274,17 +274,21 @@ class Unpacker:
 
     def _run(self, route_table: RouteTable, run: _Run, first: int) -> EnvelopeRun:
         if run.route >= len(route_table.routes):
-            raise WireError(f"a letter goes way {run.route}; the contract has {len(route_table.routes)}")
+            raise WireError(
+                f"a message has route {run.route}; the route table has {len(route_table.routes)} routes"
+            )
         if run.chains is not None and not route_table.replies[run.route]:
-            raise WireError(f"an answer is waited for on way {run.route}, which carries no requests")
+            raise WireError(f"a reply is expected on route {run.route}, which carries no requests")
         messages, whole = self._messages(route_table.routes[run.route].message, run.payloads)
         count = len(messages)
         if not count:
-            raise WireError(f"a run on way {run.route} has no letters")
+            raise WireError(f"a run on route {run.route} has no messages")
         fixed = route_table.sizes[run.route]
         sizes = run.sizes if run.sizes is not None else (max(0, fixed),) * count
         if len(sizes) != count or (run.chains is not None and len(run.chains) != count):
-            raise WireError(f"a run of {count} letters has {len(sizes)} sizes, or chains for others")
+            raise WireError(
+                f"a run of {count} messages has {len(sizes)} sizes, or another number of wait chains"
+            )
         return EnvelopeRun(run.route, first, messages, run.chains, sizes, whole)
 
     def answers(self, frame: memoryview, replies_to: Callable[[int], tuple[Any, ...]]) -> Answers:
@@ -295,10 +299,10 @@ class Unpacker:
         finally:
             self._arrays = []
         if len(header.handled) % 2:
-            raise WireError("a stretch of handled letters has no length")
+            raise WireError("a range of handled messages has no length")
         for ended in header.ended:
             if ended.outcome is Outcome.HANDLED or (ended.outcome is Outcome.CIRCULAR and not ended.circle):
-                raise WireError(f"letter {ended.number} is said to be {ended.outcome.value}, and no more")
+                raise WireError(f"message {ended.number} is reported {ended.outcome.value} without details")
         return Answers(
             list(header.handled),
             list(header.ended),
@@ -334,7 +338,7 @@ class Unpacker:
         try:
             each = self._raw_list.decode(payloads)
         except msgspec.MsgspecError as error:
-            raise WireError(f"a run of letters can't be read: {error}") from error
+            raise WireError(f"a run of messages can't be read: {error}") from error
         messages: list[Message | WireError] = []
         for raw in each:
             try:

@@ -42,7 +42,7 @@ MANY_ENVELOPES = 256
 MAX_PROBES = 1024
 """So many circles are looked for at a time; of more, the oldest are forgotten."""
 
-ENVELOPES_OF_ONE_LIFE = 1 << 40
+ENVELOPES_PER_INCARNATION = 1 << 40
 """Numbers go on rising from one incarnation of a node to the next."""
 
 
@@ -82,7 +82,7 @@ class PeerSession:
         self._outbox: deque[Envelope] = deque()
         self._newest: dict[tuple[str, str, type[Message]], Envelope] = {}
         self._unsettled: dict[int, Envelope] = {}
-        self._next = link_schema.ordinal * ENVELOPES_OF_ONE_LIFE + 1
+        self._next = link_schema.ordinal * ENVELOPES_PER_INCARNATION + 1
         self._probes: OrderedDict[int, CycleFound] = OrderedDict()
         self._probes_made = 0
         self._reply_buffer = ReplyBuffer(link_schema.into, self._answers, max_frame_bytes)
@@ -225,7 +225,7 @@ class PeerSession:
             return
         for envelope in envelopes:
             if isinstance(envelope.message, WireError):
-                log.error("a letter from %s to %s: %s", sender, target, envelope.message)
+                log.error("undecodable message from %s to %s: %s", sender, target, envelope.message)
                 reply_buffer.settle(envelope, Outcome.UNDELIVERED, str(envelope.message))
             else:
                 self._inbox.deliver(envelope)
@@ -236,7 +236,7 @@ class PeerSession:
         for first, number in zip(answers.handled[::2], answers.handled[1::2], strict=True):
             if number > len(self._unsettled):
                 raise WireError(
-                    f"{self.name} answers {number} letters; {len(self._unsettled)} are on their way"
+                    f"{self.name} settles {number} messages; {len(self._unsettled)} are unsettled"
                 )
             self._handled(range(first, first + number))
         for ended in answers.ended:

@@ -63,7 +63,7 @@ async def introduce(stream: ByteStream, run: str, secret: bytes) -> None:
     await _say(stream, hello)
     challenge = await _hear(stream, Challenge)
     _compare(challenge, "the run is led")
-    if not hmac.compare_digest(challenge.proof, _leaders_proof(secret, hello, challenge)):
+    if not hmac.compare_digest(challenge.proof, _coordinator_proof(secret, hello, challenge)):
         raise HandshakeError("who answers there doesn't know the run's secret: is the file of this run?")
     await _say(stream, Proof(_hosts_proof(secret, hello, challenge)))
 
@@ -72,7 +72,7 @@ async def admit(stream: ByteStream, run: str, secret: bytes) -> None:
     """The coordinator's side: return when the host has proven itself. Raises as `introduce` does."""
     hello = await _hear(stream, JoinHello)
     challenge = Challenge(PROTOCOL, __version__, secrets.token_bytes(_NONCE_BYTES), b"")
-    proven = msgspec.structs.replace(challenge, proof=_leaders_proof(secret, hello, challenge))
+    proven = msgspec.structs.replace(challenge, proof=_coordinator_proof(secret, hello, challenge))
     await _say(stream, proven)
     _compare(hello, "a host wants to join")
     if hello.run != run:
@@ -92,7 +92,7 @@ def _compare(said: JoinHello | Challenge, what: str) -> None:
         )
 
 
-def _leaders_proof(secret: bytes, hello: JoinHello, challenge: Challenge) -> bytes:
+def _coordinator_proof(secret: bytes, hello: JoinHello, challenge: Challenge) -> bytes:
     said = msgspec.structs.replace(challenge, proof=b"")
     return hmac.digest(secret, _OF_COORDINATOR + _bytes(hello) + _bytes(said), "sha256")
 

@@ -32,7 +32,7 @@ def main() -> int:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGUSR1)
     reaper = os.getpid()
 
-    def die_with_nurse() -> None:  # after the fork; this process has one thread, so anything may be called
+    def end_with_reaper() -> None:  # after the fork; this process has one thread, so anything may be called
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != reaper:
@@ -42,7 +42,7 @@ def main() -> int:
         command,
         stdin=subprocess.DEVNULL,
         pass_fds=[] if lock == "-" else [int(lock)],
-        preexec_fn=die_with_nurse,
+        preexec_fn=end_with_reaper,
         process_group=0,
     )
     if lock != "-":  # from now on it is the server that holds the lock on its data's folder

@@ -28,7 +28,7 @@ _PREFIX, _SOCKET = "actorq-redis-", "redis.sock"
 _MOST_PATH_BYTES = 107
 """Of a unix socket's path."""
 
-_NURSE = str(Path(__file__).with_name("reaper.py"))
+_REAPER = str(Path(__file__).with_name("reaper.py"))
 _PID = "pid "
 _READY = "eady to accept connections"
 _LINES_KEPT = 5
@@ -139,8 +139,8 @@ class _Process:
     def __init__(self, command: list[str], lock: int | None) -> None:
         held = [] if lock is None else [lock]
         words = [command[0], "-" if lock is None else str(lock), *command[1:]]
-        self._nurse = subprocess.Popen(
-            [sys.executable, "-I", "-S", _NURSE, *words],
+        self._reaper = subprocess.Popen(
+            [sys.executable, "-I", "-S", _REAPER, *words],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -148,11 +148,11 @@ class _Process:
             pass_fds=held,
             process_group=0,  # Ctrl-C is the run's
         )
-        assert self._nurse.stdin is not None
-        assert self._nurse.stdout is not None
-        self._input, self._output = self._nurse.stdin, self._nurse.stdout
+        assert self._reaper.stdin is not None
+        assert self._reaper.stdout is not None
+        self._input, self._output = self._reaper.stdin, self._reaper.stdout
         os.set_blocking(self._output.fileno(), False)
-        self._pidfd = os.pidfd_open(self._nurse.pid)
+        self._pidfd = os.pidfd_open(self._reaper.pid)
         self._begun = b""
         self._said = deque[str](maxlen=_LINES_KEPT)
         self.pid = 0
@@ -183,7 +183,7 @@ class _Process:
         await self.ended()
         self._output.close()
         os.close(self._pidfd)
-        self._nurse.wait()  # it has ended
+        self._reaper.wait()  # it has ended
 
     async def _listen(self) -> None:
         while await self._lines() is not None:

@@ -102,9 +102,9 @@ class RedisStore:
         self._place = place
         self._redis = RedisConnection(place.url, place.password_env)
         self._keys = Keys(place.shard)
-        life = secrets.randbits(31)
-        self._owner = OWNER + f"{life:08x}".encode() + (_KEPT if keep else b"")
-        self._names = iter(range(life << 32, (life + 1) << 32))
+        incarnation = secrets.randbits(31)
+        self._owner = OWNER + f"{incarnation:08x}".encode() + (_KEPT if keep else b"")
+        self._names = iter(range(incarnation << 32, (incarnation + 1) << 32))
         self._has_claimed = self._is_deleted = False
         self._turn = threading.Lock()
         self._evicted: deque[tuple[float, ChunkRecord]] = deque()

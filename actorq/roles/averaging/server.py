@@ -74,8 +74,8 @@ class AveragingServer(LearningActor):
     def wiring_problems(cls, spec: ActorSpec, specs: Mapping[str, ActorSpec]) -> Iterable[tuple[str, str]]:
         below = {other.name for other in specs.values() if spec.name in other.ports.get("root", ())}
         learners = set(spec.ports["learners"])
-        if strangers := sorted(below - learners):
-            yield "ports.learners", f"lacks {', '.join(strangers)}, whose port root leads here"
+        if missing := sorted(below - learners):
+            yield "ports.learners", f"lacks {', '.join(missing)}, whose port root leads here"
         if strays := sorted(learners - below):
             yield "ports.learners", f"names {', '.join(strays)}, whose port root doesn't lead here"
 

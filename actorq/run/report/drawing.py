@@ -106,7 +106,7 @@ def _draw_lines(chart: Chart, axes: Axes) -> None:
 
 def _table(line: ChartLine) -> NDArray[np.float64]:
     """[2 or 4, n]: x, y, and the band's low and high, of at most _MOST_POINTS points, each the mean of
-    equally many neighbours. NaN where nothing can be drawn.
+    equally many consecutive points. NaN where nothing can be drawn.
     """
     columns = [*np.reshape(line.points, (-1, 2)).T, *(np.reshape(line.band, (-1, 2)).T if line.band else ())]
     table = np.array(columns, dtype=float)

@@ -134,8 +134,8 @@ class Explorer(Tracing):
         await self.sleep(0.02 * int(request.text))
         return Text(f"{self.name} {request.text}")
 
-    async def on_undelivered(self, envelope: DeadLetter) -> None:
-        self.note("undelivered", envelope.outcome.value)
+    async def on_undelivered(self, dead_letter: DeadLetter) -> None:
+        self.note("undelivered", dead_letter.outcome.value)
 
 
 async def trace(seed: int, transport: str = "inproc") -> Trace:

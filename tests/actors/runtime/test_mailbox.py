@@ -63,8 +63,8 @@ class Sender(Actor):
             await self.to.tell(message)
             self.told.add(message)
 
-    async def on_undelivered(self, envelope: DeadLetter) -> None:
-        self.dead.add(envelope)
+    async def on_undelivered(self, dead_letter: DeadLetter) -> None:
+        self.dead.add(dead_letter)
 
 
 def sender(*messages: Add | Text | Block | Weights) -> type[Sender]:
@@ -253,8 +253,8 @@ async def test_in_doubt_is_what_was_begun_and_undelivered_what_was_not(
             for _ in range(3):
                 await self.to.tell(Poke())
 
-        async def on_undelivered(self, envelope: DeadLetter) -> None:
-            self.dead.add(envelope)
+        async def on_undelivered(self, dead_letter: DeadLetter) -> None:
+            self.dead.add(dead_letter)
 
     poker = fresh(Poker, dead=Record())
     config = Misbehaving.Config(place="handler")

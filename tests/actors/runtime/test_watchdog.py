@@ -39,7 +39,7 @@ def warned() -> Warned:
 async def test_a_handler_that_holds_the_loop_is_named_with_its_place(
     world: World, warned: Warned, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("actorq.actors.runtime.watchdog.PATIENCE_SECONDS", 0.01)
+    monkeypatch.setattr("actorq.actors.runtime.watchdog.LIMIT_SECONDS", 0.01)
 
     class Blocking(Actor):
         @handles

@@ -21,7 +21,7 @@ from actorq.actors.supervision.delivery_log import (
     QueueLog,
 )
 from actorq.actors.wire.node_incarnation import ORDINAL_BITS
-from actorq.actors.wire.peer_session import ENVELOPES_OF_ONE_LIFE
+from actorq.actors.wire.peer_session import ENVELOPES_PER_INCARNATION
 from actorq.actors.wire.reply_buffer import Received
 from tests.actors.messages import Add, Echo, GetTotal, Text, Total, Visit
 from tests.actors.world import spec
@@ -112,7 +112,9 @@ class Twin:
 
     def restart(self, source: str) -> None:
         """The sender's node is started again; what it has sent is still to be handled."""
-        self.numbers[source] = (self.numbers[source] // ENVELOPES_OF_ONE_LIFE + 1) * ENVELOPES_OF_ONE_LIFE
+        self.numbers[source] = (
+            self.numbers[source] // ENVELOPES_PER_INCARNATION + 1
+        ) * ENVELOPES_PER_INCARNATION
 
     def send(self, mailbox: int, source: str, kind: int) -> None:
         self.numbers[source] += 1
@@ -180,7 +182,7 @@ def test_words_have_room_for_the_last_node_and_the_last_number() -> None:
 
 def test_every_envelope_of_every_incarnation_has_a_number() -> None:
     last_incarnation = (1 << ORDINAL_BITS) - 1
-    assert (last_incarnation + 1) * ENVELOPES_OF_ONE_LIFE - 1 == MAX_NUMBER
+    assert (last_incarnation + 1) * ENVELOPES_PER_INCARNATION - 1 == MAX_NUMBER
 
 
 def test_mailboxes_do_not_overlap() -> None:

@@ -181,7 +181,7 @@ def test_as_many_envelopes_as_a_frame_may_have() -> None:
     with pytest.raises(WireError, match="can't be read"):
         Unpacker().envelopes(CONTRACT, frame_of([*sent, told(Add(amount=0))]))
     mixed = [told(Add(amount=0), name) for name in ("explorer", "learner") for _ in range(MAX_ENVELOPES)]
-    with pytest.raises(WireError, match="8192 letters or more; at most 4096"):
+    with pytest.raises(WireError, match="8192 messages or more; at most 4096"):
         Unpacker().envelopes(CONTRACT, frame_of(mixed))
 
 

@@ -105,28 +105,28 @@ MALFORMED = {
     "lists of 64 K": (prefixed(b"\x93" + b"\xdc\xff\xff" * 300), "can't be read"),
     "text of 4 G": (prefixed(b"\x93\xdb\xff\xff\xff\xff"), "can't be read"),
     "payload of 4 G": (raw(b"\x91\xdd\xff\xff\xff\xff"), "can't be read"),
-    "letters of 4 G": (raw(b"\xdd\xff\xff\xff\xff"), "can't be read"),
+    "envelopes of 4 G": (raw(b"\xdd\xff\xff\xff\xff"), "can't be read"),
     "nested deeply": (raw(b"\x91" * 100_000 + b"\x90"), "recursion"),
     "nested not so deeply": (raw(b"\x91" * 2_000 + b"\x90", EVERYTHING), "recursion"),
     "number 0": (envelopes(first=0), "Expected `int` >= 1"),
     "negative number": (envelopes(first=-1), "Expected `int` >= 1"),
-    "number beyond the ledger's": (envelopes(first=MAX_NUMBER), "Expected `int` <="),
+    "number beyond the delivery log's": (envelopes(first=MAX_NUMBER), "Expected `int` <="),
     "number of 128 bits": (prefixed(b"\x93\xc7\x10\x00" + bytes(16) + b"\x90\x90"), "can't be read"),
-    "way of another": (envelopes(run(7)), "goes way 7; the contract has 7"),
-    "negative way": (envelopes(run(-1)), "can't be read"),
-    "way of text": (envelopes(run("0")), "can't be read"),
+    "route of another": (envelopes(run(7)), "has route 7; the route table has 7"),
+    "negative route": (envelopes(run(-1)), "can't be read"),
+    "route of text": (envelopes(run("0")), "can't be read"),
     "runs without number": (envelopes(*[run()] * (MAX_ENVELOPES + 1)), "can't be read"),
-    "payloads of no list": (envelopes(run(payloads=3)), "a run of letters can't be read"),
-    "too many letters": (
+    "payloads of no list": (envelopes(run(payloads=3)), "a run of messages can't be read"),
+    "too many messages": (
         envelopes(run(payloads=[[]] * (MAX_ENVELOPES + 1))),
-        "a run of letters can't be read",
+        "a run of messages can't be read",
     ),
     "too many in all": (envelopes(*[run(payloads=[[3]] * MAX_ENVELOPES)] * 2), "at most 4096 are allowed"),
-    "sizes too few": (envelopes(run(FLOATS, [[3], [3]], None, [1])), "a run of 2 letters has 1 sizes"),
-    "chains too many": (envelopes(run(GET_TOTAL, [[]], [[], []])), "or chains for others"),
+    "sizes too few": (envelopes(run(FLOATS, [[3], [3]], None, [1])), "a run of 2 messages has 1 sizes"),
+    "chains too many": (envelopes(run(GET_TOTAL, [[]], [[], []])), "or another number of wait chains"),
     "chain of numbers": (envelopes(run(GET_TOTAL, [[]], [[1]])), "can't be read"),
     "negative size": (envelopes(run(FLOATS, [[3]], None, [-1])), "can't be read"),
-    "message asked": (envelopes(run(chains=[[]])), "way 1, which carries no requests"),
+    "message asked": (envelopes(run(chains=[[]])), "route 1, which carries no requests"),
     "unknown dtype": (envelopes(table=[("|O", [1])]), "unknown dtype '|O'"),
     "structured dtype": (envelopes(table=[("i4,f4", [1])]), "unknown dtype 'i4,f4'"),
     "negative shape": (envelopes(table=[("<f4", [-1])]), "can't be read"),
@@ -190,12 +190,12 @@ def test_an_undecodable_envelope_costs_nothing_but_itself(frame: bytes, sentence
 
 MALFORMED_ANSWERS = {
     "empty": (b"", "cut short"),
-    "letters": (envelopes(run()), "can't be read"),
-    "stretch without length": (answers(handled=[1]), "has no length"),
-    "negative stretch": (answers(handled=[1, -1]), "can't be read"),
+    "envelopes": (envelopes(run()), "can't be read"),
+    "range without length": (answers(handled=[1]), "has no length"),
+    "negative range": (answers(handled=[1, -1]), "can't be read"),
     "unknown outcome": (answers(ended=[[1, "eaten", "", []]]), "can't be read"),
-    "handled, and no reply": (answers(ended=[[1, "handled", "", []]]), "is said to be handled"),
-    "circle of nobody": (answers(ended=[[1, "circular", "", []]]), "is said to be circular"),
+    "handled, and no reply": (answers(ended=[[1, "handled", "", []]]), "is reported handled without"),
+    "circle of nobody": (answers(ended=[[1, "circular", "", []]]), "is reported circular without"),
     "wait of nobody": (answers(probes=[[1, 0, []]]), "can't be read"),
     "found by nobody": (answers(found=[[1, []]]), "can't be read"),
     "reply of another kind": (answers(replies=[[1, 4, None]]), "of a kind that it doesn't ask for"),
@@ -238,7 +238,7 @@ def test_forged_frames_are_right_but_for_their_problem() -> None:
 def test_an_array_of_an_earlier_frame_is_not_found() -> None:
     unpacker = Unpacker()
     spoilt = padded(envelopes(run(route=7), table=[("<f4", [2])]), bytes(8))
-    with pytest.raises(WireError, match="goes way 7"):
+    with pytest.raises(WireError, match="has route 7;"):
         unpacker.envelopes(CONTRACT, memoryview(spoilt))
     ((error,),) = [each.messages for each in unpacker.envelopes(CONTRACT, memoryview(floats()))]
     with pytest.raises(WireError, match="no array 0 in a table of 0"):
@@ -250,7 +250,7 @@ def test_envelopes_that_are_too_many_are_not_made() -> None:
     frame = memoryview(raw(b"\xdd" + (2**22).to_bytes(4, "big") + bytes([0x90]) * 2**22, GET_TOTAL))
 
     def attempt() -> None:
-        with pytest.raises(WireError, match="a run of letters can't be read"):
+        with pytest.raises(WireError, match="a run of messages can't be read"):
             Unpacker().envelopes(CONTRACT, frame)
 
     assert measured(attempt)[1] < 2 * len(frame)
@@ -313,7 +313,7 @@ def a_frame_of_answers() -> bytes:
 
 
 FRAMES = {
-    "letters": (a_frame_of_envelopes(), attempt_envelopes),
+    "envelopes": (a_frame_of_envelopes(), attempt_envelopes),
     "answers": (a_frame_of_answers(), attempt_answers),
 }
 either = pytest.mark.parametrize(("frame", "attempt"), FRAMES.values(), ids=FRAMES)
@@ -330,7 +330,7 @@ def test_every_single_bit_may_flip(frame: bytes, attempt: Any) -> None:
 @pytest.mark.parametrize(
     ("frame", "decode"),
     [
-        (FRAMES["letters"][0], lambda frame: UNPACKER.envelopes(CONTRACT, frame)),
+        (FRAMES["envelopes"][0], lambda frame: UNPACKER.envelopes(CONTRACT, frame)),
         (FRAMES["answers"][0], lambda frame: UNPACKER.answers(frame, replies_to)),
     ],
     ids=FRAMES,

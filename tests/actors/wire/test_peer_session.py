@@ -7,7 +7,7 @@ import pytest
 
 from actorq.actors.runtime.envelope import Outcome
 from actorq.actors.wire.codec import LARGE_BYTES, MAX_ENVELOPES
-from actorq.actors.wire.peer_session import ENVELOPES_OF_ONE_LIFE, MAX_PROBES
+from actorq.actors.wire.peer_session import ENVELOPES_PER_INCARNATION, MAX_PROBES
 from actorq.actors.wire.registry import WireError
 from actorq.actors.wire.reply_buffer import FRAME_BYTES, MAX_ENDED, MAX_REASON, ReceivedRequest
 from tests.actors.linked_sessions import Sides, forged, numbers, opened, unsendable
@@ -103,7 +103,7 @@ def test_the_numbers_of_a_later_incarnation_are_higher() -> None:
         sides = Sides(incarnation=(99 << 12) | ordinal).peer_up()
         sides.tell(Add(1))
         sides.carry()
-        assert numbers(list(sides.far.mailbox.mailbox.queue)) == [ordinal * ENVELOPES_OF_ONE_LIFE + 1]
+        assert numbers(list(sides.far.mailbox.mailbox.queue)) == [ordinal * ENVELOPES_PER_INCARNATION + 1]
 
 
 # Outcomes.
@@ -162,7 +162,7 @@ def test_a_request_that_was_told_needs_no_reply(sides: Sides) -> None:
     assert sides.sender.outcomes() == [(HANDLED, None)]
 
 
-def test_handled_envelopes_are_told_by_stretches(sides: Sides) -> None:
+def test_handled_messages_are_reported_as_ranges(sides: Sides) -> None:
     for number in range(1000):
         sides.tell(Add(number))
     sides.carry()
@@ -228,8 +228,8 @@ def test_any_reason_can_be_sent(sides: Sides) -> None:
 @pytest.mark.parametrize(
     ("answers", "sentence"),
     [
-        ({"handled": [1, 3]}, "far answers 3 letters; 2 are on their way"),
-        ({"handled": [1, 2**63]}, "2 are on their way"),
+        ({"handled": [1, 3]}, "far settles 3 messages; 2 are unsettled"),
+        ({"handled": [1, 2**63]}, "2 are unsettled"),
         ({"handled": [2, 1]}, "far says that 2 is handled, and doesn't reply"),
         ({"replies": [[1, 0, [1]]]}, "far replies to 1, which it was not asked"),
         ({"replies": [[3, 0, [1]]]}, "far replies to 3, which it was not asked"),

@@ -41,9 +41,8 @@ class Twin:
             self.must_end = self.sent = False
 
 
-class Lives:
-    """Messages are sent, arrive, are handled and answered when the test says; and then the other node
-    dies."""
+class Incarnations:
+    """Messages are sent, received, handled and answered when the test decides; then the other node ends."""
 
     def __init__(self) -> None:
         self.sides = Sides().peer_up(is_open=False)
@@ -214,7 +213,7 @@ steps = st.one_of(
 @settings(max_examples=200)
 @given(st.lists(steps, min_size=10, max_size=50))
 def test_each_envelope_ends_once_as_the_twin_says(taken: list[Any]) -> None:
-    incarnations = Lives()
+    incarnations = Incarnations()
     for name, *arguments in taken:
         getattr(incarnations, name)(*arguments)
         incarnations.each_envelope_ends_once_as_it_may()

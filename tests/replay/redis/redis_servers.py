@@ -16,7 +16,7 @@ from actorq.replay.redis import reaper as reaper
 from actorq.replay.redis.config import Place
 from actorq.replay.redis.server import find_server
 
-NURSE = Path(reaper.__file__)
+REAPER = Path(reaper.__file__)
 PID = re.compile(r"pid (\d+)")
 
 
@@ -63,7 +63,7 @@ class LittleRedis:
             sys.executable,
             "-I",
             "-S",
-            str(NURSE),
+            str(REAPER),
             str(self.socket),
             "-",
         ]  # so that none outlives a test

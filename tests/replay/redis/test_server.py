@@ -29,7 +29,7 @@ from actorq.replay.redis.server import RedisServerProcess
 async def main():
     server = RedisServerProcess(keep=Path(sys.argv[1]), append_sync="always")
     await server.start()
-    print(server.pid, server._process._nurse.pid, server.url, flush=True)
+    print(server.pid, server._process._reaper.pid, server.url, flush=True)
     await anyio.sleep_forever()
 
 anyio.run(main)
@@ -138,22 +138,22 @@ async def test_cancelled_while_it_starts_it_ends(server: RedisServerProcess) -> 
     await server.stop()
 
 
-@pytest.mark.parametrize("victim", ["starter", "nurse"])
+@pytest.mark.parametrize("victim", ["starter", "reaper"])
 async def test_a_kill_of_its_starter_leaves_nothing_behind(tmp_path: Path, victim: str) -> None:
     starter = subprocess.Popen(  # noqa: ASYNC220
         [sys.executable, "-c", STARTER, str(tmp_path / "kept")], stdout=subprocess.PIPE, cwd=Path.cwd()
     )
     assert starter.stdout is not None
     pid, reaper, url = starter.stdout.readline().decode().split()
-    server, its_nurse = os.pidfd_open(int(pid)), os.pidfd_open(int(reaper))
+    server, reaper_end = os.pidfd_open(int(pid)), os.pidfd_open(int(reaper))
     with redis.Redis.from_url(url) as connected:
         connected.set("key", "value")
     os.kill(starter.pid if victim == "starter" else int(reaper), signal.SIGKILL)
-    for ended in (server, its_nurse):
+    for ended in (server, reaper_end):
         await anyio.wait_readable(ended)
         os.close(ended)
     folder = Path(url.removeprefix("unix://")).parent
-    assert folder.exists() == (victim == "nurse"), "who was killed can't clean up"
+    assert folder.exists() == (victim == "reaper"), "a killed reaper can't clean up"
     shutil.rmtree(folder, ignore_errors=True)
     starter.kill()
     starter.wait()

@@ -81,10 +81,10 @@ def test_redis_is_reached_by_tls_and_only_with_a_certificate_that_is_trusted(
     little: LittleRedis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mine, others = make_certificates(["127.0.0.1"]), make_certificates(["127.0.0.1"])
-    chain, authority, stranger = (tmp_path / name for name in ("chain.pem", "ca.pem", "other.pem"))
+    chain, authority, other = (tmp_path / name for name in ("chain.pem", "ca.pem", "other.pem"))
     chain.write_text(mine.certificate + mine.key)
     authority.write_text(mine.authority)
-    stranger.write_text(others.authority)
+    other.write_text(others.authority)
     monkeypatch.setenv("SESAME", "open sesame")
     proxy = TlsProxy(little.socket, chain)
     try:
@@ -96,6 +96,6 @@ def test_redis_is_reached_by_tls_and_only_with_a_certificate_that_is_trusted(
         assert insert(replay, make_chunk(20)) == [range(20)]
         store.close()
         with pytest.raises(RuntimeError, match="CERTIFICATE_VERIFY_FAILED"):
-            RedisStore(Place(f"{url}{stranger}", "SESAME", "run:replay.0", 1)).open(50, afresh=False)
+            RedisStore(Place(f"{url}{other}", "SESAME", "run:replay.0", 1)).open(50, afresh=False)
     finally:
         proxy.close()

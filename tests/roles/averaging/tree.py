@@ -23,7 +23,7 @@ from actorq.roles.replay.messages import DrawSample, SampleReply, UpdatePrioriti
 from actorq.testing import Record
 from tests.actors.world import fresh, spec
 from tests.replay.chunks import sample_of
-from tests.roles.actors import NodeAgent
+from tests.roles.actors import WeightsRecorder
 from tests.roles.learner.learners import interleaved
 from tests.roles.parameter_server.server import Bystander
 from tests.roles.topologies import batch_of
@@ -44,12 +44,12 @@ def tree(
 ) -> list[ActorSpec]:
     """The root, a evaluator's stand-in, and `learner.0`, … of these classes."""
     names = tuple(f"learner.{index}" for index in range(len(members)))
-    node_agent = fresh(NodeAgent, record=centers if centers is not None else Record())
+    recorder = fresh(WeightsRecorder, record=centers if centers is not None else Record())
     wired = {"learners": names}
     settings = AveragingServer.Config(**config)
     return [
         spec("root", root, wired, settings, seed=derive_seed(0, "root"), tables=TABLES),
-        spec("evaluator", node_agent, {"weights": "root"}),
+        spec("evaluator", recorder, {"weights": "root"}),
         *(
             spec(name, cls, {"root": "root"} if "root" in cls.definition.complete().ports else None)
             for name, cls in zip(names, members, strict=True)

@@ -26,7 +26,7 @@ from actorq.roles.replay.shard import ReplayShard
 from actorq.testing import Record
 from tests.actors.world import fresh
 from tests.replay.chunks import make_chunk
-from tests.roles.actors import NodeAgent, Watch, spec
+from tests.roles.actors import Watch, WeightsRecorder, spec
 from tests.roles.test_deterministic import assert_identical
 
 pytestmark = pytest.mark.anyio
@@ -48,7 +48,7 @@ def actors(record: Record[Weights], **config: Any) -> list[ActorSpec]:
             Learner.Config(batches_per_ask=1, draws_ahead=1, **config),
             tables=TABLES,
         ),
-        spec("follower", fresh(NodeAgent, record=record), {"weights": "learner"}),
+        spec("recorder", fresh(WeightsRecorder, record=record), {"weights": "learner"}),
     ]
 
 
@@ -89,9 +89,9 @@ async def experience(system: System) -> None:
 async def learn(updates: int, states: dict[str, State] | None = None) -> dict[str, State]:
     """Make so many updates, deterministically, from `states` on; returns all states."""
     watch = Watch()
-    replay, learner, node_agent = actors(Record())
+    replay, learner, recorder = actors(Record())
     tap = spec("tap", fresh(Tap, left=updates), {"replay": "replay"})
-    specs = [replay, tap, replace(learner, ports={"replay": ("tap",)}), node_agent]
+    specs = [replay, tap, replace(learner, ports={"replay": ("tap",)}), recorder]
     async with System(specs, deterministic=True, states=states, reports=watch) as system:
         if states is None:
             await experience(system)
@@ -127,9 +127,9 @@ async def test_nobody_else_knows_of_adaptive_scales() -> None:
 
 
 def adapting(record: Record[Weights]) -> list[ActorSpec]:
-    replay, learner, node_agent = actors(record, publish_every_updates=1)
+    replay, learner, recorder = actors(record, publish_every_updates=1)
     task = Task(env="CartPole-v1", reward_scale="adaptive")
-    return [replay, replace(learner, tables=TABLES | {"task": task}), node_agent]
+    return [replay, replace(learner, tables=TABLES | {"task": task}), recorder]
 
 
 async def test_publishes_at_once_and_every_so_many_updates() -> None:
@@ -170,9 +170,9 @@ async def test_a_crash_costs_an_incarnation_and_keeps_the_snapshot() -> None:
 async def test_several_batches_are_drawn_with_one_message() -> None:
     """Three updates for one ask and one message of priorities."""
     watch, ahead = Watch(), 2
-    replay, learner, node_agent = actors(Record())
+    replay, learner, recorder = actors(Record())
     config = Learner.Config(batches_per_ask=3, draws_ahead=ahead)
-    specs = [replay, replace(learner, config=config), node_agent]
+    specs = [replay, replace(learner, config=config), recorder]
     async with System(specs, reports=watch) as system:
         await experience(system)
         await watch.progress.has(("updates", 12))

@@ -81,8 +81,8 @@ async def test_who_pushes_again_while_it_waits_takes_back_the_first() -> None:
 
 def _stepped(parameters: np.ndarray, gradient: np.ndarray) -> np.ndarray:
     """One optimizer's step, without a server."""
-    vector, slope = torch.from_numpy(parameters.copy()), torch.from_numpy(gradient.copy())
-    make_optimizer(AGENT, vector, slope).step()
+    vector, gradients = torch.from_numpy(parameters.copy()), torch.from_numpy(gradient.copy())
+    make_optimizer(AGENT, vector, gradients).step()
     return vector.numpy()
 
 

@@ -231,7 +231,7 @@ async def test_the_death_of_one_leaves_the_others_training(
         begin = len(heard.entries)
         return heard._until(lambda: sum(pile == learner for pile, _ in heard.entries[begin:]) >= times)
 
-    async with running(anyio_backend, specs, patience=50, reports=reports) as system:
+    async with running(anyio_backend, specs, timeout=50, reports=reports) as system:
         await hears_of(0, 20)
         await hears_of(1, 20)
         os.kill(int(await board.reads("on-other starting")), signal.SIGKILL)

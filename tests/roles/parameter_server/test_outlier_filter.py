@@ -41,8 +41,8 @@ def test_a_single_one_moves_the_bound_little() -> None:
 @given(deviations=st.floats(2.0, 6.0), level=st.floats(2.0, 100.0))
 def test_losses_that_stay_high_are_soon_none(deviations: float, level: float) -> None:
     outliers = warmed_up(deviations)
-    judged = [outliers.is_outlier(level) for _ in range(1000)]
-    assert not any(judged[-100:])
+    found = [outliers.is_outlier(level) for _ in range(1000)]
+    assert not any(found[-100:])
 
 
 def test_losses_that_never_varied_have_no_bound() -> None:

@@ -13,7 +13,7 @@ from actorq.roles.parameter_server.shard import ParameterServer
 from actorq.roles.replay.messages import Weights
 from actorq.testing import Record
 from tests.actors.world import AT_ONCE, all_blocked, fresh, spec
-from tests.roles.actors import NodeAgent
+from tests.roles.actors import WeightsRecorder
 
 from .server import Workers, server
 from .test_parameter_server import gradients
@@ -33,7 +33,7 @@ class KeepsTheFirst(ParameterServer):
 async def test_while_weights_are_published() -> None:
     record: Record[Weights] = Record()
     specs = server(1, shard=KeepsTheFirst, publish_every_updates=1)
-    async with System([*specs, _node_agent(record)], AT_ONCE) as system:
+    async with System([*specs, _recorder(record)], AT_ONCE) as system:
         workers = Workers(system)
         version = (await workers.pull()).version
         await record.reaches(1)
@@ -46,8 +46,8 @@ async def test_while_weights_are_published() -> None:
     assert system.statistics().dead_letters == 0
 
 
-def _node_agent(record: Record[Weights]) -> ActorSpec:
-    return spec("follower", fresh(NodeAgent, record=record), {"weights": "coordinator"})
+def _recorder(record: Record[Weights]) -> ActorSpec:
+    return spec("recorder", fresh(WeightsRecorder, record=record), {"weights": "coordinator"})
 
 
 class Thorough(ParameterServer):

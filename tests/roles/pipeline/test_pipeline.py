@@ -40,7 +40,7 @@ from actorq.roles.replay.messages import Version, Weights
 from actorq.testing import Record
 from actorq.topology import TopologyError, check
 from tests.actors.world import TRANSPORTS, World, fresh, spec
-from tests.roles.actors import NodeAgent, Watch
+from tests.roles.actors import Watch, WeightsRecorder
 from tests.roles.learner.learners import Pile
 from tests.roles.parameter_server.server import TASK
 
@@ -147,9 +147,9 @@ async def test_stages_are_idle_as_long_as_the_pipeline_fills_and_empties(
 
 async def test_whole_weights_are_gathered_for_who_subscribes() -> None:
     watch, record = Watch(), Record[Weights]()
-    node_agent = spec("follower", fresh(NodeAgent, record=record), {"weights": "learner"})
+    recorder = spec("recorder", fresh(WeightsRecorder, record=record), {"weights": "learner"})
     specs = pipeline(4, 8, SMALL, columns={"hidden.0": 2}, publish_every_updates=4)
-    async with System([*specs, node_agent], reports=watch) as system:
+    async with System([*specs, recorder], reports=watch) as system:
         await watch.progress.has(("updates", 8))
         await record.reaches(3)
     first, last = record.entries[0], record.entries[-1]
@@ -181,7 +181,7 @@ async def test_stages_act_as_weights_of_the_same_version_do(transport: str) -> N
     observations = np.random.default_rng(0).normal(size=(5, 4)).astype(np.float32)
     heard, record, died, watch = Record[Acted](), Record[Weights](), Record[int](), Watch()
     asker = spec("asker", fresh(Asker, heard=heard, observations=observations), {"learner": "learner"})
-    node_agent = spec("follower", fresh(NodeAgent, record=record), {"weights": "learner"})
+    recorder = spec("recorder", fresh(WeightsRecorder, record=record), {"weights": "learner"})
     specs = pipeline(
         4,
         12,
@@ -196,7 +196,7 @@ async def test_stages_act_as_weights_of_the_same_version_do(transport: str) -> N
         published = {weights.version for weights in record.entries}
         return any(acted.version in published for acted in heard.entries if acted.version.updates == updates)
 
-    async with World(TRANSPORTS[transport], 3).system(*specs, node_agent, asker, reports=watch) as system:
+    async with World(TRANSPORTS[transport], 3).system(*specs, recorder, asker, reports=watch) as system:
         await watch.progress.has(("updates", 12))
         # Of versions between only some are told to both: each hears the newest.
         await heard._until(lambda: both_have_heard_of(10))

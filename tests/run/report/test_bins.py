@@ -43,7 +43,7 @@ def test_every_value_is_in_its_bin(observed: list[float], most: int) -> None:
             for value in observed
             for side in (each.low, each.high)
         )
-        assert abs(each.count - inside) <= near, "only at an edge it may be its neighbour's"
+        assert abs(each.count - inside) <= near, "only at an edge it may belong to the next bin"
 
 
 def test_few_whole_numbers_have_a_bin_each() -> None:

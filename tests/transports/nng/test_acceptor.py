@@ -1,4 +1,5 @@
-"""Strangers at the gate: each is counted and closed, nothing of theirs is received, and true peers go on."""
+"""Unauthenticated connections: each is counted and closed, none of their frames is received, and
+authenticated peers are unaffected."""
 
 from __future__ import annotations
 
@@ -41,8 +42,8 @@ def hello(**changed: object) -> bytes:
     return seal_hello(msgspec.structs.replace(HELLO, **changed), SECRET)
 
 
-def stranger(b: End, *frames: bytes) -> pynng.Push0:
-    """Connects and says that; pynng's own sockets, not ours. It doesn't come again by itself for a while."""
+def unauthenticated(b: End, *frames: bytes) -> pynng.Push0:
+    """Connect with a socket of pynng and send `frames`. It does not reconnect by itself for a minute."""
     push = pynng.Push0(send_timeout=5000, reconnect_time_min=60_000, reconnect_time_max=60_000)
     push.dial(b.addresses[0], block=True)
     for frame in frames:
@@ -76,7 +77,7 @@ async def talking(folder: Path, scheme: str = "ipc") -> AsyncIterator[End]:
         await b.until(lambda: all(b.frames["a", kind] == [b"before", b"after"] for kind in Kind))
 
 
-SAID = {
+REFUSED_FRAMES = {
     "nothing known": (b"let me in", "unauthenticated"),
     "an empty frame": (b"", "unauthenticated"),
     "a data frame": (PREFIX.pack(HEADS[Kind.ENVELOPES], 0, 2, 0, 0) + b"body", "unauthenticated"),
@@ -84,22 +85,22 @@ SAID = {
     "another run": (hello(run="other"), "unauthenticated"),
     "to another node": (hello(receiver="c"), "unauthenticated"),
     "its own hello, reflected": (hello(sender="b", receiver="a"), "unauthenticated"),
-    "a hello of long ago": (hello(connection=1), "unauthenticated"),
+    "an old hello": (hello(connection=1), "unauthenticated"),
     "a hello cut short": (hello()[:-1], "unauthenticated"),
     "another protocol": (hello(protocol=PROTOCOL + 1), "mismatched"),
-    "another contract": (hello(route_table=b"other"), "mismatched"),
+    "another route table": (hello(route_table=b"other"), "mismatched"),
     "an unknown peer": (hello(sender="z"), "early"),
-    "another life of the peer": (hello(sender_incarnation=2), "early"),
-    "to another life of this node": (hello(receiver_incarnation=2), "early"),
-    "more than may be": (bytes(MAX_FRAME_BYTES + 1000), "without_hello"),
+    "another incarnation of the peer": (hello(sender_incarnation=2), "early"),
+    "to another incarnation of this node": (hello(receiver_incarnation=2), "early"),
+    "more than the limit": (bytes(MAX_FRAME_BYTES + 1000), "without_hello"),
 }
 
 
-@pytest.mark.parametrize("case", SAID)
-async def test_who_says(tmp_path: Path, case: str, caplog: pytest.LogCaptureFixture) -> None:
-    said, counted = SAID[case]
+@pytest.mark.parametrize("case", REFUSED_FRAMES)
+async def test_a_refused_frame(tmp_path: Path, case: str, caplog: pytest.LogCaptureFixture) -> None:
+    said, counted = REFUSED_FRAMES[case]
     async with talking(tmp_path) as b:
-        with stranger(b, said):
+        with unauthenticated(b, said):
             await b.until(lambda: refused(b) == {counted: 1})
     assert refused(b) == {counted: 1}
     assert len([record for record in caplog.records if "refused a: " in record.message]) == (
@@ -109,7 +110,7 @@ async def test_who_says(tmp_path: Path, case: str, caplog: pytest.LogCaptureFixt
 
 async def test_a_hello_is_taken_once(tmp_path: Path) -> None:
     async with talking(tmp_path) as b:
-        with stranger(b, hello(sender="absent")), stranger(b, hello(sender="absent")):
+        with unauthenticated(b, hello(sender="absent")), unauthenticated(b, hello(sender="absent")):
             await b.until(lambda: refused(b) == {"unauthenticated": 1})
 
 
@@ -124,15 +125,15 @@ async def test_a_hello_is_taken_once(tmp_path: Path) -> None:
         hello(sender="absent", connection=1001),
     ],
 )
-async def test_a_hello_overheard_in_time_doesnt_give_the_word(tmp_path: Path, said: bytes) -> None:
-    """Who has a hello that wasn't taken yet is let in, but was never told the ticket of that connection."""
+async def test_a_stolen_hello_does_not_reveal_the_ticket(tmp_path: Path, said: bytes) -> None:
+    """An unused hello of another peer is accepted, but its ticket is sent to that peer alone."""
     async with talking(tmp_path) as b:
-        with stranger(b, hello(sender="absent"), said):
+        with unauthenticated(b, hello(sender="absent"), said):
             await b.until(lambda: refused(b) == {"bad_frames": 1})
 
 
-async def test_random_frames_of_a_proven_peer(tmp_path: Path) -> None:
-    """Anything may come from someone who knows the secret; none of it gets through."""
+async def test_random_frames_of_an_authenticated_peer(tmp_path: Path) -> None:
+    """A peer that knows the secret may send anything; none of it is delivered."""
     chance = random.Random(0)
     async with talking(tmp_path) as b:
         good = PREFIX.pack(HEADS[Kind.ENVELOPES], 0, 1, 0, 0) + b"body"
@@ -140,31 +141,31 @@ async def test_random_frames_of_a_proven_peer(tmp_path: Path) -> None:
             frame = bytearray(good if turn % 2 else chance.randbytes(chance.randrange(100)))
             if frame:
                 frame[chance.randrange(len(frame))] ^= 1 << chance.randrange(8)
-            with stranger(b, hello(sender="absent", connection=turn + 1), bytes(frame)):
+            with unauthenticated(b, hello(sender="absent", connection=turn + 1), bytes(frame)):
                 await b.until(lambda turn=turn: refused(b) == {"bad_frames": turn + 1})  # type: ignore[misc]
 
 
-async def test_silent_ones_are_closed_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_silent_connections_are_closed_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(acceptor, "HELLO_SECONDS", 1.0)
     async with talking(tmp_path) as b:
         monkeypatch.setattr(acceptor, "HELLO_SECONDS", 0.05)  # a hello of `a` might take longer
         before = refused(b).get("without_hello", 0)
-        pushes = [stranger(b) for _ in range(20)]
+        pushes = [unauthenticated(b) for _ in range(20)]
         await b.until(lambda: refused(b) == {"without_hello": before + 20})
         for push in pushes:
             push.close()
 
 
 @pytest.mark.parametrize("scheme", ["ipc", "tcp"])
-async def test_waves_of_silent_ones(tmp_path: Path, scheme: str) -> None:
-    """However many: only so many stand at a time, and a true peer's hello isn't lost among them.
+async def test_waves_of_silent_connections(tmp_path: Path, scheme: str) -> None:
+    """The number of unauthenticated connections is bounded, and an authenticated peer still gets in.
 
-    Their number alone is what closes them: they may be silent for a minute.
+    Only their number closes them here: they may be silent for a minute.
     """
     before = descriptors()
     async with talking(tmp_path, scheme) as b:
         for wave in range(1, 6):
-            pushes = [stranger(b) for _ in range(200)]
+            pushes = [unauthenticated(b) for _ in range(200)]
             await b.until(lambda wave=wave: refused(b).get("without_hello", 0) >= 200 * wave - 64)  # type: ignore[misc]
             b.endpoint.cut()
             for push in pushes:

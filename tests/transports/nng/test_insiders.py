@@ -1,4 +1,4 @@
-"""Who knows the secret and means ill: costs the others nothing but what it was asked for."""
+"""Malicious peers that know the secret: each costs the others no more than it was sent."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from actorq.actors.wire.session.frame_header import HELLO as HELLO_HEAD
 from actorq.actors.wire.session.handshake import SessionWelcome, open_welcome, seal_welcome
 
 from .ends import SECRET
-from .test_acceptor import HELLO, hello, refused, stranger, talking
+from .test_acceptor import HELLO, hello, refused, talking, unauthenticated
 
 NESTED = b"\x91" * 1000 + b"\xc0"
 
@@ -25,7 +25,7 @@ def sealed(content: bytes) -> bytes:
     return frame + hmac.digest(SECRET, b"actorq hello\0" + frame, "sha256")
 
 
-SAID = {
+CONTENTS = {
     "another type": msgpack.encode([PROTOCOL, 7]),
     "no text": b"\x99\x01\xa1\xff",
     "lists in lists": b"\x9b" + b"".join(map(msgpack.encode, msgspec.structs.astuple(HELLO))) + NESTED,
@@ -34,10 +34,10 @@ SAID = {
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("content", SAID.values(), ids=SAID.keys())
+@pytest.mark.parametrize("content", CONTENTS.values(), ids=CONTENTS.keys())
 async def test_a_hello_of_nonsense(tmp_path: Path, content: bytes) -> None:
     async with talking(tmp_path) as b:
-        with stranger(b, sealed(content)):
+        with unauthenticated(b, sealed(content)):
             await b.until(lambda: refused(b) == {"unauthenticated": 1})
 
 
@@ -50,20 +50,20 @@ def test_a_welcome_that_no_frame_could_carry(changed: dict[str, int]) -> None:
 
 
 @pytest.mark.anyio
-async def test_a_peer_is_complained_of_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_peer_is_logged_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     async with talking(tmp_path) as b:
         for turn in range(1, 11):
             said = hello(sender="absent", connection=turn), PREFIX.pack(HEADS[Kind.ENVELOPES], 0, 1, 0, 0)
-            with stranger(b, *said):
+            with unauthenticated(b, *said):
                 await b.until(lambda turn=turn: refused(b) == {"bad_frames": turn})  # type: ignore[misc]
     (record,) = caplog.records
     assert record.getMessage() == "refused absent: it broke the protocol: its connection is closed"
 
 
 @pytest.mark.anyio
-async def test_names_that_nobody_knows_are_not_kept(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_unknown_names_are_not_kept(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     async with talking(tmp_path) as b:
         for turn in range(1, 11):
-            with stranger(b, hello(sender=f"z{turn}", protocol=PROTOCOL + turn)):
+            with unauthenticated(b, hello(sender=f"z{turn}", protocol=PROTOCOL + turn)):
                 await b.until(lambda turn=turn: refused(b) == {"early": turn})  # type: ignore[misc]
     assert not caplog.records

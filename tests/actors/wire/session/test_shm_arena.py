@@ -286,7 +286,7 @@ def test_no_memory_is_no_room(arena: ShmArena, monkeypatch: pytest.MonkeyPatch) 
 def test_only_what_was_lent_can_be_given_back(arena: ShmArena) -> None:
     array = sealed(64)
     assert [arena.place(array, "reader") for _ in range(2)] == [0, 0]
-    for reader, wrong in (("stranger", 0), ("reader", 64), ("reader", -64)):
+    for reader, wrong in (("other", 0), ("reader", 64), ("reader", -64)):
         with pytest.raises(ValueError, match="not lent"):
             arena.freed(reader, wrong)
     for _ in range(2):

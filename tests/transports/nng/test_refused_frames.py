@@ -1,4 +1,4 @@
-"""A frame that is refused comes again: but not for ever."""
+"""A frame that the receiver refuses is sent again, a limited number of times; then the receiver ends."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def ends(folder: Path, refuse: Any) -> tuple[End, End]:
 
 
 @pytest.mark.parametrize("kind", Kind)
-async def test_a_frame_that_can_never_be_taken_ends_the_node_that_cannot(tmp_path: Path, kind: Kind) -> None:
-    """What it holds would be unsettled for ever, and all behind it would wait."""
+async def test_a_frame_that_is_always_refused_ends_the_receiver(tmp_path: Path, kind: Kind) -> None:
+    """Its messages would stay unsettled for ever, and everything behind it would wait."""
     refused = []
 
     def refuse(peer: str, kind: Kind, body: memoryview) -> None:
