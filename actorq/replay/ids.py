@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 _INCARNATION_BIT, _SHARD_BIT = 40, 52
-MAX_SHARDS = 2**11
 
 
 def id_offset(incarnation: int) -> int:

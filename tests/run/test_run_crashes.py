@@ -14,7 +14,15 @@ import pytest
 from actorq.actors import ActorDied
 from actorq.run.open_run import Run, RunFailed, open_run
 from actorq.run.records.summary import read_summary
-from actorq.testing import GetPokes, Misbehaving, Misbehaviour, Poke, PokeBeside, PokeInThread, StartTask
+from tests.actors.misbehaving import (
+    GetPokes,
+    Misbehaving,
+    Misbehaviour,
+    Poke,
+    PokeBeside,
+    PokeInThread,
+    StartTask,
+)
 
 from .toy import Add, Counter, GetTotal, Total, topology
 

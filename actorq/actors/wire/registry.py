@@ -32,7 +32,6 @@ class Registry:
     """Struct types under the name `module:qualname`. Nothing else is decoded."""
 
     def __init__(self, *types: type[msgspec.Struct]) -> None:
-        self._types: dict[str, type[Any]] = {NOTHING: type(None)}
         self._names: dict[type, str] = {type(None): NOTHING}
         self._seen: dict[Any, Fields] = {}
         self.register(*types)
@@ -50,7 +49,7 @@ class Registry:
                     self.register(*_replies(struct))
 
     def _admit(self, name: str, struct: type[msgspec.Struct]) -> None:
-        if name in self._types:
+        if name in self._names.values():
             raise DefinitionError(f"there are two message types {name}: give one of them another name")
         seen: dict[Any, Fields] = {}
         try:
@@ -60,31 +59,15 @@ class Registry:
         if problems:
             raise DefinitionError(f"{'; '.join(problems)}. What can travel: {_CAN_TRAVEL}")
         self._seen |= seen
-        self._types[name] = struct
         self._names[struct] = name
 
-    def name_of(self, value: msgspec.Struct | None) -> str:
-        """The name to send a value under. Raises WireError if its type is not registered."""
-        try:
-            return self._names[type(value)]
-        except KeyError:
-            kind = type(value)
-            raise WireError(f"type {kind.__module__}:{kind.__qualname__} is not registered") from None
-
-    def name_of_type(self, kind: type[msgspec.Struct]) -> str:
+    def name_of(self, kind: type) -> str:
         """The name of a registered type."""
         return self._names[kind]
 
     def layouts(self) -> list[str]:
         """A line on the fields of each type that is registered, or that is inside one."""
         return sorted(map(layout, self._seen.values()))
-
-    def type_of(self, name: str) -> type[Any]:
-        """The type to decode. Raises WireError for a name that is not registered."""
-        try:
-            return self._types[name]
-        except KeyError:
-            raise WireError(f"type {name[:200]!r} is not registered") from None
 
 
 def _replies(request: type[Request[Any]]) -> list[type[msgspec.Struct]]:

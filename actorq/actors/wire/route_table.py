@@ -47,10 +47,10 @@ class RouteTable:
         """In an order that is the same everywhere: to Python `A | B` is `B | A`, and it keeps either."""
         if not issubclass(message, Request):
             return ()
-        return tuple(sorted(members(reply_type(message)), key=self._registry.name_of_type))
+        return tuple(sorted(members(reply_type(message)), key=self._registry.name_of))
 
     def _lines(self) -> Iterable[str]:
-        name = self._registry.name_of_type
+        name = self._registry.name_of
         for route, replies in zip(self.routes, self.replies, strict=True):
             answers = " | ".join(map(name, replies))
             yield f"{route.sender} {route.target} {name(route.message)} {route.message.delivery} -> {answers}"

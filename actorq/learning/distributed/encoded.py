@@ -42,19 +42,6 @@ def int8_blocks(size: int) -> int:
     return -(-size // INT8_BLOCK)
 
 
-def encoded_bytes(codec: Codec, size: int, *, number_bytes: int = 4, top_k_share: float = 0.01) -> int:
-    """Exactly the `nbytes` of `size` numbers in this codec; `number_bytes` is what one takes in memory."""
-    match codec:
-        case "whole":
-            return number_bytes * size
-        case "float16" | "bfloat16":
-            return 2 * size
-        case "int8":
-            return size + 4 * int8_blocks(size)
-        case "top_k":
-            return 8 * top_k_count(size, top_k_share)
-
-
 def check(encoded: Encoded, size: int, dtype: DTypeLike) -> None:
     """Raise ValueError unless this decodes to `size` numbers of `dtype`, float32 or float64.
 

@@ -20,8 +20,9 @@ from actorq.actors import (
     Topic,
     handles,
 )
-from actorq.testing import Misbehaving, Poke, Record, recorder
+from actorq.testing import Record, recorder
 from tests.actors.messages import Add, Block, Text, Weights
+from tests.actors.misbehaving import Misbehaving, Poke
 from tests.actors.world import World, fresh, spec
 
 pytestmark = pytest.mark.anyio

@@ -9,8 +9,9 @@ import pytest
 from anyio.lowlevel import checkpoint
 
 from actorq.actors import Actor, ActorDied, ActorFailed, GroupSpec, Ref, State, System, handles
-from actorq.testing import Misbehaving, Record, run_virtually
+from actorq.testing import Record, run_virtually
 from tests.actors.messages import Add, Echo, Text, Total, Visit
+from tests.actors.misbehaving import Misbehaving
 from tests.actors.world import AT_ONCE, World, fresh, spec
 
 Backend = Literal["asyncio", "trio"]

@@ -28,7 +28,9 @@ from actorq.actors.runtime.actor_cell import HEALTHY_SECONDS
 from actorq.actors.runtime.incarnation import Crash
 from actorq.actors.supervision.node_agent import _as_text
 from actorq.actors.supervision.remote_node import _crash
-from actorq.testing import (
+from actorq.testing import Record, run_virtually
+from tests.actors.messages import Add, Echo, Text, Total, Visit
+from tests.actors.misbehaving import (
     GetPokes,
     Misbehaving,
     Misbehaviour,
@@ -36,11 +38,8 @@ from actorq.testing import (
     PokeBeside,
     PokeInThread,
     Pokes,
-    Record,
     StartTask,
-    run_virtually,
 )
-from tests.actors.messages import Add, Echo, Text, Total, Visit
 from tests.actors.world import World, fresh, spec
 
 POLICIES: tuple[RestartPolicy, ...] = get_args(RestartPolicy)

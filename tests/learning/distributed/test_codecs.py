@@ -24,7 +24,8 @@ from actorq.learning.distributed.codecs import (
     read_only_tensor,
     view,
 )
-from actorq.learning.distributed.encoded import CODECS, INT8_BLOCK, Encoded, check, encoded_bytes, top_k_count
+from actorq.learning.distributed.encoded import CODECS, INT8_BLOCK, Encoded, check, top_k_count
+from tests.learning.distributed.encoded_bytes import encoded_bytes
 
 DTYPES = (torch.float32, torch.float64)
 SPECIAL = [

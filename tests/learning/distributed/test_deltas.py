@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from torch import Tensor
 
 from actorq.learning.distributed.deltas import DeltaChain, follow
-from actorq.learning.distributed.encoded import encoded_bytes
+from tests.learning.distributed.encoded_bytes import encoded_bytes
 
 DeltaCodec = Literal["float16", "int8"]
 CODECS: list[DeltaCodec] = ["float16", "int8"]
