@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
 from typing import Annotated, Any
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 
 import actorq.actors as actors
 from actorq.actors import ActorSpec, Group, Refused, State, Stopping, Topic, handles
-from actorq.actors.runtime.scheduler import Event
+from actorq.actors.sync import Future
 from actorq.learning.distributed.averaging_rules import Elasticity, RuleName, make_averaging_rule
 from actorq.roles.common.adaptive_executor import AdaptiveExecutor
 from actorq.roles.common.death_watch import DIED, Lives, attend
@@ -24,16 +23,6 @@ from actorq.roles.parameter_server.messages import Attend
 from actorq.roles.replay.messages import Version, Weights
 
 from .messages import JoinAveraging, Synchronize, Synchronized
-
-
-@dataclass(eq=False, slots=True)
-class WaitingLearner:
-    """A learner that waits for its synchronization."""
-
-    request: Synchronize
-    answered: Event
-    answer: Synchronized | None = None
-    refusal: Refused | None = None
 
 
 class AveragingServer(LearningActor):
@@ -92,7 +81,8 @@ class AveragingServer(LearningActor):
         self._incarnations = Lives(len(self._names))
         self._center = self._initial()
         self._updates = 0
-        self._waiting: dict[int, WaitingLearner] = {}
+        self._waiting: dict[int, tuple[Synchronize, Future[Synchronized]]] = {}
+        """Each waiting learner's request, and its reply."""
         self._bytes_in = self._bytes_out = 0
         self._computing = AdaptiveExecutor(self)
         self._stopping = False
@@ -127,14 +117,11 @@ class AveragingServer(LearningActor):
         self._check(request.parameters)
         self._bytes_in += request.parameters.nbytes
         self._refuse(learner, Refused("the learner has sent a newer request"))
-        waiting = self._waiting[learner] = WaitingLearner(request, self.event())
+        reply = Future[Synchronized](self)
+        self._waiting[learner] = request, reply
         self._rule.came(learner)
         self._changed.set()
-        await waiting.answered.wait()
-        if waiting.refusal is not None:
-            raise waiting.refusal
-        assert waiting.answer is not None
-        return waiting.answer
+        return await reply.wait()
 
     def _number_of(self, request: JoinAveraging | Synchronize) -> int:
         """The learner's number. Raises Refused if it is unknown or has died, and when stopping."""
@@ -173,10 +160,9 @@ class AveragingServer(LearningActor):
         self._changed.set()
 
     def _refuse(self, learner: int, refusal: Refused) -> None:
-        waiting = self._waiting.pop(learner, None)
-        if waiting is not None:
-            waiting.refusal = refusal
-            waiting.answered.set()
+        if learner in self._waiting:
+            _, reply = self._waiting.pop(learner)
+            reply.fail(refusal)
 
     def on_drain(self) -> None:
         self._stopping = True
@@ -199,15 +185,15 @@ class AveragingServer(LearningActor):
     async def _average(self, learners: tuple[int, ...]) -> None:
         """Synchronize these learners. If cancelled, they keep waiting."""
         waiting = [self._waiting[learner] for learner in learners]
-        vectors = [each.request.parameters for each in waiting]
+        vectors = [request.parameters for request, _ in waiting]
         meeting = await self._computing(self._rule.meet, self._center, vectors)
-        made = sum(each.request.updates for each in waiting)
+        made = sum(request.updates for request, _ in waiting)
         self._center, self._updates = meeting.centre, self._updates + made
         for learner, each, answer in zip(learners, waiting, meeting.answers, strict=True):
             if self._waiting.get(learner) is each:  # otherwise the learner has died meanwhile
                 del self._waiting[learner]
-            each.answer = self._reply(answer)
-            each.answered.set()
+            _, reply = each
+            reply.set(self._reply(answer))
         self._account(len(waiting), made, meeting.distances)
         self.keep_snapshot()
         await self._publish()

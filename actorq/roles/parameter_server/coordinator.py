@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 import actorq.actors as actors
 from actorq.actors import ActorDied, Group, Refused, Stopping, Topic, handles
-from actorq.actors.sync import Timeout
+from actorq.actors.sync import Future, Timeout
 from actorq.learning.distributed.batch_sizing import BatchSizing, least_rows
 from actorq.learning.distributed.update_rule_settings import UpdateRuleSettings
 from actorq.learning.distributed.update_rules import Offer, Round, make_update_rule
@@ -113,13 +113,11 @@ class ParameterCoordinator(LearningActor):
         return await self._read(request.worker, request.incarnation, request.computing)
 
     async def _read(self, worker: int, incarnation: int, computing: bool) -> Pulled:
-        reader = PendingPull(
-            worker=worker, incarnation=incarnation, computing=computing, answered=self.event()
-        )
+        reader = PendingPull(worker=worker, incarnation=incarnation, computing=computing, reply=Future(self))
         self._pending.readers.append(reader)
-        await self._wait_for_reply(reader)
-        assert reader.pulled is not None
-        return reader.pulled
+        pulled = await self._reply_to(reader)
+        assert pulled is not None
+        return pulled
 
     @handles(concurrent=1024)
     async def push(self, request: Push) -> Pushed:
@@ -138,12 +136,11 @@ class ParameterCoordinator(LearningActor):
         self._bytes_in += request.bytes
         self._bytes_out += request.bytes_fetched
         worker, incarnation = ticket.worker, ticket.incarnation
-        answered = self.event()
         pending = PendingPush(
             worker=worker,
             incarnation=incarnation,
             computing=True,
-            answered=answered,
+            reply=Future(self),
             request=request,
             norm=norm,
         )
@@ -154,8 +151,8 @@ class ParameterCoordinator(LearningActor):
         self._rule.offered(offer)
         if self.config.rule == "softsync":  # no worker waits for the others of a round
             self._reply(pending)
-        await self._wait_for_reply(pending)
-        return Pushed(pending.delivery_state, pending.pulled)
+        pulled = await self._reply_to(pending)
+        return Pushed(pending.delivery_state, pulled)
 
     def _take_number(self, ticket: Ticket) -> None:
         """Each gradient is pushed once. Raises Refused."""
@@ -168,15 +165,13 @@ class ParameterCoordinator(LearningActor):
         """Refuse the worker's pushes that are pending."""
         for pending in self._pending.take_of(worker):
             self._order(Discard((pending.request.ticket,)))
-            pending.refuse(Refused(reason))
+            pending.reply.fail(Refused(reason))
 
-    async def _wait_for_reply(self, reader: PendingPull) -> None:
+    async def _reply_to(self, reader: PendingPull) -> Pulled | None:
         self._note_change()
         if self._stopping:
             raise Stopping
-        await reader.answered.wait()
-        if reader.refusal is not None:
-            raise reader.refusal
+        return await reader.reply.wait()
 
     async def _gradient_norm(self, push: Push) -> float:
         """The gradient's Euclidean norm over all shards. Raises Refused for one that can't be applied."""
@@ -320,12 +315,12 @@ class ParameterCoordinator(LearningActor):
         except BaseException as error:  # cancellation too: these pushes are in no other list
             refusal = Refused(RESTORED) if isinstance(error, ActorDied | Refused) else Stopping()
             for push in pushes:
-                push.refuse(refusal)
+                push.reply.fail(refusal)
             raise
         if not math.isfinite(norm):
             for push in pushes:
                 self.progress("gradients_refused")
-                push.refuse(Refused("together with others it is NaN or infinite"))
+                push.reply.fail(Refused("together with others it is NaN or infinite"))
             return
         maximum = self.agent.max_gradient_norm
         factor = 1.0 if maximum is None or norm <= maximum else maximum / norm
@@ -379,7 +374,7 @@ class ParameterCoordinator(LearningActor):
         if pending.request.reads or self.config.rule in ("synchronous", "bounded"):
             self._pending.readers.append(pending)
         else:
-            pending.answered.set()
+            pending.reply.set(None)
 
     # Pulls.
 
@@ -393,15 +388,14 @@ class ParameterCoordinator(LearningActor):
         target_updates = self.agent.target_updates(self._updates)
         version = Version(self._incarnation, self._updates)
         for reader in self._pending.take_readers():
-            if reader.refusal is not None:
+            if reader.reply.is_set:
                 continue
             rows = None
             if reader.computing and not self._incarnations.is_over(reader.worker, reader.incarnation):
                 self._rule.computing(reader.worker, self._updates)
                 if self._batch_sizing is not None:
                     rows = self._batch_sizing.handed(reader.worker, self.now())
-            reader.pulled = Pulled(version, target_updates, rows)
-            reader.answered.set()
+            reader.reply.set(Pulled(version, target_updates, rows))
 
     def on_drain(self) -> None:
         self._stopping = True

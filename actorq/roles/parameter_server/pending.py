@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from actorq.actors import Refused
-from actorq.actors.runtime.scheduler import Event
+from actorq.actors.sync import Future
 from actorq.learning.distributed.update_rules import Offer
 
 from .messages import Pulled, Push
@@ -27,13 +27,8 @@ class PendingPull:
     """Its index, or NOBODY."""
     incarnation: int
     computing: bool
-    answered: Event
-    pulled: Pulled | None = None
-    refusal: Refused | None = None
-
-    def refuse(self, refusal: Refused) -> None:
-        self.refusal = refusal
-        self.answered.set()
+    reply: Future[Pulled | None]
+    """None for a push that doesn't read."""
 
 
 @dataclass(eq=False, slots=True, kw_only=True)
@@ -81,13 +76,13 @@ class PendingRequests:
     def refuse_readers_of(self, worker: int, refusal: Refused) -> None:
         for reader in self.readers:
             if reader.worker == worker:
-                reader.refuse(refusal)
+                reader.reply.fail(refusal)
 
     def refuse_pushes(self, refusal: Refused) -> None:
         """Refuse all pushes but keep them: the update rule may still select their offers."""
         for waiting in self._pushes.values():
             for push in waiting:
-                push.refuse(refusal)
+                push.reply.fail(refusal)
 
     def clear(self) -> None:
         """Drop all pushes, where the update rule has been made anew."""
@@ -95,4 +90,4 @@ class PendingRequests:
 
     def refuse_readers(self, refusal: Refused) -> None:
         for reader in self.readers:
-            reader.refuse(refusal)
+            reader.reply.fail(refusal)

@@ -9,8 +9,8 @@ from contextlib import suppress
 from functools import partial
 from typing import TypeVar
 
-from actorq.actors import Actor, ActorDied, Fatal, Refused, Stopping
-from actorq.actors.runtime.scheduler import Event
+from actorq.actors import Actor, ActorDied, Fatal, Stopping
+from actorq.actors.sync import Future
 from actorq.replay.chunk import Chunk
 from actorq.replay.redis.config import Place
 from actorq.replay.redis.connection import RedisDownError, RedisFullError, backoff
@@ -25,15 +25,6 @@ MOST_BYTES = 64 * 2**20
 """Of frames that are written with one pipeline, if it is more than one chunk."""
 
 
-class _Waiting:
-    """A chunk on its way."""
-
-    def __init__(self, chunk: Chunk, done: Event) -> None:
-        self.chunk, self.done = chunk, done
-        self.ids = range(0)
-        self.refusal: Refused | None = None
-
-
 class RedisWriter:
     """Owns the shard's chunks in Redis. While it is down, who inserts waits, each with one chunk."""
 
@@ -45,7 +36,8 @@ class RedisWriter:
     ) -> None:
         """`place` tells where Redis is now."""
         self._actor, self._replay, self._find = actor, replay, place
-        self._waiting: deque[_Waiting] = deque()
+        self._waiting: deque[tuple[Chunk, Future[range]]] = deque()
+        """Chunks to be written, each with the ids of its transitions."""
         self._came = actor.event()
         self._must_reopen = self._must_move = False
         self._down = False
@@ -65,13 +57,10 @@ class RedisWriter:
         self._replay.expect_right(chunk)
         if self._stopping and self._down:
             raise Stopping
-        waiting = _Waiting(chunk, self._actor.event())
-        self._waiting.append(waiting)
+        ids = Future[range](self._actor)
+        self._waiting.append((chunk, ids))
         self._came.set()
-        await waiting.done.wait()
-        if waiting.refusal is not None:
-            raise waiting.refusal
-        return waiting.ids
+        return await ids.wait()
 
     def report_missing(self, *, data_lost: bool) -> None:
         """A reader found Redis unreachable, or with `data_lost` chunks missing that should be there: look up
@@ -84,7 +73,7 @@ class RedisWriter:
         """The run is stopping: wait for Redis no longer."""
         self._stopping = True
         if self._down:
-            self._turn_back()
+            self._refuse_waiting()
 
     async def delete(self) -> None:
         """Delete what the shard has in Redis, unless Redis is down, or it isn't ours any more.
@@ -131,14 +120,13 @@ class RedisWriter:
     async def _write(self) -> None:
         """Write what waits, as much as goes in one go, and acknowledge it. Raises LostError."""
         waiting = list(self._waiting)
-        write = self._replay.plan(_first([each.chunk for each in waiting]))
+        write = self._replay.plan(_first([chunk for chunk, _ in waiting]))
         await self._persist(partial(self._replay.store.write, write), write.chunks[0])
         self._replay.commit(write)
-        for each, record in zip(waiting, write.records, strict=False):
-            if self._waiting:  # or else it was turned back
+        for (_, ids), record in zip(waiting, write.records, strict=False):
+            if self._waiting:  # otherwise it was refused meanwhile
                 self._waiting.popleft()
-            each.ids = self._replay.ids_of(record)
-            each.done.set()
+            ids.set(self._replay.ids_of(record))
 
     async def _persist(self, call: Callable[[], T], chunk: Chunk | None = None) -> T:
         """What `call` gives, made in a thread until Redis answers. `chunk`: one of those to be written."""
@@ -192,13 +180,12 @@ class RedisWriter:
             log.warning("%s: %s", self._actor.name, sentence)
         self._actor.report("redis_down", 1.0)
         if self._stopping:
-            self._turn_back()
+            self._refuse_waiting()
 
-    def _turn_back(self) -> None:
+    def _refuse_waiting(self) -> None:
         while self._waiting:
-            waiting = self._waiting.popleft()
-            waiting.refusal = Stopping()
-            waiting.done.set()
+            _, ids = self._waiting.popleft()
+            ids.fail(Stopping())
 
 
 def _first(chunks: Sequence[Chunk]) -> Sequence[Chunk]:
