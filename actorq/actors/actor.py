@@ -12,6 +12,7 @@ from .definition import Definition
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from .ref import Ref
     from .runtime.envelope import DeadLetter
     from .runtime.reports import Reports
     from .runtime.scheduler import Event, Scheduler
@@ -37,7 +38,9 @@ class ActorRuntime(Protocol):
     restarts: int
     clock: Scheduler
     reports: Reports
+    senders: dict[type[messages.Message], tuple[str, ...]]
 
+    def watch(self, name: str) -> None: ...
     def made_progress(self, name: str, amount: int) -> None: ...
     def keep_snapshot_soon(self) -> None: ...
     async def in_thread(self, function: Callable[[Unpack[Args]], V], *args: *Args) -> V: ...
@@ -103,6 +106,13 @@ class Actor:
 
     async def on_undelivered(self, dead_letter: DeadLetter) -> None:
         """Called for each of this actor's own messages that became a dead letter."""
+
+    async def on_down(self, name: str, incarnation: int) -> None:
+        """Called when an incarnation of a watched actor has ended: by a crash, a restart with its group, its
+        retirement or the loss of its node. See `watch`.
+
+        `incarnation`: its number of restarts; all earlier incarnations have ended as well.
+        """
 
     def state(self) -> State:
         """State for snapshots and checkpoints; its values must not change afterwards."""
@@ -234,6 +244,28 @@ class Actor:
         `snapshot_every_seconds` and `snapshot_every_updates`.
         """
         self._cell.keep_snapshot_soon()
+
+    def watch(self, actor: Ref[Any] | str) -> None:
+        """Watch an actor, by ref or name: `on_down` is called whenever an incarnation of it has ended.
+
+        This is a death watch (Erlang's monitor, Akka's DeathWatch) on the name: it covers all later
+        incarnations of that actor, and ends with the watcher's own incarnation, so call it in `on_start`.
+        Watching twice changes nothing.
+
+        `on_down` runs as a serial handler, after all messages of the incarnation and before any of the next
+        one; handlers with `concurrent` may still be working on earlier messages. It is called once for each
+        incarnation, in order; only when the node was lost soon after a crash may the later end stand for
+        both. If an incarnation had ended before the watch, `on_down` is called for the last such one: so a
+        restarted watcher learns which actors are down. Once the run is stopping it is not called any more.
+
+        Raises ValueError for an actor with which no port of either connects this one, and for a watcher whose
+        class does not override `on_down`.
+        """
+        self._cell.watch(actor if isinstance(actor, str) else actor.name)
+
+    def senders(self, message: type[messages.Message]) -> tuple[str, ...]:
+        """Names of the actors whose ports carry this message type to this actor, in the topology's order."""
+        return self._cell.senders.get(message, ())
 
     def event(self) -> Event:
         """A new event for the actor's tasks to wait for; scheduled in order in a deterministic run."""

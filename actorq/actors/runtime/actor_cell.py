@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple, Unpack
 
 from anyio.abc import TaskGroup
@@ -11,6 +11,7 @@ from anyio.abc import TaskGroup
 from actorq.actors.actor import Actor, State
 from actorq.actors.message import Message, Request, reply_type
 from actorq.actors.statistics import ActorStatistics, MailboxStatistics
+from actorq.actors.supervision.watch import ActorDown, watches
 
 from .deadlock import HandlerContext, StartOrder, inspect
 from .envelope import DeadLetter, Envelope, Outcome, RequestEnvelope
@@ -18,7 +19,7 @@ from .incarnation import SELF_REPLY, ActorIncarnation, DeadLetterNotice, Snapsho
 from .mailbox import ConcurrentQueue, MailboxQueue
 
 if TYPE_CHECKING:
-    from actorq.actors.runtime.inbox import CycleFound
+    from actorq.actors.runtime.inbox import CycleFound, Inbox
     from actorq.actors.spec import ActorSpec
     from actorq.actors.supervision.delivery_log import DeliveryLog
 
@@ -54,12 +55,20 @@ class ActorCell:
         """Called with this cell after each snapshot that the actor takes by itself."""
         self.ports: dict[str, Any] = {}
         self.channels: list[Channel] = []
+        self.senders: dict[type[Message], tuple[str, ...]] = {}
+        """The actors whose ports carry a message type to this one."""
+        self.watchable: set[str] = set()
+        """The actors that this one can watch."""
+        self.watchers: dict[str, Inbox] = {}
+        """The actors that may watch this one, and the routes to them."""
+        self.last_ended: dict[str, int] = {}
+        """The last incarnation known to have ended, of actors that this one can watch."""
         self.incarnation: ActorIncarnation | None = None
         self.snapshot: State | None = None
         self.restarts = 0
         self.crashes = 0
         self.progressed = False
-        self.started = self.begun = False
+        self.started = self.begun = self.draining = False
         self.retired = ""
         self.ready = scheduler.event()
         """Set when the actor has started for the first time, or when it never will."""
@@ -88,6 +97,8 @@ class ActorCell:
                 self._acceptors[message] = (
                     mailbox.put_request if issubclass(message, Request) else mailbox.put
                 )
+        if watches(self.spec.cls):
+            self._mailboxes[ActorDown], self._acceptors[ActorDown] = self.serial, self.serial.put
         self.mailboxes: tuple[MailboxQueue, ...] = (self.serial, *self.concurrent)
         self.replies: dict[type[Message], Any] = {
             message: reply_type(message) for message in self._mailboxes if issubclass(message, Request)
@@ -128,7 +139,37 @@ class ActorCell:
 
     def put_own(self, message: Message) -> None:
         """Append a message from the runtime to its own actor, handled between two other messages."""
-        self.serial.put(Envelope(message, 0, self.name, self.name, SELF_REPLY, ()))
+        self.serial.put(self._own(message))
+
+    def _own(self, message: Message) -> Envelope:
+        return Envelope(message, 0, self.name, self.name, SELF_REPLY, ())
+
+    # Death watch.
+
+    def note_sender(self, sender: str, carries: Sequence[type[Message]]) -> None:
+        """Record that another actor's port carries these message types to this one."""
+        for message in carries:
+            known = self.senders.get(message, ())
+            self.senders[message] = known if sender in known else (*known, sender)
+
+    def watch(self, name: str) -> None:
+        """See Actor.watch."""
+        if name not in self.watchable:
+            lacks = "needs a port to or from it" if watches(self.spec.cls) else "overrides no on_down"
+            raise ValueError(f"{self.name} can't watch {name}: it {lacks}")
+        assert self.incarnation is not None
+        if self.incarnation.watch(name) and name in self.last_ended:
+            self.serial.put_first(self._own(ActorDown(name, self.last_ended[name])))
+
+    def actors_down(self, ended: Mapping[str, int]) -> None:
+        """Notify the actor of the last incarnations of others, which can't do so themselves."""
+        for name in self.watchable & ended.keys():
+            self.put_own(ActorDown(name, ended[name]))
+
+    def _notify_watchers(self) -> None:
+        down = ActorDown(self.name, self.restarts)
+        for watcher, inbox in self.watchers.items():
+            inbox.deliver(Envelope(down, 0, self.name, watcher, SELF_REPLY, ()))
 
     # Incarnations.
 
@@ -182,6 +223,8 @@ class ActorCell:
         if self._drained is not None:
             self._drained.set()
         self.crashes += incarnation.crash is not None
+        if not self.draining:
+            self._notify_watchers()
         self.on_end(self, incarnation)
 
     def begin(self) -> None:
@@ -273,6 +316,7 @@ class ActorCell:
 
     def stop_run(self) -> None:
         """Cancel the actor's own loop and call `on_drain`; handlers continue."""
+        self.draining = True
         if self.incarnation is not None:
             self.incarnation.stop_run()
 

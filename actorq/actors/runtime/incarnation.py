@@ -15,6 +15,7 @@ from anyio.abc import TaskGroup
 from actorq.actors.actor import Actor, ActorRuntime, State
 from actorq.actors.errors import Fatal, Refused, Stopping
 from actorq.actors.message import Message, Request, seal
+from actorq.actors.supervision.watch import ActorDown
 
 from .deadlock import HandlerContext, current_handling
 from .envelope import DeadLetter, Envelope, Outcome, RequestEnvelope
@@ -52,6 +53,15 @@ class EndIncarnation(Message):
     """Message from the cell to itself: end this incarnation in order, between two handlers."""
 
     incarnation: Any
+
+
+_METHODS = {
+    SnapshotRequest: "state",
+    DeadLetterNotice: "on_undelivered",
+    EndIncarnation: "run",
+    ActorDown: "on_down",
+}
+"""Methods that the runtime's own messages call, for crash reports."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +109,8 @@ class IncarnationOwner(ActorRuntime, Protocol):
     handling: HandlerContext
     replies: dict[type[Message], Any]
     snapshot: State | None
+    last_ended: dict[str, int]
+    draining: bool
 
     def put_own(self, message: Message) -> None: ...
     def settle(self, envelope: Envelope, outcome: Outcome, answer: Any) -> None: ...
@@ -128,6 +140,8 @@ class ActorIncarnation:
         self._serving, self._looping = anyio.CancelScope(), anyio.CancelScope()
         self._tasks: TaskGroup | None = None
         self.began = self.clock.now()
+        self._watched: dict[str, int] = {}
+        """The watched actors, and the last of their incarnations that `on_down` was called for; -1: none."""
         self._in_loop = False
         self.leaving_loop = False
         """Whether the actor's own loop is cancelled but has not ended yet: it may still send."""
@@ -267,6 +281,7 @@ class ActorIncarnation:
             SnapshotRequest: self._take_state,
             DeadLetterNotice: self._notice,
             EndIncarnation: self._leave,
+            ActorDown: self._down,
         }
         for message, handler in self.cell.definition.handlers.items():
             method = getattr(actor, handler.method)
@@ -364,7 +379,7 @@ class ActorIncarnation:
         handler = self.cell.definition.handlers.get(type(message))
         if handler is not None:
             return handler.method
-        return "state" if type(message) is SnapshotRequest else "on_undelivered"
+        return _METHODS[type(message)]
 
     async def _take_state(self, _: SnapshotRequest) -> None:
         assert self.actor is not None
@@ -374,6 +389,19 @@ class ActorIncarnation:
         assert self.actor is not None
         dead: DeadLetter = notice.dead
         await self.actor.on_undelivered(dead)
+
+    def watch(self, name: str) -> bool:
+        """Watch an actor; returns whether it was not watched before."""
+        return self._watched.setdefault(name, -1) == -1
+
+    async def _down(self, down: ActorDown) -> None:
+        assert self.actor is not None
+        ended = self.cell.last_ended
+        ended[down.name] = max(down.incarnation, ended.get(down.name, -1))
+        last = self._watched.get(down.name)
+        if last is not None and down.incarnation > last and not self.cell.draining:
+            self._watched[down.name] = down.incarnation
+            await self.actor.on_down(down.name, down.incarnation)
 
     async def _leave(self, leave: EndIncarnation) -> None:
         if leave.incarnation is self:

@@ -89,7 +89,7 @@ class LocalActors:
             for (me, other), link_schema in link_schemas.items()
         }
         self._outside: list[Channel] = []
-        wire(self.cells, specs, self._channel)
+        wire(self.cells, specs, self._channel, lambda me, other: self._routes[me, other])
 
     def _link_schemas(self, direct: bool) -> dict[tuple[str, str], LinkSchema | None]:
         """The link schema between each local node and every node it exchanges messages with; None if direct.
@@ -172,6 +172,11 @@ class LocalActors:
             peer_session.peer_down(page, reason)
             if for_good:
                 peer_session.retire(reason)
+
+    def actors_down(self, ended: Mapping[str, int]) -> None:
+        """Notify watchers of the last incarnations of actors that can't do so themselves."""
+        for cell in self.cells.values():
+            cell.actors_down(ended)
 
     def _peer_sessions_of(self, name: str) -> dict[str, PeerSession]:
         """The sessions with a node, by the local node that they belong to."""

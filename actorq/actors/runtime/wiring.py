@@ -11,42 +11,58 @@ from actorq.actors.errors import DefinitionError
 from actorq.actors.message import Message
 from actorq.actors.ref import Feed, Group, Ref, Topic
 from actorq.actors.spec import ActorSpec
+from actorq.actors.supervision.watch import ActorDown, watch_pairs
 
 from .actor_cell import ActorCell
 from .channel import Channel
+from .inbox import Inbox
 
 MakeLink = Callable[[ActorCell, ActorSpec, Sequence[type[Message]]], Channel]
+FindInbox = Callable[[str, str], Inbox]
 Specs = Mapping[str, ActorSpec]
 Target = tuple[str, tuple[type[Message], ...]]
 
 
 @dataclass(frozen=True, slots=True)
 class PortConnection:
-    """One port's connection to one actor, with the message types it carries."""
+    """One port's connection to one actor, with the message types it carries; or a death watch's."""
 
     sender: str
-    port: str
     target: str
     carries: tuple[type[Message], ...]
 
 
 def connections(specs: Specs) -> Iterator[PortConnection]:
-    """All port connections, in file order.
+    """All connections: of ports, in file order, then from watched actors to their possible watchers.
 
     Raises DefinitionError where a target doesn't handle what a port carries, or a required port has no
     target.
     """
+    neighbors = []
     for spec in specs.values():
         for port in spec.cls.definition.complete().ports.values():
             for target, carries in _targets(spec, port, specs):
-                yield PortConnection(spec.name, port.name, target, carries)
+                neighbors.append((spec.name, target))
+                yield PortConnection(spec.name, target, carries)
+    for watched, watcher in watch_pairs(neighbors, specs):
+        yield PortConnection(watched, watcher, (ActorDown,))
 
 
-def wire(cells: Mapping[str, ActorCell], specs: Specs, make_link: MakeLink) -> None:
+def wire(cells: Mapping[str, ActorCell], specs: Specs, make_link: MakeLink, inbox_of: FindInbox) -> None:
     """Fill the ports of these cells, whose targets may be any of `specs`. Raises as `connections`."""
     for cell in cells.values():
         for port in cell.definition.ports.values():
             cell.ports[port.name] = _end(cell, port, specs, make_link)
+    for connection in connections(specs):
+        sender, target = cells.get(connection.sender), cells.get(connection.target)
+        if ActorDown not in connection.carries:
+            if target is not None:
+                target.note_sender(connection.sender, connection.carries)
+            continue
+        if sender is not None:
+            sender.watchers[connection.target] = inbox_of(sender.spec.node, specs[connection.target].node)
+        if target is not None:
+            target.watchable.add(connection.sender)
 
 
 def _end(cell: ActorCell, port: Port, specs: Specs, make_link: MakeLink) -> Any:

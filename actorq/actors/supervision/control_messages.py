@@ -29,6 +29,13 @@ class PeerDown(Command, frozen=True, tag=True):
     for_good: bool = False
 
 
+class ActorsDown(Command, frozen=True, tag=True):
+    """Notify the watchers of actors that were lost with a node, or that have retired."""
+
+    ended: dict[str, int]
+    """Each actor's last incarnation."""
+
+
 class AwaitStartOrder(Command, frozen=True, tag=True):
     """Hold messages to `actors` until their start completes, after others of `members`."""
 
@@ -192,6 +199,7 @@ class Readings(NodeEvent, frozen=True, tag=True):
 Commands = (
     PeerUp
     | PeerDown
+    | ActorsDown
     | AwaitStartOrder
     | Start
     | Begin

@@ -107,6 +107,8 @@ class NodeAgent:
                 local.peer_up(peers)
             case commands.PeerDown(node, page, reason, for_good):
                 local.peer_down(node, page, reason, for_good)
+            case commands.ActorsDown(ended):
+                local.actors_down(ended)
             case commands.AwaitStartOrder(actors, members):
                 for name in actors:
                     cells[name].follow(StartOrder(members))

@@ -70,6 +70,8 @@ class NodeSupervisor:
         node.post(commands.PeerUp((*self._local.peers(), *known)))
         for name, reason in self._retired.items():
             node.post(commands.PeerDown(name, None, reason, for_good=True))
+        if ended := self._retired_actors():
+            node.post(commands.ActorsDown(ended))
         for cell in node.cells.values():
             cell.launched()
         self._local.peer_up([handle.peer])
@@ -102,7 +104,20 @@ class NodeSupervisor:
         self._local.peer_down(node.name, death.page, reason, for_good=False)
         for other in self._nodes:
             other.post(commands.PeerDown(node.name, death.page, reason))
+        self._report_ended({cell.name: cell.restarts for cell in node.cells.values() if cell.started})
         self._lost(node, death.reason)
+
+    def _report_ended(self, ended: dict[str, int]) -> None:
+        self._local.actors_down(ended)
+        for other in self._nodes:
+            other.post(commands.ActorsDown(ended))
+
+    def _retired_actors(self) -> dict[str, int]:
+        """The last incarnations of retired actors; a new process has missed their ends."""
+        retired = {cell.name: cell.restarts for cell in self._local.cells.values() if cell.retired}
+        for node in self._nodes:
+            retired |= {cell.name: cell.restarts for cell in node.cells.values() if cell.retired}
+        return retired
 
     def retire(self, node: RemoteNode, reason: str) -> None:
         """Retire the node: it is not launched again."""
