@@ -188,7 +188,7 @@ def test_without_imageio_the_extra_is_named(
 
 
 def test_what_cannot_be_drawn_is_refused(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    shutil.copy(HERE / "toy.py", run / "drawn.py")
+    shutil.copy(HERE / "unseen.py", run / "drawn.py")
     change(run, '"CartPole-v1"', '"drawn:Unseen"')
     assert found(capsys, run, "--episodes", 2)["returns"] == [1.0, 1.0]
     assert "can't be rendered" in refused(capsys, run, "--gif", "play.gif")

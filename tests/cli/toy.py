@@ -1,15 +1,10 @@
-"""Actors and an environment of a user's own, small enough that a whole run takes a second."""
+"""Actors of a user's own, small enough that a whole run takes a second."""
 
 from __future__ import annotations
 
 import logging
 import time
 from pathlib import Path
-from typing import Any
-
-import gymnasium
-import numpy as np
-from gymnasium.spaces import Box, Discrete
 
 import actorq.actors as actors
 from actorq.actors import Actor, State
@@ -59,17 +54,3 @@ def wait_for(file: str) -> None:
     """Hold the actors' loop until the test has made this file."""
     while file and not Path(file).exists():
         time.sleep(0.005)
-
-
-class Unseen(gymnasium.Env[Any, Any]):
-    """Of CartPole's shape, but it can't be rendered."""
-
-    observation_space = Box(-1.0, 1.0, (4,), np.float32)
-    action_space = Discrete(2)
-
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
-        super().reset(seed=seed)
-        return np.zeros(4, np.float32), {}
-
-    def step(self, action: Any) -> Any:
-        return np.zeros(4, np.float32), 1.0, True, False, {}

@@ -117,10 +117,10 @@ def learn_whole(agent: Agent, tasks: Sequence[Any], draws: Sequence[Sequence[Bat
 @pytest.mark.parametrize(
     ("agent", "tasks", "stages", "columns", "updates"),
     [
-        *((MLP, VECTOR, stages, {}, 100) for stages in (1, 2, 3, 4)),
+        *((MLP, VECTOR, stages, {}, 30) for stages in (1, 2, 3, 4)),
         (MLP, VECTOR, 4, {"hidden.1": 2}, 100),
         (SINGLE, VECTOR, 5, {"hidden.0": 2}, 20),
-        (CNN, PICTURE, 5, {"hidden.0": 3}, 5),
+        (CNN, PICTURE, 5, {"hidden.0": 3}, 3),
         (MLP, SEVERAL, 2, {}, 20),
         (SINGLE, SEVERAL, 5, {"hidden.2": 2}, 20),
         (CUSTOM, VECTOR, 3, {}, 20),

@@ -88,7 +88,7 @@ async def test_all_readers_of_a_version_hold_the_same(form: Form, transport: str
         shard_config=ParameterServer.Config(weights=form),
     )
     async with World(TRANSPORTS[transport], nodes).system(*specs) as system:
-        await read.reaches(300)
+        await read.reaches(120)
     assert not any(actor.crashes for actor in system.statistics().actors)
     for version, vector in read.entries:
         held = np.concatenate([noted[shard, version].handed_out for shard in range(SHARDS)])

@@ -54,11 +54,11 @@ RECIPE = Path(__file__).parents[3] / "recipes" / "model_parallel.toml"
 @pytest.mark.parametrize(
     ("stages", "columns", "transport", "updates"),
     [
-        (1, {}, "inproc", 100),
-        (2, {}, "nng-ipc", 100),
-        (3, {}, "encoded", 100),
-        (4, {}, "inproc", 100),
-        (4, {"hidden.1": 2}, "encoded", 100),
+        (1, {}, "inproc", 30),
+        (2, {}, "nng-ipc", 30),
+        (3, {}, "encoded", 30),
+        (4, {}, "inproc", 30),
+        (4, {"hidden.1": 2}, "encoded", 30),
         (5, {"hidden.0": 2, "output": 2}, "inproc", 100),
     ],
 )
