@@ -1,4 +1,4 @@
-"""Entry points: what installed packages add to actorq, by group."""
+"""Entry points: plug-ins of installed packages, by entry-point group."""
 
 from __future__ import annotations
 

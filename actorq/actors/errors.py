@@ -23,7 +23,7 @@ class Refused(ActorqError):
 
 
 class Stopping(Refused):
-    """A request refused because the run is stopping: nothing failed, and it is not to be asked again.
+    """A request refused because the run is stopping: not an error, and not to be retried.
 
     Raised in a handler by an actor that is draining; the asker gets a `Stopping` too, in any process.
     """

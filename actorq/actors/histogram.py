@@ -22,10 +22,10 @@ FINEST: Final = EXACT // 2
 
 _DROPPED_BITS: Final = 43
 """Bits dropped of a float64's 52 fraction bits: 9 are kept."""
-_LAST_CELL: Final = int(np.float64(LARGEST).view(np.int64)) >> _DROPPED_BITS
+_LAST_BIN: Final = int(np.float64(LARGEST).view(np.int64)) >> _DROPPED_BITS
 _ROOM: Final = 1024
 
-ActorCell = Annotated[int, Meta(ge=-_LAST_CELL, le=_LAST_CELL)]
+Bin = Annotated[int, Meta(ge=-_LAST_BIN, le=_LAST_BIN)]
 """Bin numbers: the leading bits of the values' magnitude, negative for negative values."""
 
 
@@ -38,7 +38,7 @@ def edge(cell: int) -> float:
 class Distribution(msgspec.Struct, frozen=True):
     """Counts of a `Histogram`, as plain numbers to send and store."""
 
-    cells: dict[ActorCell, Annotated[int, Meta(gt=0)]] = {}
+    cells: dict[Bin, Annotated[int, Meta(gt=0)]] = {}
     """Number of values per bin, empty bins left out."""
     total: float = 0.0
     """Sum of the values."""
@@ -55,7 +55,7 @@ class Distribution(msgspec.Struct, frozen=True):
 
     @property
     def sum_of_squares(self) -> float:
-        """Mean of the values, to 1/256."""
+        """Sum of the squared values, to 1/256."""
         return sum(count * edge(cell) ** 2 for cell, count in self.cells.items())
 
     def quantile(self, share: float) -> float:

@@ -141,9 +141,9 @@ class Everyone(Generic[M]):
     async def ask_each(
         self, requests: Sequence[Asks[M, R]], *, timeout: float | None = None, retry: bool = False
     ) -> list[R]:
-        """Ask each member its own of `requests`, which are as many; otherwise as `ask`.
+        """Ask each member its own of `requests`, one for each member; otherwise as `ask`.
 
-        `retry`: if a member dies over its request all are asked again, as `Ref.ask` says.
+        `retry`: if a member dies while it handles its request all are asked again, as in `Ref.ask`.
         """
         first, *others = (ref._channel for ref in self._refs)
         return await first.ask_with(others, requests, timeout, retry)

@@ -1,4 +1,4 @@
-"""What a node is told of the actors it runs."""
+"""Actor specifications: everything that a node needs to create and wire its actors."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from .actor import Actor
 from .message import Config
 
 MAIN = "main"
-"""The node of the caller's process, from which the application outside reaches the actors."""
+"""The node of the caller's process, through which the application outside reaches the actors."""
 
 OUTSIDE = "outside"
-"""The sender's name of what comes from the application that runs the actors."""
+"""Sender name of messages from the application that runs the actors."""
 
 RestartPolicy = Literal["always", "on-failure", "never"]
 Strategy = Literal["one-for-one", "one-for-all", "rest-for-one"]
@@ -22,7 +22,7 @@ Strategy = Literal["one-for-one", "one-for-all", "rest-for-one"]
 
 @dataclass(frozen=True, slots=True)
 class MailboxBounds:
-    """How much one sender may have waiting at one receiver: messages, and bytes of payload."""
+    """Bounds on one sender's waiting messages at one receiver: number, and bytes of payload."""
 
     messages: int = 1000
     bytes: int = 256 * 1024 * 1024
@@ -40,7 +40,7 @@ class RestartLimits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ActorSpec:
-    """One actor of a topology, checked: everything that is needed to make it and wire it."""
+    """One checked actor of a topology: everything needed to create it and wire it."""
 
     name: str
     cls: type[Actor]
@@ -48,7 +48,9 @@ class ActorSpec:
     index: int = 0
     count: int = 1
     instances: int = 1
-    """How many times its group is there; index and count go over all of them, those of the first first."""
+    """Number of instances of its group; index and count go over all of them, those of the first instance
+    first.
+    """
     config: Config = field(default_factory=Config)
     tables: Mapping[str, Any] = field(default_factory=dict)
     ports: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -72,6 +74,6 @@ class GroupSpec:
 
 
 def derive_seed(seed: int, name: str) -> int:
-    """A 63-bit seed of its own for each name."""
+    """A 63-bit seed derived from the run's seed and a name: another name, another seed."""
     digest = hashlib.blake2b(f"{seed}:{name}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little") >> 1

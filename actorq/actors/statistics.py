@@ -9,7 +9,7 @@ _LINK_COUNTS = ("sent", "handled", "superseded", "undelivered")
 
 @dataclass(frozen=True, slots=True)
 class ChannelStatistics:
-    """One sender's way to one receiver."""
+    """Channel from one sender to one receiver."""
 
     target: str
     sent: int
@@ -24,7 +24,7 @@ class ChannelStatistics:
     """Tasks that wait for credit."""
 
     def after(self, before: ChannelStatistics | None) -> ChannelStatistics:
-        """With the counts of an earlier process."""
+        """The sum of these counts and those of an earlier process."""
         if before is None:
             return self
         counts = {name: getattr(self, name) + getattr(before, name) for name in _LINK_COUNTS}
@@ -33,7 +33,7 @@ class ChannelStatistics:
 
 @dataclass(frozen=True, slots=True)
 class MailboxStatistics:
-    """What waits at one actor, and what came of what came."""
+    """Unread messages of one actor, and the numbers of received messages by outcome."""
 
     unread: int
     unread_bytes: int
@@ -44,7 +44,7 @@ class MailboxStatistics:
 
 @dataclass(frozen=True, slots=True)
 class ActorStatistics:
-    """One actor, with its links to others."""
+    """One actor, with its channels to others."""
 
     name: str
     node: str
@@ -59,7 +59,9 @@ class ActorStatistics:
         return sum(channel.sent for channel in self.channels)
 
     def after(self, before: ActorStatistics | None) -> ActorStatistics:
-        """With the counts of an earlier process of its node, whose actors and links were the same."""
+        """The sum of these counts and those of an earlier process of its node, which had the same actors and
+        channels.
+        """
         if before is None:
             return self
         earlier = {channel.target: channel for channel in before.channels}
@@ -74,18 +76,18 @@ class ActorStatistics:
 
 @dataclass(frozen=True, slots=True)
 class TransportStatistics:
-    """What has gone between the processes of a run, or of one process with the others."""
+    """Traffic between the processes of a run, or between one process and the others."""
 
     connections: int = 0
-    """Connections made, that is dialed and welcomed; each node has two to each peer."""
+    """Connections established, that is, dialed and welcomed; each node has two to each peer."""
     frames_out: int = 0
     bytes_out: int = 0
     frames_in: int = 0
     bytes_in: int = 0
     frames_resent: int = 0
-    """After a connection was lost; counted in `frames_out` too."""
+    """Frames sent again after a lost connection; counted in `frames_out` too."""
     repeats_dropped: int = 0
-    """Frames that came a second time."""
+    """Frames received a second time."""
     unauthenticated: int = 0
     """Connections closed because they began with anything but a fresh, genuine hello to this node."""
     mismatched: int = 0
@@ -99,7 +101,7 @@ class TransportStatistics:
 
     @property
     def refused(self) -> int:
-        """Connections and frames that were not trusted."""
+        """Connections and frames that were refused."""
         return self.unauthenticated + self.mismatched + self.without_hello + self.bad_frames
 
     def __add__(self, other: TransportStatistics) -> TransportStatistics:
@@ -109,7 +111,7 @@ class TransportStatistics:
 
 @dataclass(frozen=True, slots=True)
 class SystemStatistics:
-    """All actors of a run, its dead letters, and what has gone between its processes."""
+    """All actors of a run, its dead letters, and the traffic between its processes."""
 
     actors: tuple[ActorStatistics, ...]
     undelivered: int

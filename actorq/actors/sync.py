@@ -123,8 +123,8 @@ class AdmissionQueue:
     async def pass_through(self, amount: int, act: Callable[[], T]) -> T:
         """Call `act` once `amount` may pass, and return its result or raise its error.
 
-        It is called in the task that made room, at that moment: `may_pass` sees its effect before the next is
-        admitted. Cancelled in the queue, it isn't called.
+        It is called in the task that made room, at that moment, so `may_pass` sees its effect before the next
+        one is admitted. Cancelled in the queue, it isn't called.
         """
         if self._error is not None:
             raise self._error
@@ -141,8 +141,9 @@ class AdmissionQueue:
             raise
 
     def advance(self) -> bool:
-        """Admit all that may pass now; returns whether there were any. To be called after any change that
-        `may_pass` depends on."""
+        """Admit all that may pass now; returns whether there were any. Call it after any change that
+        `may_pass` depends on.
+        """
         moved = False
         while self._waiting and self._may_pass(self._waiting[0].amount):
             admission = self._waiting.popleft()
@@ -161,7 +162,7 @@ class AdmissionQueue:
 
 
 class Prefetcher(Generic[T]):
-    """Keeps `ahead` results of `fetch` ready or under way, and measures how long its user waits for them.
+    """Keeps `ahead` results of `fetch` ready or in progress, and measures how long its user waits for them.
 
     The calls of `fetch` run concurrently, each in a task of the actor; their results are returned in the
     order of the calls. An error in one is a crash of the actor. A call that raises Stopping is the last of
@@ -180,8 +181,9 @@ class Prefetcher(Generic[T]):
             actor.start_soon(self._keep_one_ready)
 
     async def next(self) -> T:
-        """The next result, once it is there; one caller at a time. Cancelled, it is returned by the next
-        call."""
+        """The next result, as soon as it is available; one caller at a time. Cancelled, it is returned by the
+        next call.
+        """
         began = self._actor.now()
         while not self._fetches:
             self._begun = self._actor.event()

@@ -1,6 +1,6 @@
-"""One message of a control stream as a frame of bytes, and back.
+"""Frames of the control stream: encoding and decoding of one message.
 
-A frame is a prefix (what it is, and two lengths), a head in msgpack (the table of arrays, and the message
+A frame is a prefix (magic number and two lengths), a head in msgpack (the table of arrays, and the message
 with references in their places), and the arrays' bytes one after the other.
 """
 
@@ -26,11 +26,11 @@ PREFIX_BYTES = _PREFIX.size
 _MAGIC = b"aqc2"
 _MAX_HEAD = 2**32 - 1
 _ARRAY = 1
-"""Extension of msgpack: a number in the table."""
+"""msgpack extension: index of an array in the table."""
 
 
 class FrameError(ActorqError, ValueError):
-    """A message that has no frame, or bytes that are none."""
+    """A message that can't be encoded, or bytes that are not a valid frame."""
 
 
 class _Head(msgspec.Struct, frozen=True, array_like=True):
@@ -42,9 +42,9 @@ _open_head = msgpack.Decoder(_Head).decode
 
 
 def encode(message: msgspec.Struct, max_bytes: int) -> list[bytes | memoryview]:
-    """The frame of a tagged Struct, in parts: the arrays' are their own memory, not copied.
+    """Encode a tagged Struct as the parts of a frame; arrays are not copied.
 
-    Raises StateEncodingError naming the place of a `StateValue` that can't be sent, FrameError for other
+    Raises StateEncodingError naming the place of a `StateValue` that can't be sent; FrameError for other
     values, and for more bytes than allowed.
     """
     arrays: list[NDArray[Any]] = []
@@ -72,7 +72,7 @@ def encode(message: msgspec.Struct, max_bytes: int) -> list[bytes | memoryview]:
 
 
 def lengths(prefix: bytes | bytearray, max_bytes: int) -> tuple[int, int]:
-    """The bytes of the head, and of all arrays together. Raises FrameError for more than allowed."""
+    """Lengths of the head and of all arrays together, in bytes. Raises FrameError for more than allowed."""
     magic, head, in_arrays = _PREFIX.unpack(prefix)
     if magic != _MAGIC:
         raise FrameError(f"a frame begins with {magic!r}, not {_MAGIC!r}")
@@ -82,12 +82,12 @@ def lengths(prefix: bytes | bytearray, max_bytes: int) -> tuple[int, int]:
 
 
 def memory(array: NDArray[Any]) -> memoryview:
-    """The bytes of a C-ordered array that has some."""
+    """The memory of a non-empty C-ordered array."""
     return array.reshape(-1).view(np.uint8).data
 
 
 class Decoder:
-    """Reads frames of messages of one type, which may be a union of tagged Structs."""
+    """Decodes frames of messages of one type, which may be a union of tagged Structs."""
 
     def __init__(self, incoming: Any) -> None:
         self._message = msgspec.Raw()
@@ -95,7 +95,9 @@ class Decoder:
         self._decode = msgpack.Decoder(incoming, ext_hook=self._array, dec_hook=_decode_other).decode
 
     def open(self, head: bytes | bytearray, in_arrays: int) -> list[NDArray[Any]]:
-        """The frame's arrays, to be filled in this order before `message`. Raises FrameError."""
+        """Allocate the frame's arrays, to be filled in this order before `message` is called. Raises
+        FrameError.
+        """
         try:
             opened = _open_head(head)
             kinds = [(dtype_of(row), row.shape) for row in opened.table]
@@ -109,7 +111,7 @@ class Decoder:
         return self._arrays
 
     def message(self) -> Any:
-        """The message of the frame that was opened last. Raises FrameError."""
+        """Decode the message of the frame that was opened last. Raises FrameError."""
         try:
             return self._decode(self._message)
         except Exception as error:  # a message's own __post_init__ may raise anything

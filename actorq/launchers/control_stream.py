@@ -1,4 +1,4 @@
-"""A control stream: typed messages in both directions over an ordered stream of bytes."""
+"""Control stream: typed messages in both directions over an ordered byte stream."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from anyio.abc import ByteStream
 from .control_frames import PREFIX_BYTES, Decoder, FrameError, encode, lengths, memory
 
 MAX_FRAME_BYTES = 4 * 2**30
-"""Of one that is read from a process that this run started itself."""
+"""Bound on a frame read from a process that this run started itself."""
 
 _JOINED_BYTES = 64 * 1024
-"""Parts up to here are copied together rather than written one by one."""
+"""Parts up to this size are copied together rather than written separately."""
 _READ_BYTES = 64 * 1024
 _READ_AHEAD_BYTES = 1024 * 1024
 
@@ -23,11 +23,11 @@ __all__ = ["MAX_FRAME_BYTES", "ControlStream", "FrameError"]
 
 
 class ControlStream:
-    """Sends tagged Structs and receives those of the type `incoming`, a union as a rule.
+    """Sends tagged Structs and receives those of the type `incoming`, usually a union.
 
-    Their fields of type Any may hold what actors' states are made of, arrays included, which arrive exactly
-    and as memory of their own. `serve` writes; it has to run beside whoever sends. One task reads. The end of
-    the peer ends both without an error: who it is has to be known otherwise.
+    Fields of type Any may hold any actor state, arrays included, which arrive exactly and in memory of their
+    own. `serve` writes, in a task of its own; one task reads. When the peer closes the stream both end
+    without an error: the cause is detected elsewhere.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class ControlStream:
     # Writing.
 
     async def send(self, message: msgspec.Struct) -> None:
-        """Return when the message, and all before it, is in the hands of the operating system.
+        """Return when this message, and all before it, is written to the operating system.
 
         Raises FrameError if it can't be encoded and anyio.BrokenResourceError if the peer is gone. Cancelled,
         it is sent all the same.
@@ -56,11 +56,11 @@ class ControlStream:
         await self.flush()
 
     def send_soon(self, message: msgspec.Struct) -> None:
-        """Queue the message: what waits until the writer's turn goes in one write. On the loop only.
+        """Queue the message: everything queued before the writer's turn is written at once. On the loop only.
 
         Its arrays must not change any more; the rest of it may. Raises FrameError if it can't be encoded. If
-        the peer is gone it is dropped. The queue has no bound: who calls this can't wait, dropping what it is
-        told would lose the other side's books, and what the books are about is bounded.
+        the peer is gone it is dropped. The queue is unbounded: the callers can't wait, a dropped control
+        message would make both sides inconsistent, and their rate is bounded by other limits.
         """
         parts = encode(message, self._max_frame_bytes)
         if not self._peer_is_gone:
@@ -70,11 +70,11 @@ class ControlStream:
 
     @property
     def waiting_bytes(self) -> int:
-        """What is queued and not yet written."""
+        """Number of queued bytes that are not written yet."""
         return self._queued - self._written
 
     async def flush(self) -> None:
-        """Return when all that is queued now has been written. Raises anyio.BrokenResourceError."""
+        """Return when everything queued now has been written. Raises anyio.BrokenResourceError."""
         until = self._queued
         while self._written < until and not self._peer_is_gone:
             await self._wrote.wait()
@@ -82,7 +82,7 @@ class ControlStream:
             raise anyio.BrokenResourceError
 
     async def serve(self) -> None:
-        """Write what is queued, until the peer is gone. Cancelled in a write, the stream is broken."""
+        """Write queued messages until the peer is gone. Cancelled in a write, the stream is broken."""
         try:
             while True:
                 while self._waiting:
@@ -108,10 +108,10 @@ class ControlStream:
         return self
 
     async def __anext__(self) -> Any:
-        """The next message; what ends in the middle of one is the stream's end as well.
+        """The next message; a stream that ends within a message has ended as well.
 
-        Raises FrameError for bytes that are no frame of an incoming message; nothing can be read after that,
-        nor after it was cancelled.
+        Raises FrameError for bytes that are not a frame of an incoming message; the stream can't be read
+        after that, nor after a cancellation.
         """
         try:
             return await self._receive()
@@ -139,14 +139,14 @@ class ControlStream:
             into, self._read = into[taken:], self._read[taken:]
 
     async def aclose(self) -> None:
-        """Let go of the bytes' stream, once nobody reads or serves. What waits is dropped."""
+        """Close the byte stream, once no task reads or serves. Queued messages are dropped."""
         self._peer_is_gone = True
         self._wrote.set()
         await self._bytes.aclose()
 
 
 def _joined(parts: list[bytes | memoryview]) -> Iterator[bytes | memoryview]:
-    """The same bytes with small parts together in one piece."""
+    """The same bytes, with small parts joined."""
     small: list[bytes | memoryview] = []
     for part in parts:
         if len(part) <= _JOINED_BYTES:

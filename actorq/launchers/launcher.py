@@ -1,4 +1,4 @@
-"""The base class of launchers: what starts the nodes of one `place`, and what a launched node answers to."""
+"""Base class of launchers, which start the nodes of one `place`, and of the handles of launched nodes."""
 
 from __future__ import annotations
 
@@ -20,27 +20,29 @@ from .node_setup import Failed, NodeSetup, RunSetup
 
 
 class NodeLauncher(ABC):
-    """Starts the nodes whose `place` is the name under which the entry-point group `actorq.launchers` has it.
+    """Starts the nodes of one `place`, its name in the entry-point group `actorq.launchers`.
 
-    One object for each run, used as an async context manager on the actors' loop: once left, no process that
-    it has started is left.
+    One object for each run, used as an async context manager on the actors' loop: on leaving it, all
+    processes that it has started have ended.
     """
 
     on_network: ClassVar[bool] = False
-    """Its nodes run on other machines: main has to listen at `nodes.main.address`, over TLS."""
+    """True if its nodes run on other machines: then main must listen at `nodes.main.address`, over TLS."""
     needs_importable: ClassVar[bool] = False
-    """Its nodes import the actors' classes by name; False if it hands over the specs, classes included."""
+    """True if its nodes import the actors' classes by name; False if the specs are sent to them, classes
+    included.
+    """
 
     class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         """Settings of one node, a table `[nodes.NODE.LAUNCHER]`; a launcher that has some overrides it."""
 
     @classmethod
     def problems(cls, options: Any) -> Iterable[tuple[str, str]]:
-        """What types can't tell is wrong with a node's options: pairs of a key and a sentence."""
+        """Validate a node's options beyond their types: yield pairs of a key and a sentence."""
         return ()
 
     def __init__(self, run: RunSetup, nodes: Sequence[NodeSpec]) -> None:
-        """`nodes`: those that it will be asked to launch."""
+        """`nodes`: the nodes that it will be asked to launch."""
         self.run = run
         self.nodes = {node.name: node for node in nodes}
 
@@ -53,7 +55,9 @@ class NodeLauncher(ABC):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> bool | None:
-        """Cancel `tasks`, the group of what runs beside the nodes. Errors are passed on ungrouped."""
+        """Cancel `tasks`, the task group that runs beside the nodes. Errors are raised without the group
+        around them.
+        """
         self.tasks.cancel_scope.cancel()
         if isinstance(error, anyio.get_cancelled_exc_class()):
             return await self.tasks.__aexit__(kind, error, traceback)
@@ -65,7 +69,7 @@ class NodeLauncher(ABC):
         """Start a node and return when its peers can reach it.
 
         Called again, with another incarnation, after the node died. Raises NodeDied with the reason if it
-        does not come up. Cancelled, nothing of it is left.
+        doesn't start. Cancelled, its process is ended.
         """
 
 
@@ -75,10 +79,10 @@ class StreamedNode(ABC):
     peer: Peer
 
     def __init__(self, stream: ControlStream) -> None:
-        """`stream`: of `NODE_EVENTS`, served by the subclass."""
+        """`stream` carries `NODE_EVENTS`; the subclass serves it."""
         self.stream = stream
         self.failure = ""
-        """The traceback that ended the node, after a line end, once it was read."""
+        """The traceback that ended the node, after a line end, once it was received."""
 
     def post(self, command: Commands) -> None:
         self.stream.send_soon(command)
@@ -92,11 +96,11 @@ class StreamedNode(ABC):
         raise NodeDied(f"did not start: {(await self.ended()).reason}")
 
     def node_events(self) -> AsyncIterator[NodeEvents]:
-        """What the node reports, its log records passed on to this process's logging."""
+        """The node's events; its log records are passed on to this process's logging."""
         return self
 
     def __aiter__(self) -> AsyncIterator[NodeEvents]:
-        return self  # no generator: one that is left half read has to be closed
+        return self  # not a generator, which would have to be closed when only partly read
 
     async def __anext__(self) -> NodeEvents:
         async for node_event in self.stream:
@@ -118,4 +122,4 @@ class StreamedNode(ABC):
 
 
 NODE_EVENTS = Logged | Failed | NodeEvents
-"""What comes over a node's control stream."""
+"""Messages received over a node's control stream."""

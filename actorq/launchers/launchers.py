@@ -1,4 +1,4 @@
-"""The launchers of a run: one for each `place` of its nodes, entered together."""
+"""Set of launchers of a run: one for each `place` of its nodes, entered together."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ async def other_processes(
 ) -> AsyncIterator[dict[str, Any]]:
     """The arguments of a System for nodes outside the caller's process; none if there are no such nodes.
 
-    `join_token`: the file to write for hosts that join, if nodes are for them. Leaving the context ends all
-    processes; by an error, joined hosts are told of it. Raises NodeFailed and ActorqError.
+    `join_token`: the file to write for joining hosts, if nodes run on them. Leaving the context ends all
+    processes; after an error, joined hosts are told so. Raises NodeFailed and ActorqError.
     """
     transport = network(plan)
     if transport is None:
@@ -64,7 +64,7 @@ async def other_processes(
 
 
 def _on_network(run: RunSetup, plan: Plan) -> RunSetup:
-    """The run with what nodes on other machines need: main's address, TLS, and the topology as text."""
+    """The run with the settings for nodes on other machines: main's address, TLS, the topology as text."""
     main = plan.topology.nodes[MAIN]
     assert main.address is not None
     address = parse_address(main.address)
@@ -74,7 +74,7 @@ def _on_network(run: RunSetup, plan: Plan) -> RunSetup:
 
 
 class LaunchersByNode:
-    """Gives each node's launcher the setup to launch it with."""
+    """Passes each node's setup to the node's launcher."""
 
     def __init__(self, run: RunSetup, launchers: Mapping[str, NodeLauncher]) -> None:
         """`launchers`: by node name."""

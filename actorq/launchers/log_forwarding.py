@@ -1,4 +1,4 @@
-"""Log records of a node process, on their way home."""
+"""Log forwarding: sends the log records of a node process to the run's process."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from actorq.actors.runtime.loop_waker import LoopWaker
 from .control_stream import ControlStream
 
 MAX_WAITING_BYTES = 8 * 1024 * 1024
-"""Log lines beyond that are dropped, and counted, while the control stream is slow."""
+"""Log lines beyond this bound are dropped, and counted, while the control stream is slow."""
 
 _formatter = logging.Formatter()
 
 
 class Logged(msgspec.Struct, frozen=True, tag=True):
-    """One record, as text."""
+    """One log record, as text."""
 
     logger: str
     level: int
     text: str
     traceback: str
-    """Also of the stack, if that was asked for; empty for most."""
+    """The traceback, and the stack if the record has one; empty for most."""
     created: float
     """Seconds since the epoch, by the node's clock."""
     node: str
     actor: str
-    """Who logged; empty if no actor did."""
+    """Name of the actor that logged; empty if no actor did."""
 
 
 def levels_in_force() -> dict[str, int]:
-    """The levels that were set, by the logger's name; the root's is empty."""
+    """The levels that are set, by logger name; the root's name is empty."""
     named = {
         name: logger.level
         for name, logger in logging.Logger.manager.loggerDict.items()
@@ -47,7 +47,7 @@ def levels_in_force() -> dict[str, int]:
 class Forwarding(logging.Handler):
     """Sends the records of all loggers, and Python's warnings, to the process that started this one.
 
-    From any thread; `serve` hands them to the stream, so what is logged before it runs waits.
+    Callable from any thread; `serve` passes them to the stream, so records made before it runs wait.
     """
 
     def __init__(self, node: str, levels: dict[str, int]) -> None:
@@ -77,7 +77,7 @@ class Forwarding(logging.Handler):
             text=_utf8(record.getMessage()),
             traceback=_utf8(trace),
             created=record.created,
-            node=getattr(record, "node", self._node),  # of one that was relogged, whose it was
+            node=getattr(record, "node", self._node),  # set on records that were forwarded to this process
             actor=getattr(record, "actor", "") or _current_actor(),
         )
 
@@ -94,18 +94,18 @@ class Forwarding(logging.Handler):
         self._stream.send_soon(logged)
 
     async def serve(self, stream: ControlStream) -> None:
-        """Hand over what is logged, until cancelled."""
+        """Pass logged records to the stream, until cancelled."""
         self._stream = stream
         await self._waker.serve()
 
-    async def handed_over(self) -> None:
-        """Return when all that was logged is with the stream."""
+    async def flushed(self) -> None:
+        """Return when everything logged so far is queued on the stream."""
         reached = anyio.Event()
         self._waker.call_soon(reached.set)
         await reached.wait()
 
     def close(self) -> None:
-        """From now on warnings and errors go to standard error, which the other process reads as well."""
+        """Log warnings and errors to standard error from now on, which the other process reads as well."""
         logging.getLogger().removeHandler(self)
         logging.captureWarnings(False)
         self._waker.close()
@@ -113,11 +113,11 @@ class Forwarding(logging.Handler):
 
 
 def relog(logged: Logged) -> None:
-    """Log a node's record here, in its own logger's name, with attributes `node` and `actor`."""
+    """Log a node's record in this process, by its own logger's name, with attributes `node` and `actor`."""
     logger = logging.getLogger(logged.logger)
     if not logger.isEnabledFor(logged.level):
         return
-    # In the text: as an attribute, a traceback would be shown by some formatters only.
+    # Part of the text: as an attribute, only some formatters would show a traceback.
     text = "\n".join(filter(None, [logged.text, logged.traceback]))
     fields = {
         "name": logged.logger,
@@ -138,5 +138,5 @@ def _current_actor() -> str:
 
 
 def _utf8(text: str) -> str:
-    """As it can be sent: an undecodable file name, for one, has lone surrogates."""
+    """The text with escapes for all that UTF-8 can't encode, such as the lone surrogates of file names."""
     return text.encode("utf-8", "backslashreplace").decode()

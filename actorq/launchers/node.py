@@ -1,4 +1,4 @@
-"""The main task of a node's process: runs the node's actors as the coordinator commands."""
+"""Main task of a node's process: runs the node's actors by the coordinator's commands."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from .shared_page import map_page
 __all__ = ["Commands", "run_node"]
 
 GARBAGE_THRESHOLD = 20_000
-"""Python's own is 700 or 2000, by version."""
+"""First threshold of the garbage collector; Python's own is 700 or 2000, by version."""
 
 
 async def run_node(setup: NodeSetup, stream: ControlStream) -> None:
     """Run the node until commanded to leave, or until the stream of commands ends."""
-    # Messages are freed by reference counting: looking for cycles among them took a tenth of the time.
+    # Messages are freed by reference counting: the search for cycles among them took a tenth of the time.
     gc.freeze()
     gc.set_threshold(GARBAGE_THRESHOLD, 20, 20)
     specs = {spec.name: spec for spec in setup.specs}

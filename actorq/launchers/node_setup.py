@@ -1,4 +1,4 @@
-"""The setup that a node's process gets at its start, and the message of its failure."""
+"""Node setup: everything that is sent to a node's process at its start, and the message of its failure."""
 
 from __future__ import annotations
 
@@ -19,21 +19,22 @@ from actorq.actors import ActorSpec, Membership
 from actorq.actors.wire.transport import Transport
 
 from .log_forwarding import levels_in_force
-from .pickling import PicklingError, hand_over
+from .pickling import PicklingError, pickle_value
 
 if TYPE_CHECKING:
-    # Not in a node's process, which is to start fast.
+    # Not imported in a node's process, which must start fast.
     from actorq.topology.address import Address
     from actorq.topology.schema import Backend
 
 NODE_COMMAND = ("-P", "-m", "actorq.launchers.process.child")
-"""Python's arguments for a node's process; two more are an inherited socket's number and the parent's pid.
+"""Python's arguments for a node's process, followed by the number of an inherited socket and the parent's
+pid.
 
--P: what lies in the working directory is imported only if it would be in the caller's process.
+-P: modules in the working directory are imported only if the caller's process would import them.
 """
 
 LENGTH = struct.Struct("<Q")
-"""Comes before what was handed over."""
+"""Length that precedes the pickled setup."""
 
 
 def _path_of_main() -> str | None:
@@ -42,53 +43,53 @@ def _path_of_main() -> str | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeSetup:
-    """All that a node's process needs; fields left out are taken from the process that makes this."""
+    """Everything a node's process needs; fields left out are taken from the process that makes this."""
 
     node: str
     incarnation: int
     run: str
     secret: bytes
     folder: str
-    """Private to the run, for its sockets."""
+    """Private folder of the run, for its sockets."""
     transport: Callable[[], Transport]
-    """Its class, as a rule: finding it by name would take the node time."""
+    """Usually the transport's class: to find it by name would take the node time."""
     backend: Backend
     specs: tuple[ActorSpec, ...]
     """All actors of the run."""
     threads: int
-    """For the computing libraries of this node: its share of the cores."""
+    """Threads for this node's computing libraries: its share of the cores."""
     delivery_log_fd: int | None = None
-    """A page of memory, by the number that its descriptor has in both processes."""
+    """Shared memory page of the delivery log; its descriptor has the same number in both processes."""
     tls: Any | None = None
     addresses: tuple[str, ...] = ()
     log_levels: dict[str, int] = field(default_factory=levels_in_force)
     path_of_main: str | None = field(default_factory=_path_of_main)
-    """The file of the caller's `__main__`; it isn't run."""
+    """File of the caller's `__main__`; it is not executed."""
     python_path: str | None = field(default_factory=lambda: os.environ.get("PYTHONPATH"))
-    """The caller's PYTHONPATH: the node starts with another, made from the caller's sys.path."""
+    """The caller's PYTHONPATH; the node is started with another, made from the caller's sys.path."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunSetup:
-    """What all launchers of a run are given."""
+    """Settings that all launchers of a run share."""
 
     specs: tuple[ActorSpec, ...]
     """All actors of the run."""
     transport: Callable[[], Transport]
     membership: Membership
-    """Its `folder` is there; its `addresses` are empty unless a launcher of the run is `on_network`."""
+    """Its `folder` exists; its `addresses` are empty unless a launcher of the run is `on_network`."""
     backend: Backend
     local_nodes: int = 0
-    """Nodes that share this machine's cores with the caller's process."""
+    """Number of nodes that share this machine's cores with the caller's process."""
     topology: str = ""
-    """As TOML, for nodes that make the specs themselves."""
+    """The topology as TOML, for nodes that create the specs themselves."""
     address: Address | None = None
-    """Where main listens on the network, if the topology says so."""
+    """Address at which main listens on the network, if the topology has one."""
     join_token: Path | None = None
-    """The file to write for hosts that join; None if the caller named none."""
+    """The file to write for joining hosts; None if the caller named none."""
 
     def node(self, name: str, incarnation: int) -> NodeSetup:
-        """The setup of one start of a node."""
+        """The setup for one start of a node."""
         membership = self.membership
         assert membership.folder is not None
         return NodeSetup(
@@ -107,33 +108,33 @@ class RunSetup:
 
 
 async def send_setup(stream: ByteSendStream, setup: NodeSetup) -> None:
-    """Hand the setup over to a process that was started by NODE_COMMAND, before anything else is sent.
+    """Send the setup to a process that was started by NODE_COMMAND, before anything else.
 
-    Raises PicklingError naming the actor that can't be handed over. The end of the process is no error.
+    Raises PicklingError naming the actor that can't be pickled. A process that has ended is no error.
     """
-    await send_handed(stream, pickle_setup(setup))
+    await send_pickled(stream, pickle_setup(setup))
 
 
-async def send_handed(stream: ByteSendStream, handed: bytes) -> None:
-    """Send what `pickle_setup` gave."""
+async def send_pickled(stream: ByteSendStream, handed: bytes) -> None:
+    """Send the bytes made by `pickle_setup`."""
     with suppress(anyio.BrokenResourceError):
         await stream.send(LENGTH.pack(len(handed)) + handed)
 
 
 def pickle_setup(setup: NodeSetup) -> bytes:
-    """Raises PicklingError naming the actor that can't be handed over."""
+    """Raises PicklingError naming the actor that can't be pickled."""
     try:
-        return hand_over(setup)
+        return pickle_value(setup)
     except PicklingError:
         for spec in setup.specs:
             try:
-                hand_over(spec)
+                pickle_value(spec)
             except PicklingError as error:
                 raise PicklingError(f"actor {spec.name!r} can't run in another process: {error}") from error
         raise
 
 
 class Failed(msgspec.Struct, frozen=True, tag=True):
-    """Sent last by a node's process that an exception ended; its exit status is 1."""
+    """Last message of a node's process that an exception ended; its exit status is 1."""
 
     traceback: str

@@ -1,6 +1,6 @@
-"""Classes, closures and values on their way to a process that this run started, over its inherited pipe.
+"""Pickling of classes, closures and values for a process that this run started, over its inherited pipe.
 
-The only module that pickles. What it makes of bytes is code: nothing from a socket may come here.
+The only module that pickles. Unpickling runs code: bytes from a socket must never come here.
 """
 
 from __future__ import annotations
@@ -32,28 +32,29 @@ _MADE_BY_PYTHON = (types.MemberDescriptorType, types.GetSetDescriptorType)
 
 
 class PicklingError(ActorqError, TypeError):
-    """Something can't be handed to another process; the text says what."""
+    """Something can't be sent to another process; the text names it."""
 
 
-def hand_over(value: Any) -> bytes:
-    """The bytes from which another process makes the same value.
+def pickle_value(value: Any) -> bytes:
+    """Bytes from which another process makes the same value.
 
-    What can be imported is named; functions and classes of `__main__`, and those local to functions, go with
-    all that they use of it, and keep their names. Raises PicklingError.
+    Importable functions and classes are sent by name; those of `__main__`, and those local to functions, by
+    value with everything they use of it, and keep their names. Raises PicklingError.
     """
     written = io.BytesIO()
     try:
         _pickler()(written).dump_with_names(value)
-    except Exception as error:  # pickling asks the values themselves, and these may raise anything
-        raise PicklingError(f"a {type(value).__qualname__} can't be handed over: {error}") from error
+    except Exception as error:  # the values' own methods may raise anything
+        raise PicklingError(f"a {type(value).__qualname__} can't be pickled: {error}") from error
     return written.getvalue()
 
 
-def take_over(handed: bytes) -> Any:
-    """What `hand_over` was given. Runs what the bytes say: only for bytes of the process that started this.
+def unpickle(handed: bytes) -> Any:
+    """The value pickled by `pickle_value`. Runs code in the bytes: only for bytes from the process that
+    started this one.
 
     `__main__` gets what the classes and functions of the other's `__main__` use of it. Raises whatever
-    importing the modules raises that are named.
+    importing the named modules raises.
     """
     unpickler = pickle.Unpickler(io.BytesIO(handed))
     value = unpickler.load()
@@ -64,17 +65,17 @@ def take_over(handed: bytes) -> Any:
 
 @cache
 def _pickler() -> type[Any]:
-    """Made at first use: a process that hands nothing over needs no cloudpickle."""
+    """Made at first use, so that a process that pickles nothing needs no cloudpickle."""
     import cloudpickle  # type: ignore[import-untyped,unused-ignore]
 
     class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
-        """One stream: a value, then what else `__main__` needs, name by name, until that names no more."""
+        """Pickles a value, then the names of `__main__` that it needs, until they need no more."""
 
         def __init__(self, file: io.BytesIO) -> None:
             super().__init__(file)
             self._names: dict[str, Any] = {}
             self._named: set[str] = set()
-            # Functions of one `__main__` share its globals there as well: cloudpickle would make a copy.
+            # Functions of one `__main__` share its globals in the other process: cloudpickle would copy them.
             self._globals_of_main = _GlobalsOfMain()
             self.globals_ref[id(_main_globals())] = self._globals_of_main
 
@@ -102,7 +103,7 @@ def _pickler() -> type[Any]:
             return super().reducer_override(obj)
 
         def _name(self, names: list[str]) -> None:
-            """Annotations are text that is looked up in `__main__` when it is needed."""
+            """Include these names of `__main__`, which annotations refer to as text."""
             for name in names:
                 if name in _main_globals() and name not in self._named:
                     self._named.add(name)
@@ -112,7 +113,7 @@ def _pickler() -> type[Any]:
 
 
 class _GlobalsOfMain(dict[str, Any]):
-    """Stands for the other process's `__main__`."""
+    """Replacement of the other process's `__main__` namespace."""
 
 
 def _main_globals() -> dict[str, Any]:
@@ -153,15 +154,15 @@ def _walk(annotation: Any) -> Iterator[str]:
 
 
 def _reduce_definition(definition: Definition) -> tuple[Any, ...]:
-    """As it reads here: the scopes, in which its late names stand, stay behind."""
-    with suppress(DefinitionError):  # then whoever uses the class is told, as here
+    """A definition with its late names resolved, since the scopes that define them are not sent."""
+    with suppress(DefinitionError):  # reported when the class is used, as here
         definition.complete()
     given = (definition.handlers, definition.ports, definition.tables, definition.unresolved)
     return Definition, (definition.cls, [], *given)
 
 
 def _public(obj: Any) -> dict[str, Any]:
-    """The attributes of one of msgspec's own objects, which are what it was made of."""
+    """The attributes of one of msgspec's own objects, from which it can be made again."""
     return {name: getattr(obj, name) for name in dir(obj) if not name.startswith("_")}
 
 
@@ -169,12 +170,12 @@ def _make_meta(given: dict[str, Any]) -> msgspec.Meta:
     return msgspec.Meta(**given)
 
 
-# Structs. Plain cloudpickle makes an empty class and fills it afterwards, when msgspec has taken it for one
-# without fields. So the fields come first, and what may lead back to the class itself when it is there.
+# Structs. Plain cloudpickle makes an empty class and fills it afterwards, which msgspec takes for one without
+# fields. So the fields come first, and anything that may refer to the class itself is added once it exists.
 
 
 class _Late:
-    """Stands for a function that msgspec wants when it makes a class."""
+    """Placeholder of a function that msgspec needs when it makes a class."""
 
     function: Callable[..., Any]
 
@@ -200,7 +201,7 @@ def _reduce_struct(cls: type[msgspec.Struct]) -> tuple[Any, ...]:
 
 
 def _declared(cls: type[msgspec.Struct], name: str, late: _LateFunctions) -> dict[str, Any]:
-    """What `msgspec.field` was given, or would have been."""
+    """The arguments of a field's `msgspec.field`, given or implied."""
     place = cls.__struct_fields__.index(name)
     encoded, from_end = cls.__struct_encode_fields__[place], place - len(cls.__struct_fields__)
     defaults = cls.__struct_defaults__
@@ -243,8 +244,8 @@ def _make_struct(
     fields: dict[str, dict[str, Any]],
     namespace: dict[str, Any],
 ) -> type:
-    """The class with its fields, of which nothing but names and defaults is known yet."""
-    with suppress(ImportError):  # its annotations will be looked up there
+    """The class with its fields, for now by names and defaults only."""
+    with suppress(ImportError):  # its annotations are resolved there
         importlib.import_module(namespace["__module__"])
     namespace["__annotations__"] = dict.fromkeys(fields, Any)
     for field, given in fields.items():

@@ -1,4 +1,4 @@
-"""Pages of memory that a node process writes and that can be read after its death."""
+"""Shared memory page that a node process writes and that can be read after its death."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ import os
 
 
 def make_page(nbytes: int) -> int:
-    """A descriptor of `nbytes` of zeroed memory that is nowhere in the file system; close it when done.
+    """A descriptor of `nbytes` of zeroed memory without a name in the file system (memfd); close it when
+    done.
 
-    Its size is sealed, so that nobody who maps it can be cut off from it.
+    Its size is sealed, so that it can't shrink under a mapping.
     """
     fd = os.memfd_create("actorq-page", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     os.truncate(fd, nbytes)
@@ -19,10 +20,10 @@ def make_page(nbytes: int) -> int:
 
 
 def map_page(fd: int) -> mmap.mmap:
-    """The page to write to; what is written is there for all who have the descriptor, at once."""
+    """Map the page for writing; every process that has the descriptor sees each write at once."""
     return mmap.mmap(fd, os.fstat(fd).st_size)
 
 
 def read_page(fd: int) -> bytes:
-    """What stands in the page."""
+    """The page's contents."""
     return os.pread(fd, os.fstat(fd).st_size, 0)

@@ -15,42 +15,42 @@ from actorq.actors import ActorqError
 _SWEEP = 'mkdir -m 700 -- "$1" || exit; echo; cat > /dev/null; rm -rf -- "$1"'
 
 _LONGEST_PARENT = 64
-"""Characters: a socket's whole path has 107 at most (unix(7))."""
+"""In characters: a socket's whole path has 107 at most (unix(7))."""
 
 
 class PrivateFolder:
-    """Readable by this user only; made and removed by a process of its own, the sweeper.
+    """Folder readable by this user only; created and removed by a process of its own, the sweeper.
 
     The sweeper removes the folder when its pipe from this process closes, so also if this process is killed.
     """
 
     def __enter__(self) -> Self:
-        """Raises ActorqError if the folder can't be made."""
+        """Raises ActorqError if the folder can't be created."""
         self.path = str(_parent() / f"actorq-{secrets.token_hex(8)}")
         self._sweeper = subprocess.Popen(
             ["/bin/sh", "-c", _SWEEP, "actorq-sweeper", self.path],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            process_group=0,  # Ctrl-C is not for it
+            process_group=0,  # it ignores Ctrl-C
         )
         assert self._sweeper.stdout is not None
         with self._sweeper.stdout as answer:
             if not answer.readline():
                 self.__exit__(None, None, None)
-                raise ActorqError(f"{self.path}: no folder for the run's sockets can be made there")
+                raise ActorqError(f"{self.path}: can't create a folder for the run's sockets there")
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         shutil.rmtree(self.path, ignore_errors=True)
-        # Not by closing its pipe: what an actor has forked may hold that as well.
+        # Not by closing its pipe, which a process forked by an actor may hold open.
         self._sweeper.kill()
         self._sweeper.communicate()
 
 
 def _parent() -> Path:
-    """Where temporary files go, unless sockets there would have too long a name."""
+    """The folder for temporary files, unless socket paths in it would be too long."""
     usual = Path(tempfile.gettempdir())
     return usual if len(str(usual)) <= _LONGEST_PARENT else Path("/tmp")

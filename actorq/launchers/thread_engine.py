@@ -52,7 +52,7 @@ class ThreadEngine:
         tick: Callable[[], None],
         tick_seconds: float,
     ) -> None:
-        """`join_token`: the file to write for hosts that join, if nodes are for them."""
+        """`join_token`: the file to write for joining hosts, if nodes run on them."""
         self._plan = plan
         self._reports = reports
         self._backend = backend
@@ -60,14 +60,14 @@ class ThreadEngine:
         self._join_token = join_token
         self._tick, self._tick_seconds = tick, tick_seconds
         self.statistics: SystemStatistics | None = None
-        """The newest readings, replaced every `tick_seconds`; for any thread."""
+        """The newest statistics, replaced every `tick_seconds`; readable from any thread."""
         self.final_states: dict[str, State] = {}
-        """Once ended in order; empty if a crash ended them."""
-        # The application's side.
+        """The actors' states after an orderly end; empty if a crash ended the run."""
+        # Called by the application.
         self._pending: set[_Call[Any]] = set()
         self._stopping, self._ended = anyio.Event(), anyio.Event()
         self._error: BaseException | None = None
-        # The actors' side.
+        # Called by the actors.
         self._inside: LoopWaker | None = None
         self._system: System | None = None
         self._is_up = False
@@ -75,7 +75,7 @@ class ThreadEngine:
     async def run(self, started: Callable[[], None]) -> None:
         """Start the actors and return when they have stopped; call `started` when all have started.
 
-        Raises the ActorFailed that ended them. Shield it: it is ended by `stop`.
+        Raises the ActorFailed that ended them. Call it shielded from cancellation: `stop` ends it.
         """
         inside, outside = LoopWaker(), LoopWaker()
         self._inside, self._outside = inside, outside
@@ -86,28 +86,28 @@ class ThreadEngine:
         try:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(outside.serve)
-                tasks.start_soon(self._leave_behind, thread)
+                tasks.start_soon(self._abandon, thread)
                 await self._ended.wait()
                 tasks.cancel_scope.cancel()
         finally:
             outside.close()
         if isinstance(self._error, Exception):
             raise self._error
-        if self._error is not None:  # sys.exit in an actor, for one: it is the actors' loop that has to end
+        if self._error is not None:  # such as a sys.exit in an actor, which must end the actors' loop only
             raise RuntimeError(f"{type(self._error).__name__} ended the actors' loop") from self._error
-        thread.join()  # it has nothing left to do
+        thread.join()  # all its work is done
 
     def stop(self) -> None:
-        """Ask the actors to stop, in order, or to give up starting."""
+        """Ask the actors to stop in order, or abandon their start."""
         self._stopping.set()
         if self._inside is not None:
             self._inside.call_soon(self._stop_inside)
 
     async def call(self, function: Callable[..., Awaitable[T]], *args: Any) -> T:
-        """Run an async function on the actors' loop and return its result.
+        """Call an async function on the actors' loop and return its result.
 
-        Raises ActorDied once the run has ended, and what the function raises. Cancelled, the function is told
-        so and not waited for.
+        Raises ActorDied once the run has ended, and what the function raises. Cancelled, the function is
+        cancelled and not waited for.
         """
         if self._inside is None:
             raise RuntimeError("the run has not started")
@@ -132,13 +132,13 @@ class ThreadEngine:
             call.settle(ActorDied("the run has ended"))
         self._ended.set()
 
-    async def _leave_behind(self, thread: Thread) -> None:
-        """Abandon the thread of a loop that an actor blocks for good, with a log of where it is."""
+    async def _abandon(self, thread: Thread) -> None:
+        """Abandon the thread of a loop that an actor blocks for good, and log where it is blocked."""
         await self._stopping.wait()
         await anyio.sleep(LEAVE_SECONDS)
         frame = sys._current_frames().get(thread.ident or 0)
         where = "".join(traceback.format_stack(frame, limit=3)) if frame is not None else ""
-        log.error("the actors' thread is left behind, %g s after the stop, in\n%s", LEAVE_SECONDS, where)
+        log.error("the actors' thread is abandoned, %g s after the stop, in\n%s", LEAVE_SECONDS, where)
         self._end(TimeoutError(f"the actors still held their loop {LEAVE_SECONDS:g} s after the stop"))
 
     # In the actors' thread.
@@ -201,7 +201,7 @@ class ThreadEngine:
             tasks.cancel_scope.cancel()
 
     async def _take_final_states(self, system: System) -> None:
-        """Stop, and keep the final states, unless an actor crashed meanwhile and has none."""
+        """Stop, and keep the final states, unless an actor crashed meanwhile."""
         crashes, failing = _crashes(system), system.supervisor.stopping
         await system.quiesce()
         whole = _crashes(system) == crashes and not failing
@@ -224,7 +224,7 @@ class ThreadEngine:
             self._starting.cancel()
 
     def stop_now(self) -> None:
-        """Called on the actors' loop: run no more handlers, and stop."""
+        """Stop, and run no more handlers. Called on the actors' loop."""
         if self._is_up:
             self.system.hold()
         self._stop.set()
@@ -269,10 +269,10 @@ class _Call(Generic[T]):
     def cancel(self) -> None:
         self._scope.cancel()
 
-    # On the application's.
+    # On the application's loop.
 
     def settle(self, error: Exception | None) -> None:
-        """Finish with this error, or with its value; only the first call counts."""
+        """Complete the call with this error, or with its value; only the first call of this has an effect."""
         if not self.done.is_set():
             self._error = error
             self.done.set()

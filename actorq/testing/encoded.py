@@ -30,7 +30,7 @@ class EncodedTransport:
         self._inboxes[node] = inbox
 
     def route(self, link_schema: LinkSchema) -> Inbox:
-        there = (link_schema.peer_session, link_schema.me)
+        there = (link_schema.peer, link_schema.me)
         peer_session = PeerSession(link_schema, self._inboxes[link_schema.me], MAX_FRAME_BYTES)
         envelopes = _Stream(
             peer_session.next_envelopes, lambda frame: self._peer_sessions[there].envelopes_received(frame)
@@ -39,7 +39,7 @@ class EncodedTransport:
             peer_session.next_answers, lambda frame: self._peer_sessions[there].answers_received(frame)
         )
         peer_session.peer_up(envelopes, answers, None)
-        self._peer_sessions[link_schema.me, link_schema.peer_session] = peer_session
+        self._peer_sessions[link_schema.me, link_schema.peer] = peer_session
         return peer_session
 
     def address_of(self, node: str) -> Peer | None:

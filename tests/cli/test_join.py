@@ -98,7 +98,7 @@ def test_hosts_that_are_refused_disturb_nothing(tmp_path: Path, monkeypatch: pyt
             assert "Traceback" not in ended.stderr
 
         here = join_token.address
-        refused(theirs, f"{here} refuses this host: who answers there doesn't know", secret="00" * 32)
+        refused(theirs, f"{here} refuses this host: the peer doesn't know", secret="00" * 32)
         refused(theirs, f"{here} and this host have certificates of different runs", tls=make_certificates())
         refused(theirs, f"no run can be joined at {here}: ", tls=None)
         refused(

@@ -114,7 +114,7 @@ def test_a_cable_that_is_pulled(hosts: TwoHosts, tmp_path: Path) -> None:
             run.until("node far was lost with its host")
             assert "no heartbeat for 1.5 s" in run.seen
             hosts.plug_in()
-            far.until("the connection to the run at tcp://10.77.0.1:7070 is lost: joining again")
+            far.until("the connection to the run at tcp://10.77.0.1:7070 was lost: joining again")
             run.until("stepping")
             run.send(signal.SIGINT)
             assert run.end()[0] == 130

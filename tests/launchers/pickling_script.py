@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 import actorq
 from actorq import Actor, Feed, Message, Ref, Request, Table, handles
 from actorq.actors import ActorSpec
-from actorq.launchers.pickling import hand_over
+from actorq.launchers.pickling import pickle_value
 
 T = TypeVar("T")
 Positive = Annotated[int, msgspec.Meta(gt=0)]
@@ -149,9 +149,9 @@ import msgspec, numpy as np, pytest
 import actorq
 from actorq.actors import reply_type
 from actorq.actors.wire.registry import Registry
-from actorq.launchers.pickling import take_over
+from actorq.launchers.pickling import unpickle
 
-taken = take_over(sys.stdin.buffer.read())
+taken = unpickle(sys.stdin.buffer.read())
 spec, Base, Tree, tree, Box, LongStep, count, array, (Told, Local), again, closure = taken
 
 # One class is one class, under the parent's name.
@@ -214,7 +214,7 @@ def main() -> int:
     tree = Tree(children=[Tree()])
     array = np.array([1.5, 2.5], np.float32)
     given = (spec, Base, Tree, tree, Box[int], LongStep, count, array, local_classes(), Base, closure)
-    return subprocess.run([sys.executable, "-c", CHECKS], input=hand_over(given), check=False).returncode
+    return subprocess.run([sys.executable, "-c", CHECKS], input=pickle_value(given), check=False).returncode
 
 
 if __name__ == "__main__":

@@ -130,10 +130,10 @@ async def live(setup: NodeSetup, stream: ControlStream) -> None:
 
 def main() -> None:
     control_fd, parent = map(int, sys.argv[1:])
-    child.die_with(parent)
-    child.leave_signals_to_the_parent()
+    child.die_with_parent(parent)
+    child.ignore_interrupts()
     control = socket.socket(fileno=control_fd)
-    setup = child.become_node(control)
+    setup = child.receive_setup(control)
     sys.exit(child.run(live, Do, setup, control))
 
 

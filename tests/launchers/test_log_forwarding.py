@@ -39,7 +39,7 @@ async def sent(forwarding: Forwarding) -> list[Logged]:
     parent = ControlStream(await UNIXSocketStream.from_socket(theirs), Logged)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(forwarding.serve, child)
-        await forwarding.handed_over()
+        await forwarding.flushed()
         tasks.start_soon(child.serve)
         await child.flush()
         tasks.cancel_scope.cancel()

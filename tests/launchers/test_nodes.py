@@ -478,7 +478,7 @@ async def test_a_stopped_process_is_ended(
     async with running(anyio_backend, [actor("a", "one", board)]):
         os.kill(int(await board.reads("a starting")), signal.SIGSTOP)
         await board.reads("a starting", 2)
-    assert "node one was stopped from outside (SIGSTOP): it is ended" in caplog.text
+    assert "node one was stopped from outside (SIGSTOP) and is killed" in caplog.text
 
 
 @pytest.mark.anyio

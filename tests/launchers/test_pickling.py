@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from actorq.actors import ActorSpec
-from actorq.launchers.pickling import PicklingError, hand_over, take_over
+from actorq.launchers.pickling import PicklingError, pickle_value, unpickle
 
 from .small_actors import Quiet
 
@@ -32,16 +32,16 @@ def test_a_scripts_own_classes_arrive_whole() -> None:
 def test_what_can_be_imported_is_named() -> None:
     """So a node whose actors are in modules loads no cloudpickle."""
     spec = ActorSpec(name="quiet", cls=Quiet, config=Quiet.Config(level=3))
-    taken = take_over(hand_over(spec))
+    taken = unpickle(pickle_value(spec))
     assert taken == spec
     assert taken.cls is Quiet
-    assert b"cloudpickle" not in hand_over(spec)
+    assert b"cloudpickle" not in pickle_value(spec)
 
 
 def test_what_cant_be_handed_over_is_told() -> None:
     lock = threading.Lock()
-    with pytest.raises(PicklingError, match=r"a function can't be handed over: cannot pickle '_thread.lock'"):
-        hand_over(lambda: lock)
+    with pytest.raises(PicklingError, match=r"a function can't be pickled: cannot pickle '_thread.lock'"):
+        pickle_value(lambda: lock)
 
 
 def imports(tree: ast.Module) -> Iterator[str]:
@@ -53,14 +53,14 @@ def imports(tree: ast.Module) -> Iterator[str]:
 
 
 def problems(tree: ast.Module, file: Path) -> Iterator[str]:
-    """What would make code of bytes: modules that unpickle, loaders that may, and `take_over`."""
+    """What would make code of bytes: modules that unpickle, loaders that may, and `unpickle`."""
     for name in imports(tree):
         if name.partition(".")[0] in UNPICKLERS and file != PICKLING:
             yield f"imports {name}"
     for node in ast.walk(tree):
         name = getattr(node, "id", getattr(node, "attr", getattr(node, "name", "")))
-        if name == "take_over" and file not in (PICKLING, CHILD):
-            yield "uses take_over"
+        if name == "unpickle" and file not in (PICKLING, CHILD):
+            yield "uses unpickle"
         if isinstance(node, ast.Call):
             called = ast.unparse(node.func)
             given = {word.arg: ast.unparse(word.value) for word in node.keywords}
@@ -93,8 +93,8 @@ def test_only_one_module_unpickles() -> None:
         "import pickle",
         "def f():\n    from cloudpickle import loads",
         "import shelve as s",
-        "from .pickling import take_over",
-        "from . import pickling\npickling.take_over(b'')",
+        "from .pickling import unpickle",
+        "from . import pickling\npickling.unpickle(b'')",
         "np.load(f, allow_pickle=True)",
         "torch.load(f)",
         "importlib.import_module('dill')",

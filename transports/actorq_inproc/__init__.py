@@ -21,7 +21,7 @@ class InprocTransport:
 
     def route(self, link_schema: LinkSchema) -> Inbox:
         """The target's own inbox: a mailbox bounded by credit is all the queue there is."""
-        return self._inboxes[link_schema.peer_session]
+        return self._inboxes[link_schema.peer]
 
     def address_of(self, node: str) -> Peer | None:
         return None

@@ -34,8 +34,8 @@ MAX_NUMBER = (1 << _NUMBER_BITS) - 1
 class DeliveryState(Enum):
     """Delivery state of a message whose receiving node has died."""
 
-    NOT_BEGUN = "not begun"
-    AT_HAND = "at hand"
+    NOT_STARTED = "not started"
+    STARTED = "started"
     DONE = "done"
 
 
@@ -74,9 +74,9 @@ class LogLayout:
         index = self.sources[source]
         slots = offset + len(self.sources)
         if number > words[offset + index]:
-            return DeliveryState.NOT_BEGUN
+            return DeliveryState.NOT_STARTED
         in_doubt = words[slots : slots + capacity + CRASHES]
-        return DeliveryState.AT_HAND if _mark(index, number) in in_doubt else DeliveryState.DONE
+        return DeliveryState.STARTED if _mark(index, number) in in_doubt else DeliveryState.DONE
 
 
 class QueueLog:

@@ -1,4 +1,4 @@
-"""Arrays in a frame: a table of dtypes and shapes, and the bytes, each array's at a multiple of 64."""
+"""Arrays in a frame: a table of dtypes and shapes, and the arrays' bytes, each aligned to 64 bytes."""
 
 from __future__ import annotations
 
@@ -16,14 +16,16 @@ from actorq.actors.definition import members
 from .registry import WireError
 
 ALIGNMENT = 64
-"""A cache line; also more than any dtype needs."""
+"""Size of a cache line; also more than any dtype needs."""
 
 MAX_ARRAYS = 65_536
 MAX_DIMENSIONS = 64
 _MAX_BYTES = 2**63 - 1
 
 Borrow = Callable[[int, int], Any]
-"""Read-only memory of a block, from its offset and its length in bytes. Raises OSError or ValueError."""
+"""Returns a block of shared memory, read-only, by its offset and its length in bytes. Raises OSError or
+ValueError.
+"""
 
 _KINDS = ("?", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8", "c8", "c16")
 _DTYPES = {dtype.str: dtype for kind in _KINDS for dtype in (np.dtype("<" + kind), np.dtype(">" + kind))}
@@ -33,8 +35,10 @@ _ALIASES: dict[Any, Any] = {np.longlong: np.int64, np.ulonglong: np.uint64}
 
 
 class Row(msgspec.Struct, frozen=True, array_like=True):
-    """One array of the table. Where it lies follows from the rows before it, so that no two can overlap; or
-    else it lies in a block of memory that both sides see.
+    """One array of the table.
+
+    Its position follows from the rows before it, so that no two arrays can overlap; or its data are in a
+    block of shared memory.
     """
 
     dtype: str
@@ -47,12 +51,12 @@ Table = Annotated[tuple[Row, ...], msgspec.Meta(max_length=MAX_ARRAYS)]
 
 
 def aligned(offset: int) -> int:
-    """The next multiple of ALIGNMENT."""
+    """The smallest multiple of ALIGNMENT that is not below `length`."""
     return -(-offset // ALIGNMENT) * ALIGNMENT
 
 
 def describe(array: NDArray[Any]) -> Row:
-    """The array's row. Raises WireError if such an array can't travel."""
+    """The array's row in the table. Raises WireError if its type or dtype can't be encoded."""
     code = _CODES.get(array.dtype)
     if code is None:
         raise WireError(
@@ -73,7 +77,7 @@ def dtype_of(row: Row) -> np.dtype[Any]:
 
 
 def lay_out(arrays: Iterable[NDArray[Any]], start: int) -> Iterator[bytes | memoryview]:
-    """Padding and C-ordered arrays in turn, to be written from offset `start` on."""
+    """Yield padding and C-ordered arrays alternately, to be written from offset `start`."""
     for array in arrays:
         offset = aligned(start)
         yield bytes(offset - start)
@@ -84,10 +88,11 @@ def lay_out(arrays: Iterable[NDArray[Any]], start: int) -> Iterator[bytes | memo
 def views(
     table: tuple[Row, ...], frame: NDArray[np.uint8], start: int, borrow: Borrow | None = None
 ) -> list[NDArray[Any]]:
-    """The table's arrays, read-only, as views of the frame; copied only where its memory is not aligned.
+    """The table's arrays as read-only views of the frame; copied only if the frame's memory is not aligned
+    for the dtype.
 
-    `borrow` gives the memory of those that lie in blocks. Raises WireError unless the others fill the frame
-    exactly.
+    `borrow` returns the memory of arrays in shared blocks. Raises WireError unless the other arrays fill the
+    frame exactly.
     """
     arrays = []
     for row in table:
@@ -99,7 +104,7 @@ def views(
         start = offset + dtype.itemsize * math.prod(row.shape)
         if start > len(frame):
             raise WireError(f"an array of {start - offset} bytes at {offset} exceeds a frame of {len(frame)}")
-        # Without any element, the other dimensions can be of any size so far.
+        # An array without elements can claim dimensions of any size.
         if start == offset and dtype.itemsize * math.prod(n for n in row.shape if n) > _MAX_BYTES:
             raise WireError(f"an empty array has the impossible shape {row.shape}")
         array = np.ndarray(row.shape, dtype, frame, offset)
@@ -124,16 +129,18 @@ def _borrowed(row: Row, dtype: np.dtype[Any], borrow: Borrow | None) -> NDArray[
 
 
 def check_dtype(annotation: Any, array: Any) -> Any:
-    """The array, if it is of the dtype that its field's annotation names; else ValueError."""
+    """Return the array if it has a dtype that its field's annotation allows; otherwise ValueError."""
     if isinstance(array, np.ndarray) and not issubclass(array.dtype.type, _scalar_types(annotation)):
         names = " or ".join(scalar.__name__ for scalar in _scalar_types(annotation))
         raise ValueError(f"Expected an array of {names}, got {array.dtype}")
-    return array  # msgspec refuses whatever is not an array
+    return array  # msgspec refuses anything that is not an array
 
 
 @cache
 def _scalar_types(annotation: Any) -> tuple[type[np.generic], ...]:
-    """`NDArray[np.float32]` -> (np.float32,); (np.generic,), which all are, where nothing is said."""
+    """`NDArray[np.float32]` -> (np.float32,); (np.generic,), the base of all, for an annotation without a
+    dtype.
+    """
     dtype = get_args(annotation)[1:] or (Any,)
     (scalar,) = get_args(dtype[0]) or (Any,)
     if isinstance(scalar, TypeVar):

@@ -1,8 +1,8 @@
-"""Messages and answers as frames of bytes, and back. Nothing is pickled; only what the contract names is
-read.
+"""Codec of messages and answers: frames of bytes. Nothing is pickled; only types of the route table are
+decoded.
 
-A frame is a prefix (the header's length), a msgpack header with the payloads in it, references in place of
-their arrays, and then the arrays' bytes. All messages that wait for one node share a frame.
+A frame is a prefix (the header's length), a msgpack header that contains the payloads, with references in
+place of their arrays, and then the arrays' bytes. All messages that wait for one node share a frame.
 """
 
 from __future__ import annotations
@@ -26,24 +26,26 @@ from .registry import WireError
 from .route_table import RouteTable
 
 MAX_HEADER_BYTES = 16 * 2**20
-"""What is not in arrays: its objects may take many times the memory of their bytes."""
+"""Bound on everything outside arrays: decoded objects may take many times the memory of their bytes."""
 
 MAX_ENVELOPES = 4096
-"""In one frame."""
+"""Bound on the messages of one frame."""
 
 LARGE_BYTES = 128 * 1024
-"""Smaller arrays are not worth a block of shared memory: the notice costs more than it saves."""
+"""Arrays from this size on go by shared memory; for smaller ones the bookkeeping costs more than it saves."""
 
 Lend = Callable[[NDArray[Any]], int | None]
-"""Puts an array where the receiver sees it too, and returns its offset there; None leaves it in the frame."""
+"""Copies an array into shared memory that the receiver can read, and returns its offset; None leaves it in
+the frame.
+"""
 
 TakeBack = Callable[[int], None]
-"""Frees what was lent at this offset, for a frame that then came to nothing."""
+"""Frees the block lent at this offset, when the frame that refers to it could not be made."""
 
 Parts = list[bytes | memoryview]
 """A frame's bytes in pieces, to be written one after the other."""
 
-_PREFIX = struct.Struct("<II")  # the header's length, and nothing
+_PREFIX = struct.Struct("<II")  # the header's length, and padding
 _ARRAY = 1  # msgpack extension: the number of an array in the table
 _Number = Annotated[int, Meta(ge=0)]
 _Chain = tuple[str, ...]
@@ -52,15 +54,15 @@ T = TypeVar("T")
 
 
 class _Run(msgspec.Struct, frozen=True, array_like=True):
-    """Consecutive messages on one way."""
+    """Consecutive messages on one route."""
 
     route: _Number
     payloads: msgspec.Raw
-    """A list, walked over but not decoded: its nesting, and every count in it, are known to be true."""
+    """An encoded list, scanned but not decoded: its nesting and counts are valid."""
     chains: Annotated[tuple[_Chain, ...], Meta(max_length=MAX_ENVELOPES)] | None
-    """Of requests whose answer is waited for: the waiting handlers that led to each."""
+    """For requests whose reply is awaited: the chain of waiting handlers that led to each."""
     sizes: Annotated[tuple[_Number, ...], Meta(max_length=MAX_ENVELOPES)] | None
-    """What each is reckoned to take, where the type doesn't tell."""
+    """Accounted size of each message in bytes, for types without a fixed size."""
 
 
 class _EnvelopesHeader(msgspec.Struct, frozen=True, array_like=True):
@@ -70,21 +72,21 @@ class _EnvelopesHeader(msgspec.Struct, frozen=True, array_like=True):
 
 
 class EnvelopeRun(msgspec.Struct, frozen=True):
-    """Messages that have arrived, one after the other, on one way."""
+    """Consecutive messages received on one route."""
 
     route: int
     first: int
-    """The first one's number; the others follow."""
+    """Number of the first message; the others follow without gaps."""
     messages: Sequence[Message | WireError]
-    """Or why one can't be decoded."""
+    """Each message, or the error for one that can't be decoded."""
     chains: tuple[_Chain, ...] | None
     sizes: Sequence[int]
     whole: bool
-    """Every one could be decoded."""
+    """True if every message could be decoded."""
 
 
 class EnvelopeEnded(msgspec.Struct, frozen=True, array_like=True):
-    """How a message ended that wasn't simply handled."""
+    """Outcome of a message that ended in another way than handled without a reply."""
 
     number: _Number
     outcome: Outcome
@@ -94,16 +96,16 @@ class EnvelopeEnded(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Reply(msgspec.Struct, frozen=True, array_like=True):
-    """The answer to a request that was handled."""
+    """Reply to a request that was handled."""
 
     number: _Number
     kind: _Number
-    """Which of the types that the request asks for."""
+    """Index of the reply's type among those that the request declares."""
     payload: Any
 
 
 class Probe(msgspec.Struct, frozen=True, array_like=True):
-    """A wait followed by deadlock detection; see runtime/deadlock.py."""
+    """Deadlock-detection probe along a wait; see runtime/deadlock.py."""
 
     number: _Number
     route: _Number
@@ -111,23 +113,25 @@ class Probe(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Found(msgspec.Struct, frozen=True, array_like=True):
-    """A probe that has come back to where it began."""
+    """A probe that has returned to the actor where it started."""
 
     number: _Number
     chain: _Circle
 
 
 class Answers(msgspec.Struct, array_like=True):
-    """Everything that goes beside the messages, and never waits behind them."""
+    """Content of a frame of answers: everything but messages. Never queued behind messages."""
 
     handled: list[_Number] = []
-    """Numbers of messages that were handled and need no reply: first and count of each stretch, in turn."""
+    """Numbers of messages that were handled and need no reply, as pairs: first number and count of each
+    range.
+    """
     ended: list[EnvelopeEnded] = []
     replies: list[Reply] = []
     probes: list[Probe] = []
     found: list[Found] = []
     freed: list[_Number] = []
-    """Offsets of the blocks of shared memory that are let go."""
+    """Offsets of released blocks of shared memory."""
     table: list[Row] = []
 
     def __bool__(self) -> bool:
@@ -151,7 +155,9 @@ class _RawAnswers(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Packer:
-    """Writes frames. Lends large arrays, if it is given a way to; `take_back` if the frame fails."""
+    """Encodes frames. Lends large arrays with `lend`, and takes them back with `take_back` if the frame can't
+    be made.
+    """
 
     def __init__(self, lend: Lend | None = None, take_back: TakeBack | None = None) -> None:
         self._lend = lend
@@ -161,10 +167,10 @@ class Packer:
         self._table: list[Row] = []
 
     def envelopes(self, route_table: RouteTable, first: int, envelopes: Sequence[Envelope]) -> Parts:
-        """A frame of messages, numbered from `first` on.
+        """Encode a frame of messages, numbered from `first` on.
 
-        Each array is copied once, when the parts are written; one that is not C-ordered is first put in
-        order. Raises WireError if one of them holds what can't travel.
+        Each array is copied once, when the parts are written; one that is not C-ordered is copied before.
+        Raises WireError if a message contains something that can't be encoded.
         """
         runs: list[tuple[int, list[Message], list[_Chain] | None, list[int] | None]] = []
         numbers = route_table.numbers
@@ -175,7 +181,7 @@ class Packer:
             if route != last or envelope.wants_reply != asked:
                 last, asked = route, envelope.wants_reply
                 if asked and not route_table.replies[route]:
-                    raise WireError("it is no request: it can be told, not asked")
+                    raise WireError("it is not a request: it can be told, not asked")
                 payloads: list[Message] = []
                 chains: list[_Chain] | None = [] if asked else None
                 sizes: list[int] | None = [] if route_table.sizes[route] < 0 else None
@@ -188,7 +194,7 @@ class Packer:
         return self._pack((first, runs, self._table))
 
     def answers(self, answers: Answers) -> Parts:
-        """A frame of answers. Raises WireError if a reply holds what can't travel."""
+        """Encode a frame of answers. Raises WireError if a reply contains something that can't be encoded."""
         answers.table = self._table
         return self._pack(answers)
 
@@ -239,11 +245,11 @@ class Packer:
 
 
 class Unpacker:
-    """Reads frames, whose memory must not be written any more.
+    """Decodes frames, whose memory must not change any more.
 
-    Arrays are read-only views that keep the frame's memory alive; only where that is not aligned for an
-    array's dtype, this one is copied. Raises WireError, and nothing else, for whatever is wrong with a frame,
-    before memory is taken for it.
+    Arrays are read-only views that keep the frame's memory alive; an array is copied only if the memory is
+    not aligned for its dtype. Raises WireError, and nothing else, for anything invalid in a frame, before
+    memory is allocated for it.
     """
 
     def __init__(self, borrow: Borrow | None = None) -> None:
@@ -256,7 +262,7 @@ class Unpacker:
         self._raw_list = msgpack.Decoder(Annotated[list[msgspec.Raw], Meta(max_length=MAX_ENVELOPES)])
 
     def envelopes(self, route_table: RouteTable, frame: memoryview) -> list[EnvelopeRun]:
-        """Decode a frame of envelopes, checked against the route table."""
+        """Decode a frame of messages, checked against the route table."""
         try:
             header = self._open(self._envelopes, frame)
             runs, count = [], 0
@@ -292,7 +298,9 @@ class Unpacker:
         return EnvelopeRun(run.route, first, messages, run.chains, sizes, whole)
 
     def answers(self, frame: memoryview, replies_to: Callable[[int], tuple[Any, ...]]) -> Answers:
-        """What a frame of answers says. `replies_to`: the types that the request of this number asks for."""
+        """Decode a frame of answers. `replies_to` returns the declared reply types of a request by its
+        number.
+        """
         try:
             header = self._open(self._answers, frame)
             replies = [self._reply(reply, replies_to(reply.number)) for reply in header.replies]
@@ -314,7 +322,9 @@ class Unpacker:
 
     def _reply(self, reply: _RawReply, kinds: tuple[Any, ...]) -> Reply:
         if reply.kind >= len(kinds):
-            raise WireError(f"the answer to request {reply.number} is of a kind that it doesn't ask for")
+            raise WireError(
+                f"the reply to request {reply.number} has a type that the request doesn't declare"
+            )
         try:
             value = self._decoder(kinds[reply.kind]).decode(reply.payload)
         except Exception as error:  # a type's own __post_init__ may raise anything
@@ -324,7 +334,7 @@ class Unpacker:
     def _messages(
         self, kind: type[Message], payloads: msgspec.Raw
     ) -> tuple[Sequence[Message | WireError], bool]:
-        """What a run holds, and whether all of it could be decoded."""
+        """The messages of a run, and whether all of them could be decoded."""
         decoder = self._lists.get(kind)
         if decoder is None:
             decoder = self._lists[kind] = self._decoder(Annotated[list[kind], Meta(max_length=MAX_ENVELOPES)])  # type: ignore[valid-type]
@@ -334,7 +344,7 @@ class Unpacker:
             return self._one_by_one(kind, payloads), False
 
     def _one_by_one(self, kind: type[Message], payloads: msgspec.Raw) -> list[Message | WireError]:
-        """For what one message has that can't be decoded, the others need not suffer."""
+        """Decode messages separately, so that one that can't be decoded doesn't affect the others."""
         try:
             each = self._raw_list.decode(payloads)
         except msgspec.MsgspecError as error:
@@ -360,7 +370,7 @@ class Unpacker:
         except (msgspec.MsgspecError, ValueError, RecursionError) as error:
             raise WireError(f"a frame's header can't be read: {error}") from error
         if header.table or start != len(memory):
-            # An array made from a memoryview forgets it; made from an array it holds the memory in its place.
+            # An array made from a memoryview doesn't refer to it; made from an array it keeps that alive.
             self._arrays = views(header.table, np.frombuffer(memory, np.uint8), start, self._borrow)
         return header  # type: ignore[no-any-return]
 

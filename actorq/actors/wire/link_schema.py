@@ -1,4 +1,4 @@
-"""What two nodes have agreed on before they meet. It follows from the topology alone, on both sides."""
+"""Link schema: what two nodes may send each other. Both derive it from the topology."""
 
 from __future__ import annotations
 
@@ -15,33 +15,35 @@ from .route_table import RouteTable, route_table
 
 @dataclass(frozen=True)
 class LinkSchema:
-    """Between the node `me`, in this process, and its peer."""
+    """Schema of the link between the node `me`, in this process, and one peer."""
 
     specs: Mapping[str, ActorSpec]
     me: str
-    peer_session: str
+    peer: str
     incarnation: int
-    """Of the node `me`."""
+    """Incarnation of the node `me`."""
 
     @cached_property
     def out(self) -> RouteTable:
-        """What may be sent there. Raises DefinitionError for a type that can't travel."""
-        return route_table(self.specs, self.me, self.peer_session)
+        """Route table of what may be sent to the peer. Raises DefinitionError for a type that can't be
+        encoded.
+        """
+        return route_table(self.specs, self.me, self.peer)
 
     @cached_property
     def into(self) -> RouteTable:
-        """What may come from there."""
-        return route_table(self.specs, self.peer_session, self.me)
+        """Route table of what the peer may send."""
+        return route_table(self.specs, self.peer, self.me)
 
     @cached_property
     def layout(self) -> LogLayout:
-        """Of the peer's delivery log."""
-        return LogLayout(self.specs, self.peer_session)
+        """Layout of the peer's delivery log."""
+        return LogLayout(self.specs, self.peer)
 
     @cached_property
     def source(self) -> int:
-        """The peer's index in the delivery log of `me`."""
-        return LogLayout(self.specs, self.me).sources[self.peer_session]
+        """Index of the peer in the delivery log of `me`."""
+        return LogLayout(self.specs, self.me).sources[self.peer]
 
     @property
     def ordinal(self) -> int:
@@ -50,6 +52,6 @@ class LinkSchema:
 
     @cached_property
     def digest(self) -> bytes:
-        """Equal on both sides if they agree on everything that may be sent."""
-        digests = sorted([(self.me, self.out.digest), (self.peer_session, self.into.digest)])
+        """Digest of both route tables and their types, equal on both sides if these are."""
+        digests = sorted([(self.me, self.out.digest), (self.peer, self.into.digest)])
         return digests[0][1] + digests[1][1]

@@ -1,5 +1,4 @@
-"""What one node has to do with another: messages in both directions, their answers, and what is left of them
-when one of the two dies."""
+"""Session with one remote node: messages in both directions, their outcomes, recovery when the node dies."""
 
 from __future__ import annotations
 
@@ -40,34 +39,35 @@ log = logging.getLogger("actorq.actors")
 MANY_ENVELOPES = 256
 
 MAX_PROBES = 1024
-"""So many circles are looked for at a time; of more, the oldest are forgotten."""
+"""Bound on deadlock probes in flight; beyond it the oldest are dropped."""
 
 ENVELOPES_PER_INCARNATION = 1 << 40
-"""Numbers go on rising from one incarnation of a node to the next."""
+"""Range of message numbers for each incarnation of a node, so that numbers rise from one to the next."""
 
 
 class SharedMemory(Protocol):
-    """Where large arrays lie for both sides, if they are on one machine."""
+    """Shared memory with a peer on the same machine, for large arrays."""
 
     def lend(self, array: NDArray[Any]) -> int | None: ...
     def freed(self, offset: int) -> None:
-        """The peer has let go of an array that was lent to it."""
+        """The peer has released an array that was lent to it."""
         ...
 
     def borrow(self, offset: int, nbytes: int) -> Any: ...
     def take_let_go(self) -> list[int]:
-        """The offsets of what was borrowed and is not used any more, since the last call."""
+        """Offsets of borrowed arrays that were released since the last call."""
         ...
 
 
 class PeerSession:
-    """The way to one other node, and its answers to what has come from there.
+    """Association with one remote node: outbox, unsettled messages, and the replies to what it has sent.
 
-    It stays when the node is started again: what it had certainly not begun goes to its successor.
+    It survives restarts of the node: messages that had certainly not started are sent to the next
+    incarnation.
     """
 
     def __init__(self, link_schema: LinkSchema, inbox: Inbox, max_frame_bytes: int) -> None:
-        self.name = link_schema.peer_session
+        self.name = link_schema.peer
         self._link_schema = link_schema
         self._inbox = inbox
         self._max_frame_bytes = max_frame_bytes
@@ -78,7 +78,7 @@ class PeerSession:
         self._gone = ""
         self._quieted: anyio.Event | None = None
         self._awake = False
-        """The stream was told that something waits, and hasn't found yet that nothing does."""
+        """True from `wake` until the stream has found the outbox empty."""
         self._outbox: deque[Envelope] = deque()
         self._newest: dict[tuple[str, str, type[Message]], Envelope] = {}
         self._unsettled: dict[int, Envelope] = {}
@@ -89,11 +89,11 @@ class PeerSession:
 
     @property
     def quiet(self) -> bool:
-        """Nothing that was sent is unsettled."""
+        """True if every sent message is settled."""
         return not self._unsettled and not self._outbox
 
     async def quieted(self) -> None:
-        """Return when that is so."""
+        """Return when `quiet`."""
         while not self.quiet:
             if self._quieted is None or self._quieted.is_set():
                 self._quieted = anyio.Event()
@@ -104,7 +104,9 @@ class PeerSession:
             self._quieted.set()
 
     def peer_up(self, envelopes: Stream, answers: Stream, memory: SharedMemory | None) -> None:
-        """Its present incarnation can be reached by these streams, and perhaps by shared memory."""
+        """The peer's present incarnation is connected by these streams, and by shared memory on the same
+        machine.
+        """
         self._envelopes, self._answers, self._memory = envelopes, answers, memory
         if memory is not None:
             self._packer, self._unpacker = Packer(memory.lend, memory.freed), Unpacker(memory.borrow)
@@ -112,12 +114,14 @@ class PeerSession:
         envelopes.wake()
         answers.wake()
 
-    # To the other node.
+    # Sending.
 
     def deliver(self, envelope: Envelope) -> None:
-        """Send a message: an request or a large one at once, with all that waits; others together.
+        """Queue a message: a request or a large message is sent at once, with everything queued; others are
+        collected.
 
-        They leave after this turn of the loop, or when they are many, so that the other process can begin.
+        Collected messages leave at the end of the loop's turn, or earlier when they are many, so that the
+        other process can begin.
         """
         if self._gone:
             envelope.reply_to.settle(envelope, Outcome.UNDELIVERED, self._gone)
@@ -144,7 +148,7 @@ class PeerSession:
             older.reply_to.settle(older, Outcome.SUPERSEDED)
 
     def probe(self, target: str, message: type[Message], chain: tuple[str, ...], found: CycleFound) -> None:
-        """Look for a circle beyond the border. Never waits behind messages."""
+        """Continue deadlock detection in the peer's process. Never queued behind messages."""
         routes = enumerate(self._link_schema.out.routes)
         number = next((n for n, route in routes if (route.target, route.message) == (target, message)), None)
         if number is None:
@@ -157,14 +161,14 @@ class PeerSession:
         self._answers.flush()
 
     def next_envelopes(self) -> Parts | None:
-        """The next frame's parts, of as much of the outbox as goes into one."""
+        """The parts of the next frame, with as many messages of the outbox as fit."""
         at_most = MAX_ENVELOPES
         while self._outbox:
             envelopes = self._take_out(at_most)
             try:
                 parts = self._packer.envelopes(self._link_schema.out, self._next, envelopes)
             except WireError as error:
-                # One of them can't travel, or they are too much together: half of them are tried next.
+                # One of them can't be encoded, or together they are too large: half of them are tried next.
                 at_most = max(1, len(envelopes) // 2)
                 if len(envelopes) > 1:
                     self._put_back(envelopes)
@@ -199,10 +203,10 @@ class PeerSession:
         envelope.reply_to.settle(envelope, Outcome.UNDELIVERED, reason)
         self._note_quiet()
 
-    # From the other node.
+    # Receiving.
 
     def envelopes_received(self, frame: memoryview) -> None:
-        """Put what a frame holds into the mailboxes. Raises WireError if nothing of it is to be trusted."""
+        """Deliver the messages of a frame to the mailboxes. Raises WireError if the frame is invalid."""
         for run in self._unpacker.envelopes(self._link_schema.into, frame):
             self._deliver_run(run)
 
@@ -231,7 +235,9 @@ class PeerSession:
                 self._inbox.deliver(envelope)
 
     def answers_received(self, frame: memoryview) -> None:
-        """Settle what the other node has answered. Raises WireError for what it can't have been asked."""
+        """Settle messages by the peer's answers. Raises WireError for an answer to something that was not
+        sent.
+        """
         answers = self._unpacker.answers(frame, self._replies_to)
         for first, number in zip(answers.handled[::2], answers.handled[1::2], strict=True):
             if number > len(self._unsettled):
@@ -259,11 +265,11 @@ class PeerSession:
         self._note_quiet()
 
     def _handled(self, numbers: range) -> None:
-        """These messages need no reply. Settled together, as far as neighbouring ones have one sender."""
+        """Settle messages that need no reply; consecutive ones of one sender together."""
         found = [(number, self._unsettled[number]) for number in numbers if number in self._unsettled]
         for number, envelope in found:
             if envelope.wants_reply and type(None) not in self._replies_to(number):
-                raise WireError(f"{self.name} says that {number} is handled, and doesn't reply")
+                raise WireError(f"{self.name} reports {number} as handled, without the reply")
         envelopes = [self._unsettled.pop(number) for number, _ in found]
         for reply_to, stretch in groupby(envelopes, attrgetter("reply_to")):
             reply_to.settle_handled(list(stretch))
@@ -271,7 +277,7 @@ class PeerSession:
     def _replies_to(self, number: int) -> tuple[Any, ...]:
         envelope = self._unsettled.get(number)
         if envelope is None or not envelope.wants_reply:
-            raise WireError(f"{self.name} replies to {number}, which it was not asked")
+            raise WireError(f"{self.name} replies to {number}, which is no request")
         route_table = self._link_schema.out
         return route_table.replies[
             route_table.numbers[envelope.sender, envelope.target, type(envelope.message)]
@@ -285,17 +291,17 @@ class PeerSession:
     def _follow(self, probe: Probe) -> None:
         routes = self._link_schema.into.routes
         if probe.route >= len(routes):
-            raise WireError(f"{self.name} follows a wait on way {probe.route} of {len(routes)}")
+            raise WireError(f"{self.name} probes a wait on route {probe.route} of {len(routes)}")
         reply_buffer, route = self._reply_buffer, routes[probe.route]
 
         self._inbox.probe(route.target, route.message, probe.chain, partial(reply_buffer.found, probe.number))
 
     def let_go(self) -> None:
-        """Arrays that were borrowed have been let go of: tell the peer."""
+        """Borrowed arrays were released: report this to the peer."""
         self._answers.wake()
 
     def next_answers(self) -> Parts | None:
-        """The next frame's parts, of as much of the answers as goes into one."""
+        """The parts of the next frame, with as many answers as fit."""
         if self._memory is not None:
             self._reply_buffer.ack_batch.freed += self._memory.take_let_go()
         if not self._reply_buffer.busy:
@@ -319,12 +325,13 @@ class PeerSession:
         log.error("%s: %s", self.name, reason)
         ack_batch.ended.append(EnvelopeEnded(reply.number, Outcome.REFUSED, sendable(reason)))
 
-    # The other node's death.
+    # Failure of the peer.
 
     def peer_down(self, page: bytes | None, reason: str) -> None:
-        """It has died. `page` is its delivery log: without one, all that it was sent may have been begun.
+        """The peer has died. `page` is its delivery log; without one, every unsettled message may have been
+        started.
 
-        Asks fail. What was certainly not begun waits for its successor.
+        Asks fail. Messages that had certainly not started wait for the next incarnation.
         """
         self._envelopes, self._answers, self._memory = _Nowhere(), _Nowhere(), None
         self._awake = False
@@ -335,10 +342,10 @@ class PeerSession:
         unsettled, self._unsettled = self._unsettled, {}
         again: list[Envelope] = []
         for number, envelope in unsettled.items():
-            delivery_state = self._fate(page, envelope, number)
-            if delivery_state is DeliveryState.NOT_BEGUN and not envelope.wants_reply:
+            delivery_state = self._delivery_state(page, envelope, number)
+            if delivery_state is DeliveryState.NOT_STARTED and not envelope.wants_reply:
                 again.append(envelope)
-            elif delivery_state is DeliveryState.NOT_BEGUN:
+            elif delivery_state is DeliveryState.NOT_STARTED:
                 envelope.reply_to.settle(envelope, Outcome.UNDELIVERED, reason)
             elif delivery_state is DeliveryState.DONE and not envelope.wants_reply:
                 envelope.reply_to.settle(envelope, Outcome.HANDLED)
@@ -361,16 +368,16 @@ class PeerSession:
             self._outbox.append(envelope)
         self._note_quiet()
 
-    def _fate(self, page: bytes | None, envelope: Envelope, number: int) -> DeliveryState:
+    def _delivery_state(self, page: bytes | None, envelope: Envelope, number: int) -> DeliveryState:
         if page is None:
-            return DeliveryState.AT_HAND
+            return DeliveryState.STARTED
         link_schema = self._link_schema
         return link_schema.layout.delivery_state(
             page, link_schema.me, envelope.target, type(envelope.message), number
         )
 
     def retire(self, reason: str) -> None:
-        """It won't be started again: everything comes back, now and from now on."""
+        """The peer won't be started again: all queued and future messages are returned as undelivered."""
         self._gone = reason
         while self._outbox:
             envelope = self._outbox.popleft()
@@ -379,12 +386,12 @@ class PeerSession:
 
 
 def _key(envelope: Envelope) -> tuple[str, str, type[Message]]:
-    """Of `latest` messages with equal keys, only the newest is sent."""
+    """Key of `latest` messages: among those with the same key, only the newest is sent."""
     return envelope.sender, envelope.target, type(envelope.message)
 
 
 class _Nowhere:
-    """Stream while the other node is down: messages wait in the outbox."""
+    """Stream while the peer is down: messages wait in the outbox."""
 
     def flush(self) -> None:
         pass

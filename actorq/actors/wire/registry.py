@@ -1,4 +1,4 @@
-"""The types that a process is willing to decode, by name."""
+"""Registry of the types that a process decodes, by name."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from actorq.actors.message import Message, Request, reply_type
 from .type_signatures import Fields, layout
 
 NOTHING = ""
-"""The name of None: what a message that is not a request is answered with."""
+"""Name of None, the reply to a message that is not a request."""
 
 _CAN_TRAVEL = (
     "numbers, booleans, text, bytes, None, dates, enums, numpy arrays, and Structs, dataclasses, lists, "
@@ -29,7 +29,7 @@ class WireError(ActorqError, ValueError):
 
 
 class Registry:
-    """Struct types under the name `module:qualname`. Nothing else is decoded."""
+    """Struct types by their names `module:qualname`. No other type is decoded."""
 
     def __init__(self, *types: type[msgspec.Struct]) -> None:
         self._names: dict[type, str] = {type(None): NOTHING}
@@ -37,9 +37,9 @@ class Registry:
         self.register(*types)
 
     def register(self, *types: type[msgspec.Struct]) -> None:
-        """Admit these messages, the Structs inside them, and what the requests among them ask for.
+        """Register these messages, the Structs inside them, and the reply types of requests.
 
-        Raises DefinitionError naming the fields that can't travel, or if another type has the same name.
+        Raises DefinitionError naming the fields that can't be encoded, or if another type has the same name.
         Registering a type again changes nothing.
         """
         for struct in types:
@@ -66,7 +66,7 @@ class Registry:
         return self._names[kind]
 
     def layouts(self) -> list[str]:
-        """A line on the fields of each type that is registered, or that is inside one."""
+        """A line describing the fields of each registered type, nested types included."""
         return sorted(map(layout, self._seen.values()))
 
 
@@ -79,7 +79,7 @@ def _replies(request: type[Request[Any]]) -> list[type[msgspec.Struct]]:
 
 
 def _problems(kind: inspect.Type, where: str, seen: dict[Any, Fields]) -> Iterator[str]:
-    """Sentences about what is in the way of sending values of this type."""
+    """Yield a sentence for each part of the type that can't be encoded."""
     match kind:
         case inspect.CustomType(cls=cls):
             if not issubclass(cls, np.ndarray):

@@ -1,4 +1,4 @@
-"""Where the outcomes of what has come from another node are collected, until they go back in a frame."""
+"""Reply buffer: collects outcomes and replies for one remote node until they are sent in a frame."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from .transport import Stream
 log = logging.getLogger("actorq.actors")
 
 FRAME_BYTES = 1024 * 1024
-"""No more messages are put into a frame that has so many bytes already."""
+"""A frame that has reached this size takes no further messages."""
 
 MAX_ENDED = 1024
 MAX_REASON = 2000
-"""So many endings with reasons are told in one frame, each in so many characters."""
+"""Bounds on outcomes with a reason in one frame, and on the characters of a reason."""
 
 _NOTHING = (type(None),)
 _WITH_REASON = (Outcome.REFUSED, Outcome.STOPPING, Outcome.UNDELIVERED, Outcome.IN_DOUBT)
 
 
 class Received(Envelope):
-    """A message from another node."""
+    """Envelope of a message from another node."""
 
     __slots__ = ("number", "route", "source")
 
@@ -58,14 +58,14 @@ class Received(Envelope):
 
 
 class ReceivedRequest(Received):
-    """One whose sender waits for the answer."""
+    """Envelope of a request from another node, whose sender waits for the reply."""
 
     __slots__ = ()
     wants_reply: ClassVar[bool] = True
 
 
 class ReplyBuffer:
-    """Where the outcomes of what came from one incarnation of the other node are collected."""
+    """Outcomes and replies for one incarnation of a peer, collected until they are sent."""
 
     def __init__(self, route_table: RouteTable, answers: Stream, max_frame_bytes: int) -> None:
         self.ack_batch = Answers()
@@ -75,7 +75,7 @@ class ReplyBuffer:
         self._replies: deque[tuple[Reply, int]] = deque()
         self._open = True
         self.awake = False
-        """The stream was told that something waits, and hasn't found yet that nothing does."""
+        """True from `wake` until the stream has found nothing to send."""
 
     def settle_handled(self, envelopes: Sequence[Envelope]) -> None:
         for envelope in envelopes:
@@ -83,11 +83,11 @@ class ReplyBuffer:
 
     @property
     def busy(self) -> bool:
-        """There is something to be told."""
+        """True if there is something to send."""
         return bool(self.ack_batch or self._replies)
 
     def close(self) -> None:
-        """Nobody waits for these answers any more."""
+        """Drop these outcomes and all later ones: the peer's incarnation has ended."""
         self._open = False
         self.ack_batch = Answers()
         self._replies.clear()
@@ -116,13 +116,13 @@ class ReplyBuffer:
             self.answers.wake()
 
     def found(self, probe: int, chain: tuple[str, ...]) -> None:
-        """Tell that a probe has come back to where it began."""
+        """Report that a probe has returned to where it started."""
         if self._open:
             self.ack_batch.found.append(Found(probe, chain))
             self.answers.flush()
 
     def take_batch(self) -> Answers:
-        """What is to be told, but no more than a frame should hold; what is left comes next."""
+        """Outcomes and replies for one frame; the rest is left for the next."""
         ack_batch, self.ack_batch = self.ack_batch, Answers()
         self.ack_batch.ended = ack_batch.ended[MAX_ENDED:]
         del ack_batch.ended[MAX_ENDED:]
@@ -134,7 +134,7 @@ class ReplyBuffer:
         return ack_batch
 
     def put_back(self, ack_batch: Answers) -> None:
-        """All replies but one: each goes in a frame of its own."""
+        """Put back all replies but one, so that each gets a frame of its own."""
         self._replies.extend((reply, FRAME_BYTES) for reply in ack_batch.replies[1:])
         del ack_batch.replies[1:]
 
@@ -163,5 +163,5 @@ class ReplyBuffer:
 
 
 def sendable(reason: str) -> str:
-    """As much of it as should be sent, without what no frame can hold."""
+    """The text without characters that can't be encoded, shortened to MAX_REASON."""
     return reason[:MAX_REASON].encode("utf-8", "backslashreplace").decode()

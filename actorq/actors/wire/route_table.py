@@ -1,4 +1,4 @@
-"""What may cross from one node to another: both sides number it alike, and nothing else is decoded."""
+"""Route table: the numbered routes from one node to another. Both ends derive the same numbers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .registry import Registry
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One type of message from one actor to another."""
+    """Permission to send one type of message from one actor to another."""
 
     sender: str
     target: str
@@ -25,9 +25,9 @@ class Route:
 
 
 class RouteTable:
-    """The ways from one node to another, in an order that follows from the topology alone.
+    """The routes from one node to another, in an order that follows from the topology.
 
-    Raises DefinitionError for a type that can't travel.
+    Raises DefinitionError for a type that can't be encoded.
     """
 
     def __init__(self, routes: Iterable[Route]) -> None:
@@ -35,16 +35,18 @@ class RouteTable:
         self.numbers = {(route.sender, route.target, route.message): n for n, route in enumerate(self.routes)}
         self.latest = tuple(route.message.delivery == "latest" for route in self.routes)
         self.sizes = tuple(fixed_size(route.message) for route in self.routes)
-        """What each way's messages are reckoned to take, or VARIABLE."""
+        """Accounted size in bytes of each route's messages, or VARIABLE."""
         types = {route.message: None for route in self.routes}
         self._registry = Registry(*types)
         self.replies = tuple(self._replies(route.message) for route in self.routes)
-        """What each way's requests may be answered with, by name; () for other messages."""
+        """The reply types of each route's requests, in the order of their names; () for other messages."""
         self.digest = hashlib.sha256("\n".join(self._lines()).encode()).digest()
-        """Equal on both sides if they agree on every way and on every field of what travels there."""
+        """Equal on both sides if they agree on every route and on every field of its types."""
 
     def _replies(self, message: type[Message]) -> tuple[Any, ...]:
-        """In an order that is the same everywhere: to Python `A | B` is `B | A`, and it keeps either."""
+        """The reply types in an order that is the same everywhere: `A | B` equals `B | A`, and Python keeps
+        either.
+        """
         if not issubclass(message, Request):
             return ()
         return tuple(sorted(members(reply_type(message)), key=self._registry.name_of))
@@ -58,7 +60,7 @@ class RouteTable:
 
 
 def route_table(specs: Mapping[str, ActorSpec], source: str, target: str) -> RouteTable:
-    """What the actors of node `source` may send to those of node `target`."""
+    """The routes from the actors of node `source` to those of node `target`."""
     found = {
         Route(connection.sender, connection.target, message): None
         for connection in connections(specs)

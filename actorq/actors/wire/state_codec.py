@@ -28,7 +28,7 @@ class StateEncodingError(ActorqError, ValueError):
 
 
 class StateValue:
-    """A field's value of any type that a state may have: control messages carry it without loss."""
+    """A field's value of any type allowed in a state; control messages carry it without loss."""
 
     __slots__ = ("value",)
 
@@ -37,11 +37,11 @@ class StateValue:
 
 
 def encode(value: Any) -> tuple[Any, Arrays]:
-    """`value` in JSON's types, and its arrays (C-contiguous) by name, each replaced by its name.
+    """Return `value` in JSON's types, and its arrays (C-contiguous) by name, each replaced by its name.
 
-    What JSON has no type for becomes an object with one key that begins with "$": $array, $bytes, $float,
-    $int, $tuple and, for a dict with keys of that kind, $dict. Numpy's scalars become Python's numbers.
-    Contiguous arrays aren't copied. Raises StateEncodingError.
+    Types that JSON lacks become an object with one key that begins with "$": $array, $bytes, $float, $int,
+    $tuple and, for a dict with such keys, $dict. Numpy scalars become Python numbers. Contiguous arrays
+    aren't copied. Raises StateEncodingError.
     """
     arrays: Arrays = {}
     return _encode(value, "", arrays), arrays
@@ -122,7 +122,7 @@ def _place(where: str) -> str:
 
 
 def _add(array: NDArray[Any], where: str, arrays: Arrays) -> str:
-    """Enter the array under a name of its own, and return the name."""
+    """Store the array under a unique name, and return the name."""
     name = where.lstrip("/").encode("ascii", "backslashreplace").decode("ascii")
     while name in arrays:  # "a/b" may be one key or two
         name += "'"
@@ -150,7 +150,7 @@ def _decode_tagged(tag: str, inner: Any, arrays: Mapping[str, NDArray[Any]]) -> 
 
 
 def _dtype(text: str) -> np.dtype[Any]:
-    """Raises ValueError or TypeError for what isn't a dtype of plain bytes."""
+    """Parse a dtype of plain bytes. Raises ValueError or TypeError for any other text."""
     if not _DTYPE.fullmatch(text):
         raise ValueError(f"{text[:100]!r} is not a dtype")
     dtype = np.dtype(text)

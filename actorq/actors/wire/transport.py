@@ -1,8 +1,8 @@
-"""What a transport is: it moves messages between nodes, in order, and their outcomes back.
+"""Transport interface: carries messages between nodes in order, and their outcomes back.
 
-A transport is a package of its own, found through the entry-point group `actorq.transports`, whose entry is
-a `Transport` class. Bounds, credit and supervision are not its business: what is posted was admitted before.
-One that crosses processes carries frames of bytes, reliably and in order; `PeerSession` makes them.
+A transport is a package of its own, found through the entry-point group `actorq.transports`, whose entry is a
+`Transport` class. Bounds, credit and supervision are done above it: only admitted messages are posted. A
+transport between processes carries frames of bytes, reliably and in order, which `PeerSession` makes.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ ENTRY_POINTS = "actorq.transports"
 
 
 def this_host() -> str:
-    """How far sockets in the file system and shared memory reach: one boot of a machine, or one container."""
+    """Identifies how far Unix sockets and shared memory reach: one boot of one machine or container."""
     namespaces = [Path(f"/proc/self/ns/{kind}").stat().st_ino for kind in ("pid", "mnt")]
     return "-".join([Path("/proc/sys/kernel/random/boot_id").read_text().strip(), *map(str, namespaces)])
 
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """A node in another process, as its peers have to know it."""
+    """Address and incarnation of a node in another process."""
 
     name: str
     incarnation: int
@@ -41,37 +41,38 @@ class Peer:
     host: str
     pid: int
     memory: int | None = None
-    """The file descriptor of its shared memory, for those on the same host."""
+    """File descriptor of its shared memory, for peers on the same host."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Membership:
-    """What a process has to know of its run to reach the others."""
+    """What a process needs to know of its run to connect to the other nodes."""
 
     run: str = field(default_factory=lambda: secrets.token_hex(8))
     secret: bytes = field(default_factory=lambda: secrets.token_bytes(32), repr=False)
     incarnation: int = field(default_factory=new_incarnation)
     folder: str | None = None
-    """Private to the user, for sockets in the file system; None where the transport is to make its own."""
+    """Folder private to the user, for Unix sockets; None if the transport is to create one."""
     addresses: tuple[str, ...] = ()
-    """Where to listen besides, for peers on other hosts."""
+    """Additional addresses to listen at, for peers on other hosts."""
     tls: Any = field(default=None, repr=False)
     max_frame_bytes: int = 288 * 2**20
 
 
 NextFrame = Callable[[], Sequence[bytes | memoryview] | None]
-"""Packs the messages that wait into the next frame's parts; None if none waits.
+"""Packs the waiting messages into the parts of the next frame; None if no message waits.
 
-A stream is made with one, and calls it only for a frame that can be sent at once, so that all messages that
-wait until then share it. The parts are kept until the frame is acknowledged: their contents never change.
+A stream is made with one, and calls it only when a frame can be sent at once, so that all messages that wait
+until then share it. The parts are kept until the frame is acknowledged: their contents must never change.
 """
 
 
 class FrameCodec(Protocol):
-    """Contents of the frames exchanged with one peer; the methods are called on the loop.
+    """Encodes and decodes the frames exchanged with one peer. Called on the loop.
 
     A received frame is read-only, begins at a multiple of 16 bytes, and stays valid as long as any view of
-    it. If it can't be decoded the call raises WireError: it isn't acknowledged, and its connection is closed.
+    it. If it can't be decoded the call raises WireError: then it isn't acknowledged, and its connection is
+    closed.
     """
 
     def next_envelopes(self) -> Sequence[bytes | memoryview] | None:
@@ -87,48 +88,48 @@ class FrameCodec(Protocol):
 
 
 class Stream(Protocol):
-    """Frames to one peer: carried in order, each exactly once, while both nodes live."""
+    """Outgoing frames to one peer: delivered in order, each exactly once, as long as both nodes run."""
 
     def flush(self) -> None:
-        """Send what there is now, as far as that goes without waiting."""
+        """Send what waits now, as far as possible without blocking."""
         ...
 
     def wake(self) -> None:
-        """Send what there is when the loop's present turn is over."""
+        """Send what waits at the end of the loop's present turn."""
         ...
 
 
 class Transport(Protocol):
-    """One for each run and process. Everything is called on the event loop of the run."""
+    """Carries messages of one run in one process. Called on the event loop of the run."""
 
     name: ClassVar[str]
     crosses_processes: ClassVar[bool]
 
     def open(self, node: str, inbox: Inbox, membership: Membership) -> None:
-        """Begin to deliver what is sent to this node."""
+        """Start delivering what is sent to this node."""
         ...
 
     def route(self, link_schema: LinkSchema) -> Inbox:
-        """The way from one node to another: what it is given arrives at the other's inbox, in order.
+        """The inbox at the end of a route from one node to another; delivers in order.
 
-        A transport that crosses processes gives a peer, to which `meet` brings its streams.
+        A transport between processes returns a peer session, which gets its streams by `peer_up`.
         """
         ...
 
     def address_of(self, node: str) -> Peer | None:
-        """How an opened node's peers reach it; None if this transport stays within one process."""
+        """Addresses by which peers reach an open node; None if this transport stays within one process."""
         ...
 
     def peer_up(self, node: str, peer: Peer) -> None:
-        """`peer` can be reached from `node` now."""
+        """`peer` can now be reached from `node`."""
         ...
 
     def peer_down(self, node: str, peer: str) -> None:
-        """`peer` has died: forget what it hasn't got. It may come back, under another incarnation."""
+        """`peer` has died: drop what it has not received. It may return as another incarnation."""
         ...
 
     def statistics(self) -> TransportStatistics:
-        """Of all nodes here."""
+        """Statistics of all nodes of this process."""
         ...
 
     async def serve(self) -> None:
@@ -136,12 +137,12 @@ class Transport(Protocol):
         ...
 
     async def close(self) -> None:
-        """Let go of all sockets and buffers. Cancelled, they are let go of all the same."""
+        """Release all sockets and buffers; also if cancelled."""
         ...
 
 
 def installed_transports() -> tuple[str, ...]:
-    """The names that a topology file may use, sorted."""
+    """Names of the installed transports, sorted."""
     return tuple(entry_points_of(ENTRY_POINTS))
 
 

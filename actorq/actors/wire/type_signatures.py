@@ -1,4 +1,4 @@
-"""How a type looks on the wire, in words: the same in every process, whatever else its annotations hold."""
+"""Type signatures: text descriptions of wire types, the same in every process."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Fields = inspect.StructType | inspect.DataclassType | inspect.NamedTupleType | i
 
 
 def layout(kind: Fields) -> str:
-    """A line on the type's fields, with what bounds them, but without defaults and documentation."""
+    """A line describing the type's fields and their bounds, without defaults and documentation."""
     arrays = " ".join(_arrays(kind.cls))
     fields = " ".join(
         f"{field.encode_name}{'' if field.required else '?'}:{_words(field.type)}" for field in kind.fields
@@ -34,7 +34,7 @@ def _words(kind: inspect.Type) -> str:
             | inspect.NamedTupleType()
             | inspect.TypedDictType()
         ):
-            return _name(kind.cls)  # it has a line of its own
+            return _name(kind.cls)  # described by a line of its own
         case inspect.UnionType():
             return "|".join(sorted(map(_words, kind.types)))
         case inspect.LiteralType():
@@ -56,7 +56,7 @@ def _words(kind: inspect.Type) -> str:
 
 
 def _name(kind: Any) -> str:
-    """Of a class, or of a generic one with its arguments."""
+    """Name of a class, or of a generic class with its arguments."""
     kind = getattr(kind, "__origin__", kind) if hasattr(kind, "__metadata__") else kind  # Annotated
     reply_to = get_origin(kind) or kind
     arguments = ", ".join(map(_name, get_args(kind)))
@@ -66,7 +66,7 @@ def _name(kind: Any) -> str:
 
 
 def _arrays(kind: Any) -> Iterator[str]:
-    """The dtypes of the arrays in a type's fields, in order: msgspec knows only that they are arrays."""
+    """Yield the dtypes of the arrays in a type's fields, in order; msgspec has no field types for them."""
     for argument in get_args(kind):
         yield from _dtypes(argument)
     for name, hint in get_type_hints(get_origin(kind) or kind).items():

@@ -13,7 +13,7 @@ from anyio.abc import TaskStatus
 from actorq.actors.errors import ActorqError
 from actorq.cli.errors import DONE, FAILED, WrongUsage
 from actorq.cli.logs import Logs
-from actorq.launchers.host.agent import take_part
+from actorq.launchers.host.agent import run_agent
 from actorq.launchers.host.join_token import JoinToken, read_join_token
 from actorq.topology.address import Address, parse_address
 
@@ -41,7 +41,7 @@ async def _join(join_token: JoinToken, address: Address, listen: str | None) -> 
         await tasks.start(leaving.handle_signals)
         try:
             with leaving.scope:
-                await take_part(join_token, address=address, leave=leaving.wanted, listen=listen)
+                await run_agent(join_token, address=address, leave=leaving.wanted, listen=listen)
         except ActorqError as error:
             print(f"actorq: {error}", file=sys.stderr)
             status = FAILED

@@ -45,7 +45,7 @@ from .host_protocol import (
     ToHost,
     anywhere,
     give_up_in_time,
-    tells_no_certificate,
+    is_certificate_error,
 )
 from .join_token import JoinToken
 
@@ -53,22 +53,22 @@ log = logging.getLogger("actorq.launchers")
 
 CONNECT_SECONDS = 10.0
 RETURN_SECONDS = 60.0
-"""How long to try to come back to a run whose connection was lost, while its host can't be reached."""
+"""Time limit for reconnecting to a run whose connection was lost, while its host can't be reached."""
 
 
 class JoinError(ActorqError):
-    """This host can't take part, or the run that it took part in has failed."""
+    """This host can't join the run, or the run that it joined has failed."""
 
 
-async def take_part(
+async def run_agent(
     join_token: JoinToken, *, address: Address, leave: anyio.Event, listen: str | None = None
 ) -> None:
     """Join the run at `address` and run its nodes, one at a time, until the run has ended.
 
-    Nodes listen at the host name or IP address `listen`, or else at the one by which this host reaches the
-    coordinator. A lost connection is made anew. When `leave` is set, the coordinator is told, the node ends.
-    Raises JoinError if the run refuses this host, can't be reached, or fails; ActorqError if this host lacks
-    something. Cancelled, the node's process is killed. Call it in the main thread.
+    Nodes listen at the host name or IP address `listen`, or else at the address by which this host reaches
+    the coordinator. A lost connection is established again. When `leave` is set, the coordinator is told and
+    the node ends. Raises JoinError if the run refuses this host, can't be reached, or fails; ActorqError if
+    this host lacks something. Cancelled, the node's process is killed. Call it in the main thread.
     """
     joined_before = False
     while not leave.is_set():
@@ -85,10 +85,10 @@ async def take_part(
         if over is not None:
             return
         if not joined.accepted and not leave.is_set():
-            raise JoinError(f"{address} has closed the connection: is the secret's file of this run?")
+            raise JoinError(f"{address} closed the connection: is the join token of this run?")
         joined_before = True
         if not leave.is_set():
-            log.warning("the connection to the run at %s is lost: joining again", address)
+            log.warning("the connection to the run at %s was lost: joining again", address)
 
 
 async def _connect(
@@ -109,7 +109,7 @@ async def _connect(
         except HandshakeError as error:
             raise JoinError(f"{address} refuses this host: {error}") from error
         except LOST as error:
-            if tells_no_certificate(error):
+            if is_certificate_error(error):
                 reason = (
                     f"{address} and this host have certificates of different runs: is the file of this run?"
                 )
@@ -140,12 +140,12 @@ def _cause(error: BaseException) -> str:
     if isinstance(cause, TimeoutError):
         return "no answer"
     if isinstance(cause, OSError) and cause.errno and not isinstance(cause, socket.gaierror):
-        return os.strerror(cause.errno)  # asyncio has words of its own
+        return os.strerror(cause.errno)  # asyncio words it differently
     return getattr(cause, "strerror", None) or str(cause) or "the connection was closed"
 
 
 def _is_refused(error: BaseException) -> bool:
-    """Whether the host answered that nothing listens: the run has ended."""
+    """Whether the host answered that nothing listens: then the run has ended."""
     return isinstance(error.__cause__, ConnectionRefusedError)
 
 
@@ -164,7 +164,7 @@ class _JoinedRun:
         """The coordinator has accepted this host."""
 
     async def serve(self, leave: anyio.Event) -> RunEnded | None:
-        """Obey the coordinator until the run has ended; None if the connection is lost.
+        """Execute the coordinator's commands until the run has ended; None if the connection is lost.
 
         Raises JoinError if this host can't run what it is assigned.
         """

@@ -1,4 +1,4 @@
-"""The certificates of one run, for mutual TLS: an authority that signs once and is forgotten."""
+"""TLS certificates of one run: a certificate authority that signs once and is discarded."""
 
 from __future__ import annotations
 
@@ -16,25 +16,27 @@ if TYPE_CHECKING:
     from cryptography import x509
 
 SERVER_NAME = "actorq"
-"""The name in every certificate of a run: who may take part is the authority's word, not a host name's."""
+"""The name in every certificate of a run: peers are trusted by the authority's signature, not by host name.
+"""
 
 AGE = timedelta(hours=1)
-"""So far may another host's clock be behind."""
+"""Tolerated clock difference: certificates are valid from this time before now."""
 
 LIFETIME = timedelta(days=30)
 
 
 @dataclass(frozen=True, slots=True)
 class Certificates:
-    """What a process needs for mutual TLS, as PEM texts."""
+    """A certificate for mutual TLS, as PEM texts."""
 
     certificate: str
     key: str = field(repr=False)
     authority: str
-    """Who signed it, and must have signed the other end's."""
+    """Certificate of the authority that signed this one, and must have signed the peer's."""
 
     def context(self, *, server: bool) -> ssl.SSLContext:
-        """For streams between processes of the run: both ends have to show a certificate of its authority.
+        """Context for streams between processes of the run: both ends must present a certificate of its
+        authority.
 
         Clients give SERVER_NAME as the server's name. Raises ssl.SSLError if the texts are no certificates.
         """
@@ -50,11 +52,12 @@ class Certificates:
 
 
 def make_certificates(hosts: Sequence[str] = ()) -> Certificates:
-    """A certificate that all nodes of one run share, and with it the authority that they check each other by.
+    """A certificate that all nodes of one run share, and the authority by which they verify each other.
 
-    It is for the name "actorq" and for `hosts`, names or IP addresses, as client and as server, from an hour
-    ago for 30 days. Nobody can sign another: the authority's key is kept nowhere. ECDSA over P-256. Raises
-    ActorqError if the package `cryptography` is missing or a host's name can't stand in a certificate.
+    It is valid for the name "actorq" and for `hosts`, names or IP addresses, as client and as server, from an
+    hour ago for 30 days. No other certificate can be signed: the authority's key is not kept. ECDSA over
+    P-256. Raises ActorqError if the package `cryptography` is missing or a host's name is not allowed in a
+    certificate.
     """
     try:
         from cryptography import x509
@@ -107,7 +110,7 @@ def make_certificates(hosts: Sequence[str] = ()) -> Certificates:
 
 
 def _usage(*, certificates: bool) -> x509.KeyUsage:
-    """What the key may sign: certificates, or the handshakes of its owner."""
+    """Key usage: signing certificates, or the owner's handshakes."""
     from cryptography import x509
 
     return x509.KeyUsage(
@@ -133,4 +136,4 @@ def _name(host: str) -> x509.GeneralName:
     try:
         return x509.DNSName(host)
     except ValueError as error:
-        raise ActorqError(f"host {host!r} can't stand in a certificate: {error}") from error
+        raise ActorqError(f"host {host!r} is not allowed in a certificate: {error}") from error

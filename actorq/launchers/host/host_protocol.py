@@ -1,4 +1,4 @@
-"""The protocol between the coordinator and a joined host, around the nodes' own commands and events."""
+"""Protocol between the coordinator and a joined host; it wraps the nodes' own commands and events."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ HEARTBEAT_SECONDS = 0.5
 """Interval of a host's heartbeats."""
 
 CLOSING_SECONDS = 0.5
-"""How long to wait for the peer to take the last messages."""
+"""Time limit for the peer to receive the last messages."""
 
 UNACKNOWLEDGED_MS = 10_000
 """TCP_USER_TIMEOUT: a connection breaks when sent data stay unacknowledged for this long."""
@@ -40,7 +40,7 @@ class JoinAccepted(_HostMessage, frozen=True, tag=True):
 
 
 class LaunchNode(_HostMessage, frozen=True, tag=True):
-    """Start this node. Answered by Listening, then the node's events, and NodeEnded in the end."""
+    """Start this node. Answered by Listening, then the node's events, and finally NodeEnded."""
 
     node: str
     incarnation: int
@@ -54,15 +54,15 @@ class RunEnded(_HostMessage, frozen=True, tag=True):
     """The run has ended."""
 
     failure: str
-    """Why it failed; empty if it didn't."""
+    """Reason of the failure; empty if the run succeeded."""
 
 
 class HostReady(_HostMessage, frozen=True, tag=True):
-    """Host to coordinator: it can take a node."""
+    """Host to coordinator: it can run a node."""
 
 
 class HostLeaving(_HostMessage, frozen=True, tag=True):
-    """Host to coordinator: it takes no node any more."""
+    """Host to coordinator: it accepts no more nodes."""
 
     reason: str
 
@@ -83,7 +83,7 @@ FromHost = HostReady | HostLeaving | Heartbeat | NodeEnded | Logged | NodeEvents
 
 
 def anywhere(host: str, tls: Certificates | None) -> str:
-    """An address for a transport to listen at: a free port of this interface."""
+    """A listening address for a transport: a free port of this interface."""
     return f"{'tcp' if tls is None else 'tls+tcp'}://{bracketed(host)}:0"
 
 
@@ -96,7 +96,7 @@ class HostConnection(ByteStream):
     def __init__(self, stream: ByteStream) -> None:
         self._stream = stream
         self.received = False
-        """Something was received since this was last set to False."""
+        """True if something was received since this was last set to False."""
 
     async def receive(self, max_bytes: int = 65536) -> bytes:
         try:
@@ -109,7 +109,7 @@ class HostConnection(ByteStream):
     async def send(self, item: bytes) -> None:
         try:
             await self._stream.send(item)
-        except (OSError, anyio.EndOfStream) as error:  # TLS finds the end when writing, too
+        except (OSError, anyio.EndOfStream) as error:  # TLS detects the end when writing, too
             raise anyio.BrokenResourceError from error
 
     async def send_eof(self) -> None:
@@ -130,11 +130,11 @@ def give_up_in_time(stream: SocketStream) -> None:
 
 
 LOST = (anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.EndOfStream, OSError)
-"""What reading, writing or securing a stream raises when the other end is gone or refuses."""
+"""Errors of reading, writing or securing a stream whose peer is gone or refuses."""
 
 
-def tells_no_certificate(error: BaseException | None) -> bool:
-    """Whether TLS failed over certificates, rather than the connection."""
+def is_certificate_error(error: BaseException | None) -> bool:
+    """Whether TLS failed because of certificates, rather than the connection."""
     while error is not None:
         if isinstance(error, ssl.SSLError) and not isinstance(error, ssl.SSLEOFError | ssl.SSLSyscallError):
             return True

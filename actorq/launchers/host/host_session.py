@@ -41,10 +41,10 @@ class HostLost(ActorqError):
 
 
 class HostSession:
-    """An authenticated host. It runs one node at a time, or none."""
+    """Session with an authenticated host, which runs one node at a time, or none."""
 
     def __init__(self, where: str, connection: HostConnection, free: Callable[[HostSession], None]) -> None:
-        """`free` is called whenever it can take a node."""
+        """`free` is called whenever the host can take a node."""
         self.where = where
         self.stream = ControlStream(connection, FromHost)
         self._connection = connection
@@ -78,7 +78,7 @@ class HostSession:
         self._serving.cancel()
 
     async def launch(self, node: str, incarnation: int) -> HostNode:
-        """Return when the node is up. Raises HostLost, and NodeDied. Cancelled, it is dropped."""
+        """Return when the node is up. Raises HostLost, and NodeDied. Cancelled, the node is ended."""
         launched = self._node = HostNode(self)
         self.send(LaunchNode(node, incarnation))
         try:
@@ -118,7 +118,7 @@ class HostSession:
                 relog(message)
             case HostLeaving(reason):
                 self._gone = reason
-                log.warning("the host %s leaves: %s", self.where, reason)
+                log.warning("host %s leaves: %s", self.where, reason)
             case NodeEnded(reason, page):
                 node, self._node = self._node, None
                 if node is not None:
@@ -129,7 +129,7 @@ class HostSession:
 
 
 class HostNode:
-    """The handle of one start of a node on a host."""
+    """Handle of one start of a node on a host."""
 
     peer: Peer
 
@@ -140,7 +140,7 @@ class HostNode:
         self._death = Death("", None)
         self._host_is_lost = False
 
-    # For the coordinator.
+    # Called by the coordinator.
 
     def post(self, order: Commands) -> None:
         if not self._over.is_set():
@@ -149,7 +149,7 @@ class HostNode:
             self._host_session.send(order)
 
     async def listening(self) -> None:
-        """Return when it can be reached. Raises HostLost and NodeDied."""
+        """Return when its peers can reach it. Raises HostLost and NodeDied."""
         async for node_event in self._events:
             if isinstance(node_event, Listening):
                 self.peer = _as_seen_from_other_hosts(node_event.peer)
@@ -166,20 +166,22 @@ class HostNode:
         return self._death
 
     async def aclose(self) -> None:
-        """Have its host end it, if it still runs; the host gets no other node before."""
+        """End the node on its host, if it still runs; the host gets no other node before."""
         if not self._over.is_set():
             self._host_session.send(EndNode())
             self.end(Death("was ended by the coordinator", None))
         self._events.close()
 
-    # For the host's session.
+    # Called by the host's session.
 
     def add_event(self, node_event: NodeEvents) -> None:
         if not self._over.is_set():
             self._add_event.send_nowait(node_event)
 
     def end(self, death: Death) -> None:
-        """Events received so far can still be read. Only the first call counts."""
+        """Mark the node as ended. Events received before can still be read. Only the first call has an
+        effect.
+        """
         if not self._over.is_set():
             self._death = death
             self._add_event.close()
@@ -193,7 +195,7 @@ class HostNode:
 def _as_seen_from_other_hosts(peer: Peer) -> Peer:
     """The peer without its ipc addresses and shared memory, which only its own host can use.
 
-    Also where both are on one machine: they may belong to different users.
+    Applied even if both are on one machine: they may belong to different users.
     """
     addresses = tuple(address for address in peer.addresses if not address.startswith("ipc:"))
     return replace(peer, addresses=addresses, host="", memory=None)

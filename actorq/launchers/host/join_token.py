@@ -18,17 +18,19 @@ _MOST_BYTES = 64 * 1024
 
 
 class JoinTokenError(ActorqError, ValueError):
-    """The file is not a join token, or others may read it."""
+    """The file is not a join token, or other users can read it."""
 
 
 class JoinToken(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Its holder may run nodes of the run, and so read and send all messages of its actors."""
+    """Contents of a join token. Its holder can run nodes of the run, and so read and send all messages of its
+    actors.
+    """
 
     run: str
     address: str
-    """Where main listens: `tcp://host:port`."""
+    """Address at which main listens: `tcp://host:port`."""
     secret: Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
-    """In hex: each end of a connection proves by HMAC that it has it; it is never sent."""
+    """Hexadecimal: each end of a connection proves by HMAC that it knows it; it is never sent."""
     tls: Certificates | None = None
 
     def __repr__(self) -> str:
@@ -36,7 +38,7 @@ class JoinToken(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 
 def write_join_token(path: Path, join_token: JoinToken) -> None:
-    """Readable by its owner only; what was there before is replaced. Raises OSError."""
+    """Write the file, readable by its owner only, replacing an existing one. Raises OSError."""
     partial = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
     try:
         fd = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -48,7 +50,7 @@ def write_join_token(path: Path, join_token: JoinToken) -> None:
 
 
 def read_join_token(path: Path) -> JoinToken:
-    """Raises JoinTokenError saying what is wrong with the file."""
+    """Read the file. Raises JoinTokenError with the reason."""
     try:
         with path.open("rb") as file:
             mode = os.fstat(file.fileno()).st_mode

@@ -28,7 +28,7 @@ from .host_protocol import (
     JoinAccepted,
     RunEnded,
     give_up_in_time,
-    tells_no_certificate,
+    is_certificate_error,
 )
 from .host_session import HostLost, HostNode, HostSession
 from .join_token import JoinToken, write_join_token
@@ -46,9 +46,9 @@ MAX_LOGGED_REFUSALS = 20
 class HostLauncher(NodeLauncher):
     """Launches nodes on the hosts that join. Use it as an async context manager.
 
-    While it is accepted, `join_token` is the path of the file that a host needs to join. A host that has no
-    node, as there are more hosts than nodes, waits for one to be lost. Leaving it tells all hosts that the
-    run has ended; if by an error, that it failed.
+    While it is open, `join_token` is the path of the file that a host needs to join. A host without a node,
+    if there are more hosts than nodes, waits until one is lost. Leaving it tells all hosts that the run has
+    ended; after an error, that it failed.
     """
 
     on_network = True
@@ -57,7 +57,7 @@ class HostLauncher(NodeLauncher):
     def __init__(self, run: RunSetup, nodes: Sequence[NodeSpec]) -> None:
         super().__init__(run, nodes)
         if run.join_token is None or run.address is None:
-            raise ValueError("nodes join from other hosts: name the file for the join token")
+            raise ValueError("nodes run on joining hosts: name a file for the join token")
         self._enter = JoinAccepted(run.topology, run.backend)
         self._address = run.address
         self._join_token = run.join_token
@@ -191,7 +191,7 @@ class HostLauncher(NodeLauncher):
         except HandshakeError as error:
             self._log_refusal(str(error), stream)
         except LOST as error:
-            why = "has no certificate of this run" if tells_no_certificate(error) else "broke off"
+            why = "has no certificate of this run" if is_certificate_error(error) else "broke off"
             self._log_refusal(why, stream)
         finally:
             self._unauthenticated -= 1
@@ -227,6 +227,6 @@ class HostLauncher(NodeLauncher):
 def _name(stream: SocketStream) -> str:
     try:
         remote = stream.extra(SocketAttribute.remote_address)
-    except (anyio.TypedAttributeLookupError, OSError):  # it is gone already
+    except (anyio.TypedAttributeLookupError, OSError):  # it has ended already
         return "a host that is gone"
     return f"{bracketed(str(remote[0]))}:{remote[1]}"

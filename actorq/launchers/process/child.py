@@ -1,4 +1,5 @@
-"""A node process: `python -m actorq.launchers.process.child FD PARENT`, as `GuardedProcess` starts it.
+"""Main module of a node process: `python -m actorq.launchers.process.child FD PARENT`, started by
+`GuardedProcess`.
 
 A new interpreter that reads its setup from the inherited socket, and then runs that node.
 """
@@ -23,10 +24,10 @@ from anyio.abc import UNIXSocketStream
 from actorq.launchers.control_stream import ControlStream
 from actorq.launchers.log_forwarding import Forwarding
 from actorq.launchers.node_setup import LENGTH, Failed, NodeSetup
-from actorq.launchers.pickling import take_over
+from actorq.launchers.pickling import unpickle
 
-LAST_WORDS_SECONDS = 1.0
-"""How long to wait at the end for the parent to take the last node events and log records."""
+FLUSH_SECONDS = 1.0
+"""Time limit at the end for the parent to receive the last node events and log records."""
 
 _PR_SET_PDEATHSIG = 1
 
@@ -36,42 +37,43 @@ RunNode = Callable[[NodeSetup, ControlStream], Awaitable[None]]
 def main() -> None:
     """Run as a node until its task ends; the exit status is 1 if an exception ended it."""
     control_fd, parent = (int(argument) for argument in sys.argv[1:])
-    die_with(parent)
-    leave_signals_to_the_parent()
+    die_with_parent(parent)
+    ignore_interrupts()
     control = socket.socket(fileno=control_fd)
-    setup = become_node(control)
+    setup = receive_setup(control)
     from actorq.launchers.node import Commands, run_node  # not before sys.path and __main__ are in place
 
     status = run(run_node, Commands, setup, control)
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(status)  # without taking Python apart: nng's threads may still call into it (seen: a SIGSEGV)
+    os._exit(status)  # without finalizing Python: nng's threads may still call into it (seen: a SIGSEGV)
 
 
-def die_with(parent: int) -> None:
-    """Ask the kernel for SIGKILL when the thread that started this process ends (PR_SET_PDEATHSIG).
+def die_with_parent(parent: int) -> None:
+    """Request SIGKILL from the kernel when the thread that started this process ends (PR_SET_PDEATHSIG).
 
-    Processes that this one has started are the parent's to kill, by their group; if it was killed, nobody's.
+    Processes that this one has started are killed by the parent, by their group; if the parent was killed,
+    they are not.
     """
     if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL) != 0:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")
-    if os.getppid() != parent:  # it ended before it could be asked for
+    if os.getppid() != parent:  # it ended before the request
         os._exit(1)
 
 
-def leave_signals_to_the_parent() -> None:
-    """Ctrl-C is the parent's, who then ends its nodes in order; SIGTERM ends this one."""
+def ignore_interrupts() -> None:
+    """Ignore Ctrl-C, which the parent handles by ending its nodes in order; SIGTERM ends this process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
-def become_node(control: socket.socket) -> NodeSetup:
+def receive_setup(control: socket.socket) -> NodeSetup:
     """Read the setup, with the classes of the parent's `__main__` as those of a `__main__` here."""
     assert isinstance(sys.stdout, io.TextIOWrapper)
     sys.stdout.reconfigure(line_buffering=True)  # the parent logs what is printed, line by line
     sys.modules["__main__"] = types.ModuleType("__main__")
     (length,) = LENGTH.unpack(_read(control, LENGTH.size))
-    setup: NodeSetup = take_over(_read(control, length))
+    setup: NodeSetup = unpickle(_read(control, length))
     if setup.path_of_main is not None:
         sys.modules["__main__"].__file__ = setup.path_of_main
     os.environ.pop("PYTHONPATH", None)
@@ -113,8 +115,8 @@ async def _lead(
         except Exception:
             status = 1
             stream.send_soon(Failed(traceback.format_exc()))
-        with anyio.move_on_after(LAST_WORDS_SECONDS), suppress(anyio.BrokenResourceError):
-            await forwarding.handed_over()
+        with anyio.move_on_after(FLUSH_SECONDS), suppress(anyio.BrokenResourceError):
+            await forwarding.flushed()
             await stream.flush()
         tasks.cancel_scope.cancel()
     await stream.aclose()

@@ -1,4 +1,4 @@
-"""A node process as the process that starts it sees it: its setup, its stream, its output, its end."""
+"""Guarded child process of a node: setup, control stream, output, and its end with the starting thread."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import anyio
 from anyio.abc import ByteStream, UNIXSocketStream
 
 from actorq.launchers.control_stream import ControlStream
-from actorq.launchers.node_setup import NODE_COMMAND, NodeSetup, pickle_setup, send_handed
+from actorq.launchers.node_setup import NODE_COMMAND, NodeSetup, pickle_setup, send_pickled
 
 log = logging.getLogger("actorq.output")
 
@@ -26,13 +26,15 @@ _LINES_KEPT = 20
 _LINE_BYTES = 16 * 1024
 _READ_BYTES = 64 * 1024
 _LAST_READS = 64
-"""Of a process that has ended: its pipe holds less, but what it left behind may go on writing to it."""
+"""Bound on reads after the process has ended: its pipe holds less, but its own children may keep writing to
+it.
+"""
 
 
 class GuardedProcess:
     """One start of a node in an interpreter of its own. It ends with the thread that started it.
 
-    `serve` has to run from the start on, in a task of its own, and `aclose` to be called at the end.
+    `serve` must run in a task of its own from the start, and `aclose` be called at the end.
     """
 
     def __init__(
@@ -46,7 +48,7 @@ class GuardedProcess:
     ) -> None:
         self.pid = popen.pid
         self.stream = ControlStream(control, incoming)
-        """Orders to the process, and its node events, of which the last can still be read after its end."""
+        """Commands to the process, and its node events, the last of which can still be read after its end."""
         self._popen = popen
         self._pidfd = os.pidfd_open(popen.pid)
         self._control, self._socket = control, ours
@@ -60,10 +62,10 @@ class GuardedProcess:
 
     @classmethod
     async def start(cls, setup: NodeSetup, incoming: Any) -> GuardedProcess:
-        """Start an interpreter, whose node events are of the type `incoming`; `serve` gives it the setup.
+        """Start an interpreter, whose node events are of the type `incoming`; `serve` sends it the setup.
 
-        Call it in a thread that lives as long as the node shall: the process is killed when that thread ends.
-        Raises PicklingError naming the actor that can't be handed over, and OSError.
+        Call it in a thread that runs as long as the node is needed: the process is killed when that thread
+        ends. Raises PicklingError naming the actor that can't be pickled, and OSError.
         """
         handed = pickle_setup(setup)
         ours, theirs = socket.socketpair()
@@ -77,10 +79,9 @@ class GuardedProcess:
                 raise
 
     async def serve(self) -> None:
-        """Hand over the setup, write the stream, log the output; return when the process has ended.
+        """Send the setup, write the stream, log the output; return when the process has ended.
 
-        Whatever it started in its group is killed as well. Cancelled, it kills the process and waits for its
-        end.
+        All processes of its group are killed as well. Cancelled, it kills the process and waits for its end.
         """
         try:
             async with anyio.create_task_group() as tasks:
@@ -92,13 +93,13 @@ class GuardedProcess:
             await self._see_end()
 
     async def ended(self) -> str:
-        """Wait for the end of the process, and say how it came: in one line, then its last words if any."""
+        """Wait for the end of the process; returns the cause in one line, then its last output if any."""
         await self._ended.wait()
         return self._reason
 
     def kill(self) -> None:
-        """Kill the process and its group now. Nothing happens if it has ended."""
-        if self._popen.returncode is None:  # while it isn't reaped, the group's number is nobody else's
+        """Kill the process and its group now. No effect if it has ended."""
+        if self._popen.returncode is None:  # until it is reaped, the group's number can't be reused
             with suppress(ProcessLookupError):
                 os.killpg(self.pid, signal.SIGKILL)
 
@@ -111,7 +112,9 @@ class GuardedProcess:
         return stat.rpartition(")")[2].split()[0] in ("T", "t")
 
     async def aclose(self) -> None:
-        """Kill what still runs and let go of everything, once `serve` has returned. Not cut short."""
+        """Kill the process if it still runs and release everything, once `serve` has returned. Shielded from
+        cancellation.
+        """
         with anyio.CancelScope(shield=True):
             await self._see_end()
             await self.stream.aclose()
@@ -121,7 +124,7 @@ class GuardedProcess:
 
     async def _talk(self) -> None:
         handed, self._handed = self._handed, b""
-        await send_handed(self._control, handed)
+        await send_pickled(self._control, handed)
         await self.stream.serve()
 
     async def _see_end(self) -> None:
@@ -131,9 +134,11 @@ class GuardedProcess:
         with anyio.CancelScope(shield=True):
             await anyio.wait_readable(self._pidfd)
         self._stdout.close()
-        with suppress(OSError):  # what it forked may hold its end open: what it said can still be read
+        with suppress(OSError):  # its children may hold the pipe open; what it wrote can still be read
             self._socket.shutdown(socket.SHUT_RD)
-        self._reason = "\n".join([_how(self._popen.wait()), *self._stderr.close()])  # a zombie: no waiting
+        self._reason = "\n".join(
+            [_how(self._popen.wait()), *self._stderr.close()]
+        )  # a zombie: returns at once
         self._ended.set()
 
 
@@ -152,7 +157,7 @@ def _open(setup: NodeSetup, control_fd: int) -> subprocess.Popen[bytes]:
 
 
 def _environment(threads: int) -> dict[str, str]:
-    """This process's, with its import path, and thread counts where none were set."""
+    """This process's environment, with its import path, and thread counts unless set."""
     counts = {f"{library}_NUM_THREADS": str(threads) for library in _THREAD_COUNTS}
     path = os.pathsep.join(str(Path(entry).absolute()) for entry in sys.path)
     return {**counts, **os.environ, "PYTHONPATH": path}
@@ -168,7 +173,7 @@ def _how(status: int) -> str:
 
 
 class _Output:
-    """What a process prints: logged line by line, the last of them kept."""
+    """Output of a process: logged line by line, the last lines kept."""
 
     def __init__(self, pipe: IO[bytes], node: str, level: int) -> None:
         self._pipe, self._level = pipe, level
@@ -178,14 +183,14 @@ class _Output:
         os.set_blocking(pipe.fileno(), False)
 
     async def serve(self) -> None:
-        """Read until nobody can write any more."""
+        """Read until no process can write any more."""
         while True:
             await anyio.wait_readable(self._pipe)
             if self._take() == b"":
                 return
 
     def close(self) -> list[str]:
-        """Take what is left of a process that has ended, and return the last lines of all."""
+        """Read what is left of a process that has ended, and return its last lines."""
         for _ in range(_LAST_READS):
             if not self._take():
                 break

@@ -1,4 +1,4 @@
-"""Nodes as processes of this machine: started, watched, and ended with the process that started them."""
+"""Launcher `process`: child processes of this machine, which end with the process that started them."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ STOPPED_LOOKS = 3
 
 
 class ProcessLauncher(NodeLauncher):
-    """Launches nodes as child processes of the caller's, to which the specs are handed over by a pipe.
+    """Launches nodes as child processes; their specs are sent through a pipe.
 
-    They also end with the thread that entered it, whatever ends that.
+    They also end, in any case, with the thread that entered it.
     """
 
     async def __aenter__(self) -> Self:
@@ -69,14 +69,14 @@ class ProcessLauncher(NodeLauncher):
 
     async def _serve(self, node: ProcessNode) -> None:
         self._running.add(node)
-        # Not cancelled with the run, which needs its nodes to end in order.
+        # Not cancelled with the run, whose nodes must end in order.
         with anyio.CancelScope(shield=True):
             await node.serve()
         self._running.discard(node)
 
 
 class ProcessNode(StreamedNode):
-    """The handle of one started process."""
+    """Handle of one started process."""
 
     def __init__(self, name: str, process: GuardedProcess, page: int) -> None:
         super().__init__(process.stream)
@@ -93,12 +93,12 @@ class ProcessNode(StreamedNode):
             tasks.cancel_scope.cancel()
 
     async def _watch(self) -> None:
-        """Kill a process that has been stopped (SIGSTOP); one that only computes for long is left alone."""
+        """Kill a process that has been stopped (SIGSTOP); one that computes for long is left alone."""
         looks = 0
         while looks < STOPPED_LOOKS:
             await anyio.sleep(LOOK_SECONDS)
             looks = looks + 1 if self._process.is_stopped() else 0
-        log.error("node %s was stopped from outside (SIGSTOP): it is ended", self._name)
+        log.error("node %s was stopped from outside (SIGSTOP) and is killed", self._name)
         self._process.kill()
 
     def kill(self) -> None:
@@ -106,12 +106,12 @@ class ProcessNode(StreamedNode):
 
     async def ended(self) -> Death:
         how = await self._process.ended()
-        if self._death is None:  # it can be asked for after aclose, too
+        if self._death is None:  # it may be called after aclose, too
             self._death = Death(f"{how}{self.failure}", read_page(self._page))
         return self._death
 
     async def aclose(self) -> None:
-        """Not cut short."""
+        """Shielded from cancellation."""
         self._process.kill()
         with anyio.CancelScope(shield=True):
             await self.ended()

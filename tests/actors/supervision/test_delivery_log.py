@@ -122,7 +122,7 @@ class Twin:
         kinds = MESSAGES[mailbox]
         key = (source, QUEUES[mailbox][0], kinds[kind % len(kinds)], envelope.number)
         self.keys[envelope] = key
-        self.delivery_states[key] = DeliveryState.NOT_BEGUN
+        self.delivery_states[key] = DeliveryState.NOT_STARTED
         self.unread[mailbox].append(envelope)
 
     def begin(self, mailbox: int) -> None:
@@ -132,7 +132,7 @@ class Twin:
             self.mailboxes[mailbox].begin(envelope)
             between, after = self.page.seen
             self.check(between)  # a death then finds the handler not called
-            self.delivery_states[self.keys[envelope]] = DeliveryState.AT_HAND
+            self.delivery_states[self.keys[envelope]] = DeliveryState.STARTED
             self.check(after)
 
     def end(self, mailbox: int, which: int) -> None:
@@ -205,10 +205,10 @@ def test_a_delivery_log_writes_into_the_memory_it_is_given() -> None:
     delivery_log = DeliveryLog(LAYOUT, memoryview(memory))
     delivery_log.mailbox("second", None).begin(received(LAYOUT.sources["third"], 7))
     page = bytes(memory[: LAYOUT.nbytes])
-    assert LAYOUT.delivery_state(page, "third", "second", Add, 7) is DeliveryState.AT_HAND
-    assert LAYOUT.delivery_state(page, "third", "second", Add, 8) is DeliveryState.NOT_BEGUN
-    assert LAYOUT.delivery_state(page, "other", "second", Add, 7) is DeliveryState.NOT_BEGUN
-    assert LAYOUT.delivery_state(page, "third", "first", Add, 7) is DeliveryState.NOT_BEGUN
+    assert LAYOUT.delivery_state(page, "third", "second", Add, 7) is DeliveryState.STARTED
+    assert LAYOUT.delivery_state(page, "third", "second", Add, 8) is DeliveryState.NOT_STARTED
+    assert LAYOUT.delivery_state(page, "other", "second", Add, 7) is DeliveryState.NOT_STARTED
+    assert LAYOUT.delivery_state(page, "third", "first", Add, 7) is DeliveryState.NOT_STARTED
 
 
 @pytest.mark.parametrize("mailbox", QUEUES[:2])
@@ -229,4 +229,4 @@ def test_what_an_incarnation_crashed_over_stays_in_doubt(
     delivery_states = [
         LAYOUT.delivery_state(bytes(page), source, actor, handled, n) for n in range(1, CRASHES + 3)
     ]
-    assert delivery_states == [DeliveryState.DONE, *[DeliveryState.AT_HAND] * CRASHES, DeliveryState.DONE]
+    assert delivery_states == [DeliveryState.DONE, *[DeliveryState.STARTED] * CRASHES, DeliveryState.DONE]

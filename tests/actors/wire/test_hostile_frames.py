@@ -198,7 +198,7 @@ MALFORMED_ANSWERS = {
     "circle of nobody": (answers(ended=[[1, "circular", "", []]]), "is reported circular without"),
     "wait of nobody": (answers(probes=[[1, 0, []]]), "can't be read"),
     "found by nobody": (answers(found=[[1, []]]), "can't be read"),
-    "reply of another kind": (answers(replies=[[1, 4, None]]), "of a kind that it doesn't ask for"),
+    "reply of another kind": (answers(replies=[[1, 4, None]]), "has a type that the request doesn't declare"),
     "reply to nothing": (answers(replies=[[2, 0, [1.0]]]), "not asked"),
     "reply cut short": (prefixed(b"\x97\x90\x90\x91\x93\x01\x00\xdd\xff\xff\xff\xff"), "can't be read"),
     "negative block": (answers(freed=[-1]), "can't be read"),
@@ -270,7 +270,7 @@ UNPACKER = Unpacker(borrow)
 
 
 def attempt_envelopes(frame: bytes) -> None:
-    """Either a WireError, or messages of the contract that can be sent on."""
+    """Either a WireError, or messages of the route table that can be sent on."""
     try:
         runs = UNPACKER.envelopes(CONTRACT, memoryview(frame))
     except WireError:

@@ -230,11 +230,11 @@ def test_any_reason_can_be_sent(sides: Sides) -> None:
     [
         ({"handled": [1, 3]}, "far settles 3 messages; 2 are unsettled"),
         ({"handled": [1, 2**63]}, "2 are unsettled"),
-        ({"handled": [2, 1]}, "far says that 2 is handled, and doesn't reply"),
-        ({"replies": [[1, 0, [1]]]}, "far replies to 1, which it was not asked"),
-        ({"replies": [[3, 0, [1]]]}, "far replies to 3, which it was not asked"),
-        ({"replies": [[2, 1, [1]]]}, "of a kind that it doesn't ask for"),
-        ({"probes": [[1, 0, ["boss"]]]}, "far follows a wait on way 0 of 0"),
+        ({"handled": [2, 1]}, "far reports 2 as handled, without the reply"),
+        ({"replies": [[1, 0, [1]]]}, "far replies to 1, which is no request"),
+        ({"replies": [[3, 0, [1]]]}, "far replies to 3, which is no request"),
+        ({"replies": [[2, 1, [1]]]}, "has a type that the request doesn't declare"),
+        ({"probes": [[1, 0, ["boss"]]]}, "far probes a wait on route 0 of 0"),
     ],
 )
 def test_answers_to_what_was_not_asked(sides: Sides, answers: Any, sentence: str) -> None:

@@ -1,4 +1,4 @@
-"""The contract between two nodes: what may cross, the same on both sides, from the topology alone."""
+"""The route table between two nodes: what may be sent, derived on both sides from the topology alone."""
 
 import subprocess
 import sys

@@ -127,7 +127,7 @@ def test_the_certificate_can_sign_no_other(run: Certificates) -> None:
 
 
 def test_a_host_that_no_certificate_can_name() -> None:
-    with pytest.raises(ActorqError, match=r"host 'nœud\.example' can't stand in a certificate"):
+    with pytest.raises(ActorqError, match=r"host 'nœud\.example' is not allowed in a certificate"):
         make_certificates(["nœud.example"])
 
 

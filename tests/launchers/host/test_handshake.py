@@ -134,7 +134,7 @@ async def test_nothing_is_read_beyond_it() -> None:
 async def test_a_coordinator_without_the_secret_is_told_nothing() -> None:
     host, coordinator = await both(introducing(), admitting(secret=OTHER))
     assert isinstance(host, HandshakeError)
-    assert "who answers there doesn't know the run's secret: is the file of this run?" in str(host)
+    assert "the peer doesn't know the run's secret: is the join token of this run?" in str(host)
     assert isinstance(coordinator, EndOfStream), "no proof was sent that it could try guesses on"
 
 
@@ -172,7 +172,7 @@ async def test_proofs_are_not_reflected() -> None:
     async def host(stream: ByteStream) -> None:
         hello = JoinHello(PROTOCOL, __version__, "r", b"n" * 32)
         await say(stream, hello)
-        challenge = await handshake._hear(stream, Challenge)
+        challenge = await handshake._receive(stream, Challenge)
         await say(stream, Proof(challenge.proof))
 
     assert str((await both(host, admitting()))[1]) == "a host doesn't know the run's secret"
@@ -186,7 +186,7 @@ async def test_another_version_is_told_to_both() -> None:
         await say(stream, older)
 
     async def old_coordinator(stream: ByteStream) -> None:
-        await handshake._hear(stream, JoinHello)
+        await handshake._receive(stream, JoinHello)
         await say(stream, Challenge(PROTOCOL + 1, "9.0", b"n" * 32, b""))
 
     this = f"this is actorq {__version__} (protocol {PROTOCOL})"

@@ -281,8 +281,8 @@ def test_a_killed_parent_takes_its_node_along(backend: str, busy: str) -> None:
 
 DIES_WITH = """
 import os, sys
-from actorq.launchers.process.child import die_with
-die_with(int(sys.argv[1]))
+from actorq.launchers.process.child import die_with_parent
+die_with_parent(int(sys.argv[1]))
 print("alive")
 """
 

@@ -48,7 +48,7 @@ async def test_a_frame_that_is_always_refused_ends_the_receiver(tmp_path: Path, 
     error: BaseException = caught.value
     while isinstance(error, BaseExceptionGroup):
         (error,) = error.exceptions
-    said = f"a has sent frame 2 of its {kind.name.lower()} {MAX_REFUSALS} times, and b can't take it"
+    said = f"a has sent frame 2 of its {kind.name.lower()} {MAX_REFUSALS} times, and b can't decode it"
     assert isinstance(error, ActorqError)
     assert str(error) == f"{said}: a wrong word"
     assert refused == [kind] * MAX_REFUSALS

@@ -73,7 +73,7 @@ async def test_memory_that_this_side_cannot_open(
     assert reply.was_shared
     assert not shared(reply.data)
     (record,) = (each for each in caplog.records if "shared memory" in each.getMessage())
-    assert "no shared memory from far, its large arrays go by the socket" in record.getMessage()
+    assert "no shared memory with far, large arrays use the socket" in record.getMessage()
 
 
 class Elsewhere(NngTransport):

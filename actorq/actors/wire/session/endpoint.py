@@ -27,9 +27,9 @@ MakeWire = Callable[[FrameReceiver, int], FrameWire]
 
 
 class Endpoint:
-    """Frames between this node and its peers: in order, each exactly once, as long as both nodes live.
+    """One node's streams of frames to its peers: in order, each exactly once, as long as both nodes run.
 
-    A frame that its `FrameCodec` refuses several times over, and any error but WireError, ends `serve`.
+    A frame that its `FrameCodec` refuses several times, and any error but WireError, ends `serve`.
     """
 
     def __init__(
@@ -86,8 +86,8 @@ class Endpoint:
     ) -> tuple[OrderedStream, OrderedStream]:
         """The peer is up: dial its first address. Returns the streams of its messages and answers.
 
-        Another incarnation is another peer: what the old one hasn't got is forgotten, its streams are dead.
-        Call it again for the same one to change its address or route table. Raises ActorqError for an
+        Another incarnation is another peer: what the old one has not received is dropped, its streams are
+        dead. Call it again for the same one to change its address or route table. Raises ActorqError for an
         incarnation that was reported down.
         """
         if self._down.get(peer.name) == peer.incarnation:
@@ -114,19 +114,19 @@ class Endpoint:
         return session.envelopes, session.answers
 
     def peer_down(self, name: str) -> None:
-        """The peer is gone for good: forget what it hasn't got, close its connections, refuse its hellos."""
+        """The peer is gone for good: drop its queued frames, close its connections, refuse its hellos."""
         if (session := self._sessions.pop(name, None)) is not None:
             self._down[name] = session.peer.incarnation
             session.end()
             self._acceptor.forget(session)
 
     def stream(self, name: str, kind: Kind) -> OrderedStream:
-        """What this node sends to the peer. Raises KeyError if it isn't up."""
+        """The stream of one kind to the peer. Raises KeyError if it isn't up."""
         session = self._sessions[name]
         return session.envelopes if kind is Kind.ENVELOPES else session.answers
 
     def call_soon(self, call: Callable[[], object]) -> None:
-        """Have the loop make this call; from any thread, without waiting."""
+        """Run this call on the loop; from any thread, without waiting."""
         self._waker.call_soon(call)
 
     def cut(self) -> None:
@@ -136,7 +136,7 @@ class Endpoint:
             session.cut()
 
     async def close(self) -> None:
-        """Wait until all peers have got all frames, then end `serve` and close the connections.
+        """Wait until all peers have all frames, then end `serve` and close the connections.
 
         Use it with a timeout: a peer that is cut off never gets them. Cancelled, it closes all the same.
         """
@@ -154,7 +154,7 @@ class Endpoint:
             self._release()
 
     def statistics(self) -> TransportStatistics:
-        """The counts at this moment."""
+        """Present counts."""
         counted = self._counts.statistics()
         return replace(counted, unauthenticated=counted.unauthenticated + self._wire.refused())
 

@@ -37,4 +37,6 @@ def head(what: int) -> int:
 HEADS = {kind: head(kind) for kind in Kind}
 WELCOME = head(4)
 HELLO = int.from_bytes(b"aq\0\3", "little")
-"""The same in every version of the protocol, so that any two versions recognise each other's hello."""
+"""First bytes of a hello; the same in every version of the protocol, so that any two versions recognise each
+other.
+"""

@@ -37,7 +37,7 @@ MAX_REFUSALS = 6
 
 @dataclass(frozen=True, slots=True)
 class SessionNode:
-    """This end of all sessions."""
+    """This node's part of all its sessions."""
 
     name: str
     incarnation: int
@@ -106,7 +106,7 @@ class Session:
         self.answers.end()
 
     def between(self, hello: SessionHello) -> bool:
-        """Whether it is from this incarnation of the peer, to this one of this node."""
+        """Whether the hello is from this incarnation of the peer, to this incarnation of this node."""
         ends = (hello.sender_incarnation, hello.receiver_incarnation)
         return ends == (self.peer.incarnation, self._node.incarnation)
 
@@ -118,7 +118,7 @@ class Session:
         self._send_welcome(incoming)
 
     def complain(self, sentence: str) -> None:
-        """Log what is wrong with this peer, once: it may happen again and again."""
+        """Log a protocol error of this peer, once only: it may be repeated."""
         if not self._complained:
             self._complained = True
             log.error("refused %s: %s", self.peer.name, sentence)
@@ -163,7 +163,7 @@ class Session:
         return True
 
     def _refuse(self, incoming: Incoming, number: int, frame: memoryview, error: WireError) -> None:
-        """Have it sent again. If that doesn't help, fail: no frame behind it could ever arrive."""
+        """Request the frame again; after MAX_REFUSALS fail, since no frame behind it could ever arrive."""
         checksum = zlib.crc32(frame[PREFIX_BYTES:])
         *known, times = incoming.refused
         times = times + 1 if known == [number, checksum] else 1
@@ -172,7 +172,7 @@ class Session:
             kind = incoming.kind.name.lower()
             raise ActorqError(
                 f"{self.peer.name} has sent frame {number} of its {kind} {times} times, "
-                f"and {self._node.name} can't take it: {error}"
+                f"and {self._node.name} can't decode it: {error}"
             ) from error
         self.complain(f"a frame can't be taken, and its connection is closed: {error}")
 
@@ -204,7 +204,7 @@ class Session:
         )
 
     def _send_welcomes(self) -> None:
-        """Send them over a new connection: those sent over the last may have been lost with it."""
+        """Send welcomes over a new connection: those sent over the last may have been lost with it."""
         for incoming in self.acks:
             self._send_welcome(incoming)
 

@@ -38,7 +38,7 @@ DRAIN_SECONDS = 0.25
 
 @dataclass(slots=True)
 class _LocalNode:
-    """One node of this process."""
+    """State of one node in this process."""
 
     inbox: Inbox
     membership: Membership
@@ -69,7 +69,7 @@ class SessionTransport(ABC):
 
     @abstractmethod
     def make_wire(self, receiver: FrameReceiver, max_bytes: int, tls: Tls | None) -> FrameWire:
-        """Connections for one node. Larger frames than `max_bytes` are to be refused unread."""
+        """The wire of one node. It must refuse frames of more than `max_bytes` before reading them."""
 
     def open(self, node: str, inbox: Inbox, membership: Membership) -> None:
         """Listen. Raises ActorqError for an address that can't be listened at."""
@@ -98,11 +98,11 @@ class SessionTransport(ABC):
 
     def route(self, link_schema: LinkSchema) -> Inbox:
         node = self._nodes[link_schema.me]
-        if link_schema.peer_session == link_schema.me:
+        if link_schema.peer == link_schema.me:
             return node.inbox
         peer_session = PeerSession(link_schema, node.inbox, node.membership.max_frame_bytes)
-        node.link_schemas[link_schema.peer_session] = link_schema
-        node.peer_sessions[link_schema.peer_session] = peer_session
+        node.link_schemas[link_schema.peer] = link_schema
+        node.peer_sessions[link_schema.peer] = peer_session
         return peer_session
 
     def address_of(self, node: str) -> Peer | None:
@@ -170,18 +170,18 @@ class SessionTransport(ABC):
 
 
 def _map_memory(peer: Peer) -> ShmMapping | None:
-    """The peer's shared memory, or None: the kernel may hide it, or the peer may have died since."""
+    """Map the peer's shared memory; None if the kernel hides it, or the peer has died."""
     if peer.memory is None:
         return None
     try:
         return ShmMapping(peer.pid, peer.memory)
     except OSError as error:
-        log.warning("no shared memory from %s, its large arrays go by the socket: %s", peer.name, error)
+        log.warning("no shared memory with %s, large arrays use the socket: %s", peer.name, error)
         return None
 
 
 def _address(peer: Peer, near: bool) -> str:
-    """The one to dial."""
+    """The address to dial."""
     for address in peer.addresses:
         if address.startswith("ipc://") == near:
             return address

@@ -1,6 +1,6 @@
-"""Shared-memory arena for large arrays between processes of one host: copied in once, read there by many.
+"""Shared-memory arena for large arrays between processes of one host: copied in once, read by many.
 
-An `ShmArena` belongs to the sender, a `ShmMapping` to each reader. Offsets and releases travel in messages.
+The sender has an `ShmArena`, each reader an `ShmMapping`. Offsets and releases travel in messages.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from actorq.actors.wire.arrays import ALIGNMENT, aligned
 
-# A file that shrinks under a mapping kills its reader by SIGBUS, no matter what that has checked before.
+# A mapped file that shrinks kills its reader by SIGBUS, whatever was checked before.
 _FIXED_SIZE = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW
 
 
@@ -39,9 +39,8 @@ class _Block:
 class ShmArena:
     """Shared memory in which one sender lends copies of its arrays.
 
-    It is a file without a name, of `limit_bytes` from the beginning, but only what was used at least once
-    takes memory. The memory is released when the last process that has it open is gone,
-    however that ended. Not thread-safe.
+    It is an unnamed file (memfd) of `limit_bytes`; only pages that were used take memory, which is released
+    when the last process that has the file open ends, in any way. Not thread-safe.
     """
 
     fd: int
@@ -65,10 +64,10 @@ class ShmArena:
         self._offsets: dict[int, int] = {}  # id of a lent array -> its block's offset
 
     def place(self, array: NDArray[Any], reader: Hashable) -> int | None:
-        """Lend a C-ordered copy of the array to the reader, until `freed` or `forget`; its offset.
+        """Lend a C-ordered copy of the array to the reader, until `freed` or `forget`; returns its offset.
 
-        As long as a block of this very array is lent to anyone it is lent again, not copied. The array must
-        be read-only and must not change (ValueError). None if there is no room, or for an empty array.
+        While a block of the same array object is lent to any reader it is lent again, not copied. The array
+        must be read-only and must not change (ValueError). None if there is no room, or for an empty array.
         """
         if array.flags.writeable:
             raise ValueError("only a read-only array can be lent: it is copied once for all its readers")
@@ -80,7 +79,7 @@ class ShmArena:
         return offset
 
     def freed(self, reader: Hashable, offset: int) -> None:
-        """End one lease. ValueError if the reader has none there."""
+        """End one lease. Raises ValueError if the reader has none at this offset."""
         block = self._blocks.get(offset)
         if block is None or reader not in block.leases:
             raise ValueError(f"{reader!r} releases a block at {offset} that it was not lent")
@@ -89,12 +88,12 @@ class ShmArena:
             self._end_leases(offset, reader)
 
     def forget(self, reader: Hashable) -> None:
-        """End all leases of a reader that is dead: what it still saw may be written again."""
+        """End all leases of a dead reader: its blocks may be overwritten."""
         for offset in [offset for offset, block in self._blocks.items() if reader in block.leases]:
             self._end_leases(offset, reader)
 
     def close(self) -> None:
-        """Let go of the memory; readers keep theirs. May be called again."""
+        """Release the memory; readers keep their mappings. Idempotent."""
         if not self._memory.closed:
             self._memory.close()
             os.close(self.fd)
@@ -111,7 +110,9 @@ class ShmArena:
         return offset
 
     def _back(self, end: int) -> bool:
-        """Have pages up to `end`: where memory is short, a store to a page that isn't there would kill us."""
+        """Allocate the pages up to `end`: when memory is short, a write to a page without memory would kill
+        the process.
+        """
         if end > self._backed:
             try:
                 os.posix_fallocate(self.fd, self._backed, end - self._backed)
@@ -131,10 +132,10 @@ class ShmArena:
 
 
 class _Gaps:
-    """The free parts of the arena, in order, none touching the next.
+    """Free ranges of the arena, in order, with no two adjacent.
 
-    The smallest that fits is used: pages that were written before cost a sixth of fresh ones, and the fresh
-    ones are in the last and largest gap.
+    Best fit: pages that were written before cost a sixth of fresh ones, and those are in the last and largest
+    range.
     """
 
     def __init__(self, size: int) -> None:
@@ -145,7 +146,7 @@ class _Gaps:
         return min(fitting)[1] if fitting else None
 
     def take(self, start: int, nbytes: int) -> None:
-        """From the start of a gap."""
+        """Take a block from the start of a range; None if none is large enough."""
         index = bisect_left(self._gaps, (start,))
         end = self._gaps[index][1]
         self._gaps[index : index + 1] = [(start + nbytes, end)] if start + nbytes < end else []
@@ -163,10 +164,10 @@ class _Gaps:
 
 
 class ShmMapping:
-    """A reader's view of another process's arena; it holds, read-only, also when that process has died."""
+    """Read-only mapping of another process's arena; stays valid after that process has died."""
 
     def __init__(self, pid: int, fd: int) -> None:
-        """OSError if there is no such file, if it may not be read, or if it is not an arena."""
+        """Raises OSError if there is no such file, if it can't be read, or if it is not an arena."""
         path = f"/proc/{pid}/fd/{fd}"
         own = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe would wait
         try:
@@ -179,27 +180,26 @@ class ShmMapping:
     def view(self, offset: int, nbytes: int, let_go: Callable[[int], object]) -> memoryview:
         """The bytes of a block, read-only.
 
-        `let_go(offset)` is called once, when the last array over them is gone: in whatever thread that
-        happens, so it must not wait nor raise; not at the interpreter's exit. ValueError where no block can
-        be.
+        `let_go(offset)` is called once, when the last array over them is collected, in the thread in which
+        that happens: it must neither wait nor raise. It is not called at the interpreter's exit. Raises
+        ValueError for an offset or a length that no block can have.
         """
         if self._memory is None:
             raise ValueError("the mapping is closed")
         if offset % ALIGNMENT or nbytes < 1 or not 0 <= offset <= len(self._memory) - nbytes:
             raise ValueError(f"no block of {nbytes} bytes at {offset} in an arena of {len(self._memory)}")
-        # Straight from the mapping: an array over an array of the same type holds on to the latter's base in
-        # its place, up to the first that is over no array, which is this one.
+        # Made from the mapping itself: numpy makes an array's base the innermost array, which is this one.
         lent = np.frombuffer(self._memory, np.uint8, nbytes, offset)
         weakref.finalize(lent, let_go, offset).atexit = False
         return lent.data
 
     def close(self) -> None:
-        """Give no more views. The memory is unmapped with the last one given."""
+        """Give no more views. The memory is unmapped with the last view."""
         self._memory = None
 
 
 def _seals(fd: int) -> int:
     try:
         return fcntl.fcntl(fd, fcntl.F_GET_SEALS)
-    except OSError:  # no file of the kind that can be sealed
+    except OSError:  # not a memfd
         return 0

@@ -25,7 +25,8 @@ class ShmLending:
         let_go: Callable[[], None],
         borrowed: Callable[[], bool],
     ) -> None:
-        """`mapping`: of the peer's arena, if it could be opened; `borrowed`: whether the peer maps this one.
+        """`mapping` is that of the peer's arena, if it could be opened; `borrowed`: the peer maps this node's
+        arena.
 
         `let_go` is called, from any thread, when there is something for `take_let_go`.
         """
@@ -47,7 +48,7 @@ class ShmLending:
 
     def borrow(self, offset: int, nbytes: int) -> memoryview:
         if self._mapping is None:
-            raise ValueError("the sender's shared memory isn't mapped here, and its sender was told so")
+            raise ValueError("the sender's shared memory isn't mapped here, as this node told it")
         return self._mapping.view(offset, nbytes, self._let_go)
 
     def _let_go(self, offset: int) -> None:
@@ -61,7 +62,7 @@ class ShmLending:
         return taken
 
     def close(self) -> None:
-        """The peer is gone: end its leases."""
+        """End the leases of the peer, which is gone."""
         self._arena.forget(self._reader)
         if self._mapping is not None:
             self._mapping.close()

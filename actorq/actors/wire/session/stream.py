@@ -31,9 +31,9 @@ class _Frame(NamedTuple):
 
 
 class OrderedStream:
-    """What this node sends to one incarnation of a peer, of one kind.
+    """Outgoing frames of one kind to one incarnation of a peer.
 
-    Frames arrive in order and each exactly once, whatever happens to connections, as long as both nodes live.
+    Frames arrive in order and each exactly once, across lost connections, as long as both nodes run.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class OrderedStream:
     ) -> None:
         self._next_frame = next_frame
         self.borrowed = False
-        """The peer can read this node's shared memory: told in its hello, before anything is sent to it."""
+        """The peer can read this node's shared memory: stated in its hello, before anything is sent to it."""
         self._head = HEADS[kind]
         self._acks = acks
         self._counts = counts
@@ -51,7 +51,7 @@ class OrderedStream:
         self._kept: deque[_Frame] = deque()
         self._kept_bytes = 0
         self._again: deque[_Frame] = deque()
-        """Kept frames that this connection hasn't carried yet."""
+        """Kept frames that the present connection hasn't carried yet."""
         self._connection: Connection | None = None
         self._ticket = 0
         self._welcomes: dict[Kind, bytes] = {}
@@ -60,7 +60,7 @@ class OrderedStream:
         self._woken, self._settled, self._outstanding = anyio.Event(), anyio.Event(), anyio.Event()
 
     def flush(self) -> None:
-        """Send now what waits, as far as the connection takes it without blocking; the rest follows later.
+        """Send now what waits, as far as the connection accepts it without blocking; the rest follows later.
 
         Raises WireError if the next frame is larger than the run's bound; what was sent stays sent.
         """
@@ -69,22 +69,22 @@ class OrderedStream:
             self._woken.set()
 
     def wake(self) -> None:
-        """Have what waits sent at the next turn of the loop: all that waits by then shares a frame."""
+        """Send what waits at the next turn of the loop: all that waits by then shares a frame."""
         self._nothing_waits = False
         self._woken.set()
 
     @property
     def acked(self) -> int:
-        """Number of the last frame that certainly arrived."""
+        """Number of the last acknowledged frame."""
         return self._acked
 
     @property
     def unacked(self) -> int:
-        """Bytes of the frames that may not have arrived."""
+        """Bytes of the unacknowledged frames."""
         return self._kept_bytes
 
     async def drained(self) -> None:
-        """Until nothing waits, all has arrived, and the peer was told how far its own did."""
+        """Return when nothing waits, all is acknowledged, and the peer's own frames are too."""
         while self._kept or (self._ack_due and self._ticket) or not self._nothing_waits:
             self._settled = anyio.Event()
             self._woken.set()
@@ -98,14 +98,14 @@ class OrderedStream:
         self._kept_bytes = 0
         self._settled.set()
 
-    # What the connection's tasks call.
+    # Called by the connection's tasks.
 
     def connected(self, connection: Connection) -> None:
         """A connection has sent its hello; until it is welcomed it carries only welcomes to the peer."""
         self._connection = connection
 
     def welcomed(self, received: int, ticket: int) -> bool:
-        """The connection may carry frames from number `received` + 1; False if that can't be."""
+        """Let the connection carry frames from number `received` + 1; False if that number is impossible."""
         if not self.acknowledge(received):
             return False
         self._ticket = ticket
@@ -127,7 +127,7 @@ class OrderedStream:
             self.flush()
 
     def acknowledge(self, number: int) -> bool:
-        """The peer has all frames up to this number; False if there is no such frame."""
+        """Drop all frames up to this number, which the peer has; False if there is no such frame."""
         if number <= self._acked:
             return True
         if number > self._taken:
@@ -149,18 +149,18 @@ class OrderedStream:
         self.flush()
 
     async def woken(self) -> None:
-        """Until there may be something to send. One task at a time."""
+        """Return when there may be something to send. One task at a time."""
         await self._woken.wait()
         self._woken = anyio.Event()
 
     async def outstanding(self) -> None:
-        """Until some frame is on its way. One task at a time."""
+        """Return when some frame is unacknowledged. One task at a time."""
         if not self._kept:
             self._outstanding = anyio.Event()
             await self._outstanding.wait()
 
     def send_waiting(self) -> bool:
-        """Send what waits; True if more may wait that the connection doesn't take at the moment."""
+        """Send what waits; True if more waits than the connection accepts at the moment."""
         connection = self._connection
         if connection is None:
             return False

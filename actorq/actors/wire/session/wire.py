@@ -44,7 +44,7 @@ class Connection(Protocol):
         ...
 
     async def run(self) -> None:
-        """Do what the connection needs done in the background, and return when it is lost."""
+        """Do the connection's background work; returns when it is lost."""
         ...
 
     def close(self) -> None:
