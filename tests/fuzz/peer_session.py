@@ -15,9 +15,8 @@ from msgspec import msgpack
 
 with atheris.instrument_imports(include=["actorq.actors"]):
     from actorq.actors import WireError
-    from actorq.actors.runtime.actor_cell import ActorCell
+    from actorq.actors.runtime.actor_cell import ActorCell, LocalNode
     from actorq.actors.runtime.envelope import Envelope, Outcome, RequestEnvelope
-    from actorq.actors.runtime.local import LocalNode
     from actorq.actors.runtime.reports import ReportTotals
     from actorq.actors.runtime.scheduler import ConcurrentScheduler
     from actorq.actors.wire.codec import Answers, EnvelopeEnded, Found, Packer, Probe, Reply

@@ -1,4 +1,5 @@
-"""Per-actor runtime record: mailbox queues, outgoing channels, and all state that survives a restart."""
+"""Per-actor runtime record: mailbox queues, outgoing channels, and all state that survives a restart; and the
+inbox of a node, which delivers to them."""
 
 from __future__ import annotations
 
@@ -386,3 +387,20 @@ class ActorCell:
             ),
             channels=tuple(channel.statistics() for channel in self.channels),
         )
+
+
+class LocalNode:
+    """One node of this process: delivers messages to the cells of its actors."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.cells: dict[str, ActorCell] = {}
+
+    def deliver(self, envelope: Envelope) -> None:
+        self.cells[envelope.target].accept(envelope)
+
+    def deliver_run(self, envelopes: Sequence[Envelope]) -> None:
+        self.cells[envelopes[0].target].accept_run(envelopes)
+
+    def probe(self, target: str, message: type[Message], chain: tuple[str, ...], found: CycleFound) -> None:
+        self.cells[target].probe(message, chain, found)

@@ -9,16 +9,16 @@ from typing import Any
 
 from actorq.actors.message import Message
 from actorq.actors.ref import Ref
-from actorq.actors.runtime.inbox import CycleFound, Inbox
+from actorq.actors.runtime.inbox import Inbox
 from actorq.actors.spec import MAIN, OUTSIDE, ActorSpec
 from actorq.actors.supervision.delivery_log import DeliveryLog
 from actorq.actors.wire.link_schema import LinkSchema
 from actorq.actors.wire.peer_session import PeerSession
 from actorq.actors.wire.transport import Membership, Peer, Transport
 
-from .actor_cell import ActorCell
+from .actor_cell import ActorCell, LocalNode
 from .channel import Channel
-from .envelope import DeadLetter, Envelope, Outcome
+from .envelope import DeadLetter, Outcome
 from .incarnation import ActorIncarnation
 from .reports import Reports
 from .scheduler import Scheduler
@@ -29,23 +29,6 @@ log = logging.getLogger("actorq.actors")
 
 HEADROOM_BYTES = 32 * 2**20
 """Room in a frame beyond one message of the largest size that a mailbox accepts."""
-
-
-class LocalNode:
-    """One node of this process: delivers messages to the cells of its actors."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.cells: dict[str, ActorCell] = {}
-
-    def deliver(self, envelope: Envelope) -> None:
-        self.cells[envelope.target].accept(envelope)
-
-    def deliver_run(self, envelopes: Sequence[Envelope]) -> None:
-        self.cells[envelopes[0].target].accept_run(envelopes)
-
-    def probe(self, target: str, message: type[Message], chain: tuple[str, ...], found: CycleFound) -> None:
-        self.cells[target].probe(message, chain, found)
 
 
 class LocalActors:

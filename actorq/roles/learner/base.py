@@ -18,9 +18,8 @@ from actorq.roles.common.learning_actor import LearningActor
 from actorq.roles.common.problems import compile_problems, device_problems
 from actorq.roles.common.wiring import shard_problems
 from actorq.roles.parameter_server.messages import Attend, Left
+from actorq.roles.replay.client import BatchesPerAsk, DrawsAhead, ReplayDataset
 from actorq.roles.replay.messages import DrawSample, UpdatePriorities, Version, Weights
-
-from .dataset import BatchesPerAsk, DrawsAhead, ReplayDataset
 
 if TYPE_CHECKING:
     from actorq.learning.networks.flat import FlatParameters

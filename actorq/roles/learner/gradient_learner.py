@@ -30,8 +30,7 @@ from .base import ComputedUpdate, ReplayLearner
 
 if TYPE_CHECKING:
     from actorq.learning.networks.flat import FlatParameters
-
-    from .dataset import ReplayDataset
+    from actorq.roles.replay.client import ReplayDataset
 
 
 class GradientLearner(ReplayLearner):

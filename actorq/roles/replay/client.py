@@ -1,15 +1,18 @@
-"""Replay client: draws batches from all shards of a replay, and sends new priorities back."""
+"""Replay client: draws batches from all shards of a replay, and sends new priorities back; replay dataset:
+training batches of all tasks, prefetched while the learner computes."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import cast
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Protocol, TypeAlias, cast
 
 import numpy as np
-from msgspec import structs
+from msgspec import Meta, structs
 from numpy.typing import NDArray
 
 from actorq.actors import Actor, Group
+from actorq.actors.sync import Prefetcher
+from actorq.envs.task import Task, batch_rows
 from actorq.replay.chunk import Batch, Sample, join
 from actorq.replay.ids import shards_of
 from actorq.replay.redis.sample_refs import SampleRefs
@@ -18,6 +21,115 @@ from actorq.replay.shares import split_draws
 
 from .messages import DrawSample, SampleReply, UpdatePriorities, Version
 from .redis_reader import RedisReading
+
+if TYPE_CHECKING:
+    import torch
+
+    from actorq.learning.networks.flat import FlatParameters
+    from actorq.learning.staging import StagedBatch
+
+# Settings of the roles that draw. Each role lists them: a struct has no two bases with fields.
+BatchesPerAsk = Annotated[
+    int, Meta(ge=1, description="batches drawn with one message; their priorities go back together")
+]
+DrawsAhead = Annotated[
+    int, Meta(ge=1, description="draws of so many batches that are ready or under way while it computes")
+]
+
+DatasetDraw: TypeAlias = "Sequence[Sequence[Batch | StagedBatch]]"
+"""Of each update, a batch of each task."""
+
+
+class DatasetSettings(Protocol):
+    """Of a role that draws, as its `Config` has them."""
+
+    @property
+    def batches_per_ask(self) -> int: ...
+    @property
+    def draws_ahead(self) -> int: ...
+
+
+class ReplayDataset:
+    """Iterates over training batches that are drawn ahead from the shards of a replay.
+
+    With several tasks the shards are dealt to them in blocks: of six, two tasks have three each, in order. A
+    batch has as many transitions of each task as its share says, however many of them are in the replay;
+    importance weights are computed for each task by itself.
+    """
+
+    def __init__(
+        self,
+        actor: Actor,
+        shards: Group[DrawSample | UpdatePriorities],
+        tasks: Sequence[Task],
+        settings: DatasetSettings,
+        batch_size: int,
+        version: Callable[[], Version],
+        parameters: FlatParameters | None = None,
+    ) -> None:
+        """Starts to draw at once, in tasks of `actor`.
+
+        `version` returns that of the learner's parameters now. `parameters`: batches are staged on their
+        device if it is a CUDA device.
+        """
+        self.batch_size = batch_size
+        """Transitions of an update, over all tasks; a change applies to later draws."""
+        self._actor, self._tasks, self._version = actor, tasks, version
+        self._batches_per_draw = settings.batches_per_ask
+        block = len(shards) // len(tasks)
+        self._clients = [
+            ReplayClient(shards[task * block : (task + 1) * block], actor.seed + task, actor)
+            for task in range(len(tasks))
+        ]
+        self._staging = None
+        if parameters is not None and parameters.device.type == "cuda":
+            self._staging = self._make_staging(parameters.dtype, parameters.device, settings.draws_ahead)
+        self._ids: Sequence[Sequence[NDArray[np.int64]]] = ()
+        """Of each update of the draw that `next` returned last, the ids [B] of each task's batch."""
+        self._prefetcher = Prefetcher(actor, self._draw, settings.draws_ahead)
+
+    async def next(self) -> DatasetDraw:
+        """The batches of the next draw, once they are there: `batches_per_ask` updates. Staged batches may
+        still be on their way to the device."""
+        self._ids, draw = await self._prefetcher.next()
+        return draw
+
+    def take_waiting_share(self) -> float:
+        """The share of the time since the last call of this method that `next` has waited."""
+        return self._prefetcher.take_waiting_share()
+
+    async def update(self, td_errors: Mapping[int, NDArray[np.float32]]) -> None:
+        """Send back the TD errors [B] of updates, by their number within the draw that `next` returned last.
+
+        Those of the first task come first in each array, then the next task's. Waits as `tell` does.
+        """
+        begin = 0
+        for task, client in enumerate(self._clients):
+            ids = [self._ids[number][task] for number in td_errors]
+            end = begin + len(ids[0])
+            errors = [each[begin:end] for each in td_errors.values()]
+            await client.update(np.concatenate(ids), np.abs(np.concatenate(errors)))
+            begin = end
+
+    async def _draw(self) -> tuple[Sequence[Sequence[NDArray[np.int64]]], DatasetDraw]:
+        version, drawn = self._version(), []
+        for client, rows in zip(self._clients, batch_rows(self._tasks, self.batch_size), strict=True):
+            drawn.append(await client.draw(rows, self._batches_per_draw, version))
+        updates = list(zip(*(batch.split(self._batches_per_draw) for batch in drawn), strict=True))
+        ids = [[batch.ids for batch in update] for update in updates]
+        if self._staging is None:
+            return ids, updates
+        batches = [batch for update in updates for batch in update]
+        staged = iter(await self._actor.in_thread(self._staging, batches))
+        return ids, [[next(staged) for _ in update] for update in updates]
+
+    def _make_staging(
+        self, dtype: torch.dtype, device: torch.device, ahead: int
+    ) -> Callable[[Sequence[Batch]], list[StagedBatch]]:
+        from actorq.learning.staging import AheadStaging
+
+        # One draw is trained on, one is being staged, `ahead` are ready; each task has buffers of its own.
+        return AheadStaging(dtype, device, self._batches_per_draw * (ahead + 2) * len(self._tasks))
 
 
 class ReplayClient:

@@ -33,7 +33,7 @@ from .messages import (
     WhereIsRedis,
     Withdraw,
 )
-from .rate_limit_gate import RateLimitGate
+from .rate_limiter import RateLimitGate
 
 if TYPE_CHECKING:
     from actorq.replay.redis.replay import RedisReplay

@@ -131,7 +131,7 @@ def test_an_mlp_acts_without_torch() -> None:
 import sys
 sys.modules["torch"] = None
 import numpy as np
-import actorq.learning.exploration, actorq.learning.returns, actorq.learning.device
+import actorq.learning.exploration, actorq.learning.device
 from actorq.learning.networks.numpy_acting import make_policy
 from actorq.learning.agent import Agent
 print(make_policy(Agent(dueling=True), (4,), "float32", 2).q_values(np.ones((3, 4), np.float32)).shape)

@@ -11,7 +11,7 @@ import actorq.actors as actors
 from actorq.actors import Actor, Group, State
 from actorq.envs.task import NamedTask
 from actorq.replay.chunk import Batch
-from actorq.roles.learner.dataset import ReplayDataset
+from actorq.roles.replay.client import ReplayDataset
 from actorq.roles.replay.messages import DrawSample, Insert, UpdatePriorities
 from tests.actors.world import TRANSPORTS, World, fresh, spec
 from tests.roles.actors import Watch
