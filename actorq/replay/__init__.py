@@ -1,4 +1,4 @@
-"""Replay: a priority index over a store, both addressed by ids. Knows no actors, and needs no torch.
+"""Replay: a priority index and a store, both addressed by ids. Knows no actors, and needs no torch.
 
 numba is loaded when the first `PrioritizedIndex` is made, not before.
 """

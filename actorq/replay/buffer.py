@@ -1,4 +1,4 @@
-"""Replay: an index that says which, over a store that holds what."""
+"""Replay buffer: an index decides which transitions are drawn, a store holds their data."""
 
 from __future__ import annotations
 
@@ -18,32 +18,32 @@ from .sampling.uniform import UniformIndex
 
 
 class ReplayStatistics(msgspec.Struct, frozen=True):
-    """A replay at one moment. Counts are of transitions, over its whole life where not said otherwise."""
+    """Statistics of a replay. Counts are of transitions, since its start unless stated otherwise."""
 
     size: int
-    """Held now."""
+    """Transitions held now."""
     capacity: int
-    """Held at most."""
+    """Most transitions held at a time."""
     inserted: int
     evicted: int
     sampled: int
     updated: int
-    """Priorities that came back, late ones included."""
+    """Priorities updated, late ones included."""
     late: int
-    """Priorities that came back for transitions since evicted, and were ignored."""
+    """Priorities received for evicted transitions, and ignored."""
     bytes: int
-    """Allocated for transitions and index."""
+    """Bytes allocated for transitions and index."""
     priority_total: float
-    """Sum of p^alpha over what is held now (the size, where sampling is uniform)."""
+    """Sum of p^alpha over the transitions held now (with uniform sampling: the size)."""
     priority_largest: float
-    """Largest p^alpha held now (1, where sampling is uniform)."""
+    """Largest p^alpha held now (with uniform sampling: 1)."""
 
 
 class ReplayBuffer:
-    """Transitions in, batches out. One thread at a time; nothing here waits."""
+    """Takes chunks of transitions and draws samples. Not thread-safe, and never blocks."""
 
     def __init__(self, store: MemoryStore, index: Index, *, seed: int | Sequence[int] = 0) -> None:
-        """``store`` and ``index`` are empty and of one capacity; ``seed`` decides every draw."""
+        """``store`` and ``index`` are empty and have the same capacity; ``seed`` determines every draw."""
         self._store = store
         self._index = index
         self._rng = np.random.Generator(np.random.PCG64(seed))
@@ -57,14 +57,15 @@ class ReplayBuffer:
 
     @property
     def next_id(self) -> int:
-        """What the next transition to be added will be called: how many were added so far."""
+        """The id of the next transition to be added: the number added so far."""
         return self._store.ids.stop
 
     def add(self, chunk: Chunk) -> range:
-        """Copy a chunk in, the oldest chunks making room for it; returns the ids of its transitions.
+        """Copy a chunk in, evicting the oldest chunks if there is no room; returns the ids of its
+        transitions.
 
         Raises `ValueError`, and changes nothing, if `Chunk.check` does, if the chunk is larger than the
-        capacity, or if its frames are unlike the ones before it.
+        capacity, or if its frames differ in shape or dtype from the ones before.
         """
         stored = self._store.add(chunk)
         if stored.evicted:
@@ -73,18 +74,18 @@ class ReplayBuffer:
         return stored.added
 
     def sample(self, batch_size: int, beta: float = 0.0) -> Batch:
-        """Draw a batch, with replacement, whose arrays are the caller's own.
+        """Draw a batch, with replacement; its arrays are new.
 
-        ``beta`` in 0..1 is the exponent of the importance weights. Raises `ValueError` if there is nothing
-        to draw from.
+        ``beta`` in 0..1 is the exponent of the importance weights. Raises `ValueError` if the replay is
+        empty.
         """
         sample = self.draw(batch_size)
         return Batch.of(sample, importance_weights(sample.probabilities, beta))
 
     def draw(self, count: int) -> Sample:
-        """Draw ``count`` transitions, with replacement; the arrays are the caller's own.
+        """Draw ``count`` transitions, with replacement; the arrays are new.
 
-        Raises `ValueError` if there is nothing to draw from.
+        Raises `ValueError` if the replay is empty.
         """
         ids, probabilities = self._index.sample(count, self._rng)
         self._sampled += count
@@ -92,14 +93,16 @@ class ReplayBuffer:
 
     @property
     def total(self) -> float:
-        """What it weighs as a shard: the sum of p^alpha over what is held (uniform: how much that is)."""
+        """Weight of this shard among several: the sum of p^alpha over the transitions held (uniform: their
+        number).
+        """
         return self._index.total
 
     def update(self, ids: NDArray[np.int64], priorities: ArrayLike) -> int:
-        """Give ``ids`` [n] the raw priorities |TD error| [n]; returns how many came late and were ignored.
+        """Set the raw priorities |TD error| [n] of ``ids`` [n]; returns how many were late and ignored.
 
-        Of an id named twice the last priority stays. Raises `ValueError`, and changes nothing, if a priority
-        is NaN, infinite or negative or an id was never given out.
+        If an id occurs twice its last priority counts. Raises `ValueError`, and changes nothing, if a
+        priority is NaN, infinite or negative or an id was never assigned.
         """
         late = self._index.update(ids, priorities)
         self._updated += len(ids)
@@ -107,7 +110,7 @@ class ReplayBuffer:
         return late
 
     def statistics(self) -> ReplayStatistics:
-        """How it stands now. Looks at every priority: for once a second, not once a batch."""
+        """Present statistics. Reads every priority: meant for once a second, not once a batch."""
         held = self._store.ids
         return ReplayStatistics(
             size=len(held),
@@ -123,7 +126,7 @@ class ReplayBuffer:
         )
 
     def state(self) -> dict[str, Any]:
-        """Copies of everything, in dicts of arrays, numbers and strings: what is held, drawn and counted."""
+        """Copies of all contents, draws and counts, in dicts of arrays, numbers and strings."""
         return {
             "store": self._store.state(),
             "index": self._index.state(),
@@ -134,7 +137,7 @@ class ReplayBuffer:
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Go on exactly as the replay that `state` was taken of would.
+        """Restore a state: further draws are those of the replay from which it was taken.
 
         Raises `ValueError` if the state is of another kind of index, of other settings, or holds too much.
         """
@@ -147,12 +150,12 @@ class ReplayBuffer:
 
 
 def make_replay(config: ReplayConfig, *, seed: int | Sequence[int] = 0) -> ReplayBuffer:
-    """An empty replay in memory, as ``config`` describes it. Loads numba if sampling is prioritized."""
+    """An empty replay in memory with the settings of ``config``. Loads numba if sampling is prioritized."""
     return ReplayBuffer(MemoryStore(config.capacity), make_index(config), seed=seed)
 
 
 def make_index(config: ReplayConfig) -> Index:
-    """An empty index, as ``config`` describes it. Loads numba if sampling is prioritized."""
+    """An empty index with the settings of ``config``. Loads numba if sampling is prioritized."""
     if config.sampling == "prioritized":
         return PrioritizedIndex(config.capacity, alpha=config.alpha, epsilon=config.epsilon)
     return UniformIndex(config.capacity)

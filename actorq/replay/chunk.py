@@ -15,7 +15,9 @@ from msgspec import structs
 from numpy.typing import NDArray
 
 LARGEST_PRIORITY = float(np.finfo(np.float32).max)
-"""Priorities are absolute TD errors in float32: more is a fault of whoever computed it."""
+"""Largest priority: priorities are absolute TD errors in float32, so a larger one is an error of its
+sender.
+"""
 
 _ONE_BITS = int(np.float32(1.0).view(np.uint32))
 _LARGEST_BITS = int(np.float32(LARGEST_PRIORITY).view(np.uint32))
@@ -25,12 +27,12 @@ _INT32, _INT64, _FLOAT32 = np.dtype(np.int32), np.dtype(np.int64), np.dtype(np.f
 class Chunk(msgspec.Struct, frozen=True, eq=False):
     """N transitions (s_t, a_t, R, D, s_{t+n}) whose observations are rows of one array of F frames.
 
-    The learning target of a transition is ``R + D * Q(s_{t+n})``: n-step return and product of discounts
-    are computed by whoever explored, and D = 0 says that the window ended in termination.
+    The learning target of a transition is ``R + D * Q(s_{t+n})``: the explorer computes the n-step return and
+    the product of discounts, and D = 0 marks a window that ended in termination.
     """
 
     frames: NDArray[Any]
-    """[F, *frame_shape], in the environment's own dtype; each observation of the stretch once."""
+    """[F, *frame_shape], in the environment's own dtype; each observation of the chunk once."""
     index: NDArray[np.int32]
     """[N, stack] rows of ``frames`` that make s_t, oldest first."""
     next_index: NDArray[np.int32]
@@ -45,7 +47,7 @@ class Chunk(msgspec.Struct, frozen=True, eq=False):
     """[N] raw first priorities |TD error|: neither alpha nor epsilon is applied yet."""
 
     def __len__(self) -> int:
-        """Its number of transitions."""
+        """Number of transitions."""
         return len(self.actions)
 
     def check(self) -> None:
@@ -88,7 +90,7 @@ class Sample(msgspec.Struct, frozen=True, eq=False, tag=True):
     (stack, *frame_shape)."""
 
     ids: NDArray[np.int64]
-    """[B] ids of the transitions (see `replay.ids`): never given out again, so updates by id are safe."""
+    """[B] ids of the transitions (see `replay.ids`): never assigned again, so updates by id are safe."""
     probabilities: NDArray[np.float64]
     """[B] probability of each transition, at each draw."""
     observations: NDArray[Any]
@@ -103,7 +105,7 @@ class Sample(msgspec.Struct, frozen=True, eq=False, tag=True):
     """[B, *obs_shape] s_{t+n}, in the environment's own dtype."""
 
     def __len__(self) -> int:
-        """Its number of transitions."""
+        """Number of transitions."""
         return len(self.ids)
 
 
@@ -122,9 +124,9 @@ class Batch(Sample, frozen=True, eq=False):
         return cls(**structs.asdict(sample), weights=weights)
 
     def split(self, parts: int) -> list[Batch]:
-        """`parts` batches, of every `parts`-th transition each, as views.
+        """Split into `parts` batches, each of every `parts`-th transition, as views.
 
-        A stratified draw is ordered by id, so each part spans all of it.
+        A stratified draw is ordered by id, so each part covers its whole range.
         """
         if parts == 1:
             return [self]
@@ -133,7 +135,7 @@ class Batch(Sample, frozen=True, eq=False):
 
 
 def join(samples: Sequence[Sample]) -> Sample:
-    """The samples, one after another, as one. A single sample is returned as it is, others are copied."""
+    """Concatenate the samples. A single sample is returned as it is, others are copied."""
     if len(samples) == 1:
         return samples[0]
     fields = Sample.__struct_fields__
@@ -141,7 +143,7 @@ def join(samples: Sequence[Sample]) -> Sample:
 
 
 def _expect_rows(field: str, index: NDArray[np.int32], rows: int) -> None:
-    # Seen as unsigned, a negative row is a huge one: a single pass finds both kinds of fault.
+    # As unsigned numbers negative rows are huge: a single pass finds rows below 0 and beyond the end.
     if np.maximum.reduce(index.view(np.uint32), axis=None) >= rows:
         wrong = index[(index < 0) | (index >= rows)][0]
         raise ValueError(f"chunk: {field} points to row {wrong} of frames, which has rows 0..{rows - 1}")

@@ -1,4 +1,4 @@
-"""What a topology may set about replay. Free of torch, numba and numpy."""
+"""Settings of a replay in a topology file. Free of torch, numba and numpy."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from msgspec import Meta
 
 
 class LimiterConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """When sampling may begin, and how samples and inserts keep pace."""
+    """Settings of the rate limiter: when sampling may begin, and the ratio of samples to inserts."""
 
     min_size: Annotated[int, Meta(gt=0, description="transitions to be inserted before sampling begins")] = (
         1_000
@@ -23,7 +23,7 @@ class LimiterConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         Annotated[float, Meta(gt=0, description="how far samples may run ahead or behind, in transitions")]
         | None
     ) = None
-    """None: as many samples as min_size inserts pay for."""
+    """None: the number of samples that min_size inserts allow."""
 
     @property
     def error_buffer(self) -> float:
@@ -33,7 +33,7 @@ class LimiterConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         return (self.samples_per_insert or 0.0) * self.min_size
 
     def problems(self) -> Iterator[tuple[str, str]]:
-        """(field, sentence) for each two settings that contradict each other."""
+        """Yield (field, sentence) for each pair of settings that contradict each other."""
         if self.samples_per_insert is None:
             if self.error_buffer_samples is not None:
                 yield "error_buffer_samples", "it bounds samples_per_insert, which is not set"
@@ -78,12 +78,12 @@ class ReplayConfig(LimiterConfig, frozen=True, kw_only=True, forbid_unknown_fiel
         return (1.0 - share) * self.beta_start + share * self.beta_end
 
     def problems(self) -> Iterator[tuple[str, str]]:
-        """(field, sentence) for each two settings that contradict each other."""
+        """Yield (field, sentence) for each pair of settings that contradict each other."""
         yield from self.size_problems()
         yield from self.shard_problems()
 
     def size_problems(self) -> Iterator[tuple[str, str]]:
-        """Those of a replay that is alone."""
+        """Problems of a replay that is not sharded."""
         if self.min_size > self.capacity:
             yield (
                 "min_size",
@@ -91,7 +91,7 @@ class ReplayConfig(LimiterConfig, frozen=True, kw_only=True, forbid_unknown_fiel
             )
 
     def shard_problems(self) -> Iterator[tuple[str, str]]:
-        """Those of one shard of several, too."""
+        """Problems that a shard has as well."""
         if self.beta_end < self.beta_start:
             yield (
                 "beta_end",
@@ -100,7 +100,7 @@ class ReplayConfig(LimiterConfig, frozen=True, kw_only=True, forbid_unknown_fiel
         yield from super().problems()
 
     def state_problems(self, state: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-        """(field, sentence) for each setting under which a replay's saved `state` can't be taken over."""
+        """Yield (field, sentence) for each setting that is incompatible with a saved `state`."""
         index = state["index"]
         kind = index["kind"]
         if kind != self.sampling:

@@ -13,12 +13,12 @@ _INCARNATION_BIT, _SHARD_BIT = 40, 52
 
 
 def id_offset(incarnation: int) -> int:
-    """Added to a counter, so that another incarnation of the same shard gives out other ids."""
+    """Offset of the counter, so that another incarnation of the same shard assigns other ids."""
     return incarnation << _INCARNATION_BIT
 
 
 def shard_offset(shard: int) -> int:
-    """Added to a shard's own ids, which are below 2**52, for the clients of several shards."""
+    """Offset of a shard's own ids, which are below 2**52, for the clients of several shards."""
     return shard << _SHARD_BIT
 
 

@@ -1,4 +1,4 @@
-"""The store in memory: transitions by id, each observation kept once."""
+"""In-memory store: transitions by id, each observation stored once."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from .chunk import Chunk, Sample
 from .sampling.index import IdWindow
 
-_GROWTH_BYTES = 16 * 2**20  # a longer step would hold up the caller: the new memory is written once (5 ms)
+_GROWTH_BYTES = 16 * 2**20  # a longer step would delay the caller: the new memory is written once (5 ms)
 _GROWTH_SHARE = 64  # ... nor more than this part of the ring, which may stay unused
 
 
@@ -19,21 +19,21 @@ _FIELDS = ("action", "return", "discount", "index", "next_index")
 
 
 class StoredChunk(NamedTuple):
-    """What an `add` did."""
+    """Result of an `add`."""
 
     added: range
     """Ids of the chunk's transitions, in its order."""
     evicted: range
-    """Ids removed to make room, the oldest."""
+    """Ids evicted to make room, the oldest first."""
 
 
 class MemoryStore:
     """Holds at most ``capacity`` transitions, first in, first out, by whole chunks.
 
-    Frames lie in a ring of their own, in their own dtype, that grows until it holds the frames of
-    ``capacity`` transitions as they really come: about (64 + stack - 1 + n) / 64 frames a transition for
-    chunks of 64. If chunks need more frames later on, the ring grows again when its data next lies in one
-    piece, and until then the oldest chunks leave a little early.
+    Frames are in a ring of their own, in their own dtype, that grows until it holds the frames of
+    ``capacity`` transitions: about (64 + stack - 1 + n) / 64 frames a transition for chunks of 64. If later
+    chunks need more frames, the ring grows again when its data is next contiguous, and until then the oldest
+    chunks are evicted a little early.
     """
 
     def __init__(self, capacity: int) -> None:
@@ -41,7 +41,9 @@ class MemoryStore:
         self._chunks: deque[tuple[int, int]] = (
             deque()
         )  # (transitions, frames) of each chunk held, oldest first
-        self._rows: NDArray[np.void] | None = None  # [capacity]; what a row looks like, the first chunk says
+        self._rows: NDArray[np.void] | None = (
+            None  # [capacity]; the first chunk determines the dtype of a row
+        )
         self._frames: NDArray[Any] = np.empty(0)
         self._live_frames = 0
         self._end = 0  # row of the frame ring after the newest frame
@@ -66,10 +68,10 @@ class MemoryStore:
         return self._frames.nbytes + (0 if self._rows is None else self._rows.nbytes)
 
     def add(self, chunk: Chunk) -> StoredChunk:
-        """Copy a chunk in, removing the oldest chunks if it wouldn't fit otherwise.
+        """Copy a chunk in, evicting the oldest chunks if it doesn't fit otherwise.
 
         Raises `ValueError`, and changes nothing, if the chunk is malformed, larger than the capacity, or has
-        frames unlike the ones before it.
+        frames that differ in shape or dtype from the ones before.
         """
         chunk.check()
         count, frames = len(chunk.actions), len(chunk.frames)
@@ -96,14 +98,14 @@ class MemoryStore:
         return StoredChunk(added, evicted)
 
     def gather(self, ids: NDArray[np.int64], probabilities: NDArray[np.float64]) -> Sample:
-        """The transitions ``ids`` [B], copied, with the ``probabilities`` [B] they were drawn with.
+        """Copy the transitions ``ids`` [B], with the ``probabilities`` [B] with which they were drawn.
 
         ``ids`` and ``probabilities`` become fields of the sample and are not copied. Raises `KeyError` if an
         id is not in the store.
         """
         window = self._window
         ages = ids - window.first
-        # Seen as unsigned, what is older than the oldest is huge.
+        # As unsigned numbers, ids older than the oldest are huge.
         if self._rows is None or np.maximum.reduce(ages.view(np.uint64), initial=0) >= len(window):
             raise KeyError(f"not all of these ids are held; held are {window.first}..{window.stop - 1}")
         rows = self._rows.take(ages + window.first % window.capacity, mode="wrap")
@@ -118,7 +120,7 @@ class MemoryStore:
         )
 
     def state(self) -> dict[str, Any]:
-        """Copies of all that is held, oldest first, and where it lies."""
+        """Copies of all transitions held, oldest first, and their positions."""
         state: dict[str, Any] = {
             "first_id": self._window.first,
             "chunks": np.array(self._chunks, np.int64).reshape(-1, 2),
@@ -132,7 +134,7 @@ class MemoryStore:
         return state
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Become what `state` was taken of. Raises `ValueError` if it holds more than the capacity."""
+        """Restore a state of `state`. Raises `ValueError` if it holds more than the capacity."""
         chunks = [(int(transitions), int(frames)) for transitions, frames in state["chunks"]]
         count = sum(transitions for transitions, _ in chunks)
         window = IdWindow(self.capacity, first=state["first_id"])
@@ -161,12 +163,12 @@ class MemoryStore:
             )
 
     def _make_room(self, transitions: int, frames: int) -> range:
-        """Evict and grow until so many more fit; returns the ids evicted."""
+        """Evict and grow until there is room for this many more; returns the ids evicted."""
         window, first = self._window, self._window.first
         while window.stop - window.first + transitions > window.capacity:
             self._evict()
         while self._live_frames + frames > len(self._frames):
-            if self._end >= self._live_frames:  # the data lies in one piece
+            if self._end >= self._live_frames:  # the data is contiguous
                 self._grow(frames)
             else:
                 self._evict()
@@ -204,10 +206,10 @@ class MemoryStore:
 
 
 def _row_dtype(stack: int) -> np.dtype[np.void]:
-    """A transition as one record, so that sampling it at random misses the cache once and not five times.
+    """Dtype of a transition as one record, so that a random read misses the cache once instead of five times.
 
-    ``index`` and ``next_index`` are rows of the frame ring, counted on beyond its end where a chunk goes
-    around it.
+    ``index`` and ``next_index`` are rows of the frame ring, counted on beyond its end where a chunk wraps
+    around.
     """
     return np.dtype(
         [
@@ -221,7 +223,7 @@ def _row_dtype(stack: int) -> np.dtype[np.void]:
 
 
 def _write(ring: NDArray[Any], start: int, values: NDArray[Any]) -> None:
-    """Write ``values`` from row ``start`` on, around the ring's end if they reach it."""
+    """Write ``values`` from row ``start`` on, wrapping at the ring's end."""
     until_end = len(ring) - start
     if len(values) <= until_end:
         ring[start : start + len(values)] = values

@@ -1,7 +1,7 @@
-"""The rate limiter: holds samples per insert within declared bounds.
+"""Rate limiter: keeps the ratio of samples to inserts within bounds.
 
-After Reverb's SampleToInsertRatio (Cassirer et al., "Reverb: A Framework for Experience Replay",
-arXiv 2102.04736, section 3.4).
+After Reverb's SampleToInsertRatio (Cassirer et al., "Reverb: A Framework for Experience Replay", arXiv
+2102.04736, section 3.4).
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from typing import Any
 
 
 class RateLimiter:
-    """Says whether an insert or a sample may happen now. It counts and never waits: its user does.
+    """Decides whether an insert or a sample may happen now. It counts and never blocks.
 
-    With I transitions inserted and S sampled so far, its *error* is the samples that inserts have paid for
-    and that were not taken yet, from the moment on that sampling could begin::
+    With I transitions inserted and S sampled so far, its *error* is the number of samples that inserts allow
+    and that were not taken yet, from the moment at which sampling could begin::
 
         error = samples_per_insert * (I - min_size) - S
 
@@ -22,7 +22,7 @@ class RateLimiter:
     and S/I tends to samples_per_insert.
 
     Requests larger than the buffer are refused with `ValueError`, since they could wait for ever: as long as
-    N * samples_per_insert and B are at most error_buffer, always at least one side may go on.
+    N * samples_per_insert and B are at most error_buffer, at least one side may always proceed.
     """
 
     def __init__(self, *, samples_per_insert: float, min_size: int, error_buffer: float) -> None:
@@ -44,35 +44,35 @@ class RateLimiter:
 
     @property
     def error(self) -> float:
-        """Samples paid for and not yet taken (negative: taken ahead, or sampling could not begin yet)."""
+        """Samples allowed and not yet taken (negative: taken in advance, or sampling could not begin yet)."""
         return self._error(0)
 
     def can_insert(self, count: int) -> bool:
-        """Whether ``count`` transitions may be inserted now. Raises `ValueError` if they might never be."""
+        """Whether ``count`` transitions may be inserted now. Raises `ValueError` if they never may."""
         if count * self.samples_per_insert > self.error_buffer:
             raise ValueError(self._too_large(f"an insert of {count}", count * self.samples_per_insert))
         return self._error(count) <= self.error_buffer
 
     def can_sample(self, count: int) -> bool:
-        """Whether ``count`` transitions may be sampled now. Raises `ValueError` if they might never be."""
+        """Whether ``count`` transitions may be sampled now. Raises `ValueError` if they never may."""
         if count > self.error_buffer:
             raise ValueError(self._too_large(f"a sample of {count}", count))
         return self._inserted >= self.min_size and self._error(0) - count >= -self.error_buffer
 
     def inserted(self, count: int) -> None:
-        """``count`` transitions were inserted."""
+        """Count ``count`` inserted transitions."""
         self._inserted += count
 
     def sampled(self, count: int) -> None:
-        """``count`` transitions were sampled."""
+        """Count ``count`` sampled transitions."""
         self._sampled += count
 
     def state(self) -> dict[str, Any]:
-        """What was counted so far."""
+        """The counts so far."""
         return {"inserted": self._inserted, "sampled": self._sampled}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Count on from what `state` gave."""
+        """Restore counts returned by `state`."""
         self._inserted = state["inserted"]
         self._sampled = state["sampled"]
 

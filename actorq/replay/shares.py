@@ -1,4 +1,4 @@
-"""The first level of sampling from several shards: how many draws fall to each."""
+"""First level of sampling from several shards: how many draws each gets."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from numpy.typing import NDArray
 
 
 def split_draws(totals: NDArray[np.float64], count: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Deal `count` draws to shards in proportion to `totals` [k], their sums of p^alpha: [k], sum `count`.
+    """Distribute `count` draws over shards in proportion to `totals` [k], their sums of p^alpha: [k], sum
+    `count`.
 
-    Stratified, as draws within a shard are: of `count` equal parts of the whole, one point in each falls to
-    some shard. So shard s is expected count * totals[s] / sum(totals) draws, and as long as totals don't
-    change, the two levels together draw each transition as one tree over all shards would. Raises
+    Stratified, as draws within a shard are: the whole is divided into `count` equal parts, and one point in
+    each selects a shard. So shard s is expected count * totals[s] / sum(totals) draws, and as long as totals
+    don't change, the two levels together draw each transition as one tree over all shards would. Raises
     `ValueError` unless the totals are finite, not negative, and not all 0.
     """
     ends = np.cumsum(totals)
@@ -20,6 +21,6 @@ def split_draws(totals: NDArray[np.float64], count: int, rng: np.random.Generato
             f"shards weigh {totals.tolist()}; there must be something to draw, and nothing negative"
         )
     points = (np.arange(count) + rng.random(count)) * (ends[-1] / count)
-    # A point that rounding puts at the very end belongs to the last shard that weighs anything.
+    # A point that rounding moves to the very end belongs to the last shard with a positive total.
     points = np.minimum(points, np.nextafter(ends[-1], 0.0))
     return np.bincount(np.searchsorted(ends, points, side="right"), minlength=len(totals))

@@ -1,4 +1,4 @@
-"""A store in Redis: chunks as binary values, written by a replay shard and read by learners directly.
+"""Redis store: chunks as binary values, written by a replay shard and read by learners directly.
 
-The extra `redis` has what it takes; nothing of it is imported before it is needed.
+The extra `redis` installs what it needs; nothing of it is imported earlier.
 """

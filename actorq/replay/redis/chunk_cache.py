@@ -50,7 +50,7 @@ class ChunkCache:
         gathered = self.gather(refs)
         if gathered is not None:
             return gathered
-        # One batch is larger than the cache.
+        # This batch alone is larger than the cache.
         whole = [rows.chunk(frames) for rows, frames in reading.whole(wanted)]
         apart = MemoryStore(sum(map(len, whole)))
         firsts = {name: apart.add(chunk).added.start for name, chunk in zip(wanted, whole, strict=True)}
@@ -70,6 +70,8 @@ class ChunkCache:
 
 
 def _gather(store: MemoryStore, firsts: Sequence[int], refs: SampleRefs) -> Sample:
-    """``firsts`` [B]: the store's id of the first transition of each referenced chunk."""
+    """Copy the transitions from the cache. ``firsts`` [B]: the store's id of the first transition of each
+    referenced chunk.
+    """
     stored = store.gather(np.array(firsts, np.int64) + refs.rows, refs.probabilities)
     return msgspec.structs.replace(stored, ids=refs.ids)

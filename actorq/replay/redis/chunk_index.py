@@ -1,4 +1,4 @@
-"""Which chunks a shard holds in Redis, and which of them holds a transition."""
+"""Chunk index: the chunks that a shard has in Redis, and the chunk that holds each transition."""
 
 from __future__ import annotations
 
@@ -14,10 +14,14 @@ from .format import ChunkRecord
 
 
 class ChunkIndex:
-    """At most ``capacity`` transitions, first in, first out, by whole chunks: twelve bytes for each."""
+    """Index of at most ``capacity`` transitions, first in, first out, by whole chunks: twelve bytes for
+    each.
+    """
 
     def __init__(self, capacity: int, records: Sequence[ChunkRecord] = (), *, first: int = 0) -> None:
-        """``records``: held at first, oldest first, their ids without a gap; or else the ``first`` id."""
+        """``records``: the initial chunks, oldest first, their ids without a gap; or else the ``first``
+        id.
+        """
         self._window = IdWindow(capacity, first=records[0].first if records else first)
         self._records: deque[ChunkRecord] = deque()
         self._names = np.empty(capacity, np.int64)
@@ -27,7 +31,7 @@ class ChunkIndex:
 
     @property
     def ids(self) -> range:
-        """Of the transitions held, oldest first."""
+        """Ids of the transitions held, oldest first."""
         return self._window.ids
 
     @property
@@ -36,7 +40,7 @@ class ChunkIndex:
 
     @property
     def records(self) -> list[ChunkRecord]:
-        """Oldest first."""
+        """Chunks held, oldest first."""
         return list(self._records)
 
     @property
@@ -44,7 +48,7 @@ class ChunkIndex:
         return self._records[-1] if self._records else None
 
     def room_for(self, transitions: int) -> list[ChunkRecord]:
-        """The oldest chunks that have to go before so many more fit."""
+        """The oldest chunks that must be evicted to make room for this many more transitions."""
         window, going = self._window, list[ChunkRecord]()
         size = len(window) + transitions
         for record in self._records:
@@ -55,7 +59,7 @@ class ChunkIndex:
         return going
 
     def replace(self, going: Sequence[ChunkRecord], coming: Sequence[ChunkRecord]) -> None:
-        """Let go of the oldest and hold new ones."""
+        """Evict the oldest chunks and add new ones."""
         for record in going:
             assert self._records.popleft() == record
             self._window.retract(record.ids)
@@ -63,12 +67,12 @@ class ChunkIndex:
             self._append(record)
 
     def locate(self, ids: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-        """The chunks' names and the rows in them of ``ids`` [n], all of them held."""
+        """Names of the chunks that hold ``ids`` [n], and the rows in them; all ids must be held."""
         slots = ids % self._window.capacity
         return self._names[slots], self._rows[slots]
 
     def holds_any(self, names: NDArray[np.int64]) -> bool:
-        """Whether one of these chunks [n] is held."""
+        """Whether any of these chunks [n] is held."""
         wanted = set(names.tolist())
         return any(record.name in wanted for record in self._records)
 

@@ -1,4 +1,4 @@
-"""What a topology may set about a store in Redis, and where one is. Free of redis and numpy."""
+"""Settings and address of a Redis store. Free of redis and numpy."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ TLS_OPTIONS = {
     "ssl_cert_reqs": r"none|optional|required",
     "ssl_check_hostname": r"true|false",
 }
-"""Of a rediss:// address, and what they may be."""
+"""Options of a rediss:// address, and the values that they may have."""
 
 
 class RedisConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Where Redis is, and what is to become of the data. Whether it is a cluster is found out."""
+    """Address of Redis, and retention of the data. Whether it is a cluster is detected."""
 
     url: (
         Annotated[str, Meta(description="redis://, rediss:// (TLS) or unix://; absent: see ports.redis")]
@@ -50,40 +50,40 @@ class RedisConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     ] = 256
 
     def problems(self) -> Iterator[tuple[str, str]]:
-        """(field, sentence) for what is wrong."""
+        """Yield (field, sentence) for each problem."""
         if self.url is not None:
             try:
                 parts = urlsplit(self.url)
                 port = parts.port
             except ValueError:
-                yield "url", "is no address of Redis: write such as redis://HOST:PORT"
+                yield "url", "is not an address of Redis: write such as redis://HOST:PORT"
                 return
             yield from (("url", sentence) for sentence in _address_problems(parts, port))
 
     def machine_problems(self) -> Iterator[tuple[str, str]]:
-        """(field, sentence) for what this machine lacks."""
+        """Yield (field, sentence) for everything this machine lacks."""
         if self.password_env is not None and self.password_env not in os.environ:
             yield "password_env", f"the environment variable {self.password_env} is not set"
 
 
 def _address_problems(parts: SplitResult, port: int | None) -> Iterator[str]:
-    """Nothing of the address is repeated: anything may be a password that stands in the wrong place."""
+    """Sentences about the address. They quote nothing of it, since any part may be a misplaced password."""
     options = dict(parse_qsl(parts.query, keep_blank_values=True))
     if parts.scheme not in SCHEMES:
-        yield "is no address of Redis: begin with redis://, rediss:// or unix://"
+        yield "is not an address of Redis: begin with redis://, rediss:// or unix://"
     elif parts.password is not None or "password" in options:
         yield (
-            "a password would stand in the run's folder: leave it out, and name the environment variable that"
-            " holds it as password_env"
+            "a password would be written to the run's folder: leave it out, and name the environment variable"
+            " that holds it as password_env"
         )
     elif parts.scheme == "unix" and (parts.hostname or not parts.path):
         yield "names no socket: write unix:///PATH"
     elif parts.scheme != "unix" and not parts.hostname:
         yield f"names no host: write {parts.scheme}://HOST:PORT"
     elif port == 0:
-        yield "port 0 is nobody's"
+        yield "port 0 can't be connected to"
     elif parts.scheme != "unix" and not re.fullmatch(r"/?\d*", parts.path):
-        yield f"names a database not by its number: write such as {parts.scheme}://HOST:PORT/0"
+        yield f"names a database other than by its number: write such as {parts.scheme}://HOST:PORT/0"
     elif parts.fragment:
         yield "has a # in it, which no address of Redis has"
     else:
@@ -94,35 +94,36 @@ def _option_problems(options: Mapping[str, str], *, tls: bool) -> Iterator[str]:
     known = {"db": r"\d+", **(TLS_OPTIONS if tls else {})}
     for name, value in options.items():
         if name not in known:
-            yield f"has an option that there isn't; there are {', '.join(known)}"
+            yield f"has an unknown option; there are {', '.join(known)}"
         elif not re.fullmatch(known[name], value):
-            yield f"its option {name} has a value that it can't have"
+            yield f"its option {name} has an invalid value"
 
 
 class Place(msgspec.Struct, frozen=True):
-    """Where a shard's chunks are: all that a learner needs to read them."""
+    """Location of a shard's chunks: all that a learner needs to read them."""
 
     url: str
     password_env: str | None
     shard: str
-    """RUN:SHARD, the part of its keys that is its own."""
+    """RUN:SHARD, the shard's part of the keys."""
     cache_mb: int
 
 
 def missing_packages() -> str | None:
-    """Say what to install, if it isn't."""
+    """A sentence with the command that installs the missing package, or None."""
     if find_spec("redis") is None:
         return 'Redis needs packages that are not installed: pip install "actorq[redis]"'
     return None
 
 
 def bytes_of(size: str) -> int:
-    """What "200mb" is in bytes, as Redis reckons: kb, mb and gb are powers of 1024, k, m and g of 1000.
+    """The bytes of a size such as "200mb", by Redis's rules: kb, mb and gb are powers of 1024, k, m and g of
+    1000.
 
-    Raises `ValueError` if it isn't a size.
+    Raises `ValueError` if the text isn't a size.
     """
     match = re.fullmatch(r"(\d+)(b|k|kb|m|mb|g|gb)?", size.lower())
     if match is None:
-        raise ValueError(f'{size!r} is no size: write a number of bytes, or such as "200mb" or "2gb"')
+        raise ValueError(f'{size!r} is not a size: write a number of bytes, or such as "200mb" or "2gb"')
     factors = {"k": 10**3, "kb": 2**10, "m": 10**6, "mb": 2**20, "g": 10**9, "gb": 2**30}
     return int(match[1]) * factors.get(match[2], 1)

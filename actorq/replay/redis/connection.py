@@ -1,4 +1,4 @@
-"""Redis by a narrow, typed door: single server or cluster, and errors told apart by what they ask for."""
+"""Typed connection to Redis: single server or cluster, with errors classified by how to react to them."""
 
 from __future__ import annotations
 
@@ -10,38 +10,38 @@ from contextlib import contextmanager
 from typing import Any
 
 TIMEOUT_SECONDS = 5.0
-"""For each piece of an answer; a Redis that is silent for longer is down."""
+"""Time limit for each part of a reply; a Redis that is silent for longer is down."""
 
 _FULL = "used memory > 'maxmemory'"
 _REFUSED = ("NOAUTH", "WRONGPASS", "NOPERM", "CERTIFICATE_VERIFY_FAILED")
 _PASSING = ("MISCONF", "TRYAGAIN", "MASTERDOWN", "CLUSTERDOWN", "LOADING")
-"""Such as a full disk, or a cluster that elects."""
+"""Temporary errors, such as a full disk, or a cluster that elects a primary."""
 
 READ_BYTES = 2**20
-"""From a socket at once: pictures come a tenth faster than by redis-py's 64 KiB."""
+"""Bytes read from a socket at once: frames arrive a tenth faster than with redis-py's 64 KiB."""
 
 Command = Sequence[Any]
 """A command's words: text, bytes, integers."""
 
 
 class RedisDownError(Exception):
-    """Redis can't be reached, or can't work now. Trying again later may help."""
+    """Redis can't be reached, or can't work now. A retry may help."""
 
 
 class RedisFullError(Exception):
-    """Redis has no memory left for it, and is told to throw nothing away."""
+    """Redis has no memory left for a command, and its policy is to evict nothing."""
 
 
 def backoff(failures: int) -> float:
-    """Seconds before trying again: doubling up to two, with jitter, so that not all come back at once."""
+    """Seconds before a retry: doubling up to two, with jitter, so that clients don't retry all at once."""
     return random.uniform(0.5, 1.0) * min(0.05 * 2.0 ** min(failures, 10), 2.0)
 
 
 class RedisConnection:
-    """A pool of connections, made when they are needed. Blocks: for threads, of which many may use it."""
+    """Pool of connections, opened when they are needed. Blocking; many threads may use it."""
 
     def __init__(self, url: str, password_env: str | None) -> None:
-        """Connects to nothing yet. Raises RuntimeError if the password's variable isn't set."""
+        """Doesn't connect yet. Raises RuntimeError if the password's variable isn't set."""
         self._url = url
         self._options: dict[str, Any] = {
             "socket_timeout": TIMEOUT_SECONDS,
@@ -58,15 +58,15 @@ class RedisConnection:
         self._closed = False
 
     def execute(self, *command: Any) -> Any:
-        """One command's answer. Raises RedisDownError, RedisFullError, and RuntimeError if it is refused."""
-        with self._told():
+        """One command's reply. Raises RedisDownError, RedisFullError, and RuntimeError if it is refused."""
+        with self._translated_errors():
             return self._connected().execute_command(*command)
 
     def pipeline(self, commands: Sequence[Command]) -> list[Any]:
-        """The answers to many commands, all sent before the first is read. Raises as `execute`."""
+        """The replies to many commands, all sent before the first is read. Raises as `execute`."""
         if not commands:
             return []
-        with self._told():
+        with self._translated_errors():
             pipeline = self._pipeline()
             for command in commands:
                 pipeline.execute_command(*command)
@@ -74,31 +74,33 @@ class RedisConnection:
             return answers
 
     def evaluate(self, script: str, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
-        """What a Lua script answers. Raises as `execute`."""
-        with self._told():
+        """The result of a Lua script. Raises as `execute`."""
+        with self._translated_errors():
             return self._connected().eval(script, len(keys), *keys, *arguments)
 
     def scan(self, pattern: str) -> list[bytes]:
-        """All keys that fit, on all nodes of a cluster. Raises as `execute`; soon, once it is closed."""
+        """All keys that match the pattern, on all nodes of a cluster. Raises as `execute`; soon, once
+        closed.
+        """
         found = list[bytes]()
         for node in self._primaries():
             cursor: int | None = None
             while cursor != 0:
-                with self._told():
+                with self._translated_errors():
                     cursor, keys = node.scan(cursor or 0, match=pattern, count=1000)
                 found += keys
         return found
 
     def info(self, section: str) -> list[dict[str, Any]]:
-        """What each primary of a cluster, or the only server, says of itself. Raises as `execute`."""
+        """The INFO of each primary of a cluster, or of the only server. Raises as `execute`."""
         said = list[dict[str, Any]]()
         for node in self._primaries():
-            with self._told():
+            with self._translated_errors():
                 said.append(node.info(section))
         return said
 
     def close(self) -> None:
-        """Let go of all connections, or have a thread that is at one do so; then no more are made."""
+        """Close all connections, also those in use by other threads; no more are opened."""
         with self._lock:
             self._closed = True
             self._let_go()
@@ -111,11 +113,11 @@ class RedisConnection:
     def _primaries(self) -> list[Any]:
         import redis
 
-        with self._told():
+        with self._translated_errors():
             client = self._connected()
             if not isinstance(client, redis.RedisCluster):
                 return [client]
-            cluster: Any = client  # without types
+            cluster: Any = client  # without type annotations
             return [cluster.get_redis_connection(node) for node in cluster.get_primaries()]
 
     def _connected(self) -> Any:
@@ -124,7 +126,7 @@ class RedisConnection:
             from redis.backoff import NoBackoff
             from redis.retry import Retry
 
-            # Waiting and trying again is for the caller, who knows when the run stops.
+            # No retries here: the caller retries, since it is told when the run stops.
             at_once = Retry(NoBackoff(), 0)
             client: Any = redis.Redis.from_url(self._url, retry=at_once, **self._options)
             if client.info("cluster").get("cluster_enabled"):
@@ -141,8 +143,8 @@ class RedisConnection:
         return client.pipeline(**whole)
 
     @contextmanager
-    def _told(self) -> Iterator[None]:
-        """A use of the connection, and its errors in our words."""
+    def _translated_errors(self) -> Iterator[None]:
+        """Context of a use of the connection that translates its errors."""
         from redis import exceptions as errors
 
         with self._lock:
@@ -161,14 +163,14 @@ class RedisConnection:
         try:
             yield
         except errors.InvalidResponse as error:
-            raise RuntimeError(f"what answers at {self._url} is no Redis: {error}") from error
+            raise RuntimeError(f"the server at {self._url} is not Redis: {error}") from error
         except (*refused, *down, errors.ResponseError) as error:
             reason = str(error).rpartition("caused error: ")[2]  # a pipeline's tells of the command first
             told = f"Redis at {self._url}: {reason}"
             if isinstance(error, errors.OutOfMemoryError) or _FULL in reason:
                 raise RedisFullError(told) from error
             if isinstance(error, refused) or any(code in reason for code in _REFUSED):
-                raise RuntimeError(f"Redis at {self._url} refuses us: {reason}") from error
+                raise RuntimeError(f"Redis at {self._url} refused a command: {reason}") from error
             if isinstance(error, down) or any(code in reason for code in _PASSING):
                 raise RedisDownError(told) from error
             raise RuntimeError(told) from error

@@ -1,9 +1,8 @@
-"""What lies in Redis: keys, and chunks as bytes.
+"""Format of the data in Redis: keys, and chunks as bytes.
 
-A chunk is two values under one hash tag, so that a cluster keeps them together: `rows`, a header and one
+A chunk is two values under one hash tag, so that a cluster stores them together: `rows`, a header and one
 record for each transition, and `frames`, the raw array. Both are written once and never changed. Each shard
-has a list of the chunks it holds, oldest first, which is what counts: a chunk that it doesn't name isn't
-there.
+has a list of its chunks, oldest first, which is authoritative: a chunk that is not in the list doesn't exist.
 """
 
 from __future__ import annotations
@@ -25,18 +24,18 @@ _HEADER = struct.Struct(f"<8sIII8sI{_MOST_AXES}I")
 _RECORD = struct.Struct("<qqII")
 RECORD_BYTES = _RECORD.size
 CHUNK_OVERHEAD_BYTES = 500
-"""What Redis needs for a chunk's keys besides their values: two entries of its table, and one of the list."""
+"""Redis's overhead for a chunk's keys beside their values: two entries of its table, and one of the list."""
 OWNER = b"actorq-1:"
-"""Begins the value that says whose a shard is."""
+"""Prefix of the value that names a shard's owner."""
 
 
 class ChunkLayout(NamedTuple):
-    """What all chunks of a replay have in common."""
+    """Properties that all chunks of a replay share."""
 
     dtype: str
-    """Of frames, as numpy writes it: with the byte order."""
+    """Dtype of frames in numpy's notation, with the byte order."""
     shape: tuple[int, ...]
-    """Of one frame."""
+    """Shape of one frame."""
     stack: int
 
     @classmethod
@@ -45,7 +44,7 @@ class ChunkLayout(NamedTuple):
 
     @property
     def frame_bytes(self) -> int:
-        """Of one frame."""
+        """Bytes of one frame."""
         return np.dtype(self.dtype).itemsize * math.prod(self.shape)
 
     def __str__(self) -> str:
@@ -53,12 +52,12 @@ class ChunkLayout(NamedTuple):
 
 
 class ChunkRecord(NamedTuple):
-    """A chunk as its shard's list names it."""
+    """A chunk's entry in its shard's list."""
 
     name: int
-    """Never given twice, in no life of the shard."""
+    """Unique over all incarnations of the shard."""
     first: int
-    """The id of its first transition."""
+    """Id of its first transition."""
     transitions: int
     frames: int
 
@@ -75,16 +74,16 @@ class ChunkRecord(NamedTuple):
 
 
 class Rows(NamedTuple):
-    """All of a chunk but its frames."""
+    """A chunk without its frames."""
 
     layout: ChunkLayout
     frames: int
-    """How many there are."""
+    """Number of frames."""
     records: NDArray[np.void]
     """[N] action, return, discount, priority, index and next_index of each transition; read-only."""
 
     def chunk(self, frames: bytes) -> Chunk:
-        """The whole chunk. Raises `ValueError` if these frames aren't its own."""
+        """The whole chunk. Raises `ValueError` if these frames don't belong to it."""
         rows = self.records
         return Chunk(
             frames=np.frombuffer(frames, self.layout.dtype).reshape(self.frames, *self.layout.shape),
@@ -98,15 +97,15 @@ class Rows(NamedTuple):
 
 
 class Keys:
-    """The keys of one shard, named RUN:SHARD."""
+    """Keys of one shard, named RUN:SHARD."""
 
     def __init__(self, shard: str) -> None:
         self._shard = shard
         self.owner = f"actorq:{{{shard}}}:owner"
-        """Whose the shard is: only the owner adds chunks or removes them."""
+        """Key of the shard's owner, who alone adds and removes chunks."""
         self.list = f"actorq:{{{shard}}}:chunks"
         self.pattern = f"actorq:{{{shard}:*}}:*"
-        """Fits the values of all its chunks, and no other shard's."""
+        """Pattern that matches the values of all its chunks, and no other shard's."""
         self._value = re.compile(rf"actorq:\{{{re.escape(shard)}:[0-9a-f]+\}}:(rows|frames)".encode())
 
     def rows(self, name: int) -> str:
@@ -116,16 +115,16 @@ class Keys:
         return f"actorq:{{{self._shard}:{name:x}}}:frames"
 
     def is_value(self, key: bytes) -> bool:
-        """Whether the shard may have written it."""
+        """Whether the key has the form of a chunk's keys of this shard."""
         return self._value.fullmatch(key) is not None
 
     def values(self, name: int) -> tuple[str, str]:
-        """Both of a chunk."""
+        """Both keys of a chunk."""
         return self.rows(name), self.frames(name)
 
 
 def encode_rows(chunk: Chunk) -> bytes:
-    """A chunk without its frames."""
+    """Encode a chunk without its frames."""
     layout = ChunkLayout.of(chunk)
     if len(layout.shape) > _MOST_AXES:
         raise ValueError(f"chunk: frames have {len(layout.shape)} axes; Redis takes at most {_MOST_AXES}")
@@ -150,12 +149,12 @@ def encode_rows(chunk: Chunk) -> bytes:
 
 
 def encode_frames(chunk: Chunk) -> memoryview:
-    """A chunk's frames: a view of them, where they lie in order."""
+    """A chunk's frames as bytes: a view if they are contiguous."""
     return np.ascontiguousarray(chunk.frames).reshape(-1).view(np.uint8).data
 
 
 def decode_rows(value: bytes) -> Rows:
-    """What `encode_rows` made. Raises `ValueError` if it is anything else."""
+    """The inverse of `encode_rows`. Raises `ValueError` for anything else."""
     if len(value) < _HEADER.size or value[: len(_MAGIC)] != _MAGIC:
         raise ValueError(f"{len(value)} bytes that begin with {value[:8]!r} are no rows of a chunk")
     _, transitions, frames, stack, dtype, axes, *shape = _HEADER.unpack_from(value)

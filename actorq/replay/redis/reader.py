@@ -1,4 +1,4 @@
-"""Client that reads sampled transitions straight from Redis. Blocks; one thread at a time may use it."""
+"""Redis reader: reads sampled transitions directly from Redis. Blocks; for one thread at a time."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ SMALL_BYTES = 64 * 1024
 
 
 class MissingError(Exception):
-    """Raised for chunks that are referenced but no longer in Redis; ``names`` are theirs."""
+    """Raised for referenced chunks that are no longer in Redis; ``names`` lists them."""
 
     def __init__(self, names: Sequence[int]) -> None:
-        super().__init__(f"{len(names)} chunks are not in Redis any more")
+        super().__init__(f"{len(names)} chunks are no longer in Redis")
         self.names = frozenset(names)
 
 
 class RedisReader:
     """Reads the transitions of `SampleRefs`, and caches what may be read again: chunks never change.
 
-    Small chunks are cached whole. Of large ones, such as those of images, all but the frames is cached, and
-    only the frames that make up the sampled states are read.
+    Small chunks are cached whole. Of large ones, such as those of images, everything but the frames is
+    cached, and only the frames of the sampled states are read.
     """
 
     def __init__(self) -> None:
@@ -39,13 +39,15 @@ class RedisReader:
         self._cache: ChunkCache | RowCache | None = None
 
     def cached(self, refs: Sequence[SampleRefs]) -> Sample | None:
-        """The transitions of all ``refs`` in order, [sum of B], if all are in the cache. Never blocks."""
+        """The transitions of all ``refs`` in order, [sum of B], if all are in the cache; otherwise None.
+        Never blocks.
+        """
         if not isinstance(self._cache, ChunkCache):
             return None
         return self._cache.gather(_joined(refs))
 
     def read(self, refs: Sequence[SampleRefs]) -> Sample:
-        """The transitions of all ``refs`` (one of each shard) in order: [sum of B].
+        """The transitions of all ``refs`` (one for each shard) in order: [sum of B].
 
         Raises MissingError, and what `RedisConnection.execute` raises.
         """
@@ -65,7 +67,7 @@ class RedisReader:
     def _connect(self, refs: Sequence[SampleRefs]) -> RedisConnection:
         places = {(each.place.url, each.place.password_env) for each in refs}
         if len(places) > 1:
-            raise RedisDownError("the shards don't agree yet on where Redis is")
+            raise RedisDownError("the shards don't agree yet on the address of Redis")
         (at,) = places
         if self._connection is None or at != self._at:
             self.close()
@@ -118,7 +120,7 @@ def _make_cache(rows: Rows, cache_mb: int) -> ChunkCache | RowCache:
 
 
 def _joined(refs: Sequence[SampleRefs]) -> SampleRefs:
-    """All ``refs`` as one; its place is the first's."""
+    """All ``refs`` joined; the place is that of the first."""
     if len(refs) == 1:
         return refs[0]
     return SampleRefs(

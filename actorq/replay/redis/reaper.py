@@ -1,8 +1,9 @@
-"""`python -I reaper.py FOLDER LOCK_FD COMMAND…`: runs a Redis server that ends with whoever started this.
+"""Reaper process: `python -I reaper.py FOLDER LOCK_FD COMMAND…` runs a Redis server that ends with its
+starter.
 
-A small process between the two. When its standard input ends, because who started it closed it or was
-killed, it has the server end in order, and removes the folder; when it is killed itself, the kernel kills
-the server. It imports next to nothing, so as to start at once and stay small.
+A small process between the two. When its standard input ends, because the starter closed it or was killed, it
+shuts the server down in order and removes the folder; when it is killed itself, the kernel kills the server.
+It imports next to nothing, to start fast and stay small.
 """
 
 import contextlib
@@ -15,7 +16,7 @@ import subprocess
 import sys
 
 SHUTDOWN_SECONDS = 10.0
-"""For the server to write what it has yet to write; then it is killed."""
+"""Time limit for the server to write its data; then it is killed."""
 
 _PR_SET_PDEATHSIG = 1
 
@@ -45,7 +46,7 @@ def main() -> int:
         preexec_fn=end_with_reaper,
         process_group=0,
     )
-    if lock != "-":  # from now on it is the server that holds the lock on its data's folder
+    if lock != "-":  # from now on the server holds the lock on its data's folder
         os.ftruncate(int(lock), 0)
         os.pwrite(int(lock), str(server.pid).encode(), 0)
         os.close(int(lock))
@@ -59,12 +60,14 @@ def main() -> int:
         select.select([ended], [], [])
         shutil.rmtree(folder, ignore_errors=True)
     with contextlib.suppress(ProcessLookupError):
-        os.killpg(server.pid, signal.SIGKILL)  # what it forked to rewrite its file; it isn't reaped yet
+        os.killpg(
+            server.pid, signal.SIGKILL
+        )  # its child that rewrites its file; the group exists until it is reaped
     return server.wait() & 0xFF
 
 
 def ended_first(ended: int) -> bool:
-    """Wait until the server has ended, or is to end."""
+    """Wait until the server has ended (True), or must end (False)."""
     try:
         return ended in select.select([ended, sys.stdin], [], [])[0]
     except StarterGone:

@@ -1,4 +1,4 @@
-"""A replay whose chunks lie in Redis: the priority index stays here, and says where what it draws is."""
+"""Replay whose chunks are in Redis: the priority index is in this process, and draws are references."""
 
 from __future__ import annotations
 
@@ -22,23 +22,24 @@ from .store import RedisStore, StoreWrite
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """What Redis holds of a shard, and the index over it."""
+    """Contents of a shard in Redis, and the index over them."""
 
     held: ChunkIndex
     index: Index
     layout: ChunkLayout | None
-    """Of its chunks, if there are any."""
+    """Layout of its chunks, if there are any."""
 
 
 class RedisReplay:
-    """As `Replay`, but for the transitions themselves, which neither come by here twice nor stay.
+    """Like `ReplayBuffer`, except for the transitions themselves, which are written to Redis once and not
+    kept here.
 
-    One thread at a time, but for `read`, and for `RedisStore.write`: they block, change nothing of this
-    object, and draws may go on meanwhile.
+    Not thread-safe, except `read` and `RedisStore.write`: these block and change nothing of this object, so
+    draws may run at the same time.
     """
 
     def __init__(self, config: ReplayConfig, store: RedisStore, *, seed: int | Sequence[int] = 0) -> None:
-        """Empty until `adopt` is called. ``seed`` decides every draw."""
+        """Empty until `adopt` is called. ``seed`` determines every draw."""
         self.store = store
         self._config = config
         self._contents = Contents(ChunkIndex(config.capacity), make_index(config), None)
@@ -46,9 +47,9 @@ class RedisReplay:
         self._rng = np.random.Generator(np.random.PCG64(seed))
         self._sampled = self._updated = self._late = 0
         self._next_id = 0
-        """More than any id that was given out, as Redis counts them."""
+        """Above every id that was assigned, as Redis counts them."""
         self._ahead = 0
-        """What ids are ahead of those in Redis: none is given twice, though Redis may lose the newest."""
+        """Offset of ids to those in Redis: none is assigned twice, though Redis may lose the newest."""
 
     def __len__(self) -> int:
         """Transitions held."""
@@ -56,20 +57,22 @@ class RedisReplay:
 
     @property
     def next_id(self) -> int:
-        """What the next transition to be added will be called."""
+        """The id of the next transition to be added."""
         return self._ahead + self._contents.held.ids.stop
 
     @property
     def total(self) -> float:
-        """What it weighs as a shard: the sum of p^alpha over what is held (uniform: how much that is)."""
+        """Weight of this shard among several: the sum of p^alpha over the transitions held (uniform: their
+        number).
+        """
         return self._contents.index.total
 
-    # What is in Redis.
+    # Contents of Redis.
 
     def read(self, *, afresh: bool) -> Contents:
-        """Become the owner of what Redis holds; raises what `RedisStore.open` raises. Blocks.
+        """Become the owner of the shard's data in Redis. Raises what `RedisStore.open` raises. Blocks.
 
-        Priorities are the first ones, but where newer ones are known here.
+        Priorities are the first ones, or newer ones known to this process.
         """
         config, mine = self._config, self._contents
         recovered = self.store.open(config.capacity, afresh=afresh)
@@ -82,7 +85,7 @@ class RedisReplay:
         return Contents(held, index, recovered.layout)
 
     def adopt(self, contents: Contents) -> int:
-        """Go on with what `read` found; returns how many transitions that were held are not there."""
+        """Continue with contents found by `read`; returns how many transitions of before are missing."""
         lost = len(self) - len(contents.held.ids)
         self._contents = contents
         self._layout = contents.layout or self._layout
@@ -90,7 +93,7 @@ class RedisReplay:
         return max(0, lost)
 
     def _go_beyond(self, next_id: int) -> None:
-        """Give no id below this one any more: if need be by calling what is held by new ones."""
+        """Assign no id below this one any more, if necessary by assigning new ids to the transitions held."""
         held = self._contents.held.ids
         if held.stop < next_id:
             self._ahead += next_id - held.start
@@ -99,7 +102,9 @@ class RedisReplay:
     # Adding: `expect_right` each chunk, `plan`, `store.write`, `commit`.
 
     def expect_right(self, chunk: Chunk) -> None:
-        """Raise `ValueError` if the chunk is malformed, too large, or unlike the first that was right."""
+        """Raise `ValueError` if the chunk is malformed, too large, or has another layout than the first valid
+        one.
+        """
         chunk.check()
         if len(chunk) > self._config.capacity:
             raise ValueError(
@@ -111,12 +116,14 @@ class RedisReplay:
             raise ValueError(f"this chunk has {ChunkLayout.of(chunk)}; those before it have {self._layout}")
 
     def bytes_at_capacity(self, chunk: Chunk) -> float:
-        """About what Redis needs for as many transitions, if all chunks are like this one."""
+        """Estimate of the bytes in Redis at capacity, if all chunks are like this one."""
         of_chunk = len(encode_rows(chunk)) + chunk.frames.nbytes + CHUNK_OVERHEAD_BYTES
-        return of_chunk * (self._config.capacity / len(chunk) + 1)  # the one that comes, before others go
+        return of_chunk * (
+            self._config.capacity / len(chunk) + 1
+        )  # a new one is added before old ones are removed
 
     def plan(self, chunks: Sequence[Chunk]) -> StoreWrite:
-        """What is to be written for as many of these chunks as fit in one go: at least the first."""
+        """The next write: as many of these chunks as fit at once, and at least the first."""
         held = self._contents.held
         first, records = held.ids.stop, list[ChunkRecord]()
         for chunk in chunks:
@@ -128,7 +135,7 @@ class RedisReplay:
         return StoreWrite(chunks[: len(records)], records, going, held.newest)
 
     def commit(self, write: StoreWrite) -> None:
-        """What was planned has been written: draw from it."""
+        """Add chunks that were written, so that they can be drawn."""
         held, index = self._contents.held, self._contents.index
         if write.evicted:
             index.remove(range(write.evicted[0].first, write.evicted[-1].ids.stop))
@@ -138,13 +145,13 @@ class RedisReplay:
         self._next_id = max(self._next_id, held.ids.stop)
 
     def ids_of(self, record: ChunkRecord) -> range:
-        """What the transitions of a chunk are called."""
+        """The ids of a chunk's transitions."""
         return range(self._ahead + record.first, self._ahead + record.ids.stop)
 
     # Drawing.
 
     def draw(self, count: int) -> SampleRefs:
-        """Draw ``count`` transitions, with replacement; none if it is empty."""
+        """Draw ``count`` transitions, with replacement; none if the replay is empty."""
         ids, probabilities = np.empty(0, np.int64), np.empty(0)
         if count and len(self):
             ids, probabilities = self._contents.index.sample(count, self._rng)
@@ -153,11 +160,11 @@ class RedisReplay:
         return SampleRefs(ids + self._ahead, probabilities, *located, self.store.place)
 
     def holds_any(self, names: NDArray[np.int64]) -> bool:
-        """Whether one of these chunks [n] should be in Redis."""
+        """Whether any of these chunks [n] should be in Redis."""
         return self._contents.held.holds_any(names)
 
     def update(self, ids: NDArray[np.int64], priorities: ArrayLike) -> int:
-        """As `Replay.update`; what Redis has lost, and what is called otherwise since, counts as late."""
+        """As `ReplayBuffer.update`; transitions that Redis has lost, or that have new ids, count as late."""
         values = np.asarray(priorities)
         if ids.ndim != 1 or ids.shape != values.shape:
             raise ValueError(f"priorities have shape {values.shape} for ids of shape {ids.shape}")
@@ -172,7 +179,7 @@ class RedisReplay:
     # State: index and counters, no data.
 
     def state(self) -> dict[str, Any]:
-        """Copies of the priorities, of what they belong to, and of what was drawn and counted."""
+        """Copies of the priorities, of the chunks they belong to, and of draws and counts."""
         return {
             "chunks": np.array(self._contents.held.records, np.int64).reshape(-1, 4),
             "index": self._contents.index.state(),
@@ -184,7 +191,7 @@ class RedisReplay:
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Take over counters, and the priorities of what is still held; what has come since stays."""
+        """Restore counters, and the priorities of transitions still held; newer transitions stay."""
         records = [ChunkRecord(*map(int, row)) for row in state["chunks"]]
         _overlay(self._contents.index, self._contents.held.records, state["index"], records)
         self._rng.bit_generator.state = state["generator"]
@@ -205,7 +212,7 @@ def _index_from(config: ReplayConfig, first: int) -> Index:
 def _overlay(
     index: Index, records: Sequence[ChunkRecord], newer: dict[str, Any], newer_records: Sequence[ChunkRecord]
 ) -> None:
-    """Give the chunks that both know the priorities of the newer index."""
+    """Copy the priorities of the newer index for chunks that both have."""
     shared = set(records) & set(newer_records)
     state = index.state()
     if not shared or state["kind"] != "prioritized":

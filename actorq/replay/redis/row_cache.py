@@ -1,4 +1,4 @@
-"""Reader's cache of large chunks: all but their frames is cached; frames are read as they are needed."""
+"""Reader's cache of large chunks: everything but their frames is cached; frames are read when needed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .format import ChunkLayout, Rows
 from .sample_refs import SampleRefs
 
 _SLACK_FRAMES = 2
-"""Most unused frames between two states that are read so that one command suffices."""
+"""Largest gap, in unused frames, between two states that are read with one command."""
 
 
 class ReadsSpans(Protocol):
@@ -33,7 +33,9 @@ class RowCache:
         self._bytes = 0
 
     def read(self, refs: SampleRefs, reading: ReadsSpans) -> Sample:
-        """The transitions of ``refs`` [B]; their frames are read. Raises what ``reading`` raises."""
+        """The transitions of ``refs`` [B], with their frames read from Redis. Raises what ``reading``
+        raises.
+        """
         wanted = refs.chunks.tolist()
         self._provide(wanted, reading)
         layout = self._kept[wanted[0]].layout
@@ -69,7 +71,7 @@ class RowCache:
 def _states(
     names: Sequence[int], records: NDArray[np.void], layout: ChunkLayout, reading: ReadsSpans
 ) -> tuple[NDArray[Any], NDArray[Any]]:
-    """s_t and s_{t+n} of each record: both from one span of frames where they lie close together."""
+    """s_t and s_{t+n} of each record: both from one span of frames if they are close together."""
     now, later = records["index"], records["next_index"]
     begins = np.stack([now.min(1), later.min(1)])
     ends = np.stack([now.max(1), later.max(1)]) + 1

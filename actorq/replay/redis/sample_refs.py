@@ -17,12 +17,12 @@ class SampleRefs(msgspec.Struct, frozen=True, eq=False, tag=True):
     probabilities: NDArray[np.float64]
     """[B] probability of each transition, at each draw from this shard."""
     chunks: NDArray[np.int64]
-    """[B] names of the chunks that contain them: never used twice, and a chunk never changes."""
+    """[B] names of the chunks that contain them; unique, and a chunk never changes."""
     rows: NDArray[np.int32]
     """[B] row of each transition within its chunk."""
     place: Place
-    """Where the shard's chunks are now."""
+    """Present location of the shard's chunks."""
 
     def __len__(self) -> int:
-        """Its number of transitions."""
+        """Number of transitions."""
         return len(self.ids)

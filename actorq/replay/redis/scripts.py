@@ -1,8 +1,8 @@
-"""What only a shard's owner may do, in Lua. KEYS: who it is (ARGV[1]), and the list of its chunks."""
+"""Lua scripts of a shard's owner. KEYS: its owner key (compared with ARGV[1]), and the list of its chunks."""
 
-# Atomic, and fenced: a former owner, whose thread may still be under way, changes nothing any more. The last
-# record tells whether an attempt whose answer was lost has been taken after all, and whether Redis came back
-# with less than it had acknowledged.
+# Atomic, and fenced: a former owner, whose thread may still be running, changes nothing any more. The last
+# record shows whether an attempt whose reply was lost was executed, and whether Redis restarted with less
+# than it had acknowledged.
 COMMIT = """
 local owner = redis.call('GET', KEYS[1])
 if owner ~= ARGV[1] then return owner and 'taken' or 'lost' end
@@ -14,7 +14,7 @@ for i = 4, #ARGV do redis.call('RPUSH', KEYS[2], ARGV[i]) end
 return 'ok'
 """
 
-# Redis takes a script's SET though it is full, if the script has deleted something before it.
+# A full Redis accepts a script's SET if the script has deleted something before.
 CLAIM = """
 local owner = redis.call('GET', KEYS[1])
 if ARGV[2] == 'again' and owner and owner ~= ARGV[1] then return 'taken' end
@@ -25,7 +25,7 @@ if ARGV[2] == 'afresh' then redis.call('UNLINK', KEYS[2]) end
 return 'ok'
 """
 
-# One command on a key of the shard's, by its owner.
+# One command on a key of the shard, by its owner.
 AS_OWNER = """
 local owner = redis.call('GET', KEYS[1])
 if owner ~= ARGV[1] then return owner and 'taken' or 'lost' end

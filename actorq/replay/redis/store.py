@@ -1,4 +1,4 @@
-"""One shard's chunks in Redis, as their owner sees them. Blocks: for threads, one call at a time."""
+"""Redis store of one shard, used by its owner. Blocks: for threads, one call at a time."""
 
 from __future__ import annotations
 
@@ -36,23 +36,23 @@ log = logging.getLogger("actorq.replay")
 T = TypeVar("T")
 
 GRACE_SECONDS = 5.0
-"""For which chunks stay after they were evicted: a learner may just have been told of them."""
+"""How long evicted chunks stay in Redis: a learner may just have received references to them."""
 
 _AT_A_TIME = 256
-"""Chunks that are looked at, or deleted, with one pipeline."""
+"""Number of chunks read or deleted with one pipeline."""
 
 _KEPT = b":kept"
-"""Ends the owner's value if the data are to outlive the run."""
+"""Ends the owner's value if the data must outlive the run."""
 
 _REMEDY = "delete the key or give the run another name"
 
 
 class NotOursError(RuntimeError):
-    """What lies there isn't this run's: to try again would do no good, or harm."""
+    """The data don't belong to this run: a retry would not help, or would do harm."""
 
 
 class ForeignKeyError(NotOursError):
-    """What lies under a key of the shard's own name isn't what actorq writes. It is left alone."""
+    """The value of one of the shard's keys was not written by actorq. It is left alone."""
 
 
 class TakenOverError(NotOursError):
@@ -60,42 +60,42 @@ class TakenOverError(NotOursError):
 
 
 class KeptError(NotOursError):
-    """What lies there is to be kept, and this run doesn't keep."""
+    """The data are to be kept, and this run doesn't keep data."""
 
 
 class LostError(Exception):
-    """Redis came back with less than it had acknowledged: open the store again."""
+    """Redis restarted with less than it had acknowledged: open the store again."""
 
 
 class Recovered(NamedTuple):
-    """What a shard has in Redis."""
+    """Contents of a shard found in Redis."""
 
     records: list[ChunkRecord]
     """Oldest first, their ids without a gap."""
     priorities: NDArray[np.float32]
-    """[all transitions] the raw first ones."""
+    """[all transitions] their raw first priorities."""
     layout: ChunkLayout | None
 
 
 class StoreWrite(NamedTuple):
-    """Chunks to be added, and the oldest to be let go for them."""
+    """Chunks to be added, and the oldest to be evicted for them."""
 
     chunks: Sequence[Chunk]
     records: Sequence[ChunkRecord]
     evicted: Sequence[ChunkRecord]
     before: ChunkRecord | None
-    """The newest chunk that was there already."""
+    """The newest chunk present before."""
 
 
 class RedisStore:
-    """Chunks are written, then named in the shard's list; dropped from the list, then deleted.
+    """Chunks are written, then entered in the shard's list; removed from the list, then deleted.
 
-    So whatever a crash leaves half done is in no list, and is deleted when the store is opened next. Calls
-    from several threads wait for each other, but for `close`.
+    So anything a crash leaves half done is in no list, and is deleted when the store is opened next. Calls
+    from several threads wait for each other, except `close`.
     """
 
     def __init__(self, place: Place, *, keep: bool = False) -> None:
-        """Connects to nothing yet. With ``keep``, no run that doesn't keep may delete the data.
+        """Doesn't connect yet. With ``keep``, runs that don't keep data can't delete these.
 
         Raises RuntimeError if the password's variable isn't set.
         """
@@ -112,23 +112,22 @@ class RedisStore:
 
     @property
     def place(self) -> Place:
-        """Where the shard's data are."""
+        """Present location of the shard's data."""
         return self._place
 
     def move(self, place: Place) -> None:
-        """The same data are there now."""
+        """Set a new location of the same data."""
         if place != self._place:
             self.close()
             self._place = place
             self._redis = RedisConnection(place.url, place.password_env)
 
     def open(self, capacity: int, *, afresh: bool) -> Recovered:
-        """Become the shard's owner and read what it holds, at most `capacity`; or, `afresh`, delete it.
+        """Become the shard's owner and read its contents, at most `capacity`; or, `afresh`, delete them.
 
-        May be repeated, to read again what is there; the shard is taken from another owner but once.
-        Raises ForeignKeyError if it isn't actorq's, KeptError if it isn't to be deleted, RuntimeError if this
-        Redis may evict what it was given, TakenOverError, LostError, and what `RedisConnection.execute`
-        raises.
+        May be repeated, to read the contents again; the shard is taken from another owner only once. Raises
+        ForeignKeyError if it isn't actorq's, KeptError if it must not be deleted, RuntimeError if this Redis
+        may evict data, TakenOverError, LostError, and what `RedisConnection.execute` raises.
         """
         with self._in_turn():
             self._check_policy()
@@ -143,11 +142,11 @@ class RedisStore:
             return recovered
 
     def new_name(self) -> int:
-        """For a chunk; never given twice."""
+        """A unique name for a chunk."""
         return next(self._names)
 
     def write(self, write: StoreWrite) -> None:
-        """Add chunks and let go of others, all or none; may be repeated after an error.
+        """Add chunks and remove others, all or none; may be repeated after an error.
 
         Raises TakenOverError, LostError, and what `RedisConnection.execute` raises.
         """
@@ -157,7 +156,7 @@ class RedisStore:
             try:
                 self._redis.pipeline([*map(self._unlink, doomed), *self._values(write)])
             except RedisFullError:
-                self._grace = 0.0  # what is to be written needs the room more
+                self._grace = 0.0  # the new chunks need the memory more
                 raise
             self._grace = GRACE_SECONDS
             for _ in doomed:
@@ -168,10 +167,10 @@ class RedisStore:
             self._evicted.extend((now, record) for record in write.evicted)
 
     def delete(self) -> None:
-        """Delete all that the shard has, and nothing else; nothing is written afterwards.
+        """Delete all data of the shard, and nothing else; nothing is written afterwards.
 
-        Raises TakenOverError, and what `RedisConnection.execute` raises; then what is left is the next
-        owner's.
+        Raises TakenOverError, and what `RedisConnection.execute` raises; then the remaining data belong to
+        the next owner.
         """
         with self._in_turn():
             self._is_deleted = True
@@ -185,7 +184,7 @@ class RedisStore:
         return sum(bounds) if all(bounds) else 0
 
     def close(self) -> None:
-        """Let go of all connections."""
+        """Close all connections."""
         self._redis.close()
 
     @contextmanager
@@ -200,8 +199,8 @@ class RedisStore:
             policy = str(memory.get("maxmemory_policy", ""))
             if policy.startswith("allkeys") and memory.get("maxmemory"):
                 raise RuntimeError(
-                    f"Redis at {self._place.url} has maxmemory-policy {policy}: it would throw experience"
-                    " away; set noeviction there"
+                    f"Redis at {self._place.url} has maxmemory-policy {policy}: it may evict experience"
+                    "; set noeviction there"
                 )
 
     def _check_keys(self) -> None:
@@ -226,8 +225,8 @@ class RedisStore:
         return ChunkRecord.unpack(packed)
 
     def _recover(self, capacity: int) -> Recovered:
-        """Read first priorities, and let go of what isn't whole, or unlike what came later, and of all before
-        it: ids have no gaps.
+        """Read first priorities; drop chunks that are incomplete or unlike later ones, and all before them,
+        since ids have no gaps.
         """
         whole: list[ChunkRecord] = []
         priorities: list[NDArray[np.float32]] = []
@@ -249,7 +248,7 @@ class RedisStore:
         gone = len(records) - len(whole)
         if gone:
             log.warning(
-                "%d of %d chunks of %s are not in Redis any more, or are beyond the capacity",
+                "%d of %d chunks of %s are no longer in Redis, or exceed the capacity",
                 gone,
                 len(records),
                 self._place.shard,
@@ -258,7 +257,7 @@ class RedisStore:
         return Recovered(whole, np.concatenate([np.empty(0, np.float32), *priorities]), layout)
 
     def _read_rows(self, records: Sequence[ChunkRecord]) -> Iterator[Rows | None]:
-        """Of each chunk, or None if it isn't whole."""
+        """The rows of each chunk, or None if it is incomplete."""
         keys = self._keys
         commands: list[Command] = []
         for record in records:
@@ -297,20 +296,20 @@ class RedisStore:
                 for key, kind in zip(part, kinds, strict=True)
                 if self._keys.is_value(key) and kind in (b"string", b"none")
             ]
-        # If it is ours still, nothing of that is from a later owner.
+        # If this run is still the owner, none of these are from a later owner.
         self._evaluate(AS_OWNER, "EXISTS")
         for part in _parts(orphans):
             self._redis.pipeline([("UNLINK", key) for key in part])
         return sorted(set(found) - set(orphans))
 
     def _evaluate(self, script: str, *arguments: Any) -> None:
-        """A script over the shard's own two keys; raises what its outcome says."""
+        """Run a script over the shard's own two keys; raises the error of its outcome."""
         keys = [self._keys.owner, self._keys.list]
         outcome = self._redis.evaluate(script, keys, [self._owner, *arguments])
         if outcome == b"kept":
             raise KeptError(
                 f"what {self._place.shard} has in Redis at {self._place.url} is kept for a run of this name"
-                f" that keeps, too: set keep = true, give the run another name, or delete {self._keys.owner}"
+                f" with keep = true: set keep = true, give the run another name, or delete {self._keys.owner}"
                 " there"
             )
         if outcome == b"taken":
@@ -319,7 +318,7 @@ class RedisStore:
                 " another name"
             )
         if outcome == b"lost":
-            raise LostError(f"Redis at {self._place.url} has lost what it had acknowledged")
+            raise LostError(f"Redis at {self._place.url} has lost acknowledged data")
 
 
 def _parts(items: Sequence[T]) -> Iterator[Sequence[T]]:

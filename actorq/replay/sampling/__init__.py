@@ -1,1 +1,1 @@
-"""Which transitions are drawn: uniformly or in proportion to priority."""
+"""Sampling: which transitions are drawn, uniformly or in proportion to priority."""

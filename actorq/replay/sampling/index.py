@@ -1,4 +1,4 @@
-"""What every index has in common: its interface, and the arithmetic from ids to slots."""
+"""Common parts of all indices: the interface, and the arithmetic from ids to slots."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 
 class Index(Protocol):
-    """Which ids there are, and which to draw. See `PrioritizedIndex` for what each method guarantees."""
+    """The ids held, and draws among them. See `PrioritizedIndex` for what each method guarantees."""
 
     def __len__(self) -> int: ...
     @property
@@ -29,7 +29,7 @@ class Index(Protocol):
 
 
 class IdWindow:
-    """The ids held: a run of consecutive numbers, at most ``capacity`` long, that only moves forward.
+    """The ids held: a range of consecutive numbers, at most ``capacity`` long, that only moves forward.
 
     So an id's slot is ``id % capacity``, no two ids held share one, and no table of ids is needed.
     """
@@ -54,9 +54,9 @@ class IdWindow:
         return range(self.first, self.stop)
 
     def extend(self, ids: range) -> None:
-        """Hold ``ids`` too. Raises `ValueError` unless they follow the newest and fit."""
+        """Add ``ids`` at the end. Raises `ValueError` unless they follow the newest and fit."""
         if ids.start != self.stop or ids.step != 1:
-            raise ValueError(f"ids {ids} don't follow: the next id is {self.stop}")
+            raise ValueError(f"ids {ids} are not consecutive: the next id is {self.stop}")
         if ids.stop - self.first > self.capacity:
             raise ValueError(
                 f"{len(ids)} more ids don't fit: {len(self)} of at most {self.capacity} are held"
@@ -64,18 +64,18 @@ class IdWindow:
         self.stop = ids.stop
 
     def retract(self, ids: range) -> None:
-        """Hold ``ids`` no longer. Raises `ValueError` unless they are the oldest held."""
+        """Remove ``ids`` from the beginning. Raises `ValueError` unless they are the oldest held."""
         if ids.start != self.first or ids.step != 1 or ids.stop > self.stop:
             raise ValueError(f"ids {ids} are not the oldest of {self.ids}")
         self.first = ids.stop
 
     def slots(self, ids: range) -> NDArray[np.int64]:
-        """[n] the slots of a run of ids."""
+        """[n] the slots of a range of ids."""
         return np.arange(ids.start, ids.stop, dtype=np.int64) % self.capacity
 
 
 def check_ids(ids: NDArray[np.int64], priorities: NDArray[Any], window: IdWindow) -> None:
-    """Raise `ValueError` unless ``ids`` [n] were all added once, and there is one priority for each."""
+    """Raise `ValueError` unless ``ids`` [n] were all assigned, and there is one priority for each."""
     if ids.dtype != np.int64 or ids.ndim != 1:
         raise ValueError(f"ids are {ids.dtype} of shape {ids.shape}; they must be int64 of shape [n]")
     if priorities.shape != ids.shape:
@@ -84,4 +84,4 @@ def check_ids(ids: NDArray[np.int64], priorities: NDArray[Any], window: IdWindow
         )
     unknown = ids[(ids < 0) | (ids >= window.stop)]
     if unknown.size:
-        raise ValueError(f"id {unknown[0]} was never given out: ids so far are 0..{window.stop - 1}")
+        raise ValueError(f"id {unknown[0]} was never assigned: ids so far are 0..{window.stop - 1}")

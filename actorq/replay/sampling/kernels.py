@@ -37,7 +37,7 @@ def _compiled(result: Any, *arguments: Any) -> Callable[[_F], _F]:
     def decorate(function: _F) -> _F:
         try:
             return cast(_F, njit(signature, cache=True)(function))
-        except RuntimeError:  # no folder that numba could write its cache to: compile for this process only
+        except RuntimeError:  # no writable folder for numba's cache: compile for this process only
             return cast(_F, njit(signature)(function))
 
     return decorate
@@ -48,7 +48,7 @@ _inlined = cast(Callable[[_F], _F], njit)  # compiled as part of its callers
 
 @_inlined
 def _sum_up(tree: NDArray[np.float64], offsets: NDArray[np.int64], leaves: NDArray[np.int64]) -> None:
-    """Sum every node above ``leaves`` anew from its children.
+    """Recompute the sum of every node above ``leaves`` from its children.
 
     Sums are never adjusted by differences: rounding errors would add up over time.
     """
@@ -127,7 +127,9 @@ def _sweep(
     nodes: NDArray[np.int64],
     rest: NDArray[np.float64],
 ) -> None:
-    """Find the node that each target lies in, and how far in, among ``width`` nodes from ``start`` on."""
+    """Find the node that contains each target, and the offset in it, among ``width`` nodes from ``start``
+    on.
+    """
     last = width - 1
     while last > 0 and tree[start + last] == 0.0:  # rounding must not carry a target beyond the last share
         last -= 1
@@ -146,7 +148,9 @@ def _sweep(
 def _descend(
     tree: NDArray[np.float64], start: int, nodes: NDArray[np.int64], rest: NDArray[np.float64]
 ) -> None:
-    """Go on from each node to the child that its target lies in; the children's level begins at ``start``."""
+    """Descend from each node to the child that contains its target; the children's level begins at
+    ``start``.
+    """
     for i in range(nodes.size):
         child = start + (nodes[i] << SHIFT)
         target = rest[i]

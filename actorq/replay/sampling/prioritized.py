@@ -15,9 +15,9 @@ from .index import IdWindow, check_ids
 class PrioritizedIndex:
     """Draws ids in proportion to priority: P(i) = p_i^alpha / sum_k p_k^alpha, p_i = |delta_i| + epsilon.
 
-    That is equation 1 of the paper. Callers speak of raw priorities |delta| and of ids only: alpha and
-    epsilon are applied here, once, to first and later priorities alike. The values lie in a sum tree, in
-    float64; each sum is taken anew from its parts when one changes, so that sums never drift.
+    That is equation 1 of the paper. Callers use raw priorities |delta| and ids only: alpha and epsilon are
+    applied here, once, to first and later priorities alike. The values are in a sum tree, in float64; each
+    sum is recomputed from its parts when one changes, so that sums never drift.
     """
 
     def __init__(self, capacity: int, *, alpha: float = 0.6, epsilon: float = 1e-6) -> None:
@@ -46,19 +46,19 @@ class PrioritizedIndex:
 
     @property
     def largest(self) -> float:
-        """Largest p^alpha held, 0 if none is; looks at all of them."""
+        """Largest p^alpha held, 0 if none is; reads all of them."""
         return float(self._tree[: self._window.capacity].max())
 
     @property
     def nbytes(self) -> int:
-        """Bytes held: a little over nine for each id."""
+        """Bytes allocated: a little over nine for each id."""
         return self._tree.nbytes
 
     def add(self, ids: range, priorities: ArrayLike) -> None:
-        """Take in ``ids``, which follow those added before, with their raw ``priorities`` [len(ids)].
+        """Add ``ids``, which follow those added before, with their raw ``priorities`` [len(ids)].
 
-        Raises `ValueError`, and changes nothing, if a priority is NaN, infinite or negative, if ids don't
-        follow, or if they don't fit (`remove` comes first).
+        Raises `ValueError`, and changes nothing, if a priority is NaN, infinite or negative, if ids aren't
+        consecutive, or if they don't fit (`remove` comes first).
         """
         raw = np.ascontiguousarray(priorities, np.float64)
         if raw.shape != (len(ids),):
@@ -69,21 +69,21 @@ class PrioritizedIndex:
             _check_priorities(raw, len(ids))
 
     def remove(self, ids: range) -> None:
-        """Forget ``ids``, the oldest held. Raises `ValueError` if they aren't."""
+        """Remove ``ids``, the oldest held. Raises `ValueError` if they aren't."""
         self._window.retract(ids)
         self._assign(ids.start, np.zeros(len(ids)))
 
     def update(self, ids: NDArray[np.int64], priorities: ArrayLike) -> int:
-        """Give ``ids`` [n] new raw ``priorities`` [n]; returns how many came late, for ids since removed.
+        """Set new raw ``priorities`` [n] of ``ids`` [n]; returns how many were late: for ids since removed.
 
-        Late ones are ignored. Of an id named twice the last priority stays. Raises `ValueError`, and changes
-        nothing, if a priority is NaN, infinite or negative or an id was never added.
+        Late ones are ignored. If an id occurs twice its last priority counts. Raises `ValueError`, and
+        changes nothing, if a priority is NaN, infinite or negative or an id was never added.
         """
         raw = np.ascontiguousarray(priorities, np.float64)
         if ids.dtype != np.int64 or ids.ndim != 1 or raw.shape != ids.shape:
             check_ids(ids, raw, self._window)
         late = self._update(np.ascontiguousarray(ids), raw)
-        if late < 0:  # only now is it worth finding out what is wrong
+        if late < 0:  # only now find out what is wrong
             check_ids(ids, raw, self._window)
             _check_priorities(raw, len(ids))
         return late
@@ -111,7 +111,7 @@ class PrioritizedIndex:
         return ids, probabilities
 
     def state(self) -> dict[str, Any]:
-        """All there is to know: numbers, and p^alpha of the ids held, oldest first."""
+        """The complete state: numbers, and p^alpha of the ids held, oldest first."""
         return {
             "kind": "prioritized",
             "alpha": self.alpha,
@@ -121,7 +121,9 @@ class PrioritizedIndex:
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Become what `state` was taken of. Raises `ValueError`, and changes nothing, if it can't be that."""
+        """Restore a state of `state`. Raises `ValueError`, and changes nothing, if it doesn't fit this
+        index.
+        """
         for name, mine in (("kind", "prioritized"), ("alpha", self.alpha), ("epsilon", self.epsilon)):
             if state[name] != mine:
                 raise ValueError(f"the saved index has {name} = {state[name]!r}, this one {mine!r}")
@@ -157,7 +159,7 @@ def importance_weights(probabilities: NDArray[np.float64], beta: float) -> NDArr
 
     Schaul et al., section 3.4; the maximum is over the batch as in DeepMind's code, not over the buffer,
     where one tiny priority would shrink every loss. N cancels: w_i = (min_k P(k) / P(i))^beta.
-    ``probabilities`` [B] are those the items were really drawn with; ``beta`` in 0..1.
+    ``probabilities`` [B] are those with which the items were actually drawn; ``beta`` in 0..1.
     """
     if not 0.0 <= beta <= 1.0:
         raise ValueError(f"beta is {beta}; it must be from 0 (no correction) to 1 (full)")
@@ -175,7 +177,7 @@ def _check_priorities(raw: NDArray[np.float64], count: int) -> None:
 
 
 def _level_offsets(leaves: int, width: int) -> NDArray[np.int64]:
-    """Where each level of the tree begins, from the leaves to the root; levels are padded to whole nodes."""
+    """Offset of each level of the tree, from the leaves to the root; levels are padded to whole nodes."""
     offsets = [0]
     count = leaves
     while count > 1 or len(offsets) == 1:
@@ -186,7 +188,7 @@ def _level_offsets(leaves: int, width: int) -> NDArray[np.int64]:
 
 
 def _aligned_zeros(count: int) -> NDArray[np.float64]:
-    """Zeros that begin on a cache line of 64 bytes, so that no node lies across two."""
+    """Zeros aligned to a cache line of 64 bytes, so that no node crosses one."""
     raw = np.zeros(count * 8 + 64, np.uint8)
     start = -raw.ctypes.data % 64
     return raw[start : start + count * 8].view(np.float64)

@@ -33,22 +33,23 @@ class UniformIndex:
 
     @property
     def nbytes(self) -> int:
-        """Nothing is kept for an id."""
+        """0: nothing is stored for an id."""
         return 0
 
     def add(self, ids: range, priorities: ArrayLike) -> None:
-        """Take in ``ids``, which follow those added before; ``priorities`` are not looked at.
+        """Add ``ids``, which follow those added before; ``priorities`` are ignored.
 
-        Raises `ValueError`, and changes nothing, if ids don't follow or don't fit (`remove` comes first).
+        Raises `ValueError`, and changes nothing, if ids aren't consecutive or don't fit (`remove` comes
+        first).
         """
         self._window.extend(ids)
 
     def remove(self, ids: range) -> None:
-        """Forget ``ids``, the oldest held. Raises `ValueError` if they aren't."""
+        """Remove ``ids``, the oldest held. Raises `ValueError` if they aren't."""
         self._window.retract(ids)
 
     def update(self, ids: NDArray[np.int64], priorities: ArrayLike) -> int:
-        """Keep nothing; returns how many of ``ids`` [n] came late.
+        """Store nothing; returns how many of ``ids`` [n] were late.
 
         Raises `ValueError` for ids never added.
         """
@@ -66,12 +67,14 @@ class UniformIndex:
         return rng.integers(ids.start, ids.stop, count), np.full(count, 1.0 / len(ids))
 
     def state(self) -> dict[str, Any]:
-        """All there is to know, in plain numbers."""
+        """The complete state, in plain numbers."""
         ids = self._window.ids
         return {"kind": "uniform", "first_id": ids.start, "next_id": ids.stop}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Become what `state` was taken of. Raises `ValueError`, and changes nothing, if it can't be that."""
+        """Restore a state of `state`. Raises `ValueError`, and changes nothing, if it doesn't fit this
+        index.
+        """
         if state["kind"] != "uniform":
             raise ValueError(f"the saved index has kind = {state['kind']!r}, this one 'uniform'")
         window = IdWindow(self._window.capacity, first=state["first_id"])

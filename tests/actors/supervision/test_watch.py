@@ -247,14 +247,14 @@ async def test_on_down_runs_between_two_handlers(world: World) -> None:
 
 @pytest.mark.anyio
 async def test_what_cant_be_watched(world: World) -> None:
-    class Stranger(Watcher):
+    class Unwatched(Watcher):
         async def on_start(self) -> None:
             self.watch("a")
 
     with pytest.raises(ActorFailed) as failure:
         async with world.system(
             spec("a", Watched),
-            spec("w", fresh(Stranger, record=Record())),
+            spec("w", fresh(Unwatched, record=Record())),
             groups=[GroupSpec(limits=RestartLimits(max_restarts=0))],
         ):
             pass

@@ -26,7 +26,7 @@ def test_who_answers_but_is_no_redis_is_told() -> None:
         thread = threading.Thread(target=answer)
         thread.start()
         connection = RedisConnection(f"redis://127.0.0.1:{listener.getsockname()[1]}", None)
-        with pytest.raises(RuntimeError, match="is no Redis"):
+        with pytest.raises(RuntimeError, match="is not Redis"):
             connection.execute("PING")
         thread.join()
         connection.close()

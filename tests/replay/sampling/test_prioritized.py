@@ -152,8 +152,8 @@ def test_a_refused_call_changes_nothing() -> None:
     before = index.state()["values"].tobytes(), index.total
     for ids, values, message in [
         ([0, 1], [9.0, np.nan], "a priority is nan"),
-        ([0, 4], [9.0, 9.0], r"id 4 was never given out: ids so far are 0\.\.3"),
-        ([0, -1], [9.0, 9.0], "id -1 was never given out"),
+        ([0, 4], [9.0, 9.0], r"id 4 was never assigned: ids so far are 0\.\.3"),
+        ([0, -1], [9.0, 9.0], "id -1 was never assigned"),
         ([0, 1], [9.0], "one for each"),
     ]:
         with pytest.raises(ValueError, match=message):
@@ -162,7 +162,7 @@ def test_a_refused_call_changes_nothing() -> None:
         index.update(np.array([0.0]), [9.0])
     with pytest.raises(ValueError, match="a priority is inf"):
         index.add(range(4, 6), [1.0, np.inf])
-    with pytest.raises(ValueError, match="don't follow: the next id is 4"):
+    with pytest.raises(ValueError, match="are not consecutive: the next id is 4"):
         index.add(range(5, 6), [1.0])
     with pytest.raises(ValueError, match="4 of at most 10 are held"):
         index.add(range(4, 12), np.ones(8))
@@ -236,7 +236,7 @@ def test_uniform_index_counts_late_updates_and_forgets() -> None:
     ids, probabilities = index.sample(200, np.random.default_rng(0))
     assert set(ids.tolist()) == {2, 3, 4, 5}
     assert set(probabilities.tolist()) == {0.25}
-    with pytest.raises(ValueError, match="id 6 was never given out"):
+    with pytest.raises(ValueError, match="id 6 was never assigned"):
         index.update(np.array([6]), np.zeros(1))
     twin = UniformIndex(4)
     twin.load_state(index.state())
