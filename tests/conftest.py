@@ -16,7 +16,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 settings.register_profile("actorq", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("actorq")
 
-ONE_BACK_END = tuple(Path(__file__).parent / folder for folder in ("launchers", "recipes", "roles"))
+ONE_BACK_END = tuple(Path(__file__).parent / folder for folder in ("launchers", "recipes", "replay", "roles"))
 """In their tests nodes are processes, or networks learn."""
 
 

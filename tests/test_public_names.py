@@ -101,10 +101,17 @@ def test_the_stub_names_what_the_package_offers() -> None:
     assert named | {"__version__"} == set(actorq.__all__)
 
 
+UNSEEN = ["gymnasium.*", "matplotlib.*", "numba.*", "rich.*", "tensorboard.*", "torch.*", "typer.*"]
+"""No public name has a type of theirs, and to read their annotations takes most of a minute."""
+
+
 @pytest.mark.timeout(300)
 def test_a_users_strictly_typed_module(tmp_path: Path) -> None:
     module = tmp_path / "counter.py"
     module.write_text(USERS_MODULE)
-    command = [sys.executable, "-m", "mypy", "--strict", "--cache-dir", str(tmp_path / "cache"), str(module)]
+    (tmp_path / "mypy.ini").write_text(
+        f"[mypy]\nstrict = True\n[mypy-{','.join(UNSEEN)}]\nfollow_imports = skip\n"
+    )
+    command = [sys.executable, "-m", "mypy", "--cache-dir", str(tmp_path / "cache"), str(module)]
     checked = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
     assert checked.returncode == 0, checked.stdout + checked.stderr
