@@ -7,6 +7,7 @@ import re
 import tokenize
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -56,9 +57,10 @@ def python_files() -> list[Path]:
     return sorted({*(file for file, _ in sources()), *(ROOT / "tests").rglob("*.py")} - {Path(__file__)})
 
 
-def one_by_one(name: str) -> set[str]:
+@cache
+def one_by_one(name: str) -> frozenset[str]:
     """The lower-case words of a snake_case or CamelCase name, plurals in the singular as well."""
-    found = {word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", name)}
+    found = frozenset(word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", name))
     return found | {word.removesuffix("s") for word in found}
 
 
