@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 
-from actorq.actors import DeliveryLog, LogLayout, Membership, NodeAgent
+from actorq.actors import DeliveryLog, LogLayout, NodeAgent
 from actorq.actors.supervision.control_messages import Commands
 
 from .control_stream import ControlStream
@@ -30,14 +30,7 @@ async def run_node(setup: NodeSetup, stream: ControlStream) -> None:
         specs,
         setup.node,
         transport=setup.transport(),
-        membership=Membership(
-            run=setup.run,
-            secret=setup.secret,
-            incarnation=setup.incarnation,
-            folder=setup.folder,
-            addresses=setup.addresses,
-            tls=setup.tls,
-        ),
+        membership=setup.membership,
         delivery_log=delivery_log,
         post=stream.send_soon,
     )

@@ -7,9 +7,9 @@ import struct
 import sys
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import anyio
 import msgspec
@@ -46,11 +46,8 @@ class NodeSetup:
     """Everything a node's process needs; fields left out are taken from the process that makes this."""
 
     node: str
-    incarnation: int
-    run: str
-    secret: bytes
-    folder: str
-    """Private folder of the run, for its sockets."""
+    membership: Membership
+    """With the node's own incarnation."""
     transport: Callable[[], Transport]
     """Usually the transport's class: to find it by name would take the node time."""
     backend: Backend
@@ -60,8 +57,6 @@ class NodeSetup:
     """Threads for this node's computing libraries: its share of the cores."""
     delivery_log_fd: int | None = None
     """Shared memory page of the delivery log; its descriptor has the same number in both processes."""
-    tls: Any | None = None
-    addresses: tuple[str, ...] = ()
     log_levels: dict[str, int] = field(default_factory=levels_in_force)
     path_of_main: str | None = field(default_factory=_path_of_main)
     """File of the caller's `__main__`; it is not executed."""
@@ -90,20 +85,13 @@ class RunSetup:
 
     def node(self, name: str, incarnation: int) -> NodeSetup:
         """The setup for one start of a node."""
-        membership = self.membership
-        assert membership.folder is not None
         return NodeSetup(
             node=name,
-            incarnation=incarnation,
-            run=membership.run,
-            secret=membership.secret,
-            folder=membership.folder,
+            membership=replace(self.membership, incarnation=incarnation),
             transport=self.transport,
             backend=self.backend,
             specs=self.specs,
             threads=max(1, len(os.sched_getaffinity(0)) // (1 + self.local_nodes)),
-            tls=membership.tls,
-            addresses=membership.addresses,
         )
 
 

@@ -20,7 +20,8 @@ from anyio.lowlevel import checkpoint
 from actorq.actors import ActorqError
 from actorq.actors.wire.session.frame_header import Part
 from actorq.actors.wire.session.session_transport import SessionTransport
-from actorq.actors.wire.session.wire import FrameReceiver, Tls
+from actorq.actors.wire.session.wire import FrameReceiver
+from actorq.actors.wire.tls import Tls
 
 _LENGTH_BYTES = 8
 _MIN_BACKOFF_SECONDS, _MAX_BACKOFF_SECONDS = 0.01, 1.0

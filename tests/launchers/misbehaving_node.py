@@ -28,7 +28,7 @@ from actorq.actors.wire.session.handshake import (
     seal_hello,
     seal_welcome,
 )
-from actorq.launchers.host.certificates import SERVER_NAME, Certificates
+from actorq.actors.wire.tls import SERVER_NAME, Tls
 
 from .unauthenticated_peers import GREETING, framed
 
@@ -206,7 +206,7 @@ class MaliciousNode:
         tls = self._membership.tls
         if self._scheme != "tls+tcp":
             return stream
-        assert isinstance(tls, Certificates)
+        assert isinstance(tls, Tls)
         return await TLSStream.wrap(
             stream,
             server_side=server,

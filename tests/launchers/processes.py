@@ -9,6 +9,8 @@ from unittest import mock
 
 import anyio
 
+from actorq.actors import Membership
+from actorq.actors.wire.state_codec import StateValue
 from actorq.launchers.node_setup import NodeSetup
 from actorq.launchers.process import guarded_process as process
 from actorq.launchers.process.guarded_process import GuardedProcess
@@ -21,10 +23,7 @@ def setup_of(backend: Any, **given: Any) -> NodeSetup:
     return NodeSetup(
         **{
             "node": "explorers.1",
-            "incarnation": 1,
-            "run": "run",
-            "secret": b"s" * 32,
-            "folder": "/nowhere",
+            "membership": Membership(run="run", secret=b"s" * 32, incarnation=1, folder="/nowhere"),
             "transport": InprocTransport,
             "backend": backend,
             "specs": (),
@@ -53,12 +52,13 @@ async def running(backend: str, **given: Any) -> AsyncIterator[GuardedProcess]:
 
 
 async def ask(node: GuardedProcess, what: str, value: Any = None) -> Any:
-    await node.stream.send(Do(what, value))
+    await node.stream.send(Do(what, StateValue(value)))
     return await answer(node)
 
 
 async def answer(node: GuardedProcess) -> Any:
     async for node_event in node.stream:
         if isinstance(node_event, Done):
-            return node_event.value
+            assert node_event.value is not None
+            return node_event.value.value
     raise AssertionError(f"the node ended: {await node.ended()}")

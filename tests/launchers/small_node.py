@@ -16,6 +16,7 @@ from typing import Any
 
 import msgspec
 
+from actorq.actors.wire.state_codec import StateValue
 from actorq.launchers.control_stream import ControlStream
 from actorq.launchers.log_forwarding import Logged
 from actorq.launchers.node_setup import Failed, NodeSetup
@@ -27,11 +28,11 @@ class Do(msgspec.Struct, tag=True):
     """One of the functions below, by name."""
 
     what: str
-    value: Any = None
+    value: StateValue | None = None
 
 
 class Done(msgspec.Struct, tag=True):
-    value: Any = None
+    value: StateValue | None = None
 
 
 NodeEvent = Logged | Failed | Done
@@ -122,10 +123,10 @@ def end(setup: NodeSetup, value: Any) -> None:
 async def live(setup: NodeSetup, stream: ControlStream) -> None:
     async for order in stream:
         try:
-            value = globals()[order.what](setup, order.value)
+            value = globals()[order.what](setup, order.value and order.value.value)
         except EOFError:
             return
-        await stream.send(Done(value))
+        await stream.send(Done(StateValue(value)))
 
 
 def main() -> None:

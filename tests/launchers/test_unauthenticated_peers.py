@@ -22,7 +22,8 @@ from actorq.actors.wire.link_schema import LinkSchema
 from actorq.actors.wire.session import handshake as proof
 from actorq.actors.wire.session import session as channel
 from actorq.actors.wire.session.frame_header import PREFIX_BYTES, Kind
-from actorq.launchers.host.certificates import Certificates, make_certificates
+from actorq.actors.wire.tls import Tls
+from actorq.launchers.host.certificates import make_certificates
 from actorq.launchers.node_setup import RunSetup
 from actorq.launchers.process.launcher import ProcessLauncher
 from actorq.launchers.socket_folder import PrivateFolder
@@ -287,7 +288,7 @@ async def test_a_certificate_of_another_run(anyio_backend: Any, board: Board, ov
     theirs = make_certificates()
     async with attacked(anyio_backend, "tls+tcp", board, overheard, 50) as here:
         ours = here.membership.tls
-        assert isinstance(ours, Certificates)
+        assert isinstance(ours, Tls)
         await here.flood_with("silent", 50, tls=(theirs.certificate, theirs.key, ours.authority))
         for node in here.nodes:
             await here.until(lambda node=node: here.counted(node).unauthenticated >= 1)  # type: ignore[misc]

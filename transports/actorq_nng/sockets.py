@@ -18,12 +18,9 @@ from pynng import ffi, lib
 from actorq.actors.errors import ActorqError
 from actorq.actors.runtime.loop_waker import LoopWaker
 from actorq.actors.wire.session.frame_header import Part
-from actorq.actors.wire.session.wire import Tls
+from actorq.actors.wire.tls import SERVER_NAME, Tls
 
 from .handshakes import Handshakes
-
-SERVER_NAME = "actorq"
-"""The name in every certificate of a run: membership is decided by the authority, not by host names."""
 
 COPIED_BYTES = 4096
 """Frames below this size are copied out of nng's memory: cheaper than an owner object for each."""

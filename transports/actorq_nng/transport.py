@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import ClassVar
 
 from actorq.actors.wire.session.session_transport import SessionTransport
-from actorq.actors.wire.session.wire import FrameReceiver, Tls
+from actorq.actors.wire.session.wire import FrameReceiver
+from actorq.actors.wire.tls import Tls
 
 from .wire import NngWire
 

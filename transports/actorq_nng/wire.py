@@ -9,7 +9,8 @@ from anyio.lowlevel import checkpoint
 
 from actorq.actors.errors import ActorqError
 from actorq.actors.runtime.loop_waker import LoopWaker
-from actorq.actors.wire.session.wire import FrameReceiver, Tls
+from actorq.actors.wire.session.wire import FrameReceiver
+from actorq.actors.wire.tls import Tls
 
 from .sockets import Dialer, Listener
 

@@ -11,7 +11,7 @@ import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import ClassVar, Protocol
 
 from actorq.actors.entry_points import entry_points_of
 from actorq.actors.errors import ActorqError
@@ -20,6 +20,7 @@ from actorq.actors.statistics import TransportStatistics
 
 from .link_schema import LinkSchema
 from .node_incarnation import new_incarnation
+from .tls import Tls
 
 ENTRY_POINTS = "actorq.transports"
 
@@ -55,7 +56,7 @@ class Membership:
     """Folder private to the user, for Unix sockets; None if the transport is to create one."""
     addresses: tuple[str, ...] = ()
     """Additional addresses to listen at, for peers on other hosts."""
-    tls: Any = field(default=None, repr=False)
+    tls: Tls | None = field(default=None, repr=False)
     max_frame_bytes: int = 288 * 2**20
 
 

@@ -16,6 +16,7 @@ from anyio.streams.tls import TLSStream
 
 from actorq.actors import ActorqError, Membership, NodeDied, find_transport
 from actorq.actors.supervision.control_messages import Listening
+from actorq.actors.wire.tls import SERVER_NAME
 from actorq.launchers.control_stream import ControlStream, FrameError
 from actorq.launchers.log_forwarding import Forwarding
 from actorq.launchers.node_setup import RunSetup
@@ -27,7 +28,6 @@ from actorq.topology.check.nodes import network
 from actorq.topology.check.problems import Problems
 from actorq.topology.check.tables import add_told
 
-from .certificates import SERVER_NAME
 from .handshake import HandshakeError, introduce
 from .host_protocol import (
     CLOSING_SECONDS,

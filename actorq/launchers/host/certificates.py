@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import ssl
-import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 from actorq.actors.errors import ActorqError
+from actorq.actors.wire.tls import SERVER_NAME, Tls
 
 if TYPE_CHECKING:
     from cryptography import x509
-
-SERVER_NAME = "actorq"
-"""The name in every certificate of a run: peers are trusted by the authority's signature, not by host name.
-"""
 
 AGE = timedelta(hours=1)
 """Tolerated clock difference: certificates are valid from this time before now."""
@@ -25,49 +19,17 @@ AGE = timedelta(hours=1)
 LIFETIME = timedelta(days=30)
 
 
-@dataclass(frozen=True, slots=True)
-class Certificates:
-    """A certificate for mutual TLS, as PEM texts."""
-
-    certificate: str
-    key: str = field(repr=False)
-    authority: str
-    """Certificate of the authority that signed this one, and must have signed the peer's."""
-
-    def context(self, *, server: bool) -> ssl.SSLContext:
-        """Context for streams between processes of the run: both ends must present a certificate of its
-        authority.
-
-        Clients give SERVER_NAME as the server's name. Raises ssl.SSLError if the texts are no certificates.
-        """
-        made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER if server else ssl.PROTOCOL_TLS_CLIENT)
-        made.minimum_version = ssl.TLSVersion.TLSv1_3
-        made.verify_mode = ssl.CERT_REQUIRED
-        made.load_verify_locations(cadata=self.authority)
-        with tempfile.NamedTemporaryFile("w", prefix="actorq-") as file:  # its mode is 0600
-            file.write(self.certificate + self.key)
-            file.flush()
-            made.load_cert_chain(file.name)
-        return made
-
-
-def make_certificates(hosts: Sequence[str] = ()) -> Certificates:
+def make_certificates(hosts: Sequence[str] = ()) -> Tls:
     """A certificate that all nodes of one run share, and the authority by which they verify each other.
 
     It is valid for the name "actorq" and for `hosts`, names or IP addresses, as client and as server, from an
     hour ago for 30 days. No other certificate can be signed: the authority's key is not kept. ECDSA over
-    P-256. Raises ActorqError if the package `cryptography` is missing or a host's name is not allowed in a
-    certificate.
+    P-256. Raises ActorqError if a host's name is not allowed in a certificate.
     """
-    try:
-        from cryptography import x509
-        from cryptography.hazmat.primitives import hashes, serialization
-        from cryptography.hazmat.primitives.asymmetric import ec
-        from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
-    except ImportError as error:
-        raise ActorqError(
-            "TLS between the nodes of a run needs the package cryptography: pip install cryptography"
-        ) from error
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
     def builder(name: str, issuer: str, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
         now = datetime.now(UTC)
@@ -102,7 +64,7 @@ def make_certificates(hosts: Sequence[str] = ()) -> Certificates:
         .sign(authority_key, hashes.SHA256())
     )
     pem = serialization.Encoding.PEM
-    return Certificates(
+    return Tls(
         certificate=certificate.public_bytes(pem).decode(),
         key=key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()).decode(),
         authority=authority.public_bytes(pem).decode(),

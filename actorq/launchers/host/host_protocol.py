@@ -12,10 +12,9 @@ import msgspec
 from anyio.abc import ByteStream, SocketAttribute, SocketStream
 
 from actorq.actors.supervision.control_messages import Commands, NodeEvents
+from actorq.actors.wire.tls import Tls
 from actorq.launchers.log_forwarding import Logged
 from actorq.topology.address import bracketed
-
-from .certificates import Certificates
 
 HEARTBEAT_SECONDS = 0.5
 """Interval of a host's heartbeats."""
@@ -82,7 +81,7 @@ ToHost = JoinAccepted | LaunchNode | EndNode | RunEnded | Commands
 FromHost = HostReady | HostLeaving | Heartbeat | NodeEnded | Logged | NodeEvents
 
 
-def anywhere(host: str, tls: Certificates | None) -> str:
+def anywhere(host: str, tls: Tls | None) -> str:
     """A listening address for a transport: a free port of this interface."""
     return f"{'tcp' if tls is None else 'tls+tcp'}://{bracketed(host)}:0"
 

@@ -11,8 +11,7 @@ import msgspec
 from msgspec import Meta
 
 from actorq.actors import ActorqError
-
-from .certificates import Certificates
+from actorq.actors.wire.tls import Tls
 
 _MOST_BYTES = 64 * 1024
 
@@ -31,7 +30,7 @@ class JoinToken(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """Address at which main listens: `tcp://host:port`."""
     secret: Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
     """Hexadecimal: each end of a connection proves by HMAC that it knows it; it is never sent."""
-    tls: Certificates | None = None
+    tls: Tls | None = None
 
     def __repr__(self) -> str:
         return f"JoinToken(run={self.run!r}, address={self.address!r})"

@@ -19,7 +19,6 @@ from actorq.launchers.node_setup import NodeSetup, RunSetup
 from actorq.topology import NodeSpec
 from actorq.topology.address import Address, bracketed
 
-from .certificates import Certificates
 from .handshake import HandshakeError, admit
 from .host_protocol import (
     CLOSING_SECONDS,
@@ -62,7 +61,7 @@ class HostLauncher(NodeLauncher):
         self._address = run.address
         self._join_token = run.join_token
         self._membership = run.membership
-        tls: Certificates | None = run.membership.tls
+        tls = run.membership.tls
         self._context = tls.context(server=True) if tls is not None else None
         self._unauthenticated = 0
         self._host_sessions: set[HostSession] = set()
@@ -134,7 +133,7 @@ class HostLauncher(NodeLauncher):
 
     async def launch(self, setup: NodeSetup) -> HostNode:
         """See NodeLauncher. Waits for a host to join, without a limit."""
-        node, incarnation = setup.node, setup.incarnation
+        node, incarnation = setup.node, setup.membership.incarnation
         while True:
             host_session = await self._free_host_session(node)
             try:

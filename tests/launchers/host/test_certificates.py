@@ -1,7 +1,6 @@
 """Certificates of a run: two that have them meet, by Python's TLS and by nng's; others don't."""
 
 import ssl
-import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -16,23 +15,24 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from actorq.actors.errors import ActorqError
-from actorq.launchers.host.certificates import Certificates, make_certificates
+from actorq.actors.wire.tls import Tls
+from actorq.launchers.host.certificates import make_certificates
 
 HOSTS = ("node7.example", "10.1.2.3", "fd00::7")
 
 
 @pytest.fixture(scope="module")
-def run() -> Certificates:
+def run() -> Tls:
     return make_certificates(HOSTS)
 
 
 @pytest.fixture(scope="module")
-def foreign() -> Certificates:
+def foreign() -> Tls:
     """Another run's: the same names, signed by another authority of the same name."""
     return make_certificates(HOSTS)
 
 
-def context(tls: Certificates, folder: Path, *, server: bool, own: Certificates | None) -> ssl.SSLContext:
+def context(tls: Tls, folder: Path, *, server: bool, own: Tls | None) -> ssl.SSLContext:
     """Trusts the authority of `tls`, and shows the certificate of `own`."""
     made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER if server else ssl.PROTOCOL_TLS_CLIENT)
     made.verify_mode = ssl.CERT_REQUIRED
@@ -58,13 +58,13 @@ def shake_hands(server: ssl.SSLContext, client: ssl.SSLContext, name: str) -> No
 
 
 @pytest.mark.parametrize("name", ["actorq", *HOSTS])
-def test_two_of_a_run_meet(run: Certificates, tmp_path: Path, name: str) -> None:
+def test_two_of_a_run_meet(run: Tls, tmp_path: Path, name: str) -> None:
     shake_hands(
         context(run, tmp_path, server=True, own=run), context(run, tmp_path, server=False, own=run), name
     )
 
 
-def test_contexts_as_processes_use_them(run: Certificates, foreign: Certificates) -> None:
+def test_contexts_as_processes_use_them(run: Tls, foreign: Tls) -> None:
     shake_hands(run.context(server=True), run.context(server=False), "actorq")
     with pytest.raises(ssl.SSLCertVerificationError):
         shake_hands(run.context(server=True), foreign.context(server=False), "actorq")
@@ -72,27 +72,27 @@ def test_contexts_as_processes_use_them(run: Certificates, foreign: Certificates
         shake_hands(foreign.context(server=True), run.context(server=False), "actorq")
 
 
-def test_without_a_certificate_nobody_is_let_in(run: Certificates, tmp_path: Path) -> None:
+def test_without_a_certificate_nobody_is_let_in(run: Tls, tmp_path: Path) -> None:
     server, client = (context(run, tmp_path, server=end, own=run if end else None) for end in (True, False))
     with pytest.raises(ssl.SSLError, match="PEER_DID_NOT_RETURN_A_CERTIFICATE"):
         shake_hands(server, client, "actorq")
 
 
-def test_a_foreign_client_is_refused(run: Certificates, foreign: Certificates, tmp_path: Path) -> None:
+def test_a_foreign_client_is_refused(run: Tls, foreign: Tls, tmp_path: Path) -> None:
     server = context(run, tmp_path, server=True, own=run)
     client = context(run, tmp_path, server=False, own=foreign)
     with pytest.raises(ssl.SSLError, match="CERTIFICATE_VERIFY_FAILED"):
         shake_hands(server, client, "actorq")
 
 
-def test_a_foreign_server_is_refused(run: Certificates, foreign: Certificates, tmp_path: Path) -> None:
+def test_a_foreign_server_is_refused(run: Tls, foreign: Tls, tmp_path: Path) -> None:
     server = context(foreign, tmp_path, server=True, own=foreign)
     client = context(run, tmp_path, server=False, own=run)
     with pytest.raises(ssl.SSLCertVerificationError):
         shake_hands(server, client, "actorq")
 
 
-def test_another_name_is_refused(run: Certificates, tmp_path: Path) -> None:
+def test_another_name_is_refused(run: Tls, tmp_path: Path) -> None:
     server, client = (context(run, tmp_path, server=end, own=run) for end in (True, False))
     with pytest.raises(ssl.SSLCertVerificationError, match=r"not valid for 'other\.example'"):
         shake_hands(server, client, "other.example")
@@ -120,7 +120,7 @@ def test_what_is_signed() -> None:
     assert "PRIVATE" not in run.certificate + run.authority
 
 
-def test_the_certificate_can_sign_no_other(run: Certificates) -> None:
+def test_the_certificate_can_sign_no_other(run: Tls) -> None:
     certificate = x509.load_pem_x509_certificate(run.certificate.encode())
     assert not certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
     assert not certificate.extensions.get_extension_for_class(x509.KeyUsage).value.key_cert_sign
@@ -131,15 +131,8 @@ def test_a_host_that_no_certificate_can_name() -> None:
         make_certificates(["nœud.example"])
 
 
-def test_without_cryptography_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [name for name in sys.modules if name.partition(".")[0] == "cryptography"]:
-        monkeypatch.setitem(sys.modules, name, None)
-    with pytest.raises(ActorqError, match="pip install cryptography"):
-        make_certificates()
-
-
 def nng_config(
-    trusted: Certificates, own: Certificates | None, *, server: bool = False, name: str = "actorq"
+    trusted: Tls, own: Tls | None, *, server: bool = False, name: str = "actorq"
 ) -> pynng.TLSConfig:
     return pynng.TLSConfig(
         pynng.TLSConfig.MODE_SERVER if server else pynng.TLSConfig.MODE_CLIENT,
@@ -152,13 +145,13 @@ def nng_config(
 
 
 @pytest.fixture
-def server(run: Certificates) -> Iterator[tuple[Any, str]]:
+def server(run: Tls) -> Iterator[tuple[Any, str]]:
     """A listening nng socket of the run, and its address."""
     with pynng.Pull0(recv_timeout=10_000, tls_config=nng_config(run, run, server=True)) as socket:
         yield socket, f"tls+tcp://{socket.listen('tls+tcp://127.0.0.1:0').local_address}"
 
 
-def test_nng_lets_two_of_a_run_meet(run: Certificates, server: tuple[Any, str]) -> None:
+def test_nng_lets_two_of_a_run_meet(run: Tls, server: tuple[Any, str]) -> None:
     socket, address = server
     with pynng.Push0(send_timeout=10_000, tls_config=nng_config(run, run)) as client:
         client.dial(address, block=True)
@@ -167,9 +160,7 @@ def test_nng_lets_two_of_a_run_meet(run: Certificates, server: tuple[Any, str]) 
 
 
 @pytest.mark.parametrize("who", ["without", "foreign", "distrusting", "misled"])
-def test_nng_refuses_all_others(
-    run: Certificates, foreign: Certificates, server: tuple[Any, str], who: str
-) -> None:
+def test_nng_refuses_all_others(run: Tls, foreign: Tls, server: tuple[Any, str], who: str) -> None:
     config = {
         "without": nng_config(run, None),
         "foreign": nng_config(run, foreign),

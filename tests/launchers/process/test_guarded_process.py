@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 from actorq.actors import ActorSpec
+from actorq.actors.wire.state_codec import StateValue
 from actorq.launchers.node_setup import Failed
 from actorq.launchers.pickling import PicklingError
 from actorq.launchers.shared_page import make_page, read_page
@@ -134,7 +135,11 @@ async def test_a_failing_node_says_why_before_it_ends(anyio_backend: str) -> Non
 
 @pytest.mark.anyio
 @pytest.mark.parametrize(
-    ("order", "reason"), [(Do("leave", 3), "exited with status 3"), (Do("leave", 0), "exited with status 0")]
+    ("order", "reason"),
+    [
+        (Do("leave", StateValue(3)), "exited with status 3"),
+        (Do("leave", StateValue(0)), "exited with status 0"),
+    ],
 )
 async def test_an_end_at_once(anyio_backend: str, order: Do, reason: str) -> None:
     async with running(anyio_backend) as node:
@@ -162,7 +167,7 @@ async def test_what_it_prints_is_logged_and_the_last_of_it_told(
     errors = "".join(f"line {number}\n" for number in range(30)) + "no newline"
     async with running(anyio_backend) as node:
         await ask(node, "say", {"out": "out\n", "err": errors})
-        await node.stream.send(Do("leave", 4))
+        await node.stream.send(Do("leave", StateValue(4)))
         assert (await node.ended()).splitlines() == [
             "exited with status 4",
             *(f"line {number}" for number in range(11, 30)),
@@ -180,7 +185,7 @@ async def test_what_it_prints_is_logged_and_the_last_of_it_told(
 async def test_a_printed_line_is_not_kept_back(anyio_backend: str, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     async with running(anyio_backend) as node:
-        await node.stream.send(Do("print_line", "about to die"))
+        await node.stream.send(Do("print_line", StateValue("about to die")))
         assert await node.ended() == "killed by SIGKILL"
     assert "about to die" in caplog.messages
 
@@ -238,7 +243,7 @@ async def test_an_orphan_that_holds_the_socket_hides_no_death(anyio_backend: str
 async def test_a_page_is_read_after_its_writers_death(anyio_backend: str) -> None:
     page = make_page(10_000)
     async with running(anyio_backend, delivery_log_fd=page) as node:
-        await node.stream.send(Do("write_page", b"begun, not done"))
+        await node.stream.send(Do("write_page", StateValue(b"begun, not done")))
         assert await node.ended() == "killed by SIGKILL"
     written = read_page(page)
     os.close(page)

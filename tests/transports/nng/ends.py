@@ -16,7 +16,7 @@ from actorq.actors.wire.session.counters import Counts
 from actorq.actors.wire.session.endpoint import Endpoint
 from actorq.actors.wire.session.frame_header import Kind, Part
 from actorq.actors.wire.session.stream import OrderedStream
-from actorq.actors.wire.session.wire import Tls
+from actorq.actors.wire.tls import Tls
 from actorq.actors.wire.transport import NextFrame, Peer
 from actorq_nng.wire import NngWire
 

@@ -12,7 +12,7 @@ import pytest
 
 from actorq.actors.wire.session.acceptor import Acceptor
 from actorq.actors.wire.session.frame_header import Kind
-from actorq.actors.wire.session.wire import Tls
+from actorq.actors.wire.tls import Tls
 from actorq.launchers.host.certificates import make_certificates
 from actorq_nng import wire
 from actorq_nng.handshakes import Handshakes
@@ -25,8 +25,7 @@ pytestmark = pytest.mark.anyio
 
 
 def tls() -> Tls:
-    made = make_certificates()
-    return Tls(made.certificate, made.key, made.authority)
+    return make_certificates()
 
 
 def host_and_port(address: str) -> tuple[str, int]:

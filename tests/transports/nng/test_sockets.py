@@ -18,9 +18,9 @@ from cryptography.x509.oid import NameOID
 
 from actorq.actors import ActorqError
 from actorq.actors.runtime.loop_waker import LoopWaker
-from actorq.actors.wire.session.wire import Tls
+from actorq.actors.wire.tls import SERVER_NAME, Tls
 from actorq_nng import sockets
-from actorq_nng.sockets import COPIED_BYTES, SERVER_NAME, Dialer, Listener
+from actorq_nng.sockets import COPIED_BYTES, Dialer, Listener
 
 from .ends import End, serving, two
 

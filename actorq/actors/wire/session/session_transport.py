@@ -20,12 +20,13 @@ from actorq.actors.runtime.inbox import Inbox
 from actorq.actors.statistics import TransportStatistics
 from actorq.actors.wire.link_schema import LinkSchema
 from actorq.actors.wire.peer_session import PeerSession
+from actorq.actors.wire.tls import Tls
 from actorq.actors.wire.transport import Membership, Peer, this_host
 
 from .endpoint import Endpoint
 from .shm_arena import ShmArena, ShmMapping
 from .shm_lending import ShmLending
-from .wire import FrameReceiver, FrameWire, Tls
+from .wire import FrameReceiver, FrameWire
 
 log = logging.getLogger("actorq.transports")
 

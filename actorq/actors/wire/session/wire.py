@@ -8,20 +8,9 @@ authentication are done by the session. All calls, to a wire and from it, are ma
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 from .frame_header import Part
-
-
-@dataclass(frozen=True, slots=True)
-class Tls:
-    """PEM texts for mutual TLS. Certificates are for the name "actorq"."""
-
-    certificate: str
-    key: str
-    authority: str
-    """Certificate of the authority that signed this one, and must have signed the peer's."""
 
 
 class Connection(Protocol):
