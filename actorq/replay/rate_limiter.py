@@ -6,6 +6,7 @@ After Reverb's SampleToInsertRatio (Cassirer et al., "Reverb: A Framework for Ex
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 
@@ -25,9 +26,14 @@ class RateLimiter:
     N * samples_per_insert and B are at most error_buffer, at least one side may always proceed.
     """
 
-    def __init__(self, *, samples_per_insert: float, min_size: int, error_buffer: float) -> None:
-        """``min_size`` in transitions, ``error_buffer`` in samples; a sample is one transition of a batch."""
-        if not samples_per_insert > 0.0:
+    def __init__(self, *, samples_per_insert: float | None, min_size: int, error_buffer: float) -> None:
+        """``min_size`` in transitions, ``error_buffer`` in samples; a sample is one transition of a batch.
+
+        Without ``samples_per_insert`` inserts may always happen, and samples once I >= min_size.
+        """
+        if samples_per_insert is None:
+            samples_per_insert, error_buffer = 0.0, math.inf
+        elif not samples_per_insert > 0.0:
             raise ValueError(f"samples_per_insert is {samples_per_insert}; it must be above 0")
         if min_size < 1:
             raise ValueError(f"min_size is {min_size}; it must be at least one transition")
@@ -46,6 +52,11 @@ class RateLimiter:
     def error(self) -> float:
         """Samples allowed and not yet taken (negative: taken in advance, or sampling could not begin yet)."""
         return self._error(0)
+
+    @property
+    def ratio(self) -> float | None:
+        """Samples per insert so far; None before the first insert."""
+        return self._sampled / self._inserted if self._inserted else None
 
     def can_insert(self, count: int) -> bool:
         """Whether ``count`` transitions may be inserted now. Raises `ValueError` if they never may."""

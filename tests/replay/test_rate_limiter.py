@@ -99,3 +99,16 @@ def test_state_goes_on() -> None:
     other = RateLimiter(samples_per_insert=2.0, min_size=10, error_buffer=8.0)
     other.load_state(limiter.state())
     assert other.error == limiter.error == 1
+
+
+def test_without_a_ratio_inserts_always_happen_and_samples_from_min_size_on() -> None:
+    limiter = RateLimiter(samples_per_insert=None, min_size=10, error_buffer=0.0)
+    assert limiter.ratio is None
+    limiter.inserted(9)
+    assert limiter.can_insert(10**9)
+    assert not limiter.can_sample(1)
+    limiter.inserted(1)
+    limiter.sampled(10**9)
+    assert limiter.can_insert(1)
+    assert limiter.can_sample(10**9)
+    assert limiter.ratio == 1e8

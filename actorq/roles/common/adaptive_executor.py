@@ -1,4 +1,4 @@
-"""Where a role computes: on the actors' loop while it is short, in a thread when it would hold others up."""
+"""Adaptive executor: runs short computations on the actors' loop and long ones in a thread."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from msgspec import Meta
 from actorq.actors import Actor
 
 LONG_SECONDS = 0.005
-"""From here on a computation goes to a thread; below, the hop would cost more than it frees."""
+"""Longer computations run in a thread; for shorter ones the hop would cost more than it frees."""
 
 LARGE_NETWORK = 1_000_000
-"""Parameters; below, sharing out small products costs torch more than it saves."""
+"""Parameters; below, distributing small products among threads costs torch more than it saves."""
 
 TorchThreads = Annotated[
     Annotated[int, Meta(ge=1)] | None,
@@ -33,19 +33,19 @@ Args = TypeVarTuple("Args")
 
 
 class AdaptiveExecutor:
-    """Runs one kind of computation again and again, by what it took so far: inline, or in a thread.
+    """Runs repeated computations of one kind inline or in a thread, by the time that they took so far.
 
-    Without denormal numbers, which Adam's moments of dead units become, and which are slow. That setting is
-    the thread's, and others who compute on it find theirs as it was.
+    Denormal numbers are flushed to zero meanwhile: Adam's moments of dead units become denormal, which is
+    slow. This setting of the thread is reset afterwards.
     """
 
     seconds: float
-    """What one call takes: a running mean."""
+    """Seconds that a call takes: a running mean."""
 
     def __init__(self, actor: Actor, long_seconds: float = LONG_SECONDS) -> None:
         self._actor = actor
         self._long_seconds = long_seconds
-        self.seconds = math.inf  # the first call prepares much, whatever the next ones take
+        self.seconds = math.inf  # the first call prepares much: it says nothing about the next ones
 
     async def __call__(self, function: Callable[[Unpack[Args]], V], *args: *Args) -> V:
         """`function(*args)`. Cancelled, a call in a thread is left to end by itself."""
@@ -58,8 +58,8 @@ class AdaptiveExecutor:
         return self.seconds <= self._long_seconds
 
     def timed(self, function: Callable[[Unpack[Args]], V], *args: *Args) -> V:
-        """Run it here; what it took is taken into account."""
-        # What computes without torch has no need to load it.
+        """`function(*args)`, computed here; its time is taken into account."""
+        # Only where torch is loaded: some computations do without.
         set_flush_denormal = getattr(sys.modules.get("torch"), "set_flush_denormal", _do_nothing)
         began = time.perf_counter()
         set_flush_denormal(True)
@@ -87,7 +87,7 @@ def refuse_divergence(updates: int, loss: float, norm: float) -> None:
 
 
 def set_torch_threads(threads: int | None, parameters: int) -> None:
-    """Have torch use so many threads, or by default what suits a network of so many parameters."""
+    """Set the number of threads of torch; None: by the number of the network's `parameters`."""
     import torch
 
     suitable = 1 if parameters < LARGE_NETWORK else len(os.sched_getaffinity(0))

@@ -24,24 +24,20 @@ class RateLimitGate:
 
     def __init__(self, actor: actors.Actor, config: LimiterConfig) -> None:
         self._actor, self._config = actor, config
-        self._limiter: RateLimiter | None = None
-        if config.samples_per_insert is not None:
-            self._limiter = RateLimiter(
-                samples_per_insert=config.samples_per_insert,
-                min_size=config.min_size,
-                error_buffer=config.error_buffer,
-            )
+        self._limiter = RateLimiter(
+            samples_per_insert=config.samples_per_insert,
+            min_size=config.min_size,
+            error_buffer=config.error_buffer,
+        )
         self._inserts = AdmissionQueue(actor, self._may_insert)
-        self._samples = AdmissionQueue(actor, self._may_sample)
-        self._inserted = 0
-        self._sampled = 0
+        self._samples = AdmissionQueue(actor, self._limiter.can_sample)
         self._stopping = False
 
     def report(self) -> None:
         """Report samples per insert so far and the limiter's error, in samples."""
-        if self._inserted:
-            self._actor.report("replay_ratio", self._sampled / self._inserted)
-        if self._limiter is not None:
+        if self._limiter.ratio is not None:
+            self._actor.report("replay_ratio", self._limiter.ratio)
+        if self._config.samples_per_insert is not None:
             self._actor.report("limiter_error", self._limiter.error)
 
     async def insert(self, count: int, *, at_once: bool = False) -> None:
@@ -50,17 +46,17 @@ class RateLimitGate:
         `at_once`: there is nothing to sample, so that waiting for samples might never end. Raises Refused if
         they could never be inserted.
         """
-        self._check_passable(count * (self._limiter.samples_per_insert if self._limiter else 0.0))
+        self._check_passable(count * self._limiter.samples_per_insert)
         if at_once:
-            self._count_inserted(count)
+            self._limiter.inserted(count)
         else:
-            await self._inserts.pass_through(count, partial(self._count_inserted, count))
+            await self._inserts.pass_through(count, partial(self._limiter.inserted, count))
         self._advance()
 
     async def sample(self, count: int) -> None:
         """The same for samples; raises Stopping when the run stops."""
         self._check_passable(count)
-        await self._samples.pass_through(count, partial(self._count_sampled, count))
+        await self._samples.pass_through(count, partial(self._limiter.sampled, count))
         self._advance()
 
     def relieve(self) -> None:
@@ -70,7 +66,7 @@ class RateLimitGate:
 
     def withdraw(self, count: int) -> None:
         """Take back `count` transitions that were admitted and not inserted after all."""
-        self._count_inserted(-count)
+        self._limiter.inserted(-count)
         self._advance()
 
     def drain(self) -> None:
@@ -80,22 +76,7 @@ class RateLimitGate:
         self._samples.close(Stopping())
 
     def _may_insert(self, count: int) -> bool:
-        return self._limiter is None or self._stopping or self._limiter.can_insert(count)
-
-    def _may_sample(self, count: int) -> bool:
-        if self._limiter is None:
-            return self._inserted >= self._config.min_size
-        return self._limiter.can_sample(count)
-
-    def _count_inserted(self, count: int) -> None:
-        self._inserted += count
-        if self._limiter is not None:
-            self._limiter.inserted(count)
-
-    def _count_sampled(self, count: int) -> None:
-        self._sampled += count
-        if self._limiter is not None:
-            self._limiter.sampled(count)
+        return self._stopping or self._limiter.can_insert(count)
 
     def _advance(self) -> None:
         """Admit all that the last insert or sample has made room for."""
@@ -105,7 +86,7 @@ class RateLimitGate:
     def _check_passable(self, samples: float) -> None:
         """Widen the limiter's bounds to the size of a chunk or batch, which would otherwise wait for ever."""
         limiter = self._limiter
-        if limiter is not None and samples > limiter.error_buffer:
+        if samples > limiter.error_buffer:
             if self._config.error_buffer_samples is not None:
                 raise Refused(
                     f"one chunk or batch takes {samples:g} samples, more than error_buffer_samples = "
@@ -114,21 +95,17 @@ class RateLimitGate:
             limiter.error_buffer = samples
 
     def state(self) -> State:
-        limiter = self._limiter.state() if self._limiter is not None else None
-        return {"limiter": limiter, "inserted": self._inserted, "sampled": self._sampled}
+        return self._limiter.state()
 
     def load_state(self, state: State) -> None:
-        if self._limiter is not None and state["limiter"] is not None:
-            self._limiter.load_state(state["limiter"])
-        self._inserted = state["inserted"]
-        self._sampled = state["sampled"]
+        self._limiter.load_state(state)
 
 
 class RateLimiterActor(actors.Actor):
-    """Admits inserts and samples of all shards together, each waiting for what it asks of the other.
+    """Rate limiter of several replay shards: admits the inserts and samples of all of them together.
 
-    What is admitted counts at once. What a shard then can't take is withdrawn; what was on its way to a shard
-    that died stays counted, one chunk at most.
+    Admitted transitions count at once. Those that a shard can't store are withdrawn; those admitted for a
+    shard that died stay counted, one chunk at most.
     """
 
     class Config(LimiterConfig, actors.Config, frozen=True, kw_only=True):
