@@ -1,7 +1,7 @@
 """Parts of one's own for a topology: an environment, a Q-network and an actor. See custom.toml.
 
 Nothing here is registered anywhere: the topology names each class as "custom_parts:Class", and finds this
-file because it lies beside it.
+file because it is beside it.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ class Mirror(Actor):
         self.seen = self.added = 0
         self.generator = np.random.default_rng(self.seed)
 
-    @handles(concurrent=64)  # each may wait for the replay's rate limiter, and holds nobody else back
+    @handles(concurrent=64)  # each may wait for the replay's rate limiter without delaying others
     async def insert(self, request: Insert) -> Inserted:
         self.seen += len(request.chunk)
         if self.generator.random() < self.config.share:

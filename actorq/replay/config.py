@@ -51,16 +51,17 @@ class ReplayConfig(LimiterConfig, frozen=True, kw_only=True, forbid_unknown_fiel
     """Settings of one replay. Defaults are those of prioritized experience replay (arXiv 1511.05952)."""
 
     capacity: Annotated[
-        int, Meta(gt=0, le=2**30, description="transitions held at most; the oldest leave first")
+        int, Meta(gt=0, le=2**30, description="transitions held at most; the oldest are evicted first")
     ] = 100_000
     sampling: Annotated[
-        Literal["prioritized", "uniform"], Meta(description="in proportion to priority, or all alike")
+        Literal["prioritized", "uniform"], Meta(description="in proportion to priority, or uniformly")
     ] = "prioritized"
     alpha: Annotated[
         float, Meta(ge=0, le=1, description="exponent of the priorities: 0 is uniform, 1 proportional")
     ] = 0.6
     epsilon: Annotated[
-        float, Meta(ge=1e-30, le=1e30, description="added to |TD error|, so that nothing is never drawn")
+        float,
+        Meta(ge=1e-30, le=1e30, description="added to |TD error|, so that every transition can be drawn"),
     ] = 1e-6
     beta_start: Annotated[
         float, Meta(ge=0, le=1, description="exponent of the importance weights at the first batch")

@@ -47,7 +47,7 @@ def json_schema() -> Schema:
     of_actor = {field.encode_name: _with_default(next(rest), field) for field in _OF_ACTOR}
     choices = [_actor_of_role(name, cls, of_actor, next(rest)) for name, cls in roles.items()]
     properties["actors"] = {
-        "description": "what takes part, in the order it starts in",
+        "description": "the actors, in the order in which they start",
         "type": "object",
         "minProperties": 1,
         "propertyNames": properties["nodes"]["propertyNames"],

@@ -45,11 +45,11 @@ class Solved(Settings, frozen=True, kw_only=True):
     mean_return: Annotated[
         float | dict[Name, float],
         Meta(
-            description="the greedy policy's mean return to reach; where there are several tasks, of each"
-            " that the run waits for, by its name"
+            description="the greedy policy's mean return to reach; with several tasks, of each required "
+            "task, by its name"
         ),
     ] = msgspec.field(name="return")
-    episodes: Annotated[Members, Meta(description="over how many evaluation episodes, of each task")] = 20
+    episodes: Annotated[Members, Meta(description="number of evaluation episodes, of each task")] = 20
 
     def in_words(self) -> str:
         """Such as "mean return 475 over 20 episodes"."""
@@ -83,7 +83,9 @@ class RunTable(Settings, frozen=True, kw_only=True):
 class NodeTable(Settings, frozen=True, kw_only=True):
     """One `[nodes.NAME]`: where actors run. `main` is there without being declared: the caller's process."""
 
-    count: Annotated[Members, Meta(description="how many such nodes; their actors are spread in turn")] = 1
+    count: Annotated[
+        Members, Meta(description="number of nodes; actors are distributed among them in turn")
+    ] = 1
     place: Annotated[
         str,
         Meta(
@@ -97,10 +99,11 @@ class NodeTable(Settings, frozen=True, kw_only=True):
     ] = INPROC
     address: Annotated[
         Annotated[str, Meta(pattern=PATTERN, extra={"words": WORDS})] | None,
-        Meta(description="main only: where it listens for nodes of other hosts; port 0 is a free one"),
+        Meta(description="main only: where it listens for nodes of other hosts; port 0 selects a free port"),
     ] = None
     insecure: Annotated[
-        bool, Meta(description="main only: no TLS between hosts; who listens in reads, and may meddle")
+        bool,
+        Meta(description="main only: no TLS between hosts: messages can be read and changed on the network"),
     ] = False
     options: dict[str, Any] = {}
     """Settings of launchers, by name; in a file they are tables such as `[nodes.NAME.ssh]`."""
@@ -150,14 +153,13 @@ class GroupTable(Settings, frozen=True, kw_only=True):
     """One `[groups.NAME]`: actors that are supervised together."""
 
     actors: Annotated[tuple[str, ...], Meta(min_length=1, description="the members, by actor name")]
-    count: Annotated[
-        Members, Meta(description="how often all of it is there: NAME.0.ACTOR, NAME.1.ACTOR, …")
-    ] = 1
+    count: Annotated[Members, Meta(description="number of instances: NAME.0.ACTOR, NAME.1.ACTOR, …")] = 1
     strategy: Annotated[
-        Strategy, Meta(description="who starts again when one crashes: it, all, or it and those after it")
+        Strategy,
+        Meta(description="which members restart when one crashes: it, all, or it and those after it"),
     ] = "one-for-one"
     max_restarts: Annotated[int, Meta(ge=0, description="one more crash within the time fails the run")] = 3
-    within_seconds: Annotated[Seconds, Meta(description="the time that max_restarts speaks of")] = 60.0
+    within_seconds: Annotated[Seconds, Meta(description="the time to which max_restarts refers")] = 60.0
     backoff_seconds: Annotated[
         float, Meta(ge=0, description="wait before the first restart; doubles with each")
     ] = 0.1
@@ -179,12 +181,14 @@ class Topology(Settings, frozen=True, kw_only=True):
     backend: Annotated[Backend, Meta(description="the event loop")] = "asyncio"
     python_path: Annotated[
         tuple[str, ...],
-        Meta(description="folders where roles' modules are looked for; the file's own always is one"),
+        Meta(description="folders in which roles' modules are searched, beside the file's own"),
     ] = ()
     stop: Annotated[Stop, Meta(description="when the run ends: whichever comes first")] = Stop()
     run: Annotated[RunTable, Meta(description="what the run writes, and how often")] = RunTable()
     nodes: Annotated[dict[Name, NodeTable], Meta(description="where actors run")] = {}
-    actors: Annotated[dict[Name, ActorTable], Meta(description="what takes part, in the order it starts in")]
+    actors: Annotated[
+        dict[Name, ActorTable], Meta(description="the actors, in the order in which they start")
+    ]
     groups: Annotated[dict[Name, GroupTable], Meta(description="actors that are supervised together")] = {}
     tables: dict[str, Any] = {}
     """The tables that roles declare, by name; in a file they stand at the top level."""

@@ -50,7 +50,7 @@ STRUCTS: dict[str, Any] = {
 _OUT_OF_FILES = {"Topology": {"tables"}, "NodeTable": {"options"}, "NamedTask": set(Task.__struct_fields__)}
 _SAID_HERE = {  # keys whose annotations say nothing of their meaning
     "ActorTable.role": "which actor class: a built-in role, or one of your own",
-    "ActorTable.config": "the role's own settings; its `Config` says which",
+    "ActorTable.config": "the role's own settings, declared by its `Config`",
 }
 
 

@@ -43,7 +43,7 @@ class RedisConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         | None
     ) = None
     keep: Annotated[
-        bool, Meta(description="the data outlive the run, and a run of the same name goes on with them")
+        bool, Meta(description="the data outlive the run, and a run of the same name continues with them")
     ] = False
     cache_mb: Annotated[
         int, Meta(ge=0, description="megabytes of chunks that a learner keeps, so as not to read them twice")

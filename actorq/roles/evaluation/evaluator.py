@@ -38,7 +38,7 @@ class Evaluator(LearningActor):
         episodes: Annotated[
             Annotated[int, Meta(ge=1, le=10_000)] | None,
             Meta(
-                description="episodes of one evaluation, of each task; absent: as [stop] solved says, or 20"
+                description="episodes of one evaluation, of each task; absent: those of [stop] solved, or 20"
             ),
         ] = None
         device: Annotated[Device, Meta(description="where the network acts: auto, cpu, cuda:0, …")] = "auto"

@@ -187,7 +187,9 @@ class OwningLearner(ReplayLearner):
     """
 
     class Config(ReplayLearner.Config):
-        publish_every_updates: Annotated[int, Meta(ge=1, description="updates between two weights")] = 16
+        publish_every_updates: Annotated[
+            int, Meta(ge=1, description="updates between two publications of weights")
+        ] = 16
         synchronize_every_updates: SynchronizeEveryUpdates = 50
 
     renamed_keys = {"config.meet_every_updates": "config.synchronize_every_updates"}  # noqa: RUF012

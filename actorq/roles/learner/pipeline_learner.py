@@ -49,9 +49,13 @@ class PipelineLearner(OwningLearner):
         ] = "parameters"
         columns: Annotated[
             dict[str, Annotated[int, Meta(ge=2)]],
-            Meta(description="wide layers, and over how many stages to split the columns of each"),
+            Meta(
+                description="wide layers, and the number of stages over which the columns of each are split"
+            ),
         ] = {}  # noqa: RUF012 - a struct makes each its own
-        micro_batches: Annotated[int, Meta(ge=1, description="parts of a batch that flow one by one")] = 4
+        micro_batches: Annotated[
+            int, Meta(ge=1, description="micro-batches of a batch, passed through the stages one by one")
+        ] = 4
 
     stages: Group[Flow | Evaluate | StepStage | Read | WriteParameters | HaltStage | Resume]
     _method: PipelineClient

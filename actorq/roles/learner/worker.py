@@ -40,7 +40,7 @@ class LocalReplayConfig(ReplayConfig, frozen=True, kw_only=True, forbid_unknown_
     """A worker's own replay. `samples_per_insert` is kept to exactly; without it a chunk pays for a batch."""
 
     capacity: Annotated[
-        int, Meta(gt=0, le=2**30, description="transitions held at most; the oldest leave first")
+        int, Meta(gt=0, le=2**30, description="transitions held at most; the oldest are evicted first")
     ] = 50_000
 
 

@@ -34,7 +34,7 @@ BACKOFF_SECONDS = (0.0, 0.01, 0.1, 1.0)
 """Pauses before the weights are pulled again, by failures in a row; the last applies to all further ones."""
 
 # Settings of the roles that push gradients. Each role lists them: a struct has no two bases with fields.
-GradientCodec = Annotated[Codec, Meta(description="how gradients travel")]
+GradientCodec = Annotated[Codec, Meta(description="encoding of gradients")]
 TopKShare = Annotated[
     float, Meta(gt=0, le=1, description="top_k: the share of a gradient's entries that is sent")
 ]
@@ -42,15 +42,15 @@ ReadEveryGradients = Annotated[
     int,
     Meta(
         ge=1,
-        description="gradients pushed for each time the parameters are read; synchronous and bounded"
-        " have them read after each",
+        description="gradients pushed between two reads of the parameters; always 1 with synchronous and "
+        "bounded",
     ),
 ]
 OutlierDeviations = Annotated[
     Annotated[float, Meta(ge=2)] | None,
     Meta(
-        description="gradients whose loss lies more standard deviations above its running mean are "
-        "not sent; absent: all are sent"
+        description="gradients whose loss is more standard deviations above its running mean are not sent; "
+        "absent: all are sent"
     ),
 ]
 

@@ -61,7 +61,7 @@ class ParameterCoordinator(LearningActor):
 
     class Config(UpdateRuleSettings, actors.Config, frozen=True, kw_only=True):
         publish_every_updates: Annotated[
-            int, Meta(ge=1, description="updates between two weights for those who only act")
+            int, Meta(ge=1, description="updates between two publications of weights")
         ] = 16
 
     servers: Group[

@@ -62,12 +62,12 @@ class ParameterServer(LearningActor):
         weights: Annotated[
             Literal["whole", "delta_float16", "delta_int8"],
             Meta(
-                description="what readers are sent: parameters as they are, or compressed differences to the"
-                " version they have"
+                description="encoding for readers: parameters as they are, or compressed differences to the "
+                "version they have"
             ),
         ] = "whole"
         kept_versions: Annotated[
-            int, Meta(ge=1, le=1000, description="versions kept for readers; older ones are gone")
+            int, Meta(ge=1, le=1000, description="versions kept for readers; older ones are discarded")
         ] = 16
         restore_within_updates: Annotated[
             int, Meta(ge=2, description="updates lost at most when an actor of the server dies")

@@ -33,7 +33,8 @@ BatchesPerAsk = Annotated[
     int, Meta(ge=1, description="batches drawn with one message; their priorities go back together")
 ]
 DrawsAhead = Annotated[
-    int, Meta(ge=1, description="draws of so many batches that are ready or under way while it computes")
+    int,
+    Meta(ge=1, description="draws, of batches_per_ask batches each, ready or in progress while it computes"),
 ]
 
 DatasetDraw: TypeAlias = "Sequence[Sequence[Batch | StagedBatch]]"

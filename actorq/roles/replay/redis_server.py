@@ -50,9 +50,7 @@ class RedisServer(actors.Actor):
                 " acknowledged; everysec: the last second or two may be lost"
             ),
         ] = "everysec"
-        maxmemory: Annotated[str, Meta(description='most memory it takes, such as "200mb"; 0: no bound')] = (
-            "0"
-        )
+        maxmemory: Annotated[str, Meta(description='bound on its memory, such as "200mb"; 0: no bound')] = "0"
 
     @classmethod
     def real_time(cls, config: Any) -> str:

@@ -48,9 +48,10 @@ class ReplayShard(actors.Actor):
 
     class Config(ReplayConfig, actors.Config, frozen=True, kw_only=True):
         store: Annotated[
-            Literal["memory", "redis"], Meta(description="where transitions are: in the actor, or in Redis")
+            Literal["memory", "redis"],
+            Meta(description="storage of the transitions: in the actor, or in Redis"),
         ] = "memory"
-        redis: Annotated[RedisConfig, Meta(description="where Redis is, and what becomes of the data")] = (
+        redis: Annotated[RedisConfig, Meta(description="address of Redis, and retention of the data")] = (
             RedisConfig()
         )
 
