@@ -6,10 +6,9 @@ Knows nothing of learning: it would serve a chat server as well.
 from __future__ import annotations
 
 from actorq.actors.runtime.inbox import Inbox
-from actorq.actors.wire.node_incarnation import new_incarnation
 
 from .actor import Actor, State
-from .definition import Definition, Handler, Port, Table, handles
+from .definition import Definition, Table, handles
 from .errors import (
     ActorDied,
     ActorFailed,
@@ -23,21 +22,18 @@ from .errors import (
     Refused,
     Stopping,
 )
-from .message import Config, Message, Request, reply_type
+from .message import Config, Message, Request
 from .ref import Feed, Group, Ref, Topic
-from .runtime.envelope import DeadLetter, Envelope, Outcome, ReplyPath, RequestEnvelope
-from .runtime.reports import Reports, ReportTotals
+from .runtime.envelope import DeadLetter, Outcome
+from .runtime.reports import Reports
 from .runtime.system import System
 from .spec import (
-    MAIN,
-    OUTSIDE,
     ActorSpec,
     GroupSpec,
     MailboxBounds,
     RestartLimits,
     RestartPolicy,
     Strategy,
-    derive_seed,
 )
 from .statistics import (
     ActorStatistics,
@@ -48,24 +44,17 @@ from .statistics import (
 )
 from .supervision.delivery_log import DeliveryLog, LogLayout
 from .supervision.node_agent import NodeAgent
-from .supervision.remote_node import Death, Launcher, NodeDied, NodeHandle
+from .supervision.remote_node import Death, NodeDied, NodeHandle
 from .wire.link_schema import LinkSchema
-from .wire.peer_session import PeerSession, SharedMemory
-from .wire.registry import WireError
+from .wire.peer_session import PeerSession
 from .wire.transport import (
     Membership,
     Peer,
-    Stream,
     Transport,
     find_transport,
-    installed_transports,
-    make_transport,
-    this_host,
 )
 
 __all__ = [
-    "MAIN",
-    "OUTSIDE",
     "Actor",
     "ActorDied",
     "ActorFailed",
@@ -80,14 +69,11 @@ __all__ = [
     "Definition",
     "DefinitionError",
     "DeliveryLog",
-    "Envelope",
     "Fatal",
     "Feed",
     "Group",
     "GroupSpec",
-    "Handler",
     "Inbox",
-    "Launcher",
     "LinkSchema",
     "LogLayout",
     "MailboxBounds",
@@ -103,34 +89,21 @@ __all__ = [
     "Outcome",
     "Peer",
     "PeerSession",
-    "Port",
     "Ref",
     "Refused",
-    "ReplyPath",
-    "ReportTotals",
     "Reports",
     "Request",
-    "RequestEnvelope",
     "RestartLimits",
     "RestartPolicy",
-    "SharedMemory",
     "State",
     "Stopping",
     "Strategy",
-    "Stream",
     "System",
     "SystemStatistics",
     "Table",
     "Topic",
     "Transport",
     "TransportStatistics",
-    "WireError",
-    "derive_seed",
     "find_transport",
     "handles",
-    "installed_transports",
-    "make_transport",
-    "new_incarnation",
-    "reply_type",
-    "this_host",
 ]

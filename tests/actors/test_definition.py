@@ -18,8 +18,8 @@ from actorq.actors import (
     Table,
     Topic,
     handles,
-    reply_type,
 )
+from actorq.actors.message import reply_type
 
 from .messages import Add, Echo, GetTotal, Nothing, Text, Total, Weights
 

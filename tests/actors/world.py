@@ -6,18 +6,9 @@ from typing import Any, TypeVar
 
 import anyio
 
-from actorq.actors import (
-    Actor,
-    ActorSpec,
-    Config,
-    GroupSpec,
-    Membership,
-    RestartLimits,
-    System,
-    Transport,
-    make_transport,
-)
+from actorq.actors import Actor, ActorSpec, Config, GroupSpec, Membership, RestartLimits, System, Transport
 from actorq.actors.wire.session.frame_header import Kind
+from actorq.actors.wire.transport import make_transport
 from actorq.testing import EncodedTransport
 from actorq_nng import NngTransport
 

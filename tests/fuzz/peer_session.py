@@ -14,7 +14,6 @@ import atheris
 from msgspec import msgpack
 
 with atheris.instrument_imports(include=["actorq.actors"]):
-    from actorq.actors import WireError
     from actorq.actors.runtime.actor_cell import ActorCell, LocalNode
     from actorq.actors.runtime.envelope import Envelope, Outcome, RequestEnvelope
     from actorq.actors.runtime.reports import ReportTotals
@@ -22,6 +21,7 @@ with atheris.instrument_imports(include=["actorq.actors"]):
     from actorq.actors.wire.codec import Answers, EnvelopeEnded, Found, Packer, Probe, Reply
     from actorq.actors.wire.link_schema import LinkSchema
     from actorq.actors.wire.peer_session import PeerSession
+    from actorq.actors.wire.registry import WireError
 
 from tests.actors.linked_sessions import MAX_FRAME_BYTES, Pipe, Sender, specs
 from tests.actors.messages import Add, Echo, GetTotal, Text, Total, Weights

@@ -14,11 +14,12 @@ import anyio
 from anyio.abc import ByteStream, SocketAttribute, TaskStatus
 from anyio.streams.tls import TLSStream
 
-from actorq.actors import ActorSpec, Death, LinkSchema, Membership, Peer, WireError, this_host
+from actorq.actors import ActorSpec, Death, LinkSchema, Membership, Peer
 from actorq.actors.message import Message
 from actorq.actors.runtime.envelope import Envelope
 from actorq.actors.supervision import control_messages as commands
 from actorq.actors.wire.codec import Answers, Packer, Unpacker
+from actorq.actors.wire.registry import WireError
 from actorq.actors.wire.session.frame_header import HEADS, HELLO, PREFIX, PROTOCOL, WELCOME, Kind
 from actorq.actors.wire.session.handshake import (
     SessionHello,
@@ -29,6 +30,7 @@ from actorq.actors.wire.session.handshake import (
     seal_welcome,
 )
 from actorq.actors.wire.tls import SERVER_NAME, Tls
+from actorq.actors.wire.transport import this_host
 
 from .unauthenticated_peers import GREETING, framed
 

@@ -10,7 +10,8 @@ from typing import Any
 import anyio
 import pytest
 
-from actorq.actors import ActorSpec, GroupSpec, Membership, ReportTotals, System
+from actorq.actors import ActorSpec, GroupSpec, Membership, System
+from actorq.actors.runtime.reports import ReportTotals
 from actorq.launchers.launchers import LaunchersByNode
 from actorq.launchers.node_setup import RunSetup
 from actorq.launchers.process.launcher import ProcessLauncher

@@ -147,7 +147,7 @@ import sys, types
 sys.modules["__main__"] = main = types.ModuleType("__main__")
 import msgspec, numpy as np, pytest
 import actorq
-from actorq.actors import reply_type
+from actorq.actors.message import reply_type
 from actorq.actors.wire.registry import Registry
 from actorq.launchers.pickling import unpickle
 

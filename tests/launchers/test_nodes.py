@@ -22,13 +22,13 @@ from actorq.actors import (
     RestartLimits,
     State,
     System,
-    new_incarnation,
 )
 from actorq.actors.runtime import system as system_module
 from actorq.actors.supervision import (
     remote_node as remote,
 )
 from actorq.actors.supervision.remote_node import RemoteActorCell, RemoteNode
+from actorq.actors.wire.node_incarnation import new_incarnation
 from actorq.launchers.node_setup import NodeSetup
 from actorq.launchers.process import launcher as local
 from actorq.launchers.process.guarded_process import GuardedProcess

@@ -9,7 +9,8 @@ from typing import Any
 import anyio
 import pytest
 
-from actorq.actors import ActorDied, ReportTotals
+from actorq.actors import ActorDied
+from actorq.actors.runtime.reports import ReportTotals
 from actorq.launchers import thread_engine as here
 from actorq.launchers.thread_engine import ThreadEngine
 from actorq.run.open_run import RunFailed, open_run

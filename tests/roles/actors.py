@@ -9,7 +9,9 @@ import gymnasium
 import numpy as np
 from gymnasium.spaces import Box, Discrete
 
-from actorq.actors import Actor, ActorSpec, Feed, Message, ReportTotals, Topic, derive_seed, handles
+from actorq.actors import Actor, ActorSpec, Feed, Message, Topic, handles
+from actorq.actors.runtime.reports import ReportTotals
+from actorq.actors.spec import derive_seed
 from actorq.envs.task import Task
 from actorq.learning.agent import Agent
 from actorq.learning.networks.spec import mlp_shapes, size

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from actorq.actors import State, System, derive_seed
+from actorq.actors import State, System
+from actorq.actors.spec import derive_seed
 from actorq.learning.networks.factory import make_parameters
 from actorq.learning.networks.flat import FlatParameters
 from actorq.learning.optimizers import make_optimizer

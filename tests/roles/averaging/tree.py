@@ -9,7 +9,8 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from actorq.actors import Actor, ActorSpec, Ref, System, derive_seed, handles
+from actorq.actors import Actor, ActorSpec, Ref, System, handles
+from actorq.actors.spec import derive_seed
 from actorq.envs.task import Task
 from actorq.learning.agent import Agent
 from actorq.roles.averaging.client import AveragingClient

@@ -8,7 +8,8 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from actorq.actors import Actor, ReportTotals
+from actorq.actors import Actor
+from actorq.actors.runtime.reports import ReportTotals
 from actorq.envs.task import Task
 from actorq.learning.exploration import LinearEpsilon
 from actorq.replay.chunk import Chunk

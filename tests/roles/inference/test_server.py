@@ -13,7 +13,8 @@ import anyio.to_thread
 import numpy as np
 import pytest
 
-from actorq.actors import Actor, ActorSpec, Message, Refused, ReportTotals, System, handles
+from actorq.actors import Actor, ActorSpec, Message, Refused, System, handles
+from actorq.actors.runtime.reports import ReportTotals
 from actorq.learning.agent import Agent
 from actorq.replay.chunk import Chunk
 from actorq.roles.explorer.explorer import Explorer

@@ -7,15 +7,8 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from actorq.actors import (
-    Actor,
-    ActorSpec,
-    Refused,
-    State,
-    System,
-    derive_seed,
-    handles,
-)
+from actorq.actors import Actor, ActorSpec, Refused, State, System, handles
+from actorq.actors.spec import derive_seed
 from actorq.envs.task import Task
 from actorq.learning.agent import Agent
 from actorq.learning.distributed.encoded import Encoded

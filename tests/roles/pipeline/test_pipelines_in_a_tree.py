@@ -7,7 +7,8 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from actorq.actors import ActorSpec, Message, System, derive_seed, handles
+from actorq.actors import ActorSpec, Message, System, handles
+from actorq.actors.spec import derive_seed
 from actorq.roles.averaging.server import AveragingServer
 from actorq.roles.learner.base import BatchSource, ReplayDraw
 from actorq.roles.learner.pipeline_learner import PipelineLearner
