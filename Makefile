@@ -10,6 +10,9 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 run: .venv/installed
 	$(BIN)/actorq run recipes/hierarchical.toml
 
+# The tests start hundreds of interpreters; without bytecode each would compile actorq again.
+test test-fast test-all cov: export PYTHONDONTWRITEBYTECODE :=
+
 test: .venv/installed-dev
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
