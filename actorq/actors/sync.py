@@ -44,7 +44,7 @@ class Future(Generic[T]):
             self._done.set()
 
     async def wait(self) -> T:
-        """The result, once it is set; raises the error that `fail` was called with."""
+        """The result, once it is set; raises the error given to `fail`. Cancelled, nothing changes."""
         await self._done.wait()
         if self._error is not None:
             raise self._error
