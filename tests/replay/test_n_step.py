@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from actorq.roles.common.adder import NStep, n_step
+from actorq.replay.chunk import NStep, n_step
 
 
 def naive(rewards: np.ndarray, discounts: np.ndarray, ends: np.ndarray, n: int) -> NStep:
