@@ -9,6 +9,7 @@ import anyio
 import pytest
 
 from actorq.actors import ActorDied, Message, NotCarried, Refused
+from actorq.actors.runtime import system
 from actorq.run.open_run import RunFailed, open_run
 
 from .toy import (
@@ -101,7 +102,10 @@ async def test_a_crash_begins_one_instance_of_a_group_anew(tmp_path: Path, insid
         assert await run.group("first").all().ask(GetTotal()) == [Total(0), Total(3)]
 
 
-async def test_what_goes_wrong_comes_back(tmp_path: Path, inside: Any) -> None:
+async def test_what_goes_wrong_comes_back(
+    tmp_path: Path, inside: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(system, "DRAIN_SECONDS", 0.05)  # the asks without an answer never end
     plan = COUNTERS | {"groups": {"counters": {"actors": ["counter"], "backoff_seconds": 0.0}}}
     async with open_run(plan, backend=inside, out=tmp_path) as run:
         counter = run["counter"]
