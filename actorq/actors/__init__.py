@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from actorq.actors.runtime.inbox import Inbox
 
-from .actor import Actor, State
+from .actor import Actor, SettingProblem, State
 from .definition import Definition, Table, handles
 from .errors import (
     ActorDied,
@@ -95,6 +95,7 @@ __all__ = [
     "Request",
     "RestartLimits",
     "RestartPolicy",
+    "SettingProblem",
     "State",
     "Stopping",
     "Strategy",

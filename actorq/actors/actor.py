@@ -26,6 +26,10 @@ State = dict[str, Any]
 """Numpy arrays, numbers, text, bytes, booleans, None, lists and dicts of these: saved without pickle."""
 
 
+SettingProblem = tuple[str, str]
+"""What is wrong with a setting: a key such as "config.capacity" or "ports.replay", and a sentence."""
+
+
 class HasConfig(Protocol[C]):
     @property
     def Config(self) -> type[C]: ...
@@ -122,7 +126,7 @@ class Actor:
         """Restore a state made by `state`; called after `on_start`."""
 
     @classmethod
-    def problems(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+    def problems(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[SettingProblem]:
         """Validate settings beyond their types: yield pairs of a key and a sentence.
 
         Called before anything starts. A key such as "config.capacity" or "task.env" names the setting. Tables
@@ -136,7 +140,7 @@ class Actor:
         return ""
 
     @classmethod
-    def wiring_problems(cls, spec: ActorSpec, specs: Mapping[str, ActorSpec]) -> Iterable[tuple[str, str]]:
+    def wiring_problems(cls, spec: ActorSpec, specs: Mapping[str, ActorSpec]) -> Iterable[SettingProblem]:
         """Validate the wiring of this actor: yield problems as `problems` does, with keys such as
         "ports.replay".
 
@@ -146,14 +150,12 @@ class Actor:
         return ()
 
     @classmethod
-    def machine_problems(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+    def machine_problems(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[SettingProblem]:
         """What this machine lacks to run the actor, as `problems`; called before anything starts."""
         return ()
 
     @classmethod
-    def state_problems(
-        cls, config: Any, tables: Mapping[str, Any], state: State
-    ) -> Iterable[tuple[str, str]]:
+    def state_problems(cls, config: Any, tables: Mapping[str, Any], state: State) -> Iterable[SettingProblem]:
         """Why the actor can't resume from a checkpoint's state, as `problems`; called before a run is
         resumed.
         """

@@ -12,7 +12,7 @@ from msgspec import Meta
 from numpy.typing import NDArray
 
 import actorq.actors as actors
-from actorq.actors import ActorSpec, Group, Refused, State, Stopping, Topic, handles
+from actorq.actors import ActorSpec, Group, Refused, SettingProblem, State, Stopping, Topic, handles
 from actorq.actors.sync import Future
 from actorq.learning.distributed.averaging_rules import Elasticity, RuleName, make_averaging_rule
 from actorq.roles.common.adaptive_executor import AdaptiveExecutor
@@ -54,13 +54,13 @@ class AveragingServer(LearningActor):
     weights: Topic[Weights]
 
     @classmethod
-    def problems(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+    def problems(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[SettingProblem]:
         yield from super().problems(config, tables)
         if config.elasticity is not None and config.rule != "elastic":
             yield "config.elasticity", f'is of rule = "elastic", not of "{config.rule}"'
 
     @classmethod
-    def wiring_problems(cls, spec: ActorSpec, specs: Mapping[str, ActorSpec]) -> Iterable[tuple[str, str]]:
+    def wiring_problems(cls, spec: ActorSpec, specs: Mapping[str, ActorSpec]) -> Iterable[SettingProblem]:
         below = {other.name for other in specs.values() if spec.name in other.ports.get("root", ())}
         learners = set(spec.ports["learners"])
         if missing := sorted(below - learners):
@@ -69,9 +69,7 @@ class AveragingServer(LearningActor):
             yield "ports.learners", f"names {', '.join(strays)}, whose port root doesn't lead here"
 
     @classmethod
-    def state_problems(
-        cls, config: Any, tables: Mapping[str, Any], state: State
-    ) -> Iterable[tuple[str, str]]:
+    def state_problems(cls, config: Any, tables: Mapping[str, Any], state: State) -> Iterable[SettingProblem]:
         return network_problems(tables, state["parameters"])
 
     async def on_start(self) -> None:

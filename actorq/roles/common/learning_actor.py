@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 import actorq.actors as actors
-from actorq.actors import Table
+from actorq.actors import SettingProblem, Table
 from actorq.envs.task import Task, Tasks, task_names, tasks_in
 from actorq.learning.agent import Agent
 
@@ -24,7 +24,7 @@ class LearningActor(actors.Actor):
     agent: Table[Agent]
 
     @classmethod
-    def problems(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+    def problems(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[SettingProblem]:
         yield from environment_problems(tables)
         if not cls.adapts_scale:
             yield from _scale_problems(tables, "takes a lone learner, that has the whole network to itself")
@@ -45,7 +45,7 @@ def adaptive_tasks(tasks: Sequence[Task]) -> dict[int, str]:
     return {number: name for number, name in names if tasks[number].reward_scale == "adaptive"}
 
 
-def _scale_problems(tables: Mapping[str, Any], why: str) -> Iterator[tuple[str, str]]:
+def _scale_problems(tables: Mapping[str, Any], why: str) -> Iterator[SettingProblem]:
     tasks = tasks_in(tables)
     for number in adaptive_tasks(tasks):
         where = "task" if tables.get("tasks") is None else f"tasks[{number}]"

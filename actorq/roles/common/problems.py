@@ -7,6 +7,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from actorq.actors import SettingProblem
 from actorq.envs.task import Task, TaskError, task_names, tasks_in
 from actorq.learning.agent import Agent
 from actorq.learning.compiling import Compile, missing_compiler
@@ -16,7 +17,7 @@ from actorq.learning.networks.spec import picture_problem
 from actorq.learning.networks.task_layout import TaskLayout
 
 
-def environment_problems(tables: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def environment_problems(tables: Mapping[str, Any]) -> Iterator[SettingProblem]:
     """Whether the environments are there, and fit DQN and the network. The tables check themselves."""
     found = tables.get("agent")
     agent = found if isinstance(found, Agent) and not any(found.problems()) else None
@@ -41,7 +42,7 @@ def _places(tables: Mapping[str, Any]) -> Iterator[tuple[str, Task]]:
     return ((f"tasks[{index}]" if several else "task", task) for index, task in enumerate(tasks))
 
 
-def _task_problems(where: str, task: Task, agent: Agent | None) -> Iterator[tuple[str, str]]:
+def _task_problems(where: str, task: Task, agent: Agent | None) -> Iterator[SettingProblem]:
     from actorq.envs.make import describe
 
     try:
@@ -54,7 +55,7 @@ def _task_problems(where: str, task: Task, agent: Agent | None) -> Iterator[tupl
         yield "agent.network", f"{problem}, in {task.env}; use mlp, or a network of your own"
 
 
-def _sharing_problems(tables: Mapping[str, Any], agent: Agent | None) -> Iterator[tuple[str, str]]:
+def _sharing_problems(tables: Mapping[str, Any], agent: Agent | None) -> Iterator[SettingProblem]:
     """Whether several tasks can be learned by one network."""
     tasks = tasks_in(tables)
     names = task_names(tasks)
@@ -77,7 +78,7 @@ def _sharing_problems(tables: Mapping[str, Any], agent: Agent | None) -> Iterato
         )
 
 
-def device_problems(device: str) -> Iterator[tuple[str, str]]:
+def device_problems(device: str) -> Iterator[SettingProblem]:
     """Whether this machine has a role's `config.device`; only one that is named costs the import of torch."""
     if device in ("auto", "cpu"):
         return
@@ -89,14 +90,14 @@ def device_problems(device: str) -> Iterator[tuple[str, str]]:
         yield "config.device", str(error)
 
 
-def compile_problems(compile: Compile) -> Iterator[tuple[str, str]]:
+def compile_problems(compile: Compile) -> Iterator[SettingProblem]:
     """Whether this machine can do what a role's `config.compile` asks for."""
     problem = None if compile == "off" else missing_compiler()
     if problem is not None:
         yield "config.compile", problem
 
 
-def network_problems(tables: Mapping[str, Any], parameters: NDArray[Any]) -> Iterator[tuple[str, str]]:
+def network_problems(tables: Mapping[str, Any], parameters: NDArray[Any]) -> Iterator[SettingProblem]:
     """Whether these could be the parameters of the tables' network."""
     from actorq.envs.make import describe
 

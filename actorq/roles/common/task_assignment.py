@@ -9,7 +9,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from actorq.actors import ActorSpec
+from actorq.actors import ActorSpec, SettingProblem
 from actorq.envs.task import Task, task_names, tasks_in
 from actorq.learning.agent import Agent
 from actorq.learning.networks.task_layout import TaskLayout, TaskSpaces
@@ -46,7 +46,7 @@ def choose_task(
     return TaskAssignment(task, instance * alike + place // turns, instances * alike)
 
 
-def choice_problems(named: str | None, tables: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def choice_problems(named: str | None, tables: Mapping[str, Any]) -> Iterator[SettingProblem]:
     """Whether there is a task of that name."""
     if named is None or "tasks" not in tables:  # left out: what is wrong with them has been told
         return
@@ -56,7 +56,7 @@ def choice_problems(named: str | None, tables: Mapping[str, Any]) -> Iterator[tu
         yield "config.task", f'"{named}" is none of the tasks: {", ".join(names)}'
 
 
-def idle_problems(spec: ActorSpec, specs: Mapping[str, ActorSpec]) -> Iterator[tuple[str, str]]:
+def idle_problems(spec: ActorSpec, specs: Mapping[str, ActorSpec]) -> Iterator[SettingProblem]:
     """Whether somebody explores each of the tasks whose shards this explorer is wired to."""
     for name in idle_tasks(spec, specs, "replay"):
         yield "ports.replay", f'nobody explores the task "{name}" there, and learners would wait for it'

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from actorq.actors import ActorSpec
+from actorq.actors import ActorSpec, SettingProblem
 from actorq.envs.task import task_names, tasks_in
 
 
-def shard_problems(spec: ActorSpec, specs: Mapping[str, ActorSpec]) -> Iterator[tuple[str, str]]:
+def shard_problems(spec: ActorSpec, specs: Mapping[str, ActorSpec]) -> Iterator[SettingProblem]:
     """Whether the shards on the port `replay` can be dealt to the tasks, and all deal them alike."""
     tasks, shards = len(tasks_in(spec.tables)), spec.ports["replay"]
     if tasks and len(shards) % tasks:
@@ -39,7 +39,7 @@ def _tasks_of(spec: ActorSpec) -> dict[str, int]:
     return {shard: place // block for place, shard in enumerate(shards)} if tasks > 1 else {}
 
 
-def weights_problems(spec: ActorSpec) -> Iterator[tuple[str, str]]:
+def weights_problems(spec: ActorSpec) -> Iterator[SettingProblem]:
     """Of several publishers each has parameters of its own, and the newest would be anyone's."""
     publishers = spec.ports.get("weights", ())
     if len(publishers) > 1:

@@ -11,7 +11,7 @@ from msgspec import Meta
 from numpy.typing import NDArray
 
 import actorq.actors as actors
-from actorq.actors import ActorSpec, Feed, State, Table, handles
+from actorq.actors import ActorSpec, Feed, SettingProblem, State, Table, handles
 from actorq.envs.task import task_names, tasks_in
 from actorq.learning.device import Device
 from actorq.roles.common.learning_actor import LearningActor
@@ -47,22 +47,20 @@ class Evaluator(LearningActor):
     weights: Feed[Weights]
 
     @classmethod
-    def problems(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+    def problems(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[SettingProblem]:
         yield from super().problems(config, tables)
         yield from criterion_problems(tables)
 
     @classmethod
-    def wiring_problems(cls, spec: ActorSpec, specs: Mapping[str, ActorSpec]) -> Iterable[tuple[str, str]]:
+    def wiring_problems(cls, spec: ActorSpec, specs: Mapping[str, ActorSpec]) -> Iterable[SettingProblem]:
         return weights_problems(spec)
 
     @classmethod
-    def machine_problems(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+    def machine_problems(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[SettingProblem]:
         return device_problems(config.device)
 
     @classmethod
-    def state_problems(
-        cls, config: Any, tables: Mapping[str, Any], state: State
-    ) -> Iterable[tuple[str, str]]:
+    def state_problems(cls, config: Any, tables: Mapping[str, Any], state: State) -> Iterable[SettingProblem]:
         if same_tasks(task_names(tasks_in(tables)), state["tasks"]):
             yield from network_problems(tables, state["parameters"])
 

@@ -10,6 +10,7 @@ import numpy as np
 from msgspec import Meta
 from numpy.typing import NDArray
 
+from actorq.actors import SettingProblem
 from actorq.envs.grid import Grid
 from actorq.envs.task import Task
 from actorq.learning.agent import Agent
@@ -36,7 +37,7 @@ class ExactEvaluator(Evaluator):
         ] = 0.05
 
     @classmethod
-    def problems(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+    def problems(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[SettingProblem]:
         yield from super().problems(config, tables)
         agent, task = tables.get("agent"), tables.get("task")
         if isinstance(tables.get("tasks"), tuple):

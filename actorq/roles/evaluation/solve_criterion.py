@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from actorq.actors import SettingProblem
 from actorq.envs.task import task_names, tasks_in
 
 Returns = Mapping[str, NDArray[np.float64]]
@@ -28,7 +29,7 @@ class StopTable(msgspec.Struct, frozen=True):
     solved: ReturnToReach | None = None
 
 
-def criterion_problems(tables: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def criterion_problems(tables: Mapping[str, Any]) -> Iterator[SettingProblem]:
     """Whether `[stop] solved` says of which task it speaks, and speaks of none that isn't there."""
     if "tasks" not in tables:  # left out: what is wrong with them has been told
         return

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from msgspec import Meta
 
-from actorq.actors import ActorDied, ActorSpec, Feed, Group, Ref, State, handles
+from actorq.actors import ActorDied, ActorSpec, Feed, Group, Ref, SettingProblem, State, handles
 from actorq.learning.device import Device
 from actorq.learning.networks.numpy_acting import needs_torch
 from actorq.replay.chunk import Chunk
@@ -41,12 +41,12 @@ class Explorer(LearningActor):
     inference: Group[Act] | None
 
     @classmethod
-    def problems(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+    def problems(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[SettingProblem]:
         yield from super().problems(config, tables)
         yield from choice_problems(config.task, tables)
 
     @classmethod
-    def wiring_problems(cls, spec: ActorSpec, specs: Mapping[str, ActorSpec]) -> Iterable[tuple[str, str]]:
+    def wiring_problems(cls, spec: ActorSpec, specs: Mapping[str, ActorSpec]) -> Iterable[SettingProblem]:
         wired = [port for port in ("weights", "inference") if port in spec.ports]
         if len(wired) != 1:
             yield (
@@ -62,7 +62,7 @@ class Explorer(LearningActor):
             yield from idle_problems(spec, specs)
 
     @classmethod
-    def machine_problems(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+    def machine_problems(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[SettingProblem]:
         return device_problems(config.device)
 
     async def on_start(self) -> None:

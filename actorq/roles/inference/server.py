@@ -12,7 +12,7 @@ from msgspec import Meta
 from numpy.typing import NDArray
 
 import actorq.actors as actors
-from actorq.actors import ActorSpec, Feed, Stopping, handles
+from actorq.actors import ActorSpec, Feed, SettingProblem, Stopping, handles
 from actorq.actors.sync import BatchedRequest, DynamicBatcher
 from actorq.learning.device import Device
 from actorq.learning.networks.numpy_acting import make_policy, needs_torch
@@ -47,11 +47,11 @@ class Inference(LearningActor):
     weights: Feed[Weights]
 
     @classmethod
-    def wiring_problems(cls, spec: ActorSpec, specs: Mapping[str, ActorSpec]) -> Iterable[tuple[str, str]]:
+    def wiring_problems(cls, spec: ActorSpec, specs: Mapping[str, ActorSpec]) -> Iterable[SettingProblem]:
         return weights_problems(spec)
 
     @classmethod
-    def machine_problems(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+    def machine_problems(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[SettingProblem]:
         return device_problems(config.device)
 
     async def on_start(self) -> None:

@@ -10,7 +10,7 @@ from msgspec import Meta
 from numpy.typing import NDArray
 
 import actorq.actors as actors
-from actorq.actors import ActorSpec, Group, Ref, Topic, handles
+from actorq.actors import ActorSpec, Group, Ref, SettingProblem, Topic, handles
 from actorq.roles.averaging.client import AveragingClient, SynchronizeEveryUpdates
 from actorq.roles.averaging.messages import JoinAveraging, Synchronize
 from actorq.roles.common.death_watch import Presence
@@ -88,7 +88,7 @@ class BaseLearner(LearningActor):
     _method: UpdateMethod
 
     @classmethod
-    def machine_problems(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+    def machine_problems(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[SettingProblem]:
         yield from device_problems(config.device)
         yield from compile_problems(config.compile)
 
@@ -150,7 +150,7 @@ class ReplayLearner(BaseLearner):
     replay: Group[DrawSample | UpdatePriorities]
 
     @classmethod
-    def wiring_problems(cls, spec: ActorSpec, specs: Mapping[str, ActorSpec]) -> Iterable[tuple[str, str]]:
+    def wiring_problems(cls, spec: ActorSpec, specs: Mapping[str, ActorSpec]) -> Iterable[SettingProblem]:
         return shard_problems(spec, specs)
 
     @property

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 from msgspec import Meta
 
-from actorq.actors import ActorSpec, Group, Ref, State
+from actorq.actors import ActorSpec, Group, Ref, SettingProblem, State
 from actorq.envs.task import batch_rows, tasks_in
 from actorq.learning.agent import Agent
 from actorq.learning.compiling import Compile
@@ -61,7 +61,7 @@ class GradientLearner(ReplayLearner):
     _method: ParameterServerClient
 
     @classmethod
-    def wiring_problems(cls, spec: ActorSpec, specs: Mapping[str, ActorSpec]) -> Iterable[tuple[str, str]]:
+    def wiring_problems(cls, spec: ActorSpec, specs: Mapping[str, ActorSpec]) -> Iterable[SettingProblem]:
         yield from super().wiring_problems(spec, specs)
         yield from coordinator_problems(spec, specs)
         yield from draw_problems(spec, specs)
@@ -94,7 +94,7 @@ class GradientLearner(ReplayLearner):
         self._method.load_state(state)
 
 
-def draw_problems(spec: ActorSpec, specs: Mapping[str, ActorSpec]) -> Iterator[tuple[str, str]]:
+def draw_problems(spec: ActorSpec, specs: Mapping[str, ActorSpec]) -> Iterator[SettingProblem]:
     """Whether the largest draw fits `error_buffer_samples`; where that is not set the bound widens to it."""
     tasks, shards, (coordinator,) = tasks_in(spec.tables), spec.ports["replay"], spec.ports["coordinator"]
     agent, batches = spec.tables.get("agent"), cast(GradientLearner.Config, spec.config).batches_per_ask

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from msgspec import Meta
 from numpy.typing import NDArray
 
-from actorq.actors import State
+from actorq.actors import SettingProblem, State
 from actorq.learning.compiling import Compile
 from actorq.learning.device import Device
 from actorq.roles.averaging.client import AveragingClient
@@ -47,9 +47,7 @@ class Learner(OwningLearner):
     _method: LocalUpdate
 
     @classmethod
-    def state_problems(
-        cls, config: Any, tables: Mapping[str, Any], state: State
-    ) -> Iterable[tuple[str, str]]:
+    def state_problems(cls, config: Any, tables: Mapping[str, Any], state: State) -> Iterable[SettingProblem]:
         yield from joining_problems(tables, state)
         saved, mine = state["optimizer"]["optimizer"], tables["agent"].optimizer
         if mine != saved:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, cast
 
 from msgspec import Meta
 
-from actorq.actors import ActorDied, ActorSpec, Group, Refused, State, handles
+from actorq.actors import ActorDied, ActorSpec, Group, Refused, SettingProblem, State, handles
 from actorq.envs.task import tasks_in
 from actorq.learning.pipeline.partition import cut_problems, layer_shapes
 from actorq.roles.inference.messages import Act, Acted, check_question
@@ -61,7 +61,7 @@ class PipelineLearner(OwningLearner):
     _method: PipelineClient
 
     @classmethod
-    def problems(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+    def problems(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[SettingProblem]:
         yield from super().problems(config, tables)
         agent = tables.get("agent")
         if agent is not None and config.micro_batches > agent.batch_size:
@@ -72,7 +72,7 @@ class PipelineLearner(OwningLearner):
         return 'it is cut by "time", which is never the same twice' if config.cut == "time" else ""
 
     @classmethod
-    def wiring_problems(cls, spec: ActorSpec, specs: Mapping[str, ActorSpec]) -> Iterable[tuple[str, str]]:
+    def wiring_problems(cls, spec: ActorSpec, specs: Mapping[str, ActorSpec]) -> Iterable[SettingProblem]:
         from actorq.envs.make import describe
 
         yield from super().wiring_problems(spec, specs)
@@ -97,13 +97,11 @@ class PipelineLearner(OwningLearner):
             yield f"config.{setting}", problem
 
     @classmethod
-    def machine_problems(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+    def machine_problems(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[SettingProblem]:
         return ()  # it computes nothing itself
 
     @classmethod
-    def state_problems(
-        cls, config: Any, tables: Mapping[str, Any], state: State
-    ) -> Iterable[tuple[str, str]]:
+    def state_problems(cls, config: Any, tables: Mapping[str, Any], state: State) -> Iterable[SettingProblem]:
         cut = config.cut if isinstance(config.cut, str) else list(config.cut)
         for setting, mine in (("cut", cut), ("columns", config.columns)):
             if state[setting] != mine:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from actorq.actors import State
+from actorq.actors import SettingProblem, State
 from actorq.envs.task import Task, task_names, tasks_in
 from actorq.learning.agent import Agent
 from actorq.learning.networks.task_layout import TaskLayout, TaskSpaces
@@ -61,7 +61,7 @@ def called_now(tasks: Sequence[Task], then: Sequence[str]) -> list[str]:
     return [task_names(tasks)[0]] if alone else list(then)
 
 
-def joining_problems(tables: Mapping[str, Any], state: State) -> Iterator[tuple[str, str]]:
+def joining_problems(tables: Mapping[str, Any], state: State) -> Iterator[SettingProblem]:
     """Whether a network of the tables' tasks can go on from a learner's `state`."""
     from actorq.envs.make import describe
 

@@ -12,7 +12,7 @@ import numpy as np
 from msgspec import Meta
 from numpy.typing import NDArray
 
-from actorq.actors import ActorSpec, Group, Ref, State
+from actorq.actors import ActorSpec, Group, Ref, SettingProblem, State
 from actorq.envs.task import share_of, tasks_in
 from actorq.learning.compiling import Compile
 from actorq.learning.device import Device
@@ -73,7 +73,7 @@ class Worker(BaseLearner):
     _method: ParameterServerClient
 
     @classmethod
-    def problems(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+    def problems(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[SettingProblem]:
         yield from super().problems(config, tables)
         yield from choice_problems(config.task, tables)
         if len({share_of(task) for task in tasks_in(tables)}) > 1:
@@ -99,7 +99,7 @@ class Worker(BaseLearner):
             )
 
     @classmethod
-    def wiring_problems(cls, spec: ActorSpec, specs: Mapping[str, ActorSpec]) -> Iterable[tuple[str, str]]:
+    def wiring_problems(cls, spec: ActorSpec, specs: Mapping[str, ActorSpec]) -> Iterable[SettingProblem]:
         yield from coordinator_problems(spec, specs)
         for name in idle_tasks(spec, specs, "coordinator"):
             yield "ports.coordinator", f'no worker has the task "{name}", and it would never be learned'
@@ -109,9 +109,7 @@ class Worker(BaseLearner):
         return replay_memory(cast(Worker.Config, spec.config).replay, [spec])
 
     @classmethod
-    def state_problems(
-        cls, config: Any, tables: Mapping[str, Any], state: State
-    ) -> Iterable[tuple[str, str]]:
+    def state_problems(cls, config: Any, tables: Mapping[str, Any], state: State) -> Iterable[SettingProblem]:
         for field, sentence in config.replay.state_problems(state["replay"]):
             yield f"config.replay.{field}", sentence
 

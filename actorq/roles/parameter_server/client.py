@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Protocol
 
 from msgspec import Meta
 
-from actorq.actors import Actor, ActorDied, ActorSpec, Group, Ref, Refused, State, Stopping
+from actorq.actors import Actor, ActorDied, ActorSpec, Group, Ref, Refused, SettingProblem, State, Stopping
 from actorq.envs.task import Task
 from actorq.learning.agent import Agent
 from actorq.learning.compiling import Compile
@@ -55,7 +55,7 @@ OutlierDeviations = Annotated[
 ]
 
 
-def coordinator_problems(spec: ActorSpec, specs: Mapping[str, ActorSpec]) -> Iterator[tuple[str, str]]:
+def coordinator_problems(spec: ActorSpec, specs: Mapping[str, ActorSpec]) -> Iterator[SettingProblem]:
     """Whether a role that pushes gradients suits the coordinator it is wired to."""
     (coordinator,) = spec.ports["coordinator"]
     workers = specs[coordinator].ports.get("workers", ())

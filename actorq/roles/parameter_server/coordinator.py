@@ -14,7 +14,7 @@ from msgspec import Meta
 from numpy.typing import NDArray
 
 import actorq.actors as actors
-from actorq.actors import ActorDied, Group, Refused, Stopping, Topic, handles
+from actorq.actors import ActorDied, Group, Refused, SettingProblem, Stopping, Topic, handles
 from actorq.actors.sync import Future, Timeout
 from actorq.learning.distributed.batch_sizing import BatchSizing, least_rows
 from actorq.learning.distributed.update_rule_settings import UpdateRuleSettings
@@ -71,7 +71,7 @@ class ParameterCoordinator(LearningActor):
     weights: Topic[Weights]
 
     @classmethod
-    def problems(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+    def problems(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[SettingProblem]:
         yield from super().problems(config, tables)
         yield from ((f"config.{field}", sentence) for field, sentence in config.problems())
 

@@ -11,7 +11,7 @@ import numpy as np
 from msgspec import Meta
 
 import actorq.actors as actors
-from actorq.actors import Refused, State, Stopping, handles
+from actorq.actors import Refused, SettingProblem, State, Stopping, handles
 from actorq.roles.common.adaptive_executor import AdaptiveExecutor
 from actorq.roles.common.death_watch import DIED, Presence
 from actorq.roles.common.learning_actor import LearningActor
@@ -76,9 +76,7 @@ class ParameterServer(LearningActor):
     one_state = True
 
     @classmethod
-    def state_problems(
-        cls, config: Any, tables: Mapping[str, Any], state: State
-    ) -> Iterable[tuple[str, str]]:
+    def state_problems(cls, config: Any, tables: Mapping[str, Any], state: State) -> Iterable[SettingProblem]:
         yield from network_problems(tables, np.zeros(state["size"], np.float32))
         saved, mine = state["optimizer"], tables["agent"].optimizer
         if mine != saved:

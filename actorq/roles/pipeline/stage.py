@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from msgspec import Meta, convert, to_builtins
 
 import actorq.actors as actors
-from actorq.actors import Group, Refused, State, Stopping, handles
+from actorq.actors import Group, Refused, SettingProblem, State, Stopping, handles
 from actorq.envs.task import tasks_in
 from actorq.learning.device import Device
 from actorq.learning.pipeline.partition import StagePart, layer_shapes, part_size
@@ -64,13 +64,11 @@ class Stage(LearningActor):
     stages: Group[Flow | ComputeColumns | ReturnColumns | Evaluate]
 
     @classmethod
-    def machine_problems(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+    def machine_problems(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[SettingProblem]:
         return device_problems(config.device)
 
     @classmethod
-    def state_problems(
-        cls, config: Any, tables: Mapping[str, Any], state: State
-    ) -> Iterable[tuple[str, str]]:
+    def state_problems(cls, config: Any, tables: Mapping[str, Any], state: State) -> Iterable[SettingProblem]:
         from actorq.envs.make import describe
 
         layers = layer_shapes(tables["agent"], [describe(task) for task in tasks_in(tables)])

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, cast
 
-from actorq.actors import ActorSpec
+from actorq.actors import ActorSpec, SettingProblem
 from actorq.replay.config import LimiterConfig
 
 if TYPE_CHECKING:
     from .shard import ReplayShard
 
 
-def pace_problems(spec: ActorSpec, specs: Mapping[str, ActorSpec]) -> Iterable[tuple[str, str]]:
+def pace_problems(spec: ActorSpec, specs: Mapping[str, ActorSpec]) -> Iterable[SettingProblem]:
     """Whether the pace is set where it is kept: at the shard, or at the rate limiter of several."""
     config, wired = cast("ReplayShard.Config", spec.config), "limiter" in spec.ports
     if spec.count > 1 and not wired and _is_shared_out(spec, specs):
@@ -34,7 +34,7 @@ def _is_shared_out(spec: ActorSpec, specs: Mapping[str, ActorSpec]) -> bool:
     )
 
 
-def redis_problems(spec: ActorSpec, order: list[str]) -> Iterable[tuple[str, str]]:
+def redis_problems(spec: ActorSpec, order: list[str]) -> Iterable[SettingProblem]:
     """What is wrong with where this shard is to find Redis. `order`: of all actors' starts."""
     config = cast("ReplayShard.Config", spec.config)
     wired, given = spec.ports.get("redis"), config.redis.url is not None

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 import actorq.actors as actors
-from actorq.actors import Refused, State, Stopping, handles
+from actorq.actors import Refused, SettingProblem, State, Stopping, handles
 from actorq.actors.sync import AdmissionQueue
 from actorq.replay.config import LimiterConfig
 from actorq.replay.rate_limiter import RateLimiter
@@ -112,7 +112,7 @@ class RateLimiterActor(actors.Actor):
         pass
 
     @classmethod
-    def problems(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+    def problems(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[SettingProblem]:
         return ((f"config.{field}", sentence) for field, sentence in config.problems())
 
     async def on_start(self) -> None:

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from msgspec import Meta
 
 import actorq.actors as actors
-from actorq.actors import handles
+from actorq.actors import SettingProblem, handles
 from actorq.replay.redis import server
 from actorq.replay.redis.config import bytes_of
 
@@ -57,14 +57,14 @@ class RedisServer(actors.Actor):
         return "a server's answers come when they come"
 
     @classmethod
-    def problems(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+    def problems(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[SettingProblem]:
         try:
             bytes_of(config.maxmemory)
         except ValueError as error:
             yield "config.maxmemory", str(error)
 
     @classmethod
-    def machine_problems(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+    def machine_problems(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[SettingProblem]:
         if server.find_server() is None:
             yield "role", server.NO_SERVER
 

@@ -10,7 +10,7 @@ import numpy as np
 from msgspec import Meta
 
 import actorq.actors as actors
-from actorq.actors import ActorSpec, Ref, Refused, State, Stopping, handles
+from actorq.actors import ActorSpec, Ref, Refused, SettingProblem, State, Stopping, handles
 from actorq.actors.sync import AdmissionQueue, Semaphore
 from actorq.replay import buffer
 from actorq.replay.buffer import make_replay
@@ -61,19 +61,19 @@ class ReplayShard(actors.Actor):
     redis: Ref[WhereIsRedis] | None
 
     @classmethod
-    def problems(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+    def problems(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[SettingProblem]:
         yield from ((f"config.{field}", sentence) for field, sentence in config.shard_problems())
         yield from ((f"config.redis.{field}", sentence) for field, sentence in config.redis.problems())
         if config.store == "memory" and config.redis != RedisConfig():
             yield "config.redis", 'is for store = "redis"'
 
     @classmethod
-    def wiring_problems(cls, spec: ActorSpec, specs: Mapping[str, ActorSpec]) -> Iterable[tuple[str, str]]:
+    def wiring_problems(cls, spec: ActorSpec, specs: Mapping[str, ActorSpec]) -> Iterable[SettingProblem]:
         yield from pace_problems(spec, specs)
         yield from redis_problems(spec, list(specs))
 
     @classmethod
-    def machine_problems(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+    def machine_problems(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[SettingProblem]:
         if config.store == "redis":
             if missing := missing_packages():
                 yield "config.store", missing
@@ -88,9 +88,7 @@ class ReplayShard(actors.Actor):
         return replay_memory(config, explorers, in_redis=config.store == "redis")
 
     @classmethod
-    def state_problems(
-        cls, config: Any, tables: Mapping[str, Any], state: State
-    ) -> Iterable[tuple[str, str]]:
+    def state_problems(cls, config: Any, tables: Mapping[str, Any], state: State) -> Iterable[SettingProblem]:
         saved = "memory" if "store" in state["replay"] else "redis"
         if saved != config.store:
             yield "config.store", f"is {config.store}, but the saved replay was in {saved}"
