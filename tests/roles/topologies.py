@@ -135,5 +135,5 @@ class Diligent(GivenBatches):
 class Level(ParameterCoordinator):
     """All parameters begin equal. Where all entries of each gradient are, too, they stay so."""
 
-    def _initial(self) -> NDArray[Any]:
-        return np.zeros_like(super()._initial())
+    def initial_parameters(self) -> NDArray[Any]:
+        return np.zeros_like(super().initial_parameters())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from functools import partial
-from importlib import import_module
 from typing import Annotated, Any
 
 import numpy as np
@@ -73,11 +72,11 @@ class AveragingServer(LearningActor):
         return network_problems(tables, state["parameters"])
 
     async def on_start(self) -> None:
-        await self.in_thread(import_module, "torch")  # takes seconds
+        await self.load_torch()
         self._names = [learner.name for learner in self.learners]
         self._rule = make_averaging_rule(self.config.rule, self.config.elasticity, len(self._names))
         self._incarnations = Lives(len(self._names))
-        self._center = self._initial()
+        self._center = self.initial_parameters()
         self._updates = 0
         self._waiting: dict[int, tuple[Synchronize, Future[Synchronized]]] = {}
         """Each waiting learner's request, and its reply."""
@@ -85,14 +84,6 @@ class AveragingServer(LearningActor):
         self._computing = AdaptiveExecutor(self)
         self._stopping = False
         self._changed = self.event()
-
-    def _initial(self) -> NDArray[Any]:
-        """The initial parameters, the same in every incarnation."""
-        from actorq.envs.make import describe
-        from actorq.learning.networks.factory import make_task_parameters
-
-        spaces = [describe(task) for task in self.all_tasks]
-        return make_task_parameters(self.agent, spaces, self.seed).read()
 
     @property
     def version(self) -> Version:

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, ClassVar
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import actorq.actors as actors
-from actorq.actors import SettingProblem, Table
+from actorq.actors import ActorSpec, SettingProblem, Table
 from actorq.envs.task import Task, Tasks, task_names, tasks_in
 from actorq.learning.agent import Agent
 
-from .problems import environment_problems
+from .problems import compile_problems, device_problems, environment_problems, spaces_in
+from .wiring import weights_problems
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from actorq.envs.spaces import Spaces
 
 
 class LearningActor(actors.Actor):
@@ -33,10 +40,33 @@ class LearningActor(actors.Actor):
                 tables, f"takes a built-in network: of {agent.network} the head isn't known"
             )
 
+    @classmethod
+    def wiring_problems(cls, spec: ActorSpec, specs: Mapping[str, ActorSpec]) -> Iterable[SettingProblem]:
+        return weights_problems(spec)
+
+    @classmethod
+    def machine_problems(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[SettingProblem]:
+        yield from device_problems(getattr(config, "device", "cpu"))
+        yield from compile_problems(getattr(config, "compile", "off"))
+
     @property
     def all_tasks(self) -> tuple[Task, ...]:
         """All that are learned: one, or `[[tasks]]` in their order."""
         return tasks_in({"task": self.task, "tasks": self.tasks})
+
+    def describe_tasks(self) -> list[Spaces]:
+        """The spaces of each task's environment, which is made for it."""
+        return spaces_in({"task": self.task, "tasks": self.tasks})
+
+    def initial_parameters(self) -> NDArray[Any]:
+        """The flat vector that the seed gives, the same in every incarnation. Needs torch."""
+        from actorq.learning.networks.factory import make_task_parameters
+
+        return make_task_parameters(self.agent, self.describe_tasks(), self.seed).read()
+
+    async def load_torch(self) -> None:
+        """Import torch, which takes seconds, in a thread."""
+        await self.in_thread(import_module, "torch")
 
 
 def adaptive_tasks(tasks: Sequence[Task]) -> dict[int, str]:

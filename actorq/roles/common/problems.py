@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
@@ -15,6 +15,9 @@ from actorq.learning.networks.custom import load_network_class
 from actorq.learning.networks.numpy_acting import make_policy
 from actorq.learning.networks.spec import picture_problem
 from actorq.learning.networks.task_layout import TaskLayout
+
+if TYPE_CHECKING:
+    from actorq.envs.spaces import Spaces
 
 
 def environment_problems(tables: Mapping[str, Any]) -> Iterator[SettingProblem]:
@@ -97,11 +100,23 @@ def compile_problems(compile: Compile) -> Iterator[SettingProblem]:
         yield "config.compile", problem
 
 
-def network_problems(tables: Mapping[str, Any], parameters: NDArray[Any]) -> Iterator[SettingProblem]:
-    """Whether these could be the parameters of the tables' network."""
+def spaces_in(tables: Mapping[str, Any]) -> list[Spaces]:
+    """The spaces of each task's environment, which is made for it. Raises TaskError."""
     from actorq.envs.make import describe
 
-    agent, spaces = tables["agent"], [describe(task) for task in tasks_in(tables)]
+    return [describe(task) for task in tasks_in(tables)]
+
+
+def optimizer_problems(tables: Mapping[str, Any], saved: str) -> Iterator[SettingProblem]:
+    """Whether the tables' optimizer is the one whose state was saved."""
+    mine = tables["agent"].optimizer
+    if mine != saved:
+        yield "agent.optimizer", f"is {mine}, but the run has learned with {saved}"
+
+
+def network_problems(tables: Mapping[str, Any], parameters: NDArray[Any]) -> Iterator[SettingProblem]:
+    """Whether these could be the parameters of the tables' network."""
+    agent, spaces = tables["agent"], spaces_in(tables)
     try:
         if len(spaces) > 1:
             TaskLayout(agent, spaces).part(parameters, 0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
@@ -10,13 +9,13 @@ from msgspec import Meta
 from numpy.typing import NDArray
 
 import actorq.actors as actors
-from actorq.actors import Actor, State
-from actorq.envs.task import NamedTask, Task
-from actorq.learning.agent import Agent
+from actorq.actors import State
+from actorq.envs.task import NamedTask
 from actorq.learning.exploration import Epsilon, ape_x_ladder, epsilon_at, epsilon_greedy
 from actorq.learning.networks.numpy_acting import make_policy
 from actorq.replay.chunk import Chunk
 
+from .learning_actor import LearningActor
 from .task_assignment import choose_task, take_part
 
 if TYPE_CHECKING:
@@ -55,14 +54,14 @@ class Rollout:
     on fresh seeds. Of several tasks it explores one: see `choose_task`.
     """
 
-    def __init__(self, actor: Actor, config: ExplorationConfig, tasks: Sequence[Task], agent: Agent) -> None:
+    def __init__(self, actor: LearningActor, config: ExplorationConfig) -> None:
         from actorq.envs.frames import FrameStack
         from actorq.envs.make import make_environments
 
         from .adder import NStepAdder
 
         seed = actor.seed + actor.restarts  # a life from no snapshot is not to live through the same again
-        self._actor = actor
+        self._actor, agent, tasks = actor, actor.agent, actor.all_tasks
         self.choice = choose_task(config.task, tasks, actor.index, actor.count, actor.instances)
         task = tasks[self.choice.task]
         self._task_name = task.name if isinstance(task, NamedTask) else None
@@ -148,14 +147,10 @@ class Rollout:
 class LocalRollout(Rollout):
     """A rollout that answers its own questions, by a network of its own."""
 
-    def __init__(
-        self, actor: Actor, config: ExplorationConfig, tasks: Sequence[Task], agent: Agent, device: str
-    ) -> None:
-        from actorq.envs.make import describe
-
-        super().__init__(actor, config, tasks, agent)
-        spaces = self.spaces
-        self._take_part = take_part(agent, [describe(task) for task in tasks] if len(tasks) > 1 else [spaces])
+    def __init__(self, actor: LearningActor, config: ExplorationConfig, device: str) -> None:
+        super().__init__(actor, config)
+        agent, spaces = actor.agent, self.spaces
+        self._take_part = take_part(agent, actor.describe_tasks() if len(actor.all_tasks) > 1 else [spaces])
         self._policy = make_policy(agent, spaces.observation_shape, spaces.dtype, spaces.actions, device)
 
     @property

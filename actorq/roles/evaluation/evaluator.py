@@ -11,13 +11,12 @@ from msgspec import Meta
 from numpy.typing import NDArray
 
 import actorq.actors as actors
-from actorq.actors import ActorSpec, Feed, SettingProblem, State, Table, handles
+from actorq.actors import Feed, SettingProblem, State, Table, handles
 from actorq.envs.task import task_names, tasks_in
 from actorq.learning.device import Device
 from actorq.roles.common.learning_actor import LearningActor
-from actorq.roles.common.problems import device_problems, network_problems
+from actorq.roles.common.problems import network_problems
 from actorq.roles.common.task_assignment import same_tasks
-from actorq.roles.common.wiring import weights_problems
 from actorq.roles.replay.messages import Weights
 
 from .rollouts import EvalRollouts
@@ -50,14 +49,6 @@ class Evaluator(LearningActor):
     def problems(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[SettingProblem]:
         yield from super().problems(config, tables)
         yield from criterion_problems(tables)
-
-    @classmethod
-    def wiring_problems(cls, spec: ActorSpec, specs: Mapping[str, ActorSpec]) -> Iterable[SettingProblem]:
-        return weights_problems(spec)
-
-    @classmethod
-    def machine_problems(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[SettingProblem]:
-        return device_problems(config.device)
 
     @classmethod
     def state_problems(cls, config: Any, tables: Mapping[str, Any], state: State) -> Iterable[SettingProblem]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Mapping
-from importlib import import_module
 from typing import Annotated, Any
 
 from msgspec import Meta
@@ -15,10 +14,9 @@ from actorq.learning.networks.numpy_acting import needs_torch
 from actorq.replay.chunk import Chunk
 from actorq.roles.common.adaptive_executor import set_torch_threads
 from actorq.roles.common.learning_actor import LearningActor
-from actorq.roles.common.problems import device_problems
 from actorq.roles.common.rollout import ExplorationConfig, LocalRollout
 from actorq.roles.common.task_assignment import choice_problems, idle_problems
-from actorq.roles.common.wiring import shard_problems, weights_problems
+from actorq.roles.common.wiring import shard_problems
 from actorq.roles.inference.messages import Act
 from actorq.roles.replay.messages import Insert, Version, Weights
 
@@ -55,15 +53,11 @@ class Explorer(LearningActor):
             )
         elif wired == ["inference"] and spec.config.device != "auto":  # type: ignore[attr-defined]
             yield "config.device", "is for weights of its own; this explorer asks inference"
-        yield from weights_problems(spec)
+        yield from super().wiring_problems(spec, specs)
         if problems := list(shard_problems(spec, specs)):
             yield from problems
         else:
             yield from idle_problems(spec, specs)
-
-    @classmethod
-    def machine_problems(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[SettingProblem]:
-        return device_problems(config.device)
 
     async def on_start(self) -> None:
         self._version = Version(0, 0)
@@ -75,14 +69,14 @@ class Explorer(LearningActor):
             self._exploration = await self._with_weights()
         else:
             asked = self.inference[self.index % len(self.inference)]
-            self._exploration = RemoteRollout(self, self.config, self.all_tasks, self.agent, asked)
+            self._exploration = RemoteRollout(self, self.config, asked)
 
     async def _with_weights(self) -> LocalRollout:
         # Whoever comes first in a process sets torch up for all there.
         first_to_use_torch = needs_torch(self.agent, self.config.device) and "torch" not in sys.modules
         if first_to_use_torch:
-            await self.in_thread(import_module, "torch")  # takes seconds
-        exploration = LocalRollout(self, self.config, self.all_tasks, self.agent, self.config.device)
+            await self.load_torch()
+        exploration = LocalRollout(self, self.config, self.config.device)
         if first_to_use_torch:
             set_torch_threads(None, exploration.parameters)
         return exploration

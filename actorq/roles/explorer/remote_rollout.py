@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from numpy.typing import NDArray
 
-from actorq.actors import Actor, Ref, Stopping
-from actorq.envs.task import Task
-from actorq.learning.agent import Agent
+from actorq.actors import Ref, Stopping
 from actorq.replay.chunk import Chunk
+from actorq.roles.common.learning_actor import LearningActor
 from actorq.roles.common.rollout import ExplorationConfig, Rollout
 from actorq.roles.inference.messages import Act, Acted
 from actorq.roles.replay.messages import Version
@@ -19,15 +17,8 @@ from actorq.roles.replay.messages import Version
 class RemoteRollout(Rollout):
     """A rollout whose questions go to an inference actor, and to its next life if it dies over one."""
 
-    def __init__(
-        self,
-        actor: Actor,
-        config: ExplorationConfig,
-        tasks: Sequence[Task],
-        agent: Agent,
-        inference: Ref[Act],
-    ) -> None:
-        super().__init__(actor, config, tasks, agent)
+    def __init__(self, actor: LearningActor, config: ExplorationConfig, inference: Ref[Act]) -> None:
+        super().__init__(actor, config)
         self._inference = inference
 
     async def explore(self) -> tuple[Chunk, Version]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from importlib import import_module
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import anyio
@@ -12,15 +11,13 @@ from msgspec import Meta
 from numpy.typing import NDArray
 
 import actorq.actors as actors
-from actorq.actors import ActorSpec, Feed, SettingProblem, Stopping, handles
+from actorq.actors import Feed, Stopping, handles
 from actorq.actors.sync import BatchedRequest, DynamicBatcher
 from actorq.learning.device import Device
 from actorq.learning.networks.numpy_acting import make_policy, needs_torch
 from actorq.roles.common.adaptive_executor import AdaptiveExecutor, TorchThreads, set_torch_threads
 from actorq.roles.common.learning_actor import LearningActor
-from actorq.roles.common.problems import device_problems
 from actorq.roles.common.task_assignment import take_part
-from actorq.roles.common.wiring import weights_problems
 from actorq.roles.replay.messages import Weights
 
 from .messages import Act, Acted, check_question
@@ -46,25 +43,15 @@ class Inference(LearningActor):
 
     weights: Feed[Weights]
 
-    @classmethod
-    def wiring_problems(cls, spec: ActorSpec, specs: Mapping[str, ActorSpec]) -> Iterable[SettingProblem]:
-        return weights_problems(spec)
-
-    @classmethod
-    def machine_problems(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[SettingProblem]:
-        return device_problems(config.device)
-
     async def on_start(self) -> None:
-        from actorq.envs.make import describe
-
         agent, config = self.agent, self.config
         device, with_torch = config.device, needs_torch(agent, config.device)
         if with_torch:
-            await self.in_thread(import_module, "torch")  # takes seconds
+            await self.load_torch()
             from actorq.learning.device import resolve_device
 
             device = str(resolve_device(device, self.name))
-        self._spaces = [describe(task) for task in self.all_tasks]
+        self._spaces = self.describe_tasks()
         self._policies = [
             make_policy(agent, its.observation_shape, its.dtype, its.actions, device) for its in self._spaces
         ]

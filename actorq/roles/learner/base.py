@@ -15,7 +15,6 @@ from actorq.roles.averaging.client import AveragingClient, SynchronizeEveryUpdat
 from actorq.roles.averaging.messages import JoinAveraging, Synchronize
 from actorq.roles.common.death_watch import Presence
 from actorq.roles.common.learning_actor import LearningActor
-from actorq.roles.common.problems import compile_problems, device_problems
 from actorq.roles.common.wiring import shard_problems
 from actorq.roles.parameter_server.messages import Attend, Left
 from actorq.roles.replay.client import BatchesPerAsk, DrawsAhead, ReplayDataset
@@ -86,11 +85,6 @@ class BaseLearner(LearningActor):
     """Whether the priorities of all updates of a draw are sent together, after the last of them."""
 
     _method: UpdateMethod
-
-    @classmethod
-    def machine_problems(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[SettingProblem]:
-        yield from device_problems(config.device)
-        yield from compile_problems(config.compile)
 
     def _open_source(self) -> BatchSource:
         raise NotImplementedError

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from importlib import import_module
 from typing import TYPE_CHECKING, Annotated, cast
 
 from msgspec import Meta
@@ -68,10 +67,8 @@ class GradientLearner(ReplayLearner):
 
     async def on_start(self) -> None:
         await super().on_start()
-        await self.in_thread(import_module, "torch")  # takes seconds
-        self._method = ParameterServerClient(
-            self, self.config, self.all_tasks, self.agent, self.servers, self.coordinator
-        )
+        await self.load_torch()
+        self._method = ParameterServerClient(self, self.config, self.servers, self.coordinator)
 
     @property
     def version(self) -> Version:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Mapping
-from importlib import import_module
 from typing import TYPE_CHECKING, Annotated, Any
 
 from msgspec import Meta
@@ -21,6 +20,7 @@ from actorq.roles.common.adaptive_executor import (
     set_torch_threads,
 )
 from actorq.roles.common.learning_actor import LearningActor, adaptive_tasks
+from actorq.roles.common.problems import optimizer_problems
 from actorq.roles.replay.messages import Version
 
 from .base import OwningLearner
@@ -49,13 +49,11 @@ class Learner(OwningLearner):
     @classmethod
     def state_problems(cls, config: Any, tables: Mapping[str, Any], state: State) -> Iterable[SettingProblem]:
         yield from joining_problems(tables, state)
-        saved, mine = state["optimizer"]["optimizer"], tables["agent"].optimizer
-        if mine != saved:
-            yield "agent.optimizer", f"is {mine}, but the run has learned with {saved}"
+        yield from optimizer_problems(tables, state["optimizer"]["optimizer"])
 
     async def on_start(self) -> None:
         await super().on_start()
-        await self.in_thread(import_module, "torch")  # takes seconds
+        await self.load_torch()
         config = self.config
         self._method = LocalUpdate(self, config.device, config.compile, config.torch_threads, self._averaging)
 
@@ -91,7 +89,6 @@ class LocalUpdate:
         averaging: AveragingClient,
     ) -> None:
         """Computes and reports as part of `actor`. Needs torch."""
-        from actorq.envs.make import describe
         from actorq.learning.device import resolve_device
         from actorq.learning.networks.factory import make_task_parameters
         from actorq.learning.optimizers import make_optimizer
@@ -100,7 +97,7 @@ class LocalUpdate:
         from actorq.learning.update import LearningRule
 
         agent, tasks = actor.agent, actor.all_tasks
-        spaces = [describe(task) for task in tasks]
+        spaces = actor.describe_tasks()
         self._actor, self._agent, self._averaging = actor, agent, averaging
         self.online = make_task_parameters(agent, spaces, actor.seed, resolve_device(device, actor.name))
         set_torch_threads(torch_threads, self.online.size)

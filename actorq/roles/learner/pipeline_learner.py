@@ -8,8 +8,8 @@ from typing import Annotated, Any, cast
 from msgspec import Meta
 
 from actorq.actors import ActorDied, ActorSpec, Group, Refused, SettingProblem, State, handles
-from actorq.envs.task import tasks_in
 from actorq.learning.pipeline.partition import cut_problems, layer_shapes
+from actorq.roles.common.problems import spaces_in
 from actorq.roles.inference.messages import Act, Acted, check_question
 from actorq.roles.pipeline.client import Cut, PipelineClient
 from actorq.roles.pipeline.messages import (
@@ -73,8 +73,6 @@ class PipelineLearner(OwningLearner):
 
     @classmethod
     def wiring_problems(cls, spec: ActorSpec, specs: Mapping[str, ActorSpec]) -> Iterable[SettingProblem]:
-        from actorq.envs.make import describe
-
         yield from super().wiring_problems(spec, specs)
         stages, config = spec.ports["stages"], cast(PipelineLearner.Config, spec.config)
         if any(specs[stage].ports["stages"] != stages for stage in stages):
@@ -88,17 +86,13 @@ class PipelineLearner(OwningLearner):
                 yield "ports.stages", f"{other.name} has them learn as well: give each learner its own stages"
                 return
         try:
-            layers = layer_shapes(spec.tables["agent"], list(map(describe, tasks_in(spec.tables))))
+            layers = layer_shapes(spec.tables["agent"], spaces_in(spec.tables))
         except ValueError as error:
             yield "agent.network", str(error)
             return
         begins = None if isinstance(config.cut, str) else config.cut
         for setting, problem in cut_problems(layers, len(stages), begins, config.columns):
             yield f"config.{setting}", problem
-
-    @classmethod
-    def machine_problems(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[SettingProblem]:
-        return ()  # it computes nothing itself
 
     @classmethod
     def state_problems(cls, config: Any, tables: Mapping[str, Any], state: State) -> Iterable[SettingProblem]:

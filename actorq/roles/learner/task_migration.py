@@ -12,7 +12,7 @@ from actorq.actors import SettingProblem, State
 from actorq.envs.task import Task, task_names, tasks_in
 from actorq.learning.agent import Agent
 from actorq.learning.networks.task_layout import TaskLayout, TaskSpaces
-from actorq.roles.common.problems import network_problems
+from actorq.roles.common.problems import network_problems, spaces_in
 from actorq.roles.common.task_assignment import same_tasks
 
 
@@ -63,11 +63,9 @@ def called_now(tasks: Sequence[Task], then: Sequence[str]) -> list[str]:
 
 def joining_problems(tables: Mapping[str, Any], state: State) -> Iterator[SettingProblem]:
     """Whether a network of the tables' tasks can go on from a learner's `state`."""
-    from actorq.envs.make import describe
-
     tasks, saved = tasks_in(tables), state["tasks"]
     names, before = list(task_names(tasks)), called_now(tasks, saved["names"])
-    joining = TaskMigration(tables["agent"], tasks, [describe(task) for task in tasks])
+    joining = TaskMigration(tables["agent"], tasks, spaces_in(tables))
     if same_tasks(names, before):
         problems = list(network_problems(tables, state["parameters"]))
         yield from problems

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
-from importlib import import_module
 from typing import Annotated, Any, cast
 
 import msgspec
@@ -115,15 +114,13 @@ class Worker(BaseLearner):
 
     async def on_start(self) -> None:
         await super().on_start()
-        await self.in_thread(import_module, "torch")  # takes seconds
+        await self.load_torch()
 
         from actorq.replay import make_replay
 
         config = self.config
-        self._method = ParameterServerClient(
-            self, config, self.all_tasks, self.agent, self.servers, self.coordinator
-        )
-        rollout = LocalRollout(self, config, self.all_tasks, self.agent, config.device)
+        self._method = ParameterServerClient(self, config, self.servers, self.coordinator)
+        rollout = LocalRollout(self, config, config.device)
         # In a thread: a prioritized index compiles its tree when it is first made on a machine.
         replay = await self.in_thread(partial(make_replay, config.replay, seed=self.seed))
         self._experience = Experience(self, rollout, replay, self._method)

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated, Protocol
 
 from msgspec import Meta
 
-from actorq.actors import Actor, ActorDied, ActorSpec, Group, Ref, Refused, SettingProblem, State, Stopping
-from actorq.envs.task import Task
-from actorq.learning.agent import Agent
+from actorq.actors import ActorDied, ActorSpec, Group, Ref, Refused, SettingProblem, State, Stopping
 from actorq.learning.compiling import Compile
 from actorq.learning.distributed.encoded import Codec, Encoded
 from actorq.roles.common.adaptive_executor import AdaptiveExecutor, set_torch_threads
+from actorq.roles.common.learning_actor import LearningActor
 from actorq.roles.replay.messages import Version
 
 from .gradients import GradientSlices, OutlierFilter
@@ -103,10 +102,8 @@ class ParameterServerClient:
 
     def __init__(
         self,
-        actor: Actor,
+        actor: LearningActor,
         config: PushSettings,
-        tasks: Sequence[Task],
-        agent: Agent,
         servers: Group[Gradient | Fetch],
         coordinator: Ref[Pull | Push],
     ) -> None:
@@ -114,13 +111,12 @@ class ParameterServerClient:
 
         Needs torch. Call `read` once before anything else.
         """
-        from actorq.envs.make import describe
         from actorq.learning.device import resolve_device
         from actorq.learning.networks.factory import make_task_parameters
         from actorq.learning.target import TargetNetwork
         from actorq.learning.update import LearningRule
 
-        spaces = [describe(task) for task in tasks]
+        agent, spaces = actor.agent, actor.describe_tasks()
         self.online = make_task_parameters(agent, spaces, 0, resolve_device(config.device, actor.name))
         self.target = TargetNetwork(agent, self.online).parameters
         set_torch_threads(config.torch_threads, self.online.size)

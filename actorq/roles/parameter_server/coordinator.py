@@ -6,12 +6,10 @@ import math
 from collections import deque
 from collections.abc import Iterable, Mapping
 from functools import partial
-from importlib import import_module
 from typing import Annotated, Any
 
 import anyio
 from msgspec import Meta
-from numpy.typing import NDArray
 
 import actorq.actors as actors
 from actorq.actors import ActorDied, Group, Refused, SettingProblem, Stopping, Topic, handles
@@ -78,7 +76,7 @@ class ParameterCoordinator(LearningActor):
     async def on_start(self) -> None:
         for field, sentence in self.config.problems(len(self.workers)):
             raise ValueError(f"actors.{self.name}.config.{field}: {sentence}")
-        await self.in_thread(import_module, "torch")  # takes seconds
+        await self.load_torch()
         self._incarnation = self._updates = 0
         self._stopping = self._lost = self._settled = False
         self._changed = self.event()
@@ -240,7 +238,7 @@ class ParameterCoordinator(LearningActor):
             self.start_soon(attend, self, server, self._shard_down, self._shard_down)
         self.start_soon(self._straggler_timeout.run)
         if self.weights.subscribers:
-            self.start_soon(self._publisher.run, self._initial())
+            self.start_soon(self._publisher.run, self.initial_parameters())
         failures = 0
         while True:
             try:
@@ -262,7 +260,7 @@ class ParameterCoordinator(LearningActor):
         self._straggler_timeout.follow(False)
         version = await restore(
             self.servers,
-            self._initial,
+            self.initial_parameters,
             above=self._incarnation,
             skipping=self.restarts,  # incarnations whose snapshots were lost together with the coordinator
             reached=self._updates,
@@ -274,14 +272,6 @@ class ParameterCoordinator(LearningActor):
             self._rule.left(worker)
         self._kept, self._settled = None, True
         self._note_change()
-
-    def _initial(self) -> NDArray[Any]:
-        """The initial parameters, the same in every incarnation."""
-        from actorq.envs.make import describe
-        from actorq.learning.networks.factory import make_task_parameters
-
-        spaces = [describe(task) for task in self.all_tasks]
-        return make_task_parameters(self.agent, spaces, self.seed).read()
 
     async def _advance(self) -> None:
         """Apply all rounds that the rule has ready, and answer those who read the result."""

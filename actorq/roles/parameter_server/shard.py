@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from importlib import import_module
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
@@ -15,7 +14,7 @@ from actorq.actors import Refused, SettingProblem, State, Stopping, handles
 from actorq.roles.common.adaptive_executor import AdaptiveExecutor
 from actorq.roles.common.death_watch import DIED, Presence
 from actorq.roles.common.learning_actor import LearningActor
-from actorq.roles.common.problems import network_problems
+from actorq.roles.common.problems import network_problems, optimizer_problems
 from actorq.roles.replay.messages import Version
 
 from .messages import (
@@ -78,12 +77,10 @@ class ParameterServer(LearningActor):
     @classmethod
     def state_problems(cls, config: Any, tables: Mapping[str, Any], state: State) -> Iterable[SettingProblem]:
         yield from network_problems(tables, np.zeros(state["size"], np.float32))
-        saved, mine = state["optimizer"], tables["agent"].optimizer
-        if mine != saved:
-            yield "agent.optimizer", f"is {mine}, but the run has learned with {saved}"
+        yield from optimizer_problems(tables, state["optimizer"])
 
     async def on_start(self) -> None:
-        await self.in_thread(import_module, "torch")  # takes seconds
+        await self.load_torch()
         import torch
 
         torch.set_num_threads(self.config.torch_threads)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Mapping, Sequence
-from importlib import import_module
 from typing import Any, Literal, NamedTuple
 
 import anyio
@@ -69,11 +68,9 @@ class PipelineClient:
         averaging: AveragingClient,
     ) -> None:
         """Sends, reports and draws its seed as part of `actor`."""
-        from actorq.envs.make import describe
-
         self._actor, self._agent, self._stages, self._averaging = actor, actor.agent, stages, averaging
         self._cut_setting, self._columns, self._micro_batches = cut, columns, micro_batches
-        self.spaces = [describe(task) for task in actor.all_tasks]
+        self.spaces = actor.describe_tasks()
         self._layers = layer_shapes(self._agent, self.spaces)
         self._parts: tuple[StagePart, ...] = ()
         self._incarnation = self._updates = 0
@@ -238,7 +235,7 @@ class PipelineClient:
 
     async def _measure_layers(self) -> list[float]:
         """Seconds that each layer takes with a micro-batch."""
-        await self._actor.in_thread(import_module, "torch")
+        await self._actor.load_torch()
 
         from actorq.learning.pipeline.layer_costs import layer_seconds
 

@@ -10,12 +10,11 @@ from msgspec import Meta, convert, to_builtins
 
 import actorq.actors as actors
 from actorq.actors import Group, Refused, SettingProblem, State, Stopping, handles
-from actorq.envs.task import tasks_in
 from actorq.learning.device import Device
 from actorq.learning.pipeline.partition import StagePart, layer_shapes, part_size
 from actorq.roles.common.adaptive_executor import TorchThreads, set_torch_threads
 from actorq.roles.common.learning_actor import LearningActor
-from actorq.roles.common.problems import device_problems
+from actorq.roles.common.problems import optimizer_problems, spaces_in
 from actorq.roles.common.recovery import BEGINNING
 from actorq.roles.replay.messages import Version
 
@@ -64,32 +63,23 @@ class Stage(LearningActor):
     stages: Group[Flow | ComputeColumns | ReturnColumns | Evaluate]
 
     @classmethod
-    def machine_problems(cls, config: Any, tables: Mapping[str, Any]) -> Iterable[SettingProblem]:
-        return device_problems(config.device)
-
-    @classmethod
     def state_problems(cls, config: Any, tables: Mapping[str, Any], state: State) -> Iterable[SettingProblem]:
-        from actorq.envs.make import describe
-
-        layers = layer_shapes(tables["agent"], [describe(task) for task in tasks_in(tables)])
+        layers = layer_shapes(tables["agent"], spaces_in(tables))
         part = convert(state["part"], StagePart)
         if part.end > len(layers) or part_size(layers, part) != state["size"]:
             yield (
                 "agent",
                 "its network is another than the checkpoint's; a run goes on with what it began with",
             )
-        saved, mine = state["optimizer"], tables["agent"].optimizer
-        if mine != saved:
-            yield "agent.optimizer", f"is {mine}, but the run has learned with {saved}"
+        yield from optimizer_problems(tables, state["optimizer"])
 
     async def on_start(self) -> None:
         await self.in_thread(import_module, "actorq.learning.pipeline.stage_module")  # torch takes seconds
 
-        from actorq.envs.make import describe
         from actorq.learning.algorithms.dqn import QLoss
         from actorq.learning.device import resolve_device
 
-        self._spaces = [describe(task) for task in self.all_tasks]
+        self._spaces = self.describe_tasks()
         self._device = resolve_device(self.config.device, self.name)
         self._q_loss = QLoss(self.agent)
         self._incarnation = 0

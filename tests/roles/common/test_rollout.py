@@ -8,11 +8,11 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from actorq.actors import Actor
 from actorq.actors.runtime.reports import ReportTotals
 from actorq.envs.task import Task
 from actorq.learning.exploration import LinearEpsilon
 from actorq.replay.chunk import Chunk
+from actorq.roles.common.learning_actor import LearningActor
 from actorq.roles.common.rollout import ExplorationConfig, LocalRollout
 from tests.roles.actors import AGENT, weights
 
@@ -30,11 +30,13 @@ def exploration(
         "instances": 1,
         "seed": 5,
         "restarts": 0,
+        "agent": AGENT,
+        "all_tasks": (Task(env="CartPole-v1"),),
         "report": lambda name, value: tally.gauge("explorer", name, value),
         "progress": lambda name, amount: tally.count("explorer", name, amount),
     }
-    stand_in = cast(Actor, SimpleNamespace(**{**itself, **actor}))
-    made = LocalRollout(stand_in, config, (Task(env="CartPole-v1"),), AGENT, "cpu")
+    stand_in = cast(LearningActor, SimpleNamespace(**{**itself, **actor}))
+    made = LocalRollout(stand_in, config, "cpu")
     made.act_with(weights(1, inputs=4).parameters)
     return made
 
