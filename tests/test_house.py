@@ -27,10 +27,6 @@ CIRCLES: list[set[str]] = [
         "actorq.learning.networks.layers",
         "actorq.learning.pipeline.partition",
     },
-    {
-        "actorq.roles.replay.checks",
-        "actorq.roles.replay.shard",
-    },
 ]
 """Modules that import each other; docs/architecture.md has the reasons. Only ever gets smaller."""
 

@@ -4,23 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
-from msgspec import Meta
 
 import actorq.actors as actors
 from actorq.actors import ActorSpec, Ref, Refused, SettingProblem, State, Stopping, handles
 from actorq.actors.sync import AdmissionQueue, Semaphore
 from actorq.replay import buffer
 from actorq.replay.buffer import make_replay
-from actorq.replay.config import ReplayConfig
 from actorq.replay.ids import shard_offset, without_shard
 from actorq.replay.redis.config import RedisConfig, missing_packages
 from actorq.roles.common.replay_memory import explorers_of, replay_memory
 
 from .backend import MemoryBackend, RedisBackend, StorageBackend
-from .checks import pace_problems, redis_problems
+from .config import ShardConfig, pace_problems, redis_problems
 from .messages import (
     AdmitInsert,
     AdmitSample,
@@ -46,14 +44,8 @@ class ReplayShard(actors.Actor):
     come by id, and those that come too late are ignored and counted.
     """
 
-    class Config(ReplayConfig, actors.Config, frozen=True, kw_only=True):
-        store: Annotated[
-            Literal["memory", "redis"],
-            Meta(description="storage of the transitions: in the actor, or in Redis"),
-        ] = "memory"
-        redis: Annotated[RedisConfig, Meta(description="address of Redis, and retention of the data")] = (
-            RedisConfig()
-        )
+    class Config(ShardConfig, frozen=True, kw_only=True):
+        pass
 
     one_state = True
 
@@ -83,7 +75,7 @@ class ReplayShard(actors.Actor):
 
     @classmethod
     def memory(cls, spec: ActorSpec, specs: Mapping[str, ActorSpec]) -> Iterable[tuple[str, int]]:
-        config = cast(ReplayShard.Config, spec.config)
+        config = cast(ShardConfig, spec.config)
         explorers = explorers_of(spec.name, specs.values())
         return replay_memory(config, explorers, in_redis=config.store == "redis")
 

@@ -1,20 +1,32 @@
-"""What may be wrong between a replay's shard and the actors it is wired to."""
+"""Settings of a replay shard, and their checks against the actors it is wired to."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, cast
+from typing import Annotated, Literal, cast
 
+from msgspec import Meta
+
+import actorq.actors as actors
 from actorq.actors import ActorSpec, SettingProblem
-from actorq.replay.config import LimiterConfig
+from actorq.replay.config import LimiterConfig, ReplayConfig
+from actorq.replay.redis.config import RedisConfig
 
-if TYPE_CHECKING:
-    from .shard import ReplayShard
+
+class ShardConfig(ReplayConfig, actors.Config, frozen=True, kw_only=True):
+    """What a topology may set of a shard."""
+
+    store: Annotated[
+        Literal["memory", "redis"], Meta(description="storage of the transitions: in the actor, or in Redis")
+    ] = "memory"
+    redis: Annotated[RedisConfig, Meta(description="address of Redis, and retention of the data")] = (
+        RedisConfig()
+    )
 
 
 def pace_problems(spec: ActorSpec, specs: Mapping[str, ActorSpec]) -> Iterable[SettingProblem]:
     """Whether the pace is set where it is kept: at the shard, or at the rate limiter of several."""
-    config, wired = cast("ReplayShard.Config", spec.config), "limiter" in spec.ports
+    config, wired = cast(ShardConfig, spec.config), "limiter" in spec.ports
     if spec.count > 1 and not wired and _is_shared_out(spec, specs):
         yield "ports.limiter", 'several shards keep one pace: wire it to an actor of role "rate_limiter"'
     if not wired:
@@ -36,7 +48,7 @@ def _is_shared_out(spec: ActorSpec, specs: Mapping[str, ActorSpec]) -> bool:
 
 def redis_problems(spec: ActorSpec, order: list[str]) -> Iterable[SettingProblem]:
     """What is wrong with where this shard is to find Redis. `order`: of all actors' starts."""
-    config = cast("ReplayShard.Config", spec.config)
+    config = cast(ShardConfig, spec.config)
     wired, given = spec.ports.get("redis"), config.redis.url is not None
     if config.store == "memory":
         if wired:
