@@ -15,7 +15,7 @@ from actorq.roles.common.adaptive_executor import AdaptiveExecutor
 from actorq.roles.common.death_watch import DIED, Presence
 from actorq.roles.common.learning_actor import LearningActor
 from actorq.roles.common.problems import network_problems, optimizer_problems
-from actorq.roles.replay.messages import Version
+from actorq.roles.common.recovery import RecoveryPoints, point_of
 
 from .messages import (
     Apply,
@@ -85,7 +85,6 @@ class ParameterServer(LearningActor):
 
         torch.set_num_threads(self.config.torch_threads)
         self._computing = AdaptiveExecutor(self)
-        self._incarnation = 0
         self._settled = False
         """True from a `Restore` to the next `ListVersions`: updates are made and slices served."""
         self._shard: Shard | None = None
@@ -99,8 +98,7 @@ class ParameterServer(LearningActor):
         """The gradients among them that have been checked."""
         self._dead: dict[int, int] = {}
         """Each worker's last incarnation that has died."""
-        self._points: list[State] = []
-        """The states that can be restored, oldest first."""
+        self._recovery = RecoveryPoints(self, self.config.restore_within_updates, "shard_updates")
         self._changed = self.event()
         self._stopping = False
         self._presence = Presence(self)
@@ -124,17 +122,7 @@ class ParameterServer(LearningActor):
     async def list_versions(self, _: ListVersions) -> VersionList:
         self._settled = False
         self._note_change()
-        return VersionList(self._incarnation, tuple(map(_version_of, self._restorable())))
-
-    def _restorable(self) -> list[State]:
-        """The recovery points and the slice as it is now."""
-        if self._shard is None or self._points[-1]["updates"] == self._shard.updates:
-            return self._points
-        return [*self._points, self._point(self._incarnation)]
-
-    def _point(self, incarnation: int) -> State:
-        assert self._shard is not None
-        return {**self._shard.state(), "incarnation": incarnation}
+        return VersionList(self._recovery.incarnation, self._recovery.versions)
 
     @handles
     async def restore(self, request: Restore) -> Restored:
@@ -144,37 +132,22 @@ class ParameterServer(LearningActor):
 
         if request.initial is not None:
             self._shard = Shard(self.agent, request.initial)
-            self._points = [self._point(request.origin.incarnation)]
+            points = [point_of(self._shard, request.origin.incarnation)]
         else:
-            points = self._restorable()
-            versions = list(map(_version_of, points))
-            if request.origin not in versions:
-                raise Refused(f"{self.name} can't be restored to version {request.origin.updates}")
-            # Earlier points stay: another shard that dies now may have no newer one.
-            self._points = points[: versions.index(request.origin) + 1]
-            self._shard = Shard(self.agent, self._points[-1]["parameters"])
-            self._shard.load_state(self._points[-1])
-        config = self.config
-        self._incarnation, self._size = request.incarnation, request.size
+            points = self._recovery.up_to(request.origin)
+            self._shard = Shard(self.agent, points[-1]["parameters"])
+            self._shard.load_state(points[-1])
+        config, self._size = self.config, request.size
         self._readers = VersionStore(
-            self._incarnation, config.weights, config.kept_versions, request.compensating
+            request.incarnation, config.weights, config.kept_versions, request.compensating
         )
         self._gradients.clear()
         self._discarded.clear()
         self._decoded.clear()
-        self.keep_snapshot()
+        self._recovery.restart(self._shard, request.incarnation, points)
         self._settled = True
         self._note_change()
         return Restored()
-
-    def _make_point(self, every: int) -> None:
-        """Add a point; those of the last `every` updates stay, so that shards have one in common."""
-        assert self._shard is not None
-        oldest = self._shard.updates - every
-        self._points = [point for point in self._points if point["updates"] >= oldest]
-        self._points.append(self._point(self._incarnation))
-        self.keep_snapshot()
-        self.progress("shard_updates", every)
 
     # Gradients.
 
@@ -203,10 +176,10 @@ class ParameterServer(LearningActor):
 
         self._check_settled()
         assert self._shard is not None
-        if message.version.incarnation != self._incarnation:
+        if message.version.incarnation != self._recovery.incarnation:
             raise Refused(
                 f"a gradient of incarnation {message.version.incarnation}; the server is at"
-                f" {self._incarnation}"
+                f" {self._recovery.incarnation}"
             )
         try:
             tensor = decoded(message.slice, self._shard.vector)
@@ -238,7 +211,7 @@ class ParameterServer(LearningActor):
 
     @handles
     async def combine(self, request: Combine) -> SliceNorm:
-        if not (self._settled and request.incarnation == self._incarnation):
+        if not (self._settled and request.incarnation == self._recovery.incarnation):
             raise Refused(RESTORING)
         assert self._shard is not None
         gradients = [self._gradient_of(ticket, request.compensation) for ticket in request.tickets]
@@ -263,16 +236,14 @@ class ParameterServer(LearningActor):
 
     @handles
     async def apply(self, update: Apply) -> None:
-        if not (self._settled and update.incarnation == self._incarnation):
+        if not (self._settled and update.incarnation == self._recovery.incarnation):
             return
         assert self._shard is not None
         gradient = None if update.ticket is None else self._decoded[update.ticket]
         await self._computing(self._shard.apply, gradient, update.factor, update.step)
         if update.ticket is not None:
             self._drop(update.ticket)
-        every = self.config.restore_within_updates // 2
-        if self._shard.updates % every == 0:
-            self._make_point(every)
+        self._recovery.note_update()
 
     @handles
     async def discard(self, message: Discard) -> None:
@@ -296,7 +267,7 @@ class ParameterServer(LearningActor):
 
     @handles
     async def keep(self, message: Keep) -> None:
-        if self._settled and message.incarnation == self._incarnation:
+        if self._settled and message.incarnation == self._recovery.incarnation:
             assert self._readers is not None
             assert self._shard is not None
             self._readers.add(message.updates, self._shard.keep())
@@ -308,7 +279,7 @@ class ParameterServer(LearningActor):
         while True:
             self._check_settled()
             assert self._readers is not None
-            if request.version.incarnation != self._incarnation:
+            if request.version.incarnation != self._recovery.incarnation:
                 raise Refused(RESTORING)
             if self._readers.has(updates):
                 return self._readers.fetched(request)
@@ -319,20 +290,11 @@ class ParameterServer(LearningActor):
     # State.
 
     def state(self) -> State:
-        if self._shard is None and not self._points:
+        if self._recovery.is_empty:
             return {}
-        return {
-            "incarnation": self._incarnation,
-            "size": self._size,
-            "optimizer": self.agent.optimizer,
-            "points": self._restorable(),
-        }
+        return {"size": self._size, "optimizer": self.agent.optimizer, **self._recovery.state()}
 
     def load_state(self, state: State) -> None:
         if state:
-            self._incarnation, self._size = state["incarnation"], state["size"]
-            self._points = state["points"]
-
-
-def _version_of(point: State) -> Version:
-    return Version(point["incarnation"], point["updates"])
+            self._size = state["size"]
+            self._recovery.load_state(state)

@@ -15,7 +15,7 @@ from actorq.learning.pipeline.partition import StagePart, layer_shapes, part_siz
 from actorq.roles.common.adaptive_executor import TorchThreads, set_torch_threads
 from actorq.roles.common.learning_actor import LearningActor
 from actorq.roles.common.problems import optimizer_problems, spaces_in
-from actorq.roles.common.recovery import BEGINNING
+from actorq.roles.common.recovery import BEGINNING, RecoveryPoints, point_of
 from actorq.roles.replay.messages import Version
 
 from .messages import (
@@ -82,11 +82,9 @@ class Stage(LearningActor):
         self._spaces = self.describe_tasks()
         self._device = resolve_device(self.config.device, self.name)
         self._q_loss = QLoss(self.agent)
-        self._incarnation = 0
         self._part: StagePart | None = None
         self._size = 0
-        self._points: list[State] = []
-        """The states that can be restored, oldest first."""
+        self._recovery = RecoveryPoints(self, self.config.restore_within_updates, "stage_updates")
         self._module: StageModule | None = None
         self._schedule: PipelineSchedule | None = None
         """Not None from a `Resume` to the next `HaltStage`."""
@@ -125,9 +123,7 @@ class Stage(LearningActor):
         self.report("stage_bytes_sent", self._schedule.bytes_sent)
         self.report("stage_in_flight_bytes", self._schedule.most_in_flight_bytes)
         await self._schedule.step(step.factor)
-        every = self.config.restore_within_updates // 2
-        if self._schedule.module.updates % every == 0:
-            self._make_point(every)
+        self._recovery.note_update()
 
     @handles
     async def read(self, request: Read) -> Slice:
@@ -148,14 +144,14 @@ class Stage(LearningActor):
     @property
     def _version(self) -> Version:
         assert self._module is not None
-        return Version(self._incarnation, self._module.updates)
+        return Version(self._recovery.incarnation, self._module.updates)
 
     # Recovery.
 
     @handles
     async def halt(self, _: HaltStage) -> Halted:
         self._close_schedule(Refused(RESTORING))
-        return Halted(self._incarnation, tuple(map(_version_of, self._restorable())), self._part)
+        return Halted(self._recovery.incarnation, self._recovery.versions, self._part)
 
     def _close_schedule(self, refusal: Refused) -> None:
         if self._schedule is not None:
@@ -166,47 +162,26 @@ class Stage(LearningActor):
     async def resume(self, request: Resume) -> Resumed:
         from actorq.learning.pipeline.stage_module import StageModule
 
-        part, points = request.parts[request.stage], self._restorable()
-        versions = list(map(_version_of, points))
-        if request.origin != BEGINNING and (request.origin not in versions or part != self._part):
-            raise Refused(f"{self.name} can't be restored to version {request.origin.updates}")
+        part, begins = request.parts[request.stage], request.origin == BEGINNING
+        points = [] if begins else self._recovery.up_to(request.origin)
+        if not begins and part != self._part:
+            raise Refused(f"{self.name} holds another part of the network")
         # Before any thread computes: a thread keeps the number that it finds first.
         size = part_size(layer_shapes(self.agent, self._spaces), part)
         set_torch_threads(self.config.torch_threads, size)
         self._module = module = await self.in_thread(
             StageModule, self.agent, self._spaces, request.seed, part, self._device
         )
-        self._incarnation, self._part, self._size = request.incarnation, part, size
-        if request.origin == BEGINNING:
-            self._points = [self._point()]
+        self._part, self._size = part, size
+        if begins:
+            points = [point_of(module, request.incarnation)]
         else:
-            # Earlier points stay: another stage that dies now may have no newer one.
-            self._points = points[: versions.index(request.origin) + 1]
-            module.load_state(self._points[-1])
+            module.load_state(points[-1])
         self._schedule = PipelineSchedule(
             self, module, self._q_loss, request.parts, request.stage, self.stages, request.incarnation
         )
-        self.keep_snapshot()
+        self._recovery.restart(module, request.incarnation, points)
         return Resumed()
-
-    def _restorable(self) -> list[State]:
-        """The recovery points and the slice as it is now."""
-        if self._module is None or self._points[-1]["updates"] == self._module.updates:
-            return self._points
-        return [*self._points, self._point()]
-
-    def _point(self) -> State:
-        assert self._module is not None
-        return {**self._module.state(), "incarnation": self._incarnation}
-
-    def _make_point(self, every: int) -> None:
-        """Add a point; those of the last `every` updates stay, so that stages have one in common."""
-        assert self._module is not None
-        oldest = self._module.updates - every
-        self._points = [point for point in self._points if point["updates"] >= oldest]
-        self._points.append(self._point())
-        self.keep_snapshot()
-        self.progress("stage_updates", every)
 
     def on_drain(self) -> None:
         if self._schedule is not None:
@@ -216,18 +191,13 @@ class Stage(LearningActor):
         if self._part is None:
             return {}
         return {
-            "incarnation": self._incarnation,
             "part": to_builtins(self._part),
             "size": self._size,
             "optimizer": self.agent.optimizer,
-            "points": self._restorable(),
+            **self._recovery.state(),
         }
 
     def load_state(self, state: State) -> None:
         if state:
-            self._incarnation, self._size = state["incarnation"], state["size"]
-            self._part, self._points = convert(state["part"], StagePart), state["points"]
-
-
-def _version_of(point: State) -> Version:
-    return Version(point["incarnation"], point["updates"])
+            self._part, self._size = convert(state["part"], StagePart), state["size"]
+            self._recovery.load_state(state)

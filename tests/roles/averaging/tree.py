@@ -124,7 +124,7 @@ class Counting(Actor):
 class Zero(AveragingServer):
     """Begins at zero."""
 
-    def _initial(self) -> NDArray[Any]:
+    def initial_parameters(self) -> NDArray[Any]:
         return np.zeros(SIZE)
 
 
