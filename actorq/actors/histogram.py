@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from typing import Annotated, Any, Final
 
 import msgspec
@@ -150,16 +149,3 @@ class Histogram:
         self._total += float(placed.sum())
         self._smallest = min(self._smallest, float(placed.min()))
         self._largest = max(self._largest, float(placed.max()))
-
-
-def as_state(distribution: Distribution) -> dict[str, Any]:
-    """As a checkpoint's state, whose keys are text."""
-    return {
-        **msgspec.structs.asdict(distribution),
-        "cells": [list(cell) for cell in distribution.cells.items()],
-    }
-
-
-def from_state(state: Mapping[str, Any]) -> Distribution:
-    """Restore what `as_state` returned."""
-    return Distribution(**{**state, "cells": dict(state["cells"])})

@@ -8,8 +8,6 @@ import sys
 import time
 from collections import deque
 from contextlib import ExitStack, redirect_stderr, redirect_stdout
-from types import TracebackType
-from typing import Self
 
 from rich.console import Console
 from rich.live import Live
@@ -57,7 +55,7 @@ class LinesAbove(io.TextIOBase):
 
 
 class LiveView:
-    """A `View` on a terminal. Progress lines go to the log as well, for run.log."""
+    """A `View` on a terminal, shown from the start. Progress lines go to the log as well, for run.log."""
 
     def __init__(self, run: Run) -> None:
         self._run = run
@@ -72,17 +70,9 @@ class LiveView:
         self._previous: tuple[SystemStatistics, float] | None = None
         self._stopping = False
         self._next_line = PROGRESS_LINE_SECONDS
-
-    def __enter__(self) -> Self:
         self._redirected.enter_context(redirect_stdout(self._above))
         self._redirected.enter_context(redirect_stderr(self._above))
         self._live.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     async def follow(self) -> None:
         began = time.monotonic()

@@ -5,8 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from types import TracebackType
-from typing import Protocol, Self
+from typing import Protocol
 
 from actorq.run.open_run import Run
 
@@ -18,7 +17,7 @@ log = logging.getLogger(PROGRESS)
 
 
 class View(Protocol):
-    """Progress display; a context manager whose end closes it."""
+    """Progress display, shown until it is closed."""
 
     async def follow(self) -> None:
         """Show the run's progress until it ends. Cancelled, the view stays as it is."""
@@ -28,11 +27,6 @@ class View(Protocol):
 
     def close(self) -> None:
         """Show the final state; a second call does nothing."""
-
-    def __enter__(self) -> Self: ...
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
 
 
 def can_be_live() -> bool:
@@ -60,11 +54,3 @@ class PlainView:
 
     def close(self) -> None:
         pass
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

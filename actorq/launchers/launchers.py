@@ -20,7 +20,7 @@ from .host.certificates import make_certificates
 from .host.host_protocol import anywhere
 from .launcher import NodeLauncher
 from .node_setup import RunSetup
-from .socket_folder import PrivateFolder
+from .socket_folder import private_folder
 
 
 @asynccontextmanager
@@ -42,7 +42,7 @@ async def other_processes(
         run = RunSetup(
             specs=plan.specs,
             transport=make,
-            membership=Membership(folder=stack.enter_context(PrivateFolder()).path),
+            membership=Membership(folder=stack.enter_context(private_folder())),
             backend=backend,
             local_nodes=sum(not is_on_network(node) for node in elsewhere),
             join_token=join_token,

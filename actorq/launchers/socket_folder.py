@@ -6,9 +6,9 @@ import secrets
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from actorq.actors import ActorqError
 
@@ -18,36 +18,32 @@ _LONGEST_PARENT = 64
 """In characters: a socket's whole path has 107 at most (unix(7))."""
 
 
-class PrivateFolder:
-    """Folder readable by this user only; created and removed by a process of its own, the sweeper.
+@contextmanager
+def private_folder() -> Iterator[str]:
+    """Path of a folder readable by this user only; created and removed by a process of its own, the sweeper.
 
     The sweeper removes the folder when its pipe from this process closes, so also if this process is killed.
+    Raises ActorqError if the folder can't be created.
     """
-
-    def __enter__(self) -> Self:
-        """Raises ActorqError if the folder can't be created."""
-        self.path = str(_parent() / f"actorq-{secrets.token_hex(8)}")
-        self._sweeper = subprocess.Popen(
-            ["/bin/sh", "-c", _SWEEP, "actorq-sweeper", self.path],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            process_group=0,  # it ignores Ctrl-C
-        )
-        assert self._sweeper.stdout is not None
-        with self._sweeper.stdout as answer:
+    path = str(_parent() / f"actorq-{secrets.token_hex(8)}")
+    sweeper = subprocess.Popen(
+        ["/bin/sh", "-c", _SWEEP, "actorq-sweeper", path],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        process_group=0,  # it ignores Ctrl-C
+    )
+    assert sweeper.stdout is not None
+    try:
+        with sweeper.stdout as answer:
             if not answer.readline():
-                self.__exit__(None, None, None)
-                raise ActorqError(f"{self.path}: can't create a folder for the run's sockets there")
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        shutil.rmtree(self.path, ignore_errors=True)
+                raise ActorqError(f"{path}: can't create a folder for the run's sockets there")
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
         # Not by closing its pipe, which a process forked by an actor may hold open.
-        self._sweeper.kill()
-        self._sweeper.communicate()
+        sweeper.kill()
+        sweeper.communicate()
 
 
 def _parent() -> Path:

@@ -25,7 +25,7 @@ from actorq.actors import ActorSpec, MailboxBounds, Membership, System
 from actorq.launchers.launchers import LaunchersByNode
 from actorq.launchers.node_setup import RunSetup
 from actorq.launchers.process.launcher import ProcessLauncher
-from actorq.launchers.socket_folder import PrivateFolder
+from actorq.launchers.socket_folder import private_folder
 from actorq_nng import NngTransport
 
 from ._traffic import Add, Block, Busy, Caller, Counter, CpuSeconds, GetTotal, WeightPublisher, Weights
@@ -44,8 +44,8 @@ WEIGHTS, RECEIVERS, PUBLISHED = 1_700_000, 8, 60
 async def processes(backend: Backend, specs: list[ActorSpec], *, ipc: bool = True) -> AsyncIterator[System]:
     """The specs' nodes but main as processes."""
     elsewhere = list(dict.fromkeys(spec.node for spec in specs if spec.node != "main"))
-    with PrivateFolder() as folder:
-        membership = Membership(folder=folder.path, addresses=() if ipc else ("tcp://127.0.0.1:0",))
+    with private_folder() as folder:
+        membership = Membership(folder=folder, addresses=() if ipc else ("tcp://127.0.0.1:0",))
         run = RunSetup(
             specs=tuple(specs),
             transport=partial(NngTransport, ipc=ipc),
@@ -321,8 +321,8 @@ def main(only: list[str]) -> None:
     """All, or those of traffic, tcp, weights and start that are named."""
     results: dict[str, float] = {}
     if not only or "traffic" in only:
-        with PrivateFolder() as folder:
-            bare = raw(f"ipc://{folder.path}/raw")
+        with private_folder() as folder:
+            bare = raw(f"ipc://{folder}/raw")
         for backend in BACKENDS:
             anyio.run(traffic, backend, results, backend=backend)
         report_traffic(results, bare)
@@ -336,8 +336,8 @@ def main(only: list[str]) -> None:
             anyio.run(traffic_by_tcp, backend, results, backend=backend)
             report_arrays(results, bare, backend, "tcp")
     if not only or "weights" in only:
-        with PrivateFolder() as folder:
-            raw_cpu = raw_weights(folder.path)
+        with private_folder() as folder:
+            raw_cpu = raw_weights(folder)
         for backend in BACKENDS:
             anyio.run(weights_to_many, backend, results, backend=backend)
             cpu = results[f"weights cpu {backend}"]

@@ -15,7 +15,7 @@ from actorq.actors.runtime.reports import ReportTotals
 from actorq.launchers.launchers import LaunchersByNode
 from actorq.launchers.node_setup import RunSetup
 from actorq.launchers.process.launcher import ProcessLauncher
-from actorq.launchers.socket_folder import PrivateFolder
+from actorq.launchers.socket_folder import private_folder
 from actorq_nng import NngTransport
 from tests.actors.world import AT_ONCE, spec
 
@@ -73,8 +73,8 @@ async def running(
 ) -> AsyncIterator[System]:
     """The nodes but `main` are processes; all of them are gone at the end."""
     elsewhere = [node for node in dict.fromkeys(each.node for each in specs) if node != "main"]
-    with anyio.fail_after(timeout), PrivateFolder() as folder:
-        membership = Membership(folder=folder.path)
+    with anyio.fail_after(timeout), private_folder() as folder:
+        membership = Membership(folder=folder)
         run = RunSetup(
             specs=tuple(specs),
             transport=NngTransport,

@@ -26,7 +26,7 @@ from actorq.actors.wire.tls import Tls
 from actorq.launchers.host.certificates import make_certificates
 from actorq.launchers.node_setup import RunSetup
 from actorq.launchers.process.launcher import ProcessLauncher
-from actorq.launchers.socket_folder import PrivateFolder
+from actorq.launchers.socket_folder import private_folder
 from actorq_nng import NngTransport
 from tests.actors.world import AT_ONCE, spec
 
@@ -168,9 +168,9 @@ async def attacked(
     ]
     reports = Heard()
     transport = NngTransport if scheme == "ipc" else OnTheNetwork
-    with anyio.fail_after(timeout), PrivateFolder() as folder:
+    with anyio.fail_after(timeout), private_folder() as folder:
         membership = Membership(
-            folder=folder.path,
+            folder=folder,
             addresses=() if scheme == "ipc" else (f"{scheme}://127.0.0.1:0",),
             tls=make_certificates() if scheme == "tls+tcp" else None,
         )

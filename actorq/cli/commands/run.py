@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from contextlib import redirect_stdout
+from contextlib import closing, redirect_stdout
 from dataclasses import replace
 
 import anyio
@@ -40,7 +40,7 @@ async def _run(options: RunOptions) -> tuple[Run, int]:
             logs.keep_in(run.folder.log)
         except OSError as error:
             raise RunFolderError(f"{run.folder.log}: can't be written: {error.strerror}") from error
-        with make_view(run, live) as view:
+        with closing(make_view(run, live)) as view:
             status = await _run_to_end(run, view)
     return run, status
 

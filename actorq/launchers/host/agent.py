@@ -21,7 +21,7 @@ from actorq.launchers.control_stream import ControlStream, FrameError
 from actorq.launchers.log_forwarding import Forwarding
 from actorq.launchers.node_setup import RunSetup
 from actorq.launchers.process.launcher import ProcessLauncher, ProcessNode
-from actorq.launchers.socket_folder import PrivateFolder
+from actorq.launchers.socket_folder import private_folder
 from actorq.topology import Plan, TopologyError, check
 from actorq.topology.address import Address
 from actorq.topology.check.nodes import network
@@ -176,8 +176,8 @@ class _JoinedRun:
                 tasks.start_soon(forwarding.serve, self._stream)
                 tasks.start_soon(self._send_heartbeats)
                 tasks.start_soon(self._leave_when, leave, tasks)
-                with PrivateFolder() as folder:
-                    await self._take_part(folder.path)
+                with private_folder() as folder:
+                    await self._take_part(folder)
                 tasks.cancel_scope.cancel()
         finally:
             forwarding.close()

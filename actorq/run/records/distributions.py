@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 from numpy.typing import NDArray
 
-from actorq.actors.histogram import Distribution, Histogram, as_state, from_state
+from actorq.actors.histogram import Distribution, Histogram
 
 from .folder import RunFolderError, write_atomically
 from .quantiles import quantiles_of
@@ -57,11 +57,14 @@ class Distributions:
         return whole
 
     def state(self) -> dict[str, Any]:
-        return {name: as_state(distribution) for name, distribution in self.of_run().items()}
+        return {
+            name: msgspec.to_builtins(distribution, str_keys=True)
+            for name, distribution in self.of_run().items()
+        }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         for name, kept in state.items():
-            self._before[name].merge(from_state(kept))
+            self._before[name].merge(msgspec.convert(kept, Distribution, str_keys=True))
 
 
 def merged(parts: Iterable[Distribution]) -> Distribution:
