@@ -9,29 +9,26 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import ClassVar
 
-from actorq.actors import Inbox, LinkSchema, Membership, Peer, PeerSession, TransportStatistics
+from actorq.actors import Inbox, LinkSchema, PeerSession
+from actorq.actors.wire.local_transport import LocalTransport
 from actorq.actors.wire.transport import NextFrame
 
 MAX_FRAME_BYTES = 1 << 40
 """A copy in the same process needs no other bound than the mailboxes'."""
 
 
-class EncodedTransport:
+class EncodedTransport(LocalTransport):
     """Carries messages between nodes that share one event loop, each by way of its frame."""
 
     name: ClassVar[str] = "encoded"
-    crosses_processes: ClassVar[bool] = False
 
     def __init__(self) -> None:
-        self._inboxes: dict[str, Inbox] = {}
+        super().__init__()
         self._peer_sessions: dict[tuple[str, str], PeerSession] = {}
-
-    def open(self, node: str, inbox: Inbox, membership: Membership) -> None:
-        self._inboxes[node] = inbox
 
     def route(self, link_schema: LinkSchema) -> Inbox:
         there = (link_schema.peer, link_schema.me)
-        peer_session = PeerSession(link_schema, self._inboxes[link_schema.me], MAX_FRAME_BYTES)
+        peer_session = PeerSession(link_schema, self.inboxes[link_schema.me], MAX_FRAME_BYTES)
         envelopes = _Stream(
             peer_session.next_envelopes, lambda frame: self._peer_sessions[there].envelopes_received(frame)
         )
@@ -41,24 +38,6 @@ class EncodedTransport:
         peer_session.peer_up(envelopes, answers, None)
         self._peer_sessions[link_schema.me, link_schema.peer] = peer_session
         return peer_session
-
-    def address_of(self, node: str) -> Peer | None:
-        return None
-
-    def peer_up(self, node: str, peer: Peer) -> None:
-        """Nobody is met: everybody is here."""
-
-    def peer_down(self, node: str, peer: str) -> None:
-        """Nobody parts either."""
-
-    def statistics(self) -> TransportStatistics:
-        return TransportStatistics()
-
-    async def serve(self) -> None:
-        """There is nothing to carry between turns."""
-
-    async def close(self) -> None:
-        self._inboxes.clear()
 
 
 class _Stream:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from anyio.abc import TaskGroup
@@ -235,14 +235,11 @@ class RemoteActorCell:
         if known is None:
             nothing = MailboxStatistics(unread=0, unread_bytes=0, in_progress=0, handled=0, refused=0)
             known = ActorStatistics(self.name, self.node.name, False, 0, 0, nothing, ())
-        return ActorStatistics(
-            name=self.name,
-            node=self.node.name,
+        return replace(
+            known,
             alive=self.incarnation is not None and known.alive,
             restarts=self.restarts,
             crashes=self.crashes,
-            mailbox=known.mailbox,
-            channels=known.channels,
         )
 
 
