@@ -50,9 +50,9 @@ def _next_commands(summary: Summary, folder: RunFolder) -> Iterator[str]:
         return
     where = shlex.quote(str(folder.path))
     if summary.stopped_by in ("interrupt", "request", "failure"):
-        yield f"  go on with it:  actorq run --resume {where}"
+        yield f"  continue:       actorq run --resume {where}"
     if summary.evaluation_episodes:  # an evaluator keeps the best parameters
-        yield f"  see it play:    actorq eval {where}"
+        yield f"  evaluate:       actorq eval {where}"
 
 
 def how_it_ended(summary: Summary) -> str:

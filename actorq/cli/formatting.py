@@ -41,7 +41,7 @@ def clock(seconds: float) -> str:
 
 
 def gradients(counts: Mapping[str, int]) -> str:
-    """Gradients by what the parameter server did with them: "1,234 accepted, 12 stale"; "" without any."""
+    """Gradients by outcome at the parameter server: "1,234 accepted, 12 stale"; "" without any."""
     found = [(outcome, counts.get(f"gradients_{outcome}", 0)) for outcome in _GRADIENT_OUTCOMES]
     return ", ".join(f"{count:,} {outcome}" for outcome, count in found if count)
 
@@ -54,7 +54,7 @@ def task_returns(progress: Progress) -> dict[str, float]:
 
 
 def progress_line(progress: Progress) -> str:
-    """One line of the log: elapsed time, counts with their rates, the most telling readings."""
+    """One log line: elapsed time, counts with their rates, the most important readings."""
     words = [duration(progress.wall_seconds)]
     for name, what in (("env_steps", "env steps"), ("updates", "updates")):
         if name in progress.counts:

@@ -78,7 +78,7 @@ class _ToStandardError(logging.Handler):
         try:
             print(self.format(record), file=sys.stderr, flush=True)
         except BrokenPipeError:
-            pass  # the reader is gone; the run continues, and run.log has the line
+            pass  # standard error is closed; the run continues, and run.log has the line
         except Exception:
             self.handleError(record)
 

@@ -67,7 +67,7 @@ def _status_of(arguments: Sequence[str] | None) -> int:
 
 
 def _is_users(error: Exception) -> bool:
-    """Whether the user's input caused it: these errors' messages are complete without a traceback."""
+    """Whether the user's input caused the error: then its message is complete without a traceback."""
     from actorq.actors.errors import ActorqError
 
     return isinstance(error, WrongUsage) or (isinstance(error, ActorqError) and isinstance(error, ValueError))

@@ -1,8 +1,8 @@
 """Atari games with the usual preprocessing, by the Arcade Learning Environment's own vector implementation.
 
-Needs `ale-py` (`pip install 'actorq[atari]'`). What DQN (Mnih et al. 2015, Methods) does to the pictures is
-done in the emulator's threads: four frames per action, the maximum of the last two, grey, 84 x 84, up to 30
-no-op actions at the start. Stacking and clipping are not: actorq does both (`frame_stack`, `reward_clip`).
+Needs `ale-py` (`pip install 'actorq[atari]'`). The preprocessing of DQN (Mnih et al. 2015, Methods) is done
+in the emulator's threads: four frames per action, the maximum of the last two, grey, 84 x 84, up to 30 no-op
+actions at the start. Stacking and clipping are not: actorq does both (`frame_stack`, `reward_clip`).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ FRAMES_PER_EPISODE = 108_000  # 30 minutes of play; beyond it an episode is trun
 
 
 class Atari(AtariVectorEnv):
-    """E games of one kind; observations are single grey frames uint8 [E, height, width]."""
+    """E environments of one game; observations are single grey frames uint8 [E, height, width]."""
 
     def __init__(self, **arguments: Any) -> None:
         super().__init__(
@@ -51,7 +51,7 @@ class Atari(AtariVectorEnv):
         return self._shown, rewards, terminated, truncated, infos
 
     def render(self) -> tuple[NDArray[np.uint8], ...]:
-        """What the agent sees, as RGB [height, width, 3]: the emulator's threads keep no colour picture."""
+        """The agent's observation, as RGB [height, width, 3]: the emulator's threads keep no colour image."""
         if self._shown is None:
             return ()
         return tuple(np.repeat(frame[:, :, None], 3, axis=2) for frame in self._shown)
@@ -66,7 +66,7 @@ def make(spec: EnvSpec, task: Task, count: int) -> Atari:
     ALEInterface.setLoggerMode(LoggerMode.Error)  # no banner on standard error
     keep = ("game", "repeat_action_probability", "full_action_space")
     arguments = {key: spec.kwargs[key] for key in keep if key in spec.kwargs}
-    # Sticky actions (Machado et al. 2018) come with the -v5 ids; to press fire is left to the agent.
+    # Sticky actions (Machado et al. 2018) are part of the -v5 ids; the agent has to press fire itself.
     arguments |= {"frameskip": FRAME_SKIP, "use_fire_reset": False}
     arguments |= task.options
     frames = FRAMES_PER_EPISODE

@@ -1,4 +1,4 @@
-"""One interface over gymnasium's vector environments, whatever their way to begin the next episode."""
+"""One interface over gymnasium's vector environments, whatever their autoreset mode."""
 
 from __future__ import annotations
 
@@ -24,13 +24,11 @@ class Finished(NamedTuple):
 
 
 class Step(NamedTuple):
-    """What one step of E environments gave; its arrays are good until the next `step` or `reset`."""
+    """Result of one step of E environments; its arrays are valid until the next `step` or `reset`."""
 
-    observations: NDArray[Any]  # [E, *frame_shape] what to act on next
-    next_observations: NDArray[
-        Any
-    ]  # [E, *frame_shape] what the action led to: where an episode ended, its last
-    rewards: NDArray[np.float32]  # [E] clipped and scaled as the task says
+    observations: NDArray[Any]  # [E, *frame_shape] the observations to act on next
+    next_observations: NDArray[Any]  # [E, *frame_shape] the actions' results: at an episode's end, its last
+    rewards: NDArray[np.float32]  # [E] clipped and scaled as set by the task
     terminated: Bools  # [E] the episode ended in a terminal state
     truncated: Bools  # [E] the episode was cut off; the values of next_observations are not 0
     valid: Bools  # [E] False where the environment only reset itself: that is no transition
@@ -40,24 +38,25 @@ class Step(NamedTuple):
 
 
 class Environments:
-    """`count` environments stepped together, with one meaning of a step whatever the environment's own.
+    """`count` environments stepped together, with one meaning of a step whatever their autoreset mode.
 
     Gymnasium's vector environments begin the next episode in one of three ways. NEXT_STEP: the step after an
-    end ignores its action and gives the reset observation; here `valid` is False then. SAME_STEP: the end's
-    own step gives the reset observation already and the true last one in `infos["final_obs"]`; here that is
-    in `next_observations`. DISABLED: the caller resets what ended; done here, within the step.
+    end ignores its action and returns the reset observation; here `valid` is False then. SAME_STEP: the end's
+    own step returns the reset observation already and the true last one in `infos["final_obs"]`; here that is
+    in `next_observations`. DISABLED: the caller resets ended environments; done here, within the step.
 
-    Environments cannot be saved in general. `state()` keeps what can be: the counters, and how often all were
-    reset, so that a run that goes on begins new episodes on fresh seeds.
+    Environments cannot be saved in general. `state()` has what can be: the counters, and the number of
+    resets, so that a resumed run begins new episodes with fresh seeds.
 
-    Raises `TaskError` for spaces that a DQN can't take, and where a vector environment doesn't say its mode.
+    Raises `TaskError` for spaces that a DQN doesn't support, and where a vector environment declares no
+    autoreset mode.
     """
 
     def __init__(self, vector: VectorEnv[Any, Any, Any], task: Task, seed: int) -> None:
         self.spaces = read_spaces(vector.single_observation_space, vector.single_action_space, task)
         self.count = vector.num_envs
-        self.env_steps = 0  # transitions so far, in all environments together
-        self.episodes = 0  # finished so far
+        self.env_steps = 0  # number of transitions, in all environments together
+        self.episodes = 0  # number of finished episodes
         self._vector = vector
         _trust_actions(vector.unwrapped)
         self._task = task
@@ -67,7 +66,7 @@ class Environments:
         self._convert = frame_converter(vector.single_observation_space, task)
         self._first_action = int(getattr(vector.single_action_space, "start", 0))
         self._clip = task.reward_clip
-        # What is adaptive is the learner's: it sees all explorers' rewards.
+        # An adaptive scale is applied by the learner, which receives all explorers' rewards.
         self._scale = 1.0 if task.reward_scale == "adaptive" else task.reward_scale
         self._all = _constant(self.count, True)
         self._none = _constant(self.count, False)
@@ -75,14 +74,14 @@ class Environments:
         self._began = np.zeros(self.count, np.int64)  # the clock when each environment's episode began
         self._returns = np.zeros(self.count)
         self._resetting: NDArray[np.intp] | None = (
-            None  # NEXT_STEP: who will only reset itself in the next step
+            None  # NEXT_STEP: environments that only reset themselves in the next step
         )
 
     def reset(self) -> NDArray[Any]:
-        """Begin a new episode in every environment; gives the first frames [E, *frame_shape].
+        """Begin a new episode in every environment; returns the first frames [E, *frame_shape].
 
-        Each call uses seeds of its own, one per environment, derived from (seed, calls so far). A vector
-        implementation with one generator for all its environments takes the first of them.
+        Each call uses seeds of its own, one per environment, derived from (seed, number of calls). A vector
+        implementation with one generator for all its environments uses the first of them.
         """
         seeds = np.random.SeedSequence([self._seed, self._resets]).generate_state(self.count) >> np.uint32(1)
         self._resets += 1
@@ -125,7 +124,7 @@ class Environments:
         truncated: Bools,
         infos: dict[str, Any],
     ) -> Step:
-        """The rest of a step in which an episode ended, or one began by itself."""
+        """The part of a step that is needed only if an episode ended or began."""
         terminated, truncated = (
             np.asarray(terminated, np.bool_),
             np.asarray(truncated, np.bool_),
@@ -155,7 +154,7 @@ class Environments:
     def _new_episodes(
         self, observations: NDArray[Any], ended: Bools, infos: dict[str, Any]
     ) -> tuple[NDArray[Any], NDArray[Any]]:
-        """What to act on next and what the actions led to, where ended environments begin anew at once."""
+        """The next observations and the actions' results, where ended environments restart at once."""
         if self._mode is AutoresetMode.SAME_STEP:
             if "final_obs" not in infos:
                 raise RuntimeError(
@@ -194,11 +193,11 @@ class Environments:
         return [np.asarray(picture) for picture in self._vector.render() or ()]
 
     def state(self) -> dict[str, int]:
-        """The counters; the environments themselves are not in it (see the class)."""
+        """The counters; the environments themselves are not included (see the class)."""
         return {"env_steps": self.env_steps, "episodes": self.episodes, "resets": self._resets}
 
     def load_state(self, state: dict[str, int]) -> None:
-        """Take the counters over; call `reset` next."""
+        """Restore the counters; call `reset` next."""
         self.env_steps, self.episodes, self._resets = state["env_steps"], state["episodes"], state["resets"]
 
     def close(self) -> None:
@@ -207,16 +206,16 @@ class Environments:
 
 
 class _Trusting(MultiDiscrete):
-    """Takes every action."""
+    """Action space that accepts every action."""
 
     def contains(self, x: Any) -> bool:
         return True
 
 
 def _trust_actions(vector: VectorEnv[Any, Any, Any]) -> None:
-    """Gymnasium's own vector environments check every action again, for a tenth of a CartPole step's time.
+    """Disable gymnasium's own check of every action, which takes a tenth of a CartPole step's time.
 
-    Here they come from the columns of a Q-network with as many outputs as there are actions.
+    Here they are columns of a Q-network with as many outputs as there are actions.
     """
     space = getattr(vector, "action_space", None)
     if type(space) is MultiDiscrete:
@@ -224,7 +223,7 @@ def _trust_actions(vector: VectorEnv[Any, Any, Any]) -> None:
 
 
 def autoreset_mode(vector: VectorEnv[Any, Any, Any], task: Task) -> AutoresetMode:
-    """The mode a vector environment says it has. Raises `TaskError` where it says none, or an unknown one."""
+    """The declared autoreset mode of a vector environment. Raises `TaskError` if it is missing or unknown."""
     modes = ", ".join(mode.value for mode in AutoresetMode)
     try:
         return AutoresetMode(vector.metadata["autoreset_mode"])

@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 
 
 class FrameStack:
-    """The latest `stack` frames of each environment, oldest first; an episode's first frame stands for those
-    before it.
+    """The latest `stack` frames of each environment, oldest first; an episode's first frame is repeated for
+    those before it.
 
     Replay rebuilds stacks from single frames by the same rule (`actorq.roles.common.adder`), so the network
-    acts on exactly what it will learn from.
+    acts on exactly what it learns from.
     """
 
     def __init__(
@@ -23,17 +23,17 @@ class FrameStack:
         self._frames = np.zeros((environments, stack, *frame_shape), dtype)
 
     def reset(self, frames: NDArray[Any]) -> NDArray[Any]:
-        """Begin anew in every environment with `frames` [E, *frame_shape]; gives what `push` gives."""
+        """Restart every environment with `frames` [E, *frame_shape]; returns what `push` returns."""
         if self._stack == 1:
             return frames
         self._frames[:] = frames[:, None]
         return self._frames
 
     def push(self, frames: NDArray[Any], starts: NDArray[np.bool_] | None) -> NDArray[Any]:
-        """Take the next frames [E, *frame_shape]; `starts` [E] says where one is the first of its episode.
+        """Append frames [E, *frame_shape]; `starts` [E] marks those that are the first of their episode.
 
-        `starts` may be None where no episode begins. Gives observations [E, stack, *frame_shape], or the
-        frames themselves where `stack` is 1. They are overwritten by the next call: copy what must last.
+        `starts` may be None if no episode begins. Returns observations [E, stack, *frame_shape], or the
+        frames themselves if `stack` is 1. They are overwritten by the next call: copy them to keep them.
         """
         if self._stack == 1:
             return frames

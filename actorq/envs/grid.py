@@ -1,6 +1,6 @@
 """Grid worlds as exact models: the transition probabilities of a drawn map, and its true Q-values.
 
-Plain numpy; `actorq.envs.gridworld` makes environments of it.
+Plain numpy; `actorq.envs.gridworld` makes environments of them.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Never
 import numpy as np
 from numpy.typing import NDArray
 
-# Actions in clockwise order, so that a slip to the side is the peer in this list.
+# Actions in clockwise order, so that a slip to the side is the adjacent one in this list.
 ACTIONS = ("up", "right", "down", "left")
 ARROWS = "↑→↓←"
 _MOVES = ((-1, 0), (0, 1), (1, 0), (0, -1))
@@ -29,14 +29,14 @@ P..G
 class Grid:
     """A map of walls `#`, open cells `.`, at most one start `S`, goals `G` and pits `P`; a row per line.
 
-    States are the cells that are no wall, numbered row by row; beyond the border lies wall. An action moves
-    to the next cell, or nowhere where a wall is; with probability `slip` it goes to one of its two sides
-    instead, each as likely. Entering a goal gives `goal_reward` and ends the episode, entering a pit gives
-    `pit_reward` and ends it, any other step gives `step_reward`. `start="any"` begins episodes in any cell
-    that doesn't end them, all equally likely (exploring starts: Sutton & Barto 2018, section 5.3), and
-    `start="S"` in that cell.
+    States are the cells that are not walls, numbered row by row; the map is surrounded by wall. An action
+    moves to the next cell, or nowhere if that is a wall; with probability `slip` it goes to one of its two
+    sides instead, each equally likely. Entering a goal gives `goal_reward` and ends the episode, entering a
+    pit gives `pit_reward` and ends it, any other step gives `step_reward`. `start="any"` begins episodes in
+    any cell that doesn't end them, all equally likely (exploring starts: Sutton & Barto 2018, section 5.3),
+    and `start="S"` in that cell.
 
-    Raises ValueError, saying which line and what is allowed, for a map or a setting that can't be.
+    Raises ValueError, naming the line and what is allowed, for an invalid map or setting.
     """
 
     def __init__(
@@ -63,10 +63,10 @@ class Grid:
         rows, columns = np.nonzero(self.cells != WALL)
         kinds = self.cells[rows, columns]
         self.count = len(rows)
-        self.rows, self.columns = rows, columns  # [S] where each state lies
+        self.rows, self.columns = rows, columns  # [S] row and column of each state
         self.terminal: NDArray[np.bool_] = (kinds == GOAL) | (kinds == PIT)
         self.starts = _starts(start, kinds, self.terminal)
-        # What entering each state pays [S], and where each move leads [S, 4].
+        # The reward for entering each state [S], and the state that each move leads to [S, 4].
         self.rewards = np.select([kinds == GOAL, kinds == PIT], [goal_reward, pit_reward], step_reward)
         self.moves = self._moves()
         self.transitions = self._transitions()
@@ -75,7 +75,7 @@ class Grid:
     def value_iteration(self, gamma: float, tolerance: float = 1e-10) -> NDArray[np.float64]:
         """The exact Q* [S, 4]; 0 in terminal states.
 
-        Repeats Q <- P (r + gamma max Q) until Q lies within `tolerance` of Q* (Sutton & Barto 2018, equation
+        Repeats Q <- P (r + gamma max Q) until Q is within `tolerance` of Q* (Sutton & Barto 2018, equation
         4.10 for action values; the error is at most gamma / (1 - gamma) times the last change). Raises
         ValueError unless 0 <= gamma < 1.
         """
@@ -138,7 +138,7 @@ class Grid:
         return probabilities
 
     def _reachable(self) -> NDArray[np.bool_]:
-        """[S] the states in which an action can come to be chosen: reached from a start, and not terminal."""
+        """[S] the states in which an action can be chosen: reachable from a start, and not terminal."""
         reached = np.zeros(self.count, np.bool_)
         reached[self.starts] = True
         leads = self.transitions.max(axis=1) > 0
@@ -153,7 +153,7 @@ _OPTIONS = ("map", *(Grid.__init__.__kwdefaults__ or ()))
 
 
 def _is_number(value: object) -> bool:
-    """Whether it is finite and, what Python lets pass, no bool."""
+    """Whether it is a finite number and not a bool, which Python counts among the integers."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return False
     return abs(value) <= sys.float_info.max  # false for NaN, too

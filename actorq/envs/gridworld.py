@@ -24,7 +24,7 @@ _GROUND, _WALKER = (235, 235, 235), (60, 90, 200)
 class GridWorld(gymnasium.Env[Rows, Any]):
     """One walker on a `Grid`; options are the grid's. Observations are one-hot rows float32 [S].
 
-    Episodes end in goals and pits only; how long they may take is for gymnasium's TimeLimit to say.
+    Episodes end in goals and pits only; gymnasium's TimeLimit bounds their length.
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 8}  # noqa: RUF012 - gymnasium declares it so

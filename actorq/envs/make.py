@@ -1,4 +1,4 @@
-"""Making the environments of a task, vectorized in the fastest way that is right."""
+"""Construction of a task's environments, vectorized by the fastest correct method."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ Vector = VectorEnv[Any, Any, Any]
 def make_environments(task: Task, count: int, seed: int, *, render: bool = False) -> Environments:
     """`count` environments of `task`, not yet reset; each gets a seed of its own, derived from `seed`.
 
-    An environment's own vector implementation is used where there is one that can do what the task asks
-    (two to three times as fast for CartPole-v1), gymnasium's SyncVectorEnv otherwise. `render=True` makes
-    environments whose `render()` gives RGB pictures.
+    An environment's own vector implementation is used if it supports the task's settings (two to three times
+    as fast for CartPole-v1), gymnasium's SyncVectorEnv otherwise. `render=True` makes environments whose
+    `render()` returns RGB images.
 
     Raises `TaskError`, which names the key of `[task]` and what would be right: an unknown name, a missing
-    package, wrong options, spaces that a DQN can't take, an environment that can't be rendered.
+    package, wrong options, spaces that a DQN doesn't support, an environment that can't be rendered.
     """
     vector = _make_vector(task, count, render)
     try:
@@ -39,7 +39,7 @@ def make_environments(task: Task, count: int, seed: int, *, render: bool = False
 
 
 def describe(task: Task) -> Spaces:
-    """The shapes of the task, read from one environment that is made and closed again. Raises `TaskError`."""
+    """The spaces of the task, read from one environment that is made and closed again. Raises `TaskError`."""
     environments = make_environments(task, count=1, seed=0)
     environments.close()
     return environments.spaces
@@ -70,7 +70,7 @@ def _make_vector(task: Task, count: int, render: bool) -> Vector:
 
 
 def _native(spec: EnvSpec, task: Task, count: int, render: bool) -> Vector | None:
-    """The environment's own vector implementation; None where it has none that can do what is asked."""
+    """The environment's own vector implementation; None if it has none that supports the task's settings."""
     entry_point = spec.vector_entry_point
     if entry_point is None or spec.additional_wrappers:
         return None
@@ -91,7 +91,7 @@ def _native(spec: EnvSpec, task: Task, count: int, render: bool) -> Vector | Non
     if "autoreset_mode" in vector.metadata:
         own: Vector = vector
         return own
-    vector.close()  # it doesn't say how it begins the next episode; the generic one is right for certain
+    vector.close()  # it declares no autoreset mode; the generic one is certainly right
     return None
 
 
@@ -114,7 +114,7 @@ def _generic(spec: EnvSpec, task: Task, count: int, render: bool) -> Vector:
 
 
 def _own(factory: registry.Factory, task: Task, count: int, render: bool) -> Vector:
-    """The user's class or factory: of a vector environment, or of a single one."""
+    """Environments of the user's class or factory, which makes a vector environment or a single one."""
     options = dict(task.options)
     if render:
         _check_renders(factory, task)
@@ -136,7 +136,7 @@ def _own(factory: registry.Factory, task: Task, count: int, render: bool) -> Vec
 
 def _synchronous(make: registry.Factory, count: int) -> Vector:
     # DISABLED wastes no step on resets, and keeps the true last observation even of an environment that
-    # writes all its observations into one buffer (SAME_STEP would hand out that buffer after the reset).
+    # writes all its observations into one buffer (SAME_STEP would return that buffer after the reset).
     return SyncVectorEnv([make] * count, autoreset_mode=AutoresetMode.DISABLED)
 
 

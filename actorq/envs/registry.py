@@ -1,4 +1,4 @@
-"""From the name in `[task]` to what makes the environment: gymnasium's registry, or the user's own class."""
+"""Environment lookup: a name in `[task]` is an id of gymnasium's registry, or the user's own class."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .task import TaskError
 
 Factory = Callable[..., Any]
 
-# Collections of environments that register themselves when asked to: namespace -> (module, extra of actorq).
+# Collections of environments that are registered on demand: namespace -> (module, extra of actorq).
 _EXTRAS = {"ALE": ("ale_py", "atari"), "MinAtar": ("minatar", "minatar")}
 
 gymnasium.register(
@@ -78,7 +78,7 @@ def _imported(module_name: str, name: str) -> Any:
     try:
         return importlib.import_module(module_name)
     except ModuleNotFoundError as error:
-        # A module that the user's module misses is another fault, with a traceback of its own to show.
+        # A missing import of the user's module is another problem, shown with its own traceback.
         if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
             raise
         raise TaskError(

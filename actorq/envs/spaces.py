@@ -1,7 +1,8 @@
-"""Which observation and action spaces a DQN can take, and how observations become frames.
+"""Spaces: the observation and action spaces that a DQN supports, and the conversion of observations to
+frames.
 
-A *frame* is one observation as the environment gives it; an *observation* as the network sees it is
-`frame_stack` of them.
+A *frame* is one observation as the environment returns it; an *observation* of the network is `frame_stack`
+of them.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 
 from .task import Task, TaskError
 
-# One-hot rows of more states than this would be a poor way to learn, and a large one.
+# One-hot rows of more states than this would be large, and learn poorly.
 MAX_DISCRETE_OBSERVATIONS = 4096
 
 Convert = Callable[[NDArray[Any]], NDArray[Any]]
@@ -25,7 +26,7 @@ Convert = Callable[[NDArray[Any]], NDArray[Any]]
 
 @dataclass(frozen=True)
 class Spaces:
-    """The shapes that networks, replay and explorers agree on."""
+    """Shapes and dtypes that networks, replay and explorers share."""
 
     frame_shape: tuple[int, ...]  # one frame; channels first where it has three dimensions
     dtype: np.dtype[Any]  # the environment's own; float32 for the one-hot rows of a Discrete observation
@@ -36,7 +37,7 @@ class Spaces:
 def read_spaces(observation_space: Space[Any], action_space: Space[Any], task: Task) -> Spaces:
     """Describe one environment's spaces.
 
-    Raises `TaskError` where a DQN cannot take them; the sentence says what it can take.
+    Raises `TaskError` for spaces that a DQN doesn't support; the sentence names those it does.
     """
     if not isinstance(action_space, Discrete):
         raise TaskError(
@@ -50,7 +51,7 @@ def read_spaces(observation_space: Space[Any], action_space: Space[Any], task: T
 
 
 def frame_converter(observation_space: Space[Any], task: Task) -> Convert | None:
-    """What turns a batch of this environment's observations into frames; None where they already are."""
+    """A conversion of this environment's observations to frames; None if they are frames already."""
     if isinstance(observation_space, Discrete):
         one_hot = np.eye(int(observation_space.n), dtype=np.float32)
         first = int(observation_space.start)

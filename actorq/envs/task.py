@@ -1,7 +1,7 @@
-"""The `[task]` table of a topology file: which environment is to be learned, and how it is seen.
+"""The `[task]` table of a topology file: the environment, and how its observations and rewards are processed.
 
 A plain struct without gymnasium, so that a file can be checked, and its JSON Schema printed, before anything
-heavy is imported. `actorq.envs.make` turns a `Task` into environments.
+heavy is imported. `actorq.envs.make` makes environments of a `Task`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-# What a user might pass to an environment's constructor but that has a place of its own.
+# Constructor arguments that users may expect in `options` but that have keys of their own.
 _ELSEWHERE = {
     "max_episode_steps": "set max_episode_steps in [task] itself",
     "num_envs": "set envs in the config of the environment role",
@@ -23,7 +23,7 @@ _ELSEWHERE = {
 
 
 class TaskError(ValueError):
-    """The task cannot be made, or a DQN cannot take it; `field` is the key of `[task]` to look at."""
+    """The task can't be made, or a DQN doesn't support it; `field` is the key of `[task]` concerned."""
 
     def __init__(self, field: str, sentence: str) -> None:
         super().__init__(sentence)
@@ -31,7 +31,7 @@ class TaskError(ValueError):
 
 
 class Task(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What is learned; every actor that meets the environment reads the same table."""
+    """The environment to be learned; every actor that needs it reads the same table."""
 
     # An id of gymnasium's registry, or the user's own class or factory as "package.module:Name".
     env: Annotated[
@@ -50,7 +50,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         int,
         msgspec.Meta(ge=1, le=64, description="how many latest frames make one observation; 1 for none"),
     ] = 1
-    # Reward units. Only what is learned from is clipped; reported returns are not.
+    # Reward units. Rewards are clipped for learning only; reported returns are not.
     reward_clip: Annotated[
         float | None,
         msgspec.Meta(
@@ -80,12 +80,12 @@ class Task(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     ] = "last"
 
     def problems(self) -> Iterator[tuple[str, str]]:
-        """Settings that contradict each other or are in the wrong place, as (field, sentence)."""
+        """Yield (field, sentence) for settings that contradict each other or are misplaced."""
         if not self.env.strip():
             yield "env", "env is blank; name an environment, for example 'CartPole-v1'"
         elif self.env.startswith(":") or self.env.endswith(":"):
             yield "env", f"{self.env!r} is half a name; an environment of your own is 'package.module:Class'"
-        # `not >` instead of `<=`, so that NaN is a fault too.
+        # `not >` instead of `<=`, so that NaN is refused too.
         if self.reward_clip is not None and not self.reward_clip > 0:
             yield (
                 "reward_clip",
@@ -97,7 +97,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 class NamedTask(Task, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One of several tasks that are learned together: what `[task]` may say, and this."""
+    """One of several tasks that are learned together: the keys of `[task]`, and these."""
 
     name: Annotated[
         str,
@@ -127,22 +127,23 @@ def tasks_in(tables: Mapping[str, Any]) -> tuple[Task, ...]:
 
 
 def task_names(tasks: Sequence[Task]) -> tuple[str, ...]:
-    """What they are called; a `[task]` by its environment."""
+    """The tasks' names; a `[task]` is named by its environment."""
     return tuple(task.name if isinstance(task, NamedTask) else task.env for task in tasks)
 
 
 def share_of(task: Task) -> float:
-    """Of a batch, relative to other tasks."""
+    """The task's share of a batch, relative to the other tasks."""
     return task.share if isinstance(task, NamedTask) else 1.0
 
 
 def batch_rows(tasks: Sequence[Task], rows: int) -> list[int]:
-    """How many of a batch's rows are each task's: in proportion to the shares, and at least one.
+    """Number of a batch's rows for each task: in proportion to the shares, and at least one.
 
-    Largest remainders get what rounding leaves over. Raises ValueError if there are fewer rows than tasks.
+    The rows left by rounding go to the largest remainders. Raises ValueError if there are fewer rows than
+    tasks.
     """
     if rows < len(tasks):
-        raise ValueError(f"a batch of {rows} can't hold something of each of {len(tasks)} tasks")
+        raise ValueError(f"a batch of {rows} can't have rows of each of {len(tasks)} tasks")
     shares = list(map(share_of, tasks))
     spare = rows - len(tasks)
     exact = [max(0.0, share / sum(shares) * rows - 1) for share in shares]

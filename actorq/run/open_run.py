@@ -127,7 +127,7 @@ def prepare(options: RunOptions) -> Run:
     try:
         states, recorded = _last_checkpoint(folder, plan) if resumed is not None else (None, None)
         if recorded is not None and options.source is not None:
-            recorded["solved"] = False  # it was by the old topology
+            recorded["solved"] = False  # computed for the old topology
         if options.source is not None or options.overrides:
             write_atomically(folder.topology, to_toml(plan.topology).encode())
         return Run(
@@ -149,7 +149,7 @@ def prepare(options: RunOptions) -> Run:
 def _last_checkpoint(folder: RunFolder, plan: Plan) -> tuple[dict[str, State], dict[str, Any]]:
     path = checkpoint.latest(folder.checkpoints)
     if path is None:
-        raise checkpoint.CheckpointError(f"{folder.path}: there is no whole checkpoint to go on from")
+        raise checkpoint.CheckpointError(f"{folder.path}: there is no complete checkpoint to resume from")
     states, meta = checkpoint.load(path)
     check_states(plan, states, path)
     return states, meta["recorder"]

@@ -79,7 +79,7 @@ def load_learned(run: Path) -> dict[str, LearnedPolicy]:
     plan = check(folder.topology)
     path = checkpoint.latest(folder.checkpoints)
     if path is None:
-        raise checkpoint.CheckpointError(f"{run}: there is no whole checkpoint to play")
+        raise checkpoint.CheckpointError(f"{run}: there is no complete checkpoint to evaluate")
     states, _ = checkpoint.load(path)
     for spec in sorted(plan.specs, key=_rank):
         if learned := _learned(spec, states.get(spec.name) or {}):

@@ -54,7 +54,7 @@ def check_states(plan: Plan, states: Mapping[str, State], path: Path) -> None:
     _check_groups(plan, saved, planned, problems)
     if problems:
         lines = "".join(f"\n  {problem}" for problem in problems.found())
-        raise CheckpointError(f"{path}: the topology can't go on from it:{lines}")
+        raise CheckpointError(f"{path}: the topology can't resume from it:{lines}")
 
 
 def _saved_tasks(states: Mapping[str, State]) -> int | None:

@@ -35,7 +35,7 @@ class OutsideRef:
         return reply
 
     def inside(self) -> Ref[Any]:
-        """The actor's ref on the actors' loop: always the same, since it counts messages in flight."""
+        """The actor's ref on the actors' loop: always the same object, since it counts messages in flight."""
         if self._ref is None:
             self._ref = self._engine.system.ref(self.name)
         return self._ref
@@ -57,7 +57,7 @@ class OutsideGroup(Sequence[OutsideRef]):
         return cast(OutsideRef, self._group.any())
 
     def by(self, key: object) -> OutsideRef:
-        """Always the same member for the same key, and the same as inside."""
+        """The same member for the same key, as in `Group.by` within the run."""
         return cast(OutsideRef, self._group.by(key))
 
     def all(self) -> OutsideEveryone:

@@ -1,4 +1,4 @@
-"""Conformance kit for launchers: what every launcher has to do, tried with real nodes.
+"""Conformance kit for launchers: the requirements of every launcher, checked with real nodes.
 
 In the tests of a package that offers the launcher `ssh`:
 
@@ -27,7 +27,7 @@ from actorq.topology.check.launchers import find_launcher
 from actorq.topology.schema import Backend
 
 TEXT = "é\n"
-"""A setting that has to arrive as it is."""
+"""A setting that must arrive unchanged."""
 
 
 class ProbeStatus(Message):
@@ -45,7 +45,7 @@ class ExitProcess(Request[ProbeStatus]):
 
 
 class ContractProbe(Actor):
-    """Answers about the process it runs in, and asks its peer."""
+    """Replies about the process it runs in, and asks its peer."""
 
     class Config(actors.Config):
         text: str = ""
@@ -62,7 +62,7 @@ class ContractProbe(Actor):
 
 
 class ContractProbePeer(ContractProbe):
-    """Answers with what the probe on the other node answers: so both nodes reach each other."""
+    """Replies with the reply of the probe on the other node, which shows that both nodes reach each other."""
 
     @handles
     async def status(self, request: GetProbeStatus) -> ProbeStatus:
@@ -80,10 +80,10 @@ def check_launcher(
     transport: str = "nng",
     timeout_seconds: float = 60.0,
 ) -> None:
-    """Try the installed launcher `place` on a back end. Raises AssertionError naming what it does wrong.
+    """Check the installed launcher `place` on a back end. Raises AssertionError naming the violation.
 
     `options`: its table `[nodes.NODE.PLACE]`; `main`: the table `[nodes.main]`, with an address if the
-    launcher is `on_network`; `join_token`: the file for hosts that join, if it needs one. TimeoutError after
+    launcher is `on_network`; `join_token`: the file for joining hosts, if it needs one. TimeoutError after
     `timeout_seconds` for any part.
     """
     launcher = cast(type[NodeLauncher], find_launcher(place))
@@ -112,7 +112,7 @@ async def _within(seconds: float, part: Callable[[], Awaitable[None]]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Trial:
-    """The contract's parts, each with a run of its own."""
+    """The parts of the contract, each with a run of its own."""
 
     plan: Plan
     backend: Backend
@@ -123,7 +123,7 @@ class _Trial:
         return other_processes(self.plan, backend=self.backend, join_token=self.join_token)
 
     async def run_nodes(self) -> None:
-        """Nodes come up and reach each other; one that dies is launched again; all are gone in the end."""
+        """Nodes start and reach each other; one that dies is launched again; all have ended afterwards."""
         async with self.launched() as elsewhere, System(self.plan.specs, **elsewhere) as system:
             found = [await system.ref(name).ask(GetProbeStatus()) for name in ("probe.0", "probe.1", "peer")]
             with suppress(ActorDied):
@@ -139,7 +139,7 @@ class _Trial:
         assert not left, f"left the processes {left}"
 
     async def leave_early(self) -> None:
-        """A launch can be cancelled; then an error is neither swallowed nor put into a group."""
+        """A launch can be cancelled; an error is neither swallowed nor put into a group."""
         try:
             async with self.launched() as elsewhere:
                 with anyio.move_on_after(0.01):

@@ -70,7 +70,7 @@ class SendNumbers(Request[ContractNumbers]):
 
 
 class ContractReceiver(Actor):
-    """Keeps numbers, doubles arrays, refuses and crashes when asked to."""
+    """Records numbers, doubles arrays, refuses and crashes on request."""
 
     def __init__(self) -> None:
         self.numbers: list[int] = []
@@ -86,7 +86,7 @@ class ContractReceiver(Actor):
     @handles
     async def double(self, request: DoubleArray) -> ContractArray:
         if request.data.flags.writeable:
-            raise Refused("the array is writable: sender and receiver could change it for each other")
+            raise Refused("the array is writable: sender and receiver would share changes")
         return ContractArray(2 * request.data)
 
     @handles
@@ -99,7 +99,7 @@ class ContractReceiver(Actor):
 
 
 class ContractSender(Actor):
-    """Tells the receiver numbers, then asks it what it has got."""
+    """Tells the receiver numbers, then asks for those it has received."""
 
     receiver: Ref[ContractNumber | GetContractNumbers]
 
@@ -111,7 +111,7 @@ class ContractSender(Actor):
 
 
 def contract_system(transport: Transport) -> System:
-    """A sender on one node, a receiver on another."""
+    """A system with a sender on one node and a receiver on another."""
     specs = [
         ActorSpec(name="receiver", cls=ContractReceiver, node="far"),
         ActorSpec(name="sender", cls=ContractSender, node="near", ports={"receiver": ("receiver",)}),
@@ -128,7 +128,7 @@ async def check_messages_arrive_once_and_in_order(make: MakeTransport) -> None:
 
 
 async def check_arrays_of_any_size(make: MakeTransport) -> None:
-    """Up to four megabytes, read-only where they arrive."""
+    """Arrays of up to four megabytes arrive complete and read-only."""
     with anyio.fail_after(TIMEOUT_SECONDS):
         async with contract_system(make()) as system:
             for size in (0, 1, 1000, 1 << 20):
@@ -152,7 +152,7 @@ async def check_refusals_and_crashes_reach_the_asker(make: MakeTransport) -> Non
 
 
 async def check_lost_connections_lose_nothing(make: MakeTransport) -> None:
-    """Of transports with sessions: connections are cut while messages are on their way."""
+    """For transports with sessions: connections are cut while messages are in flight."""
     transport = make()
     if not isinstance(transport, SessionTransport):
         return
@@ -170,7 +170,7 @@ async def check_lost_connections_lose_nothing(make: MakeTransport) -> None:
 
 
 async def check_it_closes_when_cancelled(make: MakeTransport) -> None:
-    """A run that is cancelled at work leaves no task behind, and another can start at once."""
+    """A run that is cancelled while it works leaves no task behind, and another can start at once."""
     for _ in range(2):
         with anyio.move_on_after(TIMEOUT_SECONDS) as scope:
             async with contract_system(make()) as system:

@@ -1,4 +1,4 @@
-"""The declared topology: who takes part, where each runs, and who talks to whom. Starts nothing."""
+"""Topology: the declared actors, their nodes and their connections, checked. Starts nothing."""
 
 from .check.check import check, load
 from .check.problems import Problem, TopologyError

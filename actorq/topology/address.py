@@ -1,4 +1,4 @@
-"""Where a process listens on the network, as a file or a command says it."""
+"""Network addresses in topology files and commands."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ WORDS = 'an address such as "tcp://10.0.0.1:7070"'
 
 
 class Address(NamedTuple):
-    """`tcp://host:port`; an IPv6 address stands in square brackets."""
+    """`tcp://host:port`; an IPv6 address is in square brackets."""
 
     host: str
     port: int
@@ -21,7 +21,7 @@ class Address(NamedTuple):
 
     @property
     def is_loopback(self) -> bool:
-        """Whether it surely can be reached from this machine only."""
+        """Whether it can certainly be reached from this machine only."""
         try:
             return ip_address(self.host).is_loopback
         except ValueError:
@@ -29,7 +29,7 @@ class Address(NamedTuple):
 
     @property
     def is_wildcard(self) -> bool:
-        """Whether it means all interfaces: nobody can be told to come there."""
+        """Whether it means all interfaces, so that peers can't use it as an address."""
         try:
             return ip_address(self.host).is_unspecified
         except ValueError:
@@ -37,7 +37,7 @@ class Address(NamedTuple):
 
 
 def parse_address(text: str) -> Address:
-    """Raises ValueError saying what would be right."""
+    """Parse an address. Raises ValueError with what would be right."""
     if not re.fullmatch(PATTERN, text):
         raise ValueError(f"expected {WORDS}")
     host, _, port = text.removeprefix("tcp://").rpartition(":")
@@ -47,5 +47,5 @@ def parse_address(text: str) -> Address:
 
 
 def bracketed(host: str) -> str:
-    """As it stands before a port."""
+    """The host as it is written before a port."""
     return f"[{host}]" if ":" in host else host

@@ -1,6 +1,6 @@
-"""The JSON Schema of topology files, so that editors complete and check them.
+"""JSON Schema of topology files, with which editors complete and check them.
 
-Draft 7, and one alternative in `anyOf` for each role: the TOML editors complete from that, and not from `if`.
+Draft 7, and one alternative in `anyOf` for each role: TOML editors complete from that, and not from `if`.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ _OF_ACTOR = [field for field in msgspec.structs.fields(ActorTable) if field.name
 def json_schema() -> Schema:
     """The schema of files that use the installed roles, or classes of the user's own.
 
-    It is weaker than `check`: it can't tell who may be wired to whom, and knows nothing of the configs and
-    tables of the user's own classes. Imports the installed roles' modules.
+    It is weaker than `check`: it can't express which actors may be wired together, nor the configs and tables
+    of the user's own classes. Imports the installed roles' modules.
     """
     roles, launchers = _usable_roles(), _usable_launchers()
     tables = _declared_tables(roles)
@@ -40,7 +40,7 @@ def json_schema() -> Schema:
     kinds += [cls.Config for cls in roles.values()]
     kinds += [kind for kinds_of in tables.values() for kind in kinds_of]
     kinds += [launcher.Options for launcher in launchers.values()]
-    # All in one go: structs of the same name (each role's Config) get names of their own then.
+    # All at once, so that structs of the same name (each role's Config) get distinct names.
     schemas, definitions = msgspec.json.schema_components(kinds, ref_template="#/definitions/{name}")
     rest = iter(_without_null(schema) for schema in schemas)
     properties = {field.encode_name: _with_default(next(rest), field) for field in _OWN}
@@ -79,7 +79,7 @@ def _usable_roles() -> dict[str, type[Actor]]:
     for name, path in installed_roles().items():
         try:
             roles[name] = find_role(path)
-        except RoleError:  # `actorq roles` says why
+        except RoleError:  # `actorq roles` shows the reason
             continue
     return roles
 
@@ -87,7 +87,7 @@ def _usable_roles() -> dict[str, type[Actor]]:
 def _usable_launchers() -> dict[str, LauncherType]:
     launchers = {}
     for name in installed_launchers():
-        with suppress(Exception):  # whatever a third party's module raises; `check` says it
+        with suppress(Exception):  # a third party's module may raise anything; `check` reports it
             launchers[name] = find_launcher(name)
     return launchers
 
@@ -149,7 +149,7 @@ def _with_default(schema: Schema, field: msgspec.structs.FieldInfo) -> Schema:
 
 
 def _without_null(schema: Any) -> Any:
-    """The same without `null`, which TOML has not: a key is left out instead."""
+    """The schema without `null`, which TOML lacks: a key is left out instead."""
     if isinstance(schema, list):
         return [_without_null(item) for item in schema]
     if not isinstance(schema, dict):

@@ -1,4 +1,4 @@
-"""Where topologies come from: a file, a shipped recipe, a dict, or structs made in Python."""
+"""Sources of topologies: a file, a shipped recipe, a dict, or structs made in Python."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ class Document:
 
     tables: dict[str, Any]
     origin: str
-    """The file it came from, for people; "" for one made in Python."""
+    """The file it was read from, for messages; "" for one made in Python."""
 
 
 def read(source: Source, overrides: Sequence[str] = (), transport: str | None = None) -> Document:
     """The source's tables, with overrides applied and all nodes put on `transport`, if given.
 
-    Raises TopologyError if there is no such file, if it is no TOML, or over a wrong override.
+    Raises TopologyError if there is no such file, if it isn't TOML, or for a wrong override.
     """
     if isinstance(source, str | Path):
         path = find(source)
@@ -62,7 +62,7 @@ def recipes() -> dict[str, Path]:
 
 
 def find(source: str | Path) -> Path:
-    """The file that a path or a recipe's name stands for. Raises TopologyError if there is none."""
+    """The file of a path or a recipe's name. Raises TopologyError if there is none."""
     path = Path(source)
     bare = isinstance(source, str) and path.name == source and path.suffix != ".toml"
     if bare and not path.is_file():
@@ -102,7 +102,7 @@ def _syntax_problem(path: Path, error: tomllib.TOMLDecodeError) -> Problem:
 
 
 def _add_folders(tables: dict[str, Any], folder: Path) -> None:
-    """Make `python_path` whole: the file's own folder first, the others relative to it."""
+    """Complete `python_path`: the file's own folder first, the others relative to it."""
     declared = tables.get("python_path", [])
     if isinstance(declared, list) and all(isinstance(entry, str) for entry in declared):
         folders = [str(folder), *(str(folder / entry) for entry in declared)]
@@ -122,7 +122,7 @@ def _tables_of(topology: Topology) -> dict[str, Any]:
 
 
 def _node_table(node: Any) -> Any:
-    """A node's keys as they stand in a file."""
+    """A node's keys as written in a file."""
     if not isinstance(node, NodeTable):
         return node
     table = plain(node)
@@ -131,7 +131,7 @@ def _node_table(node: Any) -> Any:
 
 
 def _copied(value: Any) -> Any:
-    """Tables of tables as dicts of our own, which overrides may change."""
+    """Tables of tables as new dicts, which overrides may change."""
     value = plain(value)
     if isinstance(value, Mapping):
         return {key: _copied(item) for key, item in value.items()}
@@ -143,7 +143,9 @@ def _copied(value: Any) -> Any:
 def _put_on(tables: dict[str, Any], transport: str) -> None:
     nodes = tables.setdefault("nodes", {})
     if isinstance(nodes, dict):
-        nodes.setdefault(MAIN, {})  # there without being declared, and put there like the others
+        nodes.setdefault(
+            MAIN, {}
+        )  # exists without being declared, and is put on the transport like the others
         for node in nodes.values():
             if isinstance(node, dict):
                 node["transport"] = transport

@@ -1,4 +1,4 @@
-"""How much memory a topology will need, as its roles tell."""
+"""Memory estimate of a topology, from its roles."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from .plan import Plan
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """What the members of one declared actor will hold, in all instances of its group."""
+    """Memory that the members of one declared actor will hold, in all instances of its group."""
 
     actor: str
-    """As the file names it."""
+    """Name of the actor in the file."""
     count: int
     what: str
     bytes: int
-    """Of each member."""
+    """Bytes for each member."""
 
 
 def memory_needs(plan: Plan) -> Iterator[Need]:
-    """What is told of each actor, in file order; actors that tell nothing are left out."""
+    """The estimates of each actor, in file order; actors without estimates are left out."""
     specs = {spec.name: spec for spec in plan.specs}
     for name in plan.topology.actors:
         members = members_of(name, plan.topology)

@@ -1,4 +1,4 @@
-"""`--set agent.n_step=5`: single keys of a topology, changed from outside the file."""
+"""Overrides: single keys of a topology set from outside the file, as `--set agent.n_step=5`."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from actorq.actors.spec import MAIN
 from .check.problems import Problem
 from .suggest import suggestion
 
-_NAMED = ("actors", "nodes", "groups")  # tables of named things, which an override changes but doesn't invent
+_NAMED = ("actors", "nodes", "groups")  # tables with names as keys, to which an override adds none
 
 
 def apply_overrides(tables: dict[str, Any], overrides: Sequence[str]) -> list[Problem]:
-    """Apply each "table.key=value" in place, later ones last; answers what is wrong with them."""
+    """Apply each "table.key=value" in place, later ones last; returns the problems."""
     problems = []
     for text in overrides:
         path, equals, value = text.partition("=")
@@ -33,7 +33,7 @@ def apply_overrides(tables: dict[str, Any], overrides: Sequence[str]) -> list[Pr
 
 
 def _assign(tables: dict[str, Any], keys: list[str], text: str) -> tuple[str, str] | None:
-    """Set one key; answers the problem and a hint, or None."""
+    """Set one key; returns the problem and a hint, or None."""
     try:
         value = parse_value(text)
     except ValueError as error:
@@ -58,7 +58,8 @@ def _assign(tables: dict[str, Any], keys: list[str], text: str) -> tuple[str, st
 
 
 def parse_value(text: str) -> Any:
-    """A TOML value; what is none, and begins like none, is a text: `CartPole-v1` needs no quotes.
+    """Parse a TOML value; a text that doesn't begin like a value is itself the value: `CartPole-v1` needs no
+    quotes.
 
     Raises ValueError for an empty value and for a broken list, table or quoted text.
     """

@@ -1,4 +1,4 @@
-"""A topology, checked: what an engine starts."""
+"""Plan: a checked topology, ready to be started."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class NodeSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What a checked topology means."""
+    """A checked topology."""
 
     topology: Topology
     """As declared, overrides applied."""

@@ -1,6 +1,6 @@
-"""What a topology file says, as structs: one for each table that topology itself knows.
+"""Structs of the tables that the topology itself defines.
 
-`[agent]`, `[task]` and their like are not among them: roles declare those, as `agent: Table[Agent]`.
+`[agent]`, `[task]` and similar tables are not among them: roles declare those, as `agent: Table[Agent]`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Name = Annotated[
 Count = Annotated[int, Meta(ge=1)]
 MOST_MEMBERS = 10_000
 Members = Annotated[int, Meta(ge=1, le=MOST_MEMBERS)]
-"""Of what all exists at once: an evaluation plays all of its episodes side by side."""
+"""Bound on counts of things that all exist at once: an evaluation plays all of its episodes side by side."""
 Seconds = Annotated[float, Meta(gt=0)]
 Backend = Literal["asyncio", "trio"]
 
@@ -52,7 +52,7 @@ class Solved(Settings, frozen=True, kw_only=True):
     episodes: Annotated[Members, Meta(description="number of evaluation episodes, of each task")] = 20
 
     def in_words(self) -> str:
-        """Such as "mean return 475 over 20 episodes"."""
+        """As text, such as "mean return 475 over 20 episodes"."""
         wanted = self.mean_return
         if isinstance(wanted, dict):
             words = ", ".join(f"{name} {mark:g}" for name, mark in wanted.items())
@@ -62,7 +62,7 @@ class Solved(Settings, frozen=True, kw_only=True):
 
 
 class Stop(Settings, frozen=True, kw_only=True):
-    """When the run ends: whichever comes first. With none of them it goes on until it is stopped."""
+    """Stop conditions: the first to be reached ends the run. Without any it continues until it is stopped."""
 
     solved: Annotated[
         Solved | None, Meta(description="the evaluated greedy policy reaches this mean return")
@@ -74,14 +74,14 @@ class Stop(Settings, frozen=True, kw_only=True):
 
 
 class RunTable(Settings, frozen=True, kw_only=True):
-    """What the run itself writes, and how often."""
+    """Output of the run itself, and its intervals."""
 
     metrics_every_seconds: Annotated[Seconds, Meta(description="seconds between two rows of metrics")] = 1.0
     checkpoint_every_seconds: Annotated[Seconds, Meta(description="seconds between two checkpoints")] = 60.0
 
 
 class NodeTable(Settings, frozen=True, kw_only=True):
-    """One `[nodes.NAME]`: where actors run. `main` is there without being declared: the caller's process."""
+    """One `[nodes.NAME]`: a place for actors. `main`, the caller's process, exists without being declared."""
 
     count: Annotated[
         Members, Meta(description="number of nodes; actors are distributed among them in turn")
@@ -114,7 +114,7 @@ NODE_KEYS = tuple(name for name in NodeTable.__struct_fields__ if name != "optio
 
 
 class Mailbox(Settings, frozen=True, kw_only=True):
-    """How much one sender may have waiting at one receiver before it is slowed down."""
+    """Bound on one sender's unhandled messages at one receiver, beyond which it has to wait."""
 
     messages: Annotated[Count, Meta(description="unhandled messages per sender")] = 1000
     bytes: Annotated[Count, Meta(description="payload bytes of unhandled messages per sender")] = (
@@ -133,7 +133,7 @@ class ActorTable(Settings, frozen=True, kw_only=True):
     """One `[actors.NAME]`."""
 
     role: Annotated[str | type[Actor], Meta(extra={"words": 'a role\'s name or "package.module:Class"'})]
-    """In Python the class itself will do."""
+    """In Python the class itself is allowed."""
     count: Annotated[Members, Meta(description="how many members: NAME.0, NAME.1, …")] = 1
     node: Annotated[str, Meta(description="the node it runs on")] = MAIN
     ports: Annotated[
@@ -167,10 +167,10 @@ class GroupTable(Settings, frozen=True, kw_only=True):
 
 
 class Topology(Settings, frozen=True, kw_only=True):
-    """A whole topology as it was declared. `check` tells what it means, or what is wrong with it.
+    """A topology as declared. `check` validates it and returns its plan.
 
-    Made by `load` from a file, or in Python with the same checks:
-    `Topology(name="demo", actors={"counter": ActorTable(role=Counter, config={"start": 3})})`.
+    Made by `load` from a file, or in Python with the same checks: `Topology(name="demo", actors={"counter":
+    ActorTable(role=Counter, config={"start": 3})})`.
     """
 
     name: Annotated[Name, Meta(description="names the run and its folder; absent: the file's name")] = "run"
@@ -191,8 +191,8 @@ class Topology(Settings, frozen=True, kw_only=True):
     ]
     groups: Annotated[dict[Name, GroupTable], Meta(description="actors that are supervised together")] = {}
     tables: dict[str, Any] = {}
-    """The tables that roles declare, by name; in a file they stand at the top level."""
+    """The tables that roles declare, by name; in a file they are at the top level."""
 
 
 OWN_KEYS = tuple(name for name in Topology.__struct_fields__ if name != "tables")
-"""The top-level keys that topology knows; any other names a table that some role declares."""
+"""The top-level keys of the topology itself; any other names a table that some role declares."""

@@ -1,4 +1,4 @@
-"""The nearest right name for a wrong one."""
+"""Suggestions: the nearest right name for a wrong one."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ _MOST_LISTED = 12
 
 
 def nearest(name: str, known: Iterable[str], part: Callable[[str], str] = str) -> str | None:
-    """The known name that `name` is most likely a misspelling of, case aside; None if none is near.
+    """The known name of which `name` is most likely a misspelling, ignoring case; None if none is near.
 
-    `part`: what of each name is compared, if not all.
+    `part`: the part of each name to compare, if not all of it.
     """
     folded: dict[str, str] = {}
     for right in known:

@@ -142,7 +142,7 @@ def test_of_a_tree_the_centre_is_played(tmp_path: Path, capsys: pytest.CaptureFi
     )
     assert main(["run", str(file), "--out", str(folder)]) == 0
     said = capsys.readouterr()
-    assert "see it play" not in said.err + said.out, "nobody has evaluated"
+    assert "evaluate: " not in said.err + said.out, "nobody has evaluated"
     assert main(["eval", str(folder), "--episodes", "1"]) == 0
     assert "(root)" in capsys.readouterr().out
 
@@ -209,7 +209,7 @@ def test_a_damaged_checkpoint(run: Path, capsys: pytest.CaptureFixture[str]) -> 
     for path in (run / "checkpoints").iterdir():
         with (path / "arrays.safetensors").open("r+b") as file:
             file.truncate(100)
-    assert "there is no whole checkpoint to play" in refused(capsys, run)
+    assert "there is no complete checkpoint to evaluate" in refused(capsys, run)
 
 
 def test_a_grid_world_shows_its_map(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

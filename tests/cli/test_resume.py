@@ -46,7 +46,7 @@ def test_a_checkpoint_of_another_shape_is_refused(
     before = content(run)
     assert main(["run", "--resume", str(run), *setting(override, "stop.updates=1000000")]) == 2
     errors = capsys.readouterr().err
-    assert f"{run}/checkpoints/checkpoint-000001: the topology can't go on from it:\n" in errors
+    assert f"{run}/checkpoints/checkpoint-000001: the topology can't resume from it:\n" in errors
     assert errors.count(told) == 1
     assert "Traceback" not in errors
     assert content(run) == before, "nothing may have changed"

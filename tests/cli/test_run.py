@@ -116,7 +116,7 @@ def test_an_interrupted_run_is_resumed(tmp_path: Path) -> None:
     assert status == 130, errors
     assert "Traceback" not in errors
     assert "stopping; once more skips the checkpoint" in errors
-    assert "go on with it:  actorq run --resume runs/toy-1" in output
+    assert "continue:       actorq run --resume runs/toy-1" in output
     run = tmp_path / "runs" / "toy-1"
     before = summary_of(run)
     assert before["stopped_by"] == "interrupt"

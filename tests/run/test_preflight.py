@@ -41,7 +41,7 @@ def wanted(count: int = 1, **tables: Any) -> Plan:
 
 
 PATH = Path("run/checkpoints/checkpoint-000001")
-TOLD = "run/checkpoints/checkpoint-000001: the topology can't go on from it:\n  actors.demanding"
+TOLD = "run/checkpoints/checkpoint-000001: the topology can't resume from it:\n  actors.demanding"
 
 
 def test_what_the_machine_lacks_is_told_before_there_is_a_folder(tmp_path: Path) -> None:

@@ -272,7 +272,7 @@ async def test_a_run_without_a_whole_checkpoint_cannot_be_resumed(tmp_path: Path
     async with open_run(topology(), backend=inside, out=tmp_path) as run:
         run.stop(checkpoint=False)
     for _ in range(2):  # a refusal leaves the folder free
-        with pytest.raises(CheckpointError, match="there is no whole checkpoint to go on from"):
+        with pytest.raises(CheckpointError, match="there is no complete checkpoint to resume from"):
             prepare(RunOptions(resume=tmp_path))
 
 

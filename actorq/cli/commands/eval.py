@@ -65,7 +65,9 @@ def evaluate_run(
     _check_films(video, gif)
     for name, value in _PYGAME.items():
         os.environ.setdefault(name, value)
-    with redirect_stdout(sys.stderr) if json else nullcontext():  # what environments print is no JSON
+    with (
+        redirect_stdout(sys.stderr) if json else nullcontext()
+    ):  # output printed by environments would corrupt the JSON
         learned = _chosen(load_learned(run), task, filming=bool(films))
         one = next(iter(learned.values()))
         filmed = anyio.run(_film, one, episodes, seed, films) if films else np.empty(0)

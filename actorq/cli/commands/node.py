@@ -21,7 +21,7 @@ LEAVE_SECONDS = 1.0
 
 
 def join_run(join: str, secret: Path, listen: str | None) -> int:
-    """Run a node until the run ends; returns the exit status.
+    """Join a run as one of its nodes, until the run ends; returns the exit status.
 
     Raises WrongUsage and JoinTokenError before it connects.
     """

@@ -113,7 +113,7 @@ def _verify(path: Path) -> None:
         sums = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
         for name in (ARRAYS, STATE):
             if _sum_of(path / name) != sums.get(name):
-                raise CheckpointError(f"{path}: damaged: {name} is not what was written (SHA-256 differs)")
+                raise CheckpointError(f"{path}: damaged: {name} differs from what was written (SHA-256)")
     except FileNotFoundError as error:
         missing = Path(error.filename).name if path.is_dir() else "such checkpoint"
         raise CheckpointError(

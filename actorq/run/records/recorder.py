@@ -53,7 +53,7 @@ class Progress(msgspec.Struct, frozen=True):
 
     wall_seconds: float
     counts: dict[str, int]
-    """Since the run's start: `env_steps`, `updates`, `episodes` and whatever else actors count."""
+    """Since the run's start: `env_steps`, `updates`, `episodes` and all other counts of actors."""
     rates: dict[str, float]
     """Per second, by the count's name, over the last interval of the metrics."""
     gauges: dict[str, float]

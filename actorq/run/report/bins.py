@@ -63,7 +63,7 @@ def _even_edges(low: float, high: float, step: float, shift: float) -> list[floa
 
 
 def _apart(distribution: Distribution) -> tuple[tuple[Bin, ...], Distribution]:
-    """The zeros' bin, if there are any, and the distribution of the rest."""
+    """The bin of the zeros, if there are any, and the distribution of the rest."""
     if 0 not in distribution.cells:
         return (), distribution
     cells = {cell: count for cell, count in distribution.cells.items() if cell}

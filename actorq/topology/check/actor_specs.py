@@ -1,4 +1,4 @@
-"""One actor of the topology: its settings, checked, and the specs of its members."""
+"""Actor specs of a topology: the checked settings of each actor, and the specs of its members."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .tables import add_told, tables_of
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """What an actor is given: its config and the tables it reads."""
+    """An actor's settings: its config and the tables it reads."""
 
     config: Any
     tables: Mapping[str, Any]
@@ -29,9 +29,9 @@ class Given:
 def settle(
     name: str, cls: type[Actor], topology: Topology, tables: Mapping[str, Any], problems: Problems
 ) -> Given:
-    """Convert and check one actor's settings; if its own are right the role is asked for further problems.
+    """Convert and check one actor's settings; if they are valid the role checks them further.
 
-    Tables that have problems already are left out of what the role is asked about.
+    Tables that have problems already are not passed to the role.
     """
     where = f"actors.{name}"
     before = len(problems)
@@ -64,7 +64,7 @@ def _check_snapshots(where: str, every: SnapshotTable, problems: Problems) -> No
 def actor_specs(
     name: str, cls: type[Actor], topology: Topology, given: Given, node_of: Mapping[str, str]
 ) -> list[ActorSpec]:
-    """The members of one actor. `node_of`: each member's node."""
+    """The specs of one actor's members. `node_of`: each member's node."""
     actor = topology.actors[name]
     every = actor.snapshot_every or SnapshotTable()
     instances = instances_of(name, topology)

@@ -1,4 +1,4 @@
-"""Checking a topology: everything that is wrong, told at once, before anything starts."""
+"""Check of a topology: all problems are reported at once, before anything starts."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ from .tables import add_told, read_tables
 
 
 def load(source: Source, overrides: Sequence[str] = (), *, transport: str | None = None) -> Topology:
-    """The topology as declared, with overrides applied; takes and raises what `check` does."""
+    """The topology as declared, with overrides applied; arguments and errors as of `check`."""
     return check(source, overrides, transport=transport).topology
 
 
 def check(source: Source, overrides: Sequence[str] = (), *, transport: str | None = None) -> Plan:
-    """What the topology means, ready to be started.
+    """The plan of a valid topology, ready to be started.
 
     `source` is a .toml file's path, a shipped recipe's name, the same content as a dict, or a Topology;
     `overrides` are texts such as "agent.n_step=5"; `transport` puts all nodes on one transport. The file's
-    own folder goes to the front of Python's import path, so that a module beside the file can be a role.
+    own folder is put at the front of Python's import path, so that a module beside the file can be a role.
 
     Raises TopologyError with all problems.
     """
@@ -83,7 +83,7 @@ def _read_topology(document: Document, problems: Problems) -> Topology:
 
 
 def _names(document: Document, table: str) -> list[str]:
-    """What the file declares there, well or not."""
+    """The names declared in a table, valid or not."""
     declared = document.tables.get(table)
     return [str(name) for name in declared] if isinstance(declared, Mapping) else []
 
@@ -109,7 +109,7 @@ def _check_stop(topology: Topology, roles: Roles, all_found: bool, problems: Pro
 
 
 def _check_between(specs: Sequence[ActorSpec], topology: Topology, roles: Roles, problems: Problems) -> None:
-    """Have each role say what is wrong between its actor and others."""
+    """Collect each role's problems with the wiring between its actor and others."""
     by_name = {spec.name: spec for spec in specs}
     for name, cls in roles.items():
         first = by_name[members_of(name, topology)[0].name]

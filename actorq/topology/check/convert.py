@@ -1,4 +1,6 @@
-"""Plain values to structs, field by field: every problem is found, where msgspec stops at the first."""
+"""Conversion of plain values to structs, field by field: all problems are found, where msgspec stops at the
+first.
+"""
 
 from __future__ import annotations
 
@@ -16,13 +18,13 @@ from actorq.topology.suggest import suggestion
 from .problems import Problems
 
 UNUSABLE: Any = object()
-"""In place of a value that could not be converted; its problem has been told."""
+"""Placeholder of a value that could not be converted; its problem has been reported."""
 
 
 def convert(value: Any, kind: Any, where: str, problems: Problems) -> Any:
-    """`value` as the type `kind`. What is wrong goes to `problems`, named by its key below `where`.
+    """`value` as the type `kind`. Problems are added to `problems`, named by their key below `where`.
 
-    A struct is answered even if some of its fields were wrong: those have their defaults, or are UNUSABLE.
+    A struct is returned even if some of its fields were wrong: those have their defaults, or are UNUSABLE.
     """
     inner, metas = split(kind)
     if inner is Any and not metas:
@@ -46,7 +48,7 @@ def convert(value: Any, kind: Any, where: str, problems: Problems) -> Any:
 
 
 def plain(value: Any) -> Any:
-    """A struct as the table that a file would have; anything else as it is."""
+    """A struct as a table of a file; anything else unchanged."""
     if isinstance(value, msgspec.Struct):
         fields = msgspec.structs.fields(value)
         return {field.encode_name: getattr(value, field.name) for field in fields}
@@ -54,7 +56,7 @@ def plain(value: Any) -> Any:
 
 
 def below(where: str, key: Any) -> str:
-    """The place of a key in the table at `where`."""
+    """The path of a key in the table at `where`."""
     name = str(key) or '""'
     return f"{where}.{name}" if where else name
 
@@ -107,7 +109,7 @@ def _convert_table(
 
 
 def _check_items(value: Any, kinds: tuple[Any, ...], where: str, problems: Problems) -> None:
-    """Only to name each wrong item; `_convert_whole` makes the list."""
+    """Name each wrong item; `_convert_whole` makes the list."""
     for index, (item, kind) in enumerate(zip(value, _item_kinds(kinds, len(value)), strict=False)):
         convert(item, kind, f"{where}[{index}]", problems)
 
@@ -123,14 +125,14 @@ def _convert_whole(value: Any, kind: Any, where: str, problems: Problems) -> Any
     try:
         if not is_nan:
             return msgspec.convert(value, _without_classes(kind))
-    except Exception:  # the type may be anyone's; msgspec's own words mean little to a file's author
+    except Exception:  # the type may be a user's; msgspec's own text means little to a file's author
         pass
     problems.add(where, f"found {show(value)}", f"expected {describe(kind)}")
     return UNUSABLE
 
 
 def _without_classes(kind: Any) -> Any:
-    """A union less its `type[…]`, which msgspec has no notion of."""
+    """A union without its `type[…]`, which msgspec doesn't support."""
     alternatives = options(bare(kind))
     rest = tuple(option for option in alternatives if get_origin(bare(option)) is not type)
     return kind if rest == alternatives else reduce(or_, rest)

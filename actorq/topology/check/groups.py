@@ -1,4 +1,4 @@
-"""Actors that are supervised together."""
+"""Checks of groups, whose actors are supervised together."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .problems import Problems
 
 
 def check_groups(topology: Topology, known: list[str], problems: Problems) -> None:
-    """`known`: the declared actors, wrong ones too."""
+    """`known`: the declared actors, including wrong ones."""
     group_of: dict[str, str] = {}
     for name, group in topology.groups.items():
         where = f"groups.{name}"
@@ -43,7 +43,7 @@ def _check_size(where: str, group: GroupTable, topology: Topology, problems: Pro
 
 
 def group_specs(topology: Topology) -> tuple[GroupSpec, ...]:
-    """One for each instance of each group."""
+    """One spec for each instance of each group."""
     return tuple(
         GroupSpec(
             name=instance,

@@ -20,7 +20,9 @@ ENTRY_POINTS = "actorq.launchers"
 
 
 class LauncherType(Protocol):
-    """What a topology is checked by; `actorq.launchers.NodeLauncher` says what each means."""
+    """The part of a launcher that a topology is checked with; `actorq.launchers.NodeLauncher` documents
+    it.
+    """
 
     on_network: ClassVar[bool]
     needs_importable: ClassVar[bool]
@@ -82,9 +84,9 @@ def read_options(topology: Topology, node: str, launcher: LauncherType, problems
 
 
 def gather_options(nodes: Any) -> Any:
-    """A file's `[nodes]` with the tables of launchers, such as `[nodes.far.ssh]`, in each node's `options`.
+    """A file's `[nodes]`, with launchers' tables such as `[nodes.far.ssh]` moved into each node's `options`.
 
-    All unknown keys are among them; `read_launchers` refuses those that name no launcher.
+    Includes all unknown keys; `read_launchers` refuses those that name no launcher.
     """
     if not isinstance(nodes, Mapping):
         return nodes

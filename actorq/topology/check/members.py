@@ -1,7 +1,7 @@
-"""What the members of counted actors, nodes and groups are called, and which of them belong together.
+"""Names of the members of counted actors, nodes and groups, and the instances they belong to.
 
 The members of a counted `explorer` are `explorer.0`, `explorer.1`, …; in the second instance of a repeated
-group `edge` they are `edge.1.explorer.0`, …. No declared name holds a dot.
+group `edge` they are `edge.1.explorer.0`, …. Declared names contain no dots.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from .convert import UNUSABLE
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One actor as it runs."""
+    """One actor of the running system."""
 
     name: str
     index: int
-    """Among all members of its actor, those of the first instance first."""
+    """Index among all members of its actor, those of the first instance first."""
     instance: int
-    """Of its group, from 0; 0 too where no group is repeated."""
+    """Instance of its group, from 0; also 0 if no group is repeated."""
     group: str
-    """Who is supervised together with it: `edge.1`; "" for nobody."""
+    """The group it is supervised with: `edge.1`; "" if none."""
 
 
 def numbered(name: str, count: int) -> tuple[str, ...]:
-    """Something declared with this count, one by one."""
+    """The names of all members of something declared with this count."""
     return tuple(_number(name, index, count) for index in range(count))
 
 
@@ -36,7 +36,7 @@ def _number(name: str, index: int, count: int) -> str:
 
 
 def group_of(actor: str, topology: Topology) -> tuple[str, GroupTable]:
-    """What the group is called that an actor is declared in, and that group; ("", itself) if in none."""
+    """Name and table of the group an actor is declared in; ("", its own name) if in none."""
     for name, group in topology.groups.items():
         if group.actors is not UNUSABLE and actor in group.actors:
             return name, group
@@ -44,24 +44,24 @@ def group_of(actor: str, topology: Topology) -> tuple[str, GroupTable]:
 
 
 def instances_of(actor: str, topology: Topology) -> int:
-    """How many times an actor is there because its group is."""
+    """Number of instances of an actor because its group is repeated."""
     return group_of(actor, topology)[1].count
 
 
 def together(actor: str, other: str, topology: Topology) -> bool:
-    """Whether two are in the same group, so that each knows only those of its own instance."""
+    """Whether two actors are in the same group, so that each is wired within its own instance."""
     mine, its = group_of(actor, topology)[0], group_of(other, topology)[0]
     return mine == its != ""
 
 
 def members_of(actor: str, topology: Topology) -> tuple[Member, ...]:
-    """All of them, those of the first instance of its group first."""
+    """All members, those of the first instance of its group first."""
     instances = range(instances_of(actor, topology))
     return tuple(member for instance in instances for member in members_in(instance, actor, topology))
 
 
 def members_in(instance: int, actor: str, topology: Topology) -> tuple[Member, ...]:
-    """Those in one instance of its group."""
+    """The members in one instance of its group."""
     count = topology.actors[actor].count
     name, table = group_of(actor, topology)
     group = _number(name, instance, table.count)
@@ -72,9 +72,9 @@ def members_in(instance: int, actor: str, topology: Topology) -> tuple[Member, .
 
 
 def seen_from(actor: str, instance: int, target: str, topology: Topology) -> tuple[str, ...]:
-    """Whom the name `target` means to `actor` in this instance of its group.
+    """The members that the name `target` refers to, for `actor` in this instance of its group.
 
-    Within a group those of the same instance; from anywhere else all there are.
+    Within a group, those of the same instance; otherwise all.
     """
     own_only = together(actor, target, topology)
     members = members_in(instance, target, topology) if own_only else members_of(target, topology)
@@ -82,7 +82,7 @@ def seen_from(actor: str, instance: int, target: str, topology: Topology) -> tup
 
 
 def count_seen_from(actor: str, target: str, topology: Topology) -> int:
-    """How many those are."""
+    """The number of these members."""
     own_only = together(actor, target, topology)
     return topology.actors[target].count * (1 if own_only else instances_of(target, topology))
 
@@ -97,11 +97,11 @@ def called(name: str, topology: Topology) -> tuple[str, ...]:
 
 
 def without_index(member: str) -> str:
-    """`edge.1.explorer` of `edge.1.explorer.0`: what members with one count between them share."""
+    """`edge.1.explorer` for `edge.1.explorer.0`: the common name of members that share a count."""
     parts = member.split(".")
     return ".".join(parts[: len(parts) - (len(parts) + 1) % 2])
 
 
 def declared_name(member: str) -> str:
-    """What the file calls a member's actor: `explorer` of `edge.1.explorer.0`."""
+    """The declared name of a member's actor: `explorer` for `edge.1.explorer.0`."""
     return without_index(member).rpartition(".")[2]

@@ -1,4 +1,4 @@
-"""Where actors run."""
+"""Checks of nodes, and the assignment of actors to them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .problems import Problems
 
 
 def check_nodes(topology: Topology, known: list[str], launchers: Launchers, problems: Problems) -> None:
-    """`known`: the declared nodes, wrong ones too."""
+    """`known`: the declared nodes, including wrong ones."""
     transports = installed_transports()
     for name, node in topology.nodes.items():
         if node.transport not in transports:
@@ -69,7 +69,7 @@ def _check_address(text: str, problems: Problems) -> None:
 
 
 def _check_network(topology: Topology, launchers: Launchers, problems: Problems) -> None:
-    """What holds for nodes in several processes, and on several hosts."""
+    """Requirements of nodes in several processes, and on several hosts."""
     installed = installed_transports()
     elsewhere = {
         name: node.transport
@@ -133,8 +133,9 @@ def network(plan: Plan) -> str | None:
 def place(topology: Topology, launchers: Launchers) -> tuple[dict[str, str], tuple[NodeSpec, ...]]:
     """Each actor member's node, and the nodes.
 
-    A repeated group's instances go over a counted node's members in turn or, where these are more, have some
-    each to themselves, one more or less; over those an actor's members go in turn.
+    A repeated group's instances are distributed over a counted node's members in turn or, if there are more
+    nodes than instances, have several each, one more or less; an actor's members are distributed over these
+    in turn.
     """
     tables = {MAIN: NodeTable(), **topology.nodes}
     node_of = {}
@@ -161,7 +162,7 @@ def place(topology: Topology, launchers: Launchers) -> tuple[dict[str, str], tup
 
 
 def _nodes_of(instance: int, instances: int, nodes: Sequence[str]) -> Sequence[str]:
-    """Those that an instance of a group runs on."""
+    """The nodes that an instance of a group runs on."""
     if len(nodes) <= instances:
         return (nodes[instance % len(nodes)],)
     return nodes[instance * len(nodes) // instances : (instance + 1) * len(nodes) // instances]

@@ -1,4 +1,4 @@
-"""Who talks to whom: each port wired to an actor that takes what the port carries."""
+"""Checks of ports: each is wired to an actor that handles its messages."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Roles = Mapping[str, type[Actor]]
 
 
 def check_ports(topology: Topology, roles: Roles, known: list[str], problems: Problems) -> None:
-    """`known`: the declared actors, wrong ones too."""
+    """`known`: the declared actors, including wrong ones."""
     for name, actor in topology.actors.items():
         for port_name, wired in actor.ports.items():
             where = f"actors.{name}.ports.{port_name}"

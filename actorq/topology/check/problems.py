@@ -1,4 +1,4 @@
-"""What is wrong with a topology: all of it at once."""
+"""Problems of a topology, collected and reported together."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from actorq.actors.errors import ActorqError
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing that is wrong: where, what, and what would be right."""
+    """One problem: its place, what is wrong, and what would be right."""
 
     where: str
     """Table and key, such as `actors.explorer.ports.replay`; for a syntax error, file and line."""
@@ -22,12 +22,12 @@ class Problem:
 
 
 def _one_line(text: str) -> str:
-    """Line ends and control characters, from a file or from anyone's error message, as escapes."""
+    """The text in one line: line ends and control characters, from a file or an error message, as escapes."""
     return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
 
 
 class TopologyError(ActorqError, ValueError):
-    """The topology can't run; `problems` has everything that is wrong with it."""
+    """The topology can't run; `problems` lists all reasons."""
 
     def __init__(self, problems: Sequence[Problem], source: str = "") -> None:
         self.problems = tuple(problems)

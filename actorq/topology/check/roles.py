@@ -26,7 +26,7 @@ ENTRY_POINTS = "actorq.roles"
 
 
 class RoleError(Exception):
-    """No actor class can be had under this name: the problem, and a hint or ""."""
+    """No usable actor class has this name: the problem, and a hint or ""."""
 
     def __init__(self, problem: str, hint: str = "") -> None:
         super().__init__(problem)
@@ -36,13 +36,13 @@ class RoleError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Role:
-    """An installed role, in words."""
+    """Description of an installed role."""
 
     name: str
     path: str
     """`package.module:Class`."""
     summary: str
-    """The first line of the class's docstring; of a role that can't be used, why not."""
+    """The first line of the class's docstring; for a role that can't be used, the reason."""
     handles: tuple[str, ...]
     ports: tuple[str, ...]
     """Such as `replay: Ref[Insert]`; optional ones end with `| None`."""
@@ -81,7 +81,7 @@ def _in_words(name: str, path: str) -> Role:
 def find_role(role: str | type, folders: Sequence[str] = ()) -> type[Actor]:
     """The actor class of a role: an installed one's name, `package.module:Class`, or the class itself.
 
-    `folders` are where a user's module was to be found, to say so. Raises RoleError.
+    `folders`, where a user's module is searched, are named in the error. Raises RoleError.
     """
     cls: Any = role if isinstance(role, type) else _class_by_name(role, folders)
     if not (isinstance(cls, type) and issubclass(cls, Actor)):
@@ -96,7 +96,7 @@ def find_role(role: str | type, folders: Sequence[str] = ()) -> type[Actor]:
     for where, kind in {"Config": config, **cls.definition.tables}.items():
         try:
             msgspec.inspect.type_info(kind)
-        except Exception as error:  # annotations of anyone's, some of them resolved only now
+        except Exception as error:  # a user's annotations, some of them resolved only now
             raise RoleError(f"{cls.__qualname__}.{where} has a type that can't be read: {error}") from None
     return cls
 
@@ -144,7 +144,7 @@ def _import(name: str, folders: Sequence[str]) -> ModuleType:
 
 
 def _refuse_namesake(top: str, folders: Sequence[str]) -> None:
-    """A module imported earlier from elsewhere would silently stand for the one beside the file."""
+    """Refuse a module that was imported earlier from elsewhere under the name of one beside the file."""
     beside = PathFinder.find_spec(top, list(folders))
     loaded = sys.modules.get(top)
     if beside is None or beside.origin is None or loaded is None:
@@ -167,7 +167,7 @@ def _reason(error: BaseException) -> str:
     words = f"{type(error).__name__}: {error}"
     if isinstance(error, SyntaxError):
         return f"{error.filename}, line {error.lineno}: {type(error).__name__}: {error.msg}"
-    # Not the machinery of importing, nor that of reading an actor class: the line which they stumbled over.
+    # Not the frames of the import system, nor those that read an actor class: the line that caused the error.
     inner = ("<frozen ", __file__, import_module.__code__.co_filename, str(Path(actor.__file__).parent))
     own = [
         frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(inner)

@@ -1,4 +1,4 @@
-"""The tables that roles declare, such as `[agent]`, and those of topology's own that they read."""
+"""Tables that roles declare, such as `[agent]`, and the topology's own tables that they read."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def read_tables(topology: Topology, roles: Roles, all_found: bool, problems: Pro
     """The declared tables by name, each as the struct that its roles declare.
 
     A table may be left out of the file if all its keys have defaults; and if all its readers declare it as
-    `Table[… | None]`, it is None then. `all_found`: every actor's role is known; one that is not might have
-    declared the tables that seem to be nobody's.
+    `Table[… | None]`, it is None then. `all_found`: every actor's role is known; an unknown one might have
+    declared the tables that no other reads.
     """
     declared: dict[str, Any] = {}
     readers: dict[str, list[str]] = {}
@@ -51,14 +51,14 @@ def read_tables(topology: Topology, roles: Roles, all_found: bool, problems: Pro
 
 
 def lent(topology: Topology, table: str, kind: Any, problems: Problems) -> Any:
-    """One of topology's own tables, with so many of its keys as the reader's struct has."""
+    """One of the topology's own tables, with only those keys that the reader's struct has."""
     if problems.touch(table):
         return UNUSABLE
     return convert(_view(getattr(topology, table), kind), kind, table, problems)
 
 
 def tables_of(cls: Any, topology: Topology, tables: Mapping[str, Any], problems: Problems) -> dict[str, Any]:
-    """What one actor is given."""
+    """The tables of one actor."""
     return {
         table: lent(topology, table, kind, problems) if table in LENT else tables.get(table)
         for table, kind in cls.definition.tables.items()
@@ -72,14 +72,14 @@ def add_told(
     problems: Problems,
     whole: bool = True,
 ) -> None:
-    """Add the problems that a role or table tells of its own settings; `place` says where a key stands.
+    """Add the problems that a role or table finds in its own settings; `place` maps a key to its path.
 
     Unless it was given the `whole` of them, its own failure is not added.
     """
     try:
         for key, sentence in tell():
             problems.add(place(key), sentence)
-    except Exception as error:  # it is anyone's code
+    except Exception as error:  # it may be a user's code
         if not whole:
             return
         problems.add(teller, f"its own check failed: {type(error).__name__}: {error}")
@@ -100,7 +100,7 @@ def _read(table: str, kind: Any, given: Mapping[str, Any], readers: list[str], p
 
 
 def _ask(value: Any, where: str, problems: Problems) -> None:
-    """Have a table say what is wrong with it."""
+    """Collect a table's own problems."""
     tell = getattr(value, "problems", None)
     if isinstance(value, msgspec.Struct) and callable(tell):
         add_told(tell, partial(below, where), where, problems)
@@ -118,7 +118,7 @@ def _check_unknown(
 
 
 def _view(value: Any, kind: Any) -> Any:
-    """So much of a table as the struct `kind` has fields for; what is None is left to its defaults."""
+    """The part of a table for which the struct `kind` has fields; fields that are None get their defaults."""
     structs = [option for option in map(bare, options(bare(kind))) if is_struct(option)]
     if len(structs) != 1 or not isinstance(value, msgspec.Struct):
         return value
@@ -128,7 +128,7 @@ def _view(value: Any, kind: Any) -> Any:
 
 
 def _needed(kind: Any) -> tuple[Any, ...]:
-    """The kind, less its None."""
+    """The type without its None."""
     return tuple(option for option in options(kind) if option is not type(None))
 
 

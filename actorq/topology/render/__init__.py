@@ -1,1 +1,1 @@
-"""A topology drawn for a terminal, as Mermaid, as TOML, and described role by role."""
+"""Rendering of topologies: for a terminal, as Mermaid, as TOML, and descriptions of roles."""

@@ -1,4 +1,4 @@
-"""Types and values in the words of a topology file."""
+"""Descriptions of types and values in the notation of a topology file."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ def options(kind: Any) -> tuple[Any, ...]:
 
 
 def describe(kind: Any) -> str:
-    """What a type allows: `describe(Annotated[int, Meta(ge=1)])` is "an integer (at least 1)".
+    """The values that a type allows: `describe(Annotated[int, Meta(ge=1)])` is "an integer (at least 1)".
 
-    A type can bring words of its own: `Meta(extra={"words": "a name of envelopes and digits"})`.
+    A type can bring its own text: `Meta(extra={"words": "a name of letters, digits, _ and -"})`.
     """
     inner, metas = split(kind)
     for meta in metas:
@@ -99,7 +99,7 @@ def _bounds(meta: msgspec.Meta) -> list[str]:
 
 
 def show(value: Any) -> str:
-    """A value as the file would write it, cut short when long."""
+    """A value in the file's notation, shortened when long."""
     text = _show(value)
     return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
 
@@ -115,7 +115,7 @@ def _show(value: Any) -> str:
         return "a list" if value else "an empty list"
     if isinstance(value, type):
         return f"the class {value.__qualname__}"
-    if isinstance(value, int) and abs(value) >= 10**_LONGEST:  # Python refuses to print the really long ones
+    if isinstance(value, int) and abs(value) >= 10**_LONGEST:  # Python refuses to print very long ones
         return "a number beyond all bounds"
     return str(value) if isinstance(value, int | float) else f"{value} (a {type(value).__name__})"
 

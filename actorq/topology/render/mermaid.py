@@ -9,7 +9,7 @@ from .terminal import clusters, messages_of, role_of, tables_of_nodes, times, wi
 
 
 def to_mermaid(plan: Plan) -> str:
-    """A flowchart: a frame for each node and, within, for each repeated group; solid arrows for refs and
+    """A flowchart: a frame for each node and, inside, for each repeated group; solid arrows for refs and
     groups, dotted ones for feeds.
     """
     topology = plan.topology
@@ -40,7 +40,7 @@ def _box(name: str, topology: Topology) -> str:
 
 
 def _id(actor: str) -> str:
-    """Not the bare name: "end" and its like are words of Mermaid's own."""
+    """A safe identifier: "end" and others are keywords of Mermaid."""
     return f"actor_{actor}"
 
 

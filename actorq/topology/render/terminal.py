@@ -1,4 +1,4 @@
-"""A topology as a picture: which actors there are, where each runs, who talks to whom."""
+"""Drawing of a topology for a terminal: its actors, their nodes and their connections."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _SENDS, _RECEIVES = "──▶", "◀──"
 
 
 def draw(plan: Plan) -> str:
-    """The picture for a terminal: a box for each node, in it the actors with their ports.
+    """The drawing: a box for each node, with the actors and their ports.
 
-    `──▶` tells and asks, `◀──` receives what the other publishes. A repeated group has a box of its own;
-    how many stand at the other end is what each single actor sees.
+    `──▶` tells and asks, `◀──` receives published messages. A repeated group has a box of its own; the count
+    at the other end of an arrow is that for each single actor.
     """
     topology = plan.topology
     title = [topology.name, f"seed {topology.seed}", topology.backend]
@@ -89,7 +89,9 @@ def classes_of(plan: Plan) -> dict[str, type[Actor]]:
 
 
 def stop_in_words(stop: Stop) -> str:
-    """Such as "when solved (mean return 475.0 over 20 episodes), or at 200,000 env_steps"."""
+    """The stop conditions as text, such as "when solved (mean return 475.0 over 20 episodes), or at 200,000
+    env_steps".
+    """
     ends = []
     if stop.solved is not None:
         ends.append(f"when solved ({stop.solved.in_words()})")
@@ -115,7 +117,7 @@ def _actor(name: str, topology: Topology, rows: list[Row], widths: list[int]) ->
 
 
 def _rows(name: str, plan: Plan) -> list[Row]:
-    """An actor's ports: name, arrow, the actors at the other end, the messages that pass."""
+    """An actor's ports: name, arrow, the actors at the other end, the message types."""
     rows = [_port_row(name, port, targets, plan.topology) for port, targets in wired_ports(plan, name)]
     for port in classes_of(plan)[name].definition.ports.values():
         if port.kind == "topic":

@@ -1,4 +1,4 @@
-"""A topology as a file again: what a run's folder keeps of the topology as it ran."""
+"""TOML of a topology, which a run's folder keeps."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from actorq.topology.schema import NodeTable, Topology
 
 
 def to_toml(topology: Topology) -> str:
-    """A TOML file that `load` reads as an equal topology; what has its default value is left out.
+    """A TOML file that `load` reads as an equal topology; keys with their default values are left out.
 
     Classes are named `package.module:Class`. Raises TypeError for a value that TOML can't hold.
     """
@@ -23,7 +23,7 @@ def to_toml(topology: Topology) -> str:
 
 
 def _declared(struct: msgspec.Struct) -> dict[str, Any]:
-    """A struct's fields by their names in the file, less those that have their default value."""
+    """A struct's fields by their names in the file, without those that have their default value."""
     declared = {}
     for field in msgspec.structs.fields(type(struct)):
         value = getattr(struct, field.name)
