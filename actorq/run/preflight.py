@@ -14,7 +14,7 @@ from actorq.topology import Plan, TopologyError
 from actorq.topology.check.members import declared_name, group_of, without_index
 from actorq.topology.check.nodes import is_on_network
 from actorq.topology.check.problems import Problems
-from actorq.topology.check.tables import add_told
+from actorq.topology.check.tables import add_reported
 
 from .records.checkpoint import CheckpointError
 
@@ -83,4 +83,4 @@ def _add(spec: ActorSpec, tell: Callable[[], Iterable[tuple[str, str]]], problem
     def place(key: str) -> str:
         return key if key.partition(".")[0] in spec.tables else f"{where}.{key}"
 
-    add_told(tell, place, where, problems)
+    add_reported(tell, place, where, problems)

@@ -102,7 +102,9 @@ def test_hosts_that_are_refused_disturb_nothing(tmp_path: Path, monkeypatch: pyt
         refused(theirs, f"{here} and this host have certificates of different runs", tls=make_certificates())
         refused(theirs, f"no run can be joined at {here}: ", tls=None)
         refused(
-            theirs, f"{here} refuses this host: the run is led by", "import actorq; actorq.__version__='9'"
+            theirs,
+            f"{here} refuses this host: the run is coordinated by",
+            "import actorq; actorq.__version__='9'",
         )
         run.until("a host wants to join by actorq 9")
         refused(tmp_path, "the topology can't run on this host: the topology has 1 problem:")

@@ -54,7 +54,7 @@ WRONG = [  # arguments; what must be said
     (["run", TOY, "--out", "file"], "file: is a file; a run needs a folder"),
     (["run", TOY, "--out", "file/below"], "no run folder can be made here"),
     (["run", TOY, "--out", "full"], "full: is not empty (it holds something)"),
-    (["run", TOY, "--out", "no_checkpoint"], "to go on with the run in it: --resume no_checkpoint"),
+    (["run", TOY, "--out", "no_checkpoint"], "to continue the run in it: --resume no_checkpoint"),
     (["run", TOY, "--out", "/proc/run"], "no run folder can be made here"),
     (["run", TOY, "--out", ""], "'--out': the name is empty"),
     (["run", "--resume", ""], "'--resume': the name is empty"),

@@ -36,7 +36,7 @@ def test_explorers_shards_and_learner_work_together(backend: Any, tmp_path: Path
     page = RunFolder(tmp_path / "run").report.read_text()
     for title in (
         "Priorities: distribution",
-        "Age of what is replayed: distribution",
+        "Age of sampled transitions: distribution",
         "Replay ratio",
         "Rate limiter&#x27;s error",
         "Staleness of explorers&#x27; weights: distribution",

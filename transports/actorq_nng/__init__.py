@@ -1,5 +1,4 @@
-"""Between processes and hosts, over nng sockets: nothing is lost silently, and unauthenticated peers deliver
-nothing."""
+"""Transport between processes and hosts over nng sockets."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Ends connections that don't come as far as nng's sockets: it gives them ten seconds, and over TLS for ever.
+"""Time limit for TCP and TLS handshakes that nng hasn't completed: nng's own is ten seconds, over TLS none.
 
-nng tells nothing of them, so they are looked for among the descriptors of this process.
+nng doesn't report these connections, so they are found among the descriptors of this process.
 """
 
 from __future__ import annotations
@@ -13,32 +13,34 @@ from pathlib import Path
 
 
 class Handshakes:
-    """Those under way at some TCP ports of this process."""
+    """Handshakes in progress at some TCP ports of this process."""
 
     def __init__(self) -> None:
         self._ports: set[int] = set()
         self._seen: set[int] = set()
-        """Inodes of the connections that weren't through at the last sweep."""
+        """Inodes of the connections that were in their handshake at the last sweep."""
         self._ended: set[int] = set()
-        """Those that nng hasn't closed yet."""
+        """Connections that were ended and that nng hasn't closed yet."""
 
     def watch(self, port: int) -> None:
-        """Connections to this port are meant."""
+        """Include the connections to this port."""
         if not self._ports:
-            # A descriptor of our own, by which to hold what nng may close at any moment, and its rest. Taken
-            # now: later there may be none left. Of the kind that has the longest addresses.
+            # A descriptor of our own, to duplicate those that nng may close at any moment. Opened
+            # now: later there may be none left. Of the family with the longest addresses.
             self._rest, self._hand = socket.socket(socket.AF_UNIX), socket.socket(socket.AF_UNIX)
         self._ports.add(port)
 
     def sweep(self, through: Callable[[], Collection[str]]) -> int:
-        """End those that weren't through at the last sweep either, and return how many.
+        """End the connections whose handshake was in progress at the last sweep already; returns their
+        number.
 
-        `through` gives the far ends, as "host:port" or "[host]:port", of the connections that are.
+        `through` returns the far ends, as "host:port" or "[host]:port", of the connections whose handshake is
+        complete.
         """
         if not self._ports:
             return 0
         found = list(self._connections())
-        done = through()  # asked last: what has come through meanwhile stays
+        done = through()  # asked last: handshakes completed meanwhile are kept
         under_way = {inode: fd for inode, fd, far_end in found if far_end not in done}
         late = (self._seen & under_way.keys()) - self._ended
         self._seen = set(under_way)
@@ -48,14 +50,14 @@ class Handshakes:
         return ended
 
     def close(self) -> None:
-        """Nothing is meant any more."""
+        """Include no connections any more."""
         if self._ports:
             self._ports.clear()
             self._rest.close()
             self._hand.close()
 
     def _connections(self) -> Iterator[tuple[int, int, str]]:
-        """Inode, descriptor and far end of each."""
+        """Inode, descriptor and far end of each connection."""
         for entry in Path("/proc/self/fd").iterdir():
             with suppress(OSError):  # gone, or not connected
                 if entry.is_socket() and int(entry.name) != self._hand.fileno():
@@ -66,7 +68,7 @@ class Handshakes:
                         yield inode, int(entry.name), f"{host}:{far[1]}"
 
     def _end(self, inode: int, fd: int) -> bool:
-        """nng sees the end and closes its descriptor."""
+        """Shut the connection down: nng detects this and closes its descriptor."""
         with suppress(OSError):
             if self._take_in_hand(fd) == inode:
                 self._hand.shutdown(socket.SHUT_RDWR)

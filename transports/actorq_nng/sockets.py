@@ -86,8 +86,9 @@ class Listener(_FrameSource):
     """PULL socket: receives the frames of all peers, over any number of addresses.
 
     `opened` and `closed` are called on the loop with the number of a connection; a frame may arrive before
-    its connection's `opened`, never after `closed`. `admits` is asked on nng's thread before each connection,
-    with the number of those there are; `turned_away` is called on the loop for each one that isn't admitted.
+    its connection's `opened`, never after `closed`. `admits` is called on nng's thread before each
+    connection, with the number of open ones; `turned_away` is called on the loop for each one that isn't
+    admitted.
     """
 
     def __init__(
@@ -125,7 +126,7 @@ class Listener(_FrameSource):
         self._socket.add_post_pipe_remove_cb(lambda pipe: waker.call_soon(partial(closed, pipe.id)))
 
     def listen(self, address: str) -> str:
-        """The address as bound: a tcp port of 0 becomes the real one. Raises ActorqError if it can't be."""
+        """Listen; returns the address as bound: a TCP port of 0 becomes the real one. Raises ActorqError."""
         try:
             listener = self._socket.listen(address)
         except pynng.NNGException as error:
@@ -139,7 +140,7 @@ class Listener(_FrameSource):
         return f"{address.rpartition(':')[0]}:{port[0]}"
 
     async def wait(self) -> None:
-        """Until a frame can be taken. One task at a time."""
+        """Return when a frame can be taken. One task at a time."""
         await anyio.wait_readable(self._fd)
 
     def readable(self) -> bool:
@@ -147,17 +148,17 @@ class Listener(_FrameSource):
         return bool(self._poll.poll(0))
 
     def hang_up(self, pipe: int) -> None:
-        """Close a connection; its `closed` follows. Nothing if it is gone."""
+        """Close a connection; its `closed` follows. No effect if it is gone."""
         lib.nng_pipe_close(ffi.new("nng_pipe *", {"id": pipe})[0])
 
     def end_handshakes(self) -> int:
-        """End the tcp handshakes that were in progress at the last call already; returns their number."""
+        """End the TCP handshakes that were in progress at the last call already; returns their number."""
         return self._handshakes.sweep(self._far_ends)
 
     def refused(self) -> int:
-        """Connections that nng turned away itself: of another protocol, or without the run's certificate.
+        """Connections that nng itself refused: of another protocol, or without the run's certificate.
 
-        Of those that come together it counts one in a tenth of a second.
+        Of several within a tenth of a second it counts one.
         """
         if self._listeners:
             self._refused = _refused(self._listeners)
@@ -171,7 +172,7 @@ class Listener(_FrameSource):
         self._socket.close()
 
     def _far_ends(self) -> set[str]:
-        """Of all connections that stand."""
+        """The far ends of all open connections."""
         found = set()
         for pipe in self._socket.pipes:
             with suppress(pynng.NNGException):  # just gone
@@ -180,7 +181,9 @@ class Listener(_FrameSource):
 
 
 class Dialer(_FrameSink):
-    """PUSH socket: one connection to a peer's listener, retried until it stands; once lost it stays lost."""
+    """PUSH socket: one connection to a peer's listener, retried until it is established; once lost it stays
+    lost.
+    """
 
     def __init__(
         self,
@@ -231,7 +234,7 @@ class Dialer(_FrameSink):
         await anyio.wait_readable(self._fd)  # nng raises this descriptor when it can send
 
     def close(self) -> None:
-        """Close the connection, or give up making it. No task may be in `wait_writable` any more."""
+        """Close the connection, or stop dialing. No task may be in `wait_writable` any more."""
         self._closed = True
         self._socket.close()
 
@@ -262,7 +265,7 @@ def _refused(listeners: Iterable[Any]) -> int:
 
 @cache
 def prepare() -> None:
-    """Set up nng for this process and prove that it does what this module needs; cheap when repeated.
+    """Set up nng for this process and test that it does what this module needs; cheap when repeated.
 
     Raises ActorqError if it doesn't.
     """
@@ -278,7 +281,7 @@ def prepare() -> None:
 
 
 def _self_test() -> None:
-    """A small and a large frame through the very calls that carry all frames."""
+    """Send a small and a large frame by the calls that carry all frames."""
     address = "inproc://actorq.self-test"
     with pynng.Pull0(listen=address) as pull, pynng.Push0(dial=address, block_on_dial=True) as push:
         push.send_timeout = pull.recv_timeout = 1000
@@ -291,7 +294,7 @@ def _self_test() -> None:
             if taken is None or taken[1] != b"".join(sent):
                 raise AssertionError("a frame arrives changed")
             if taken[0] not in [pipe.id for pipe in pull.pipes]:
-                raise AssertionError("a frame doesn't say over which connection it came")
+                raise AssertionError("a frame doesn't name its connection")
 
 
 def _free(message: Any, _start: Any) -> None:

@@ -17,10 +17,11 @@ from .sockets import Dialer, Listener
 BURST_FRAMES = 64
 """Received before other tasks of the loop run."""
 HANDSHAKE_SECONDS = 2.0
-"""A TCP or TLS handshake is ended after this time at least, and twice as long at most."""
+"""A TCP or TLS handshake is ended after at least this time, and at most twice as long."""
 MAX_UNSEEN = 192
-"""Connections that the loop hasn't been told of; beyond, while the loop is busy, nng's thread turns new ones
-away, since file descriptors are finite."""
+"""Bound on connections that the loop has not processed yet; beyond it, while the loop is busy, nng's thread
+refuses new ones, since file descriptors are finite.
+"""
 
 
 class NngWire:
@@ -94,7 +95,7 @@ class NngWire:
 
     def _opened(self, connection: int) -> None:
         self._open.add(connection)
-        self._receive_waiting()  # hellos that are there already count before connections without one do
+        self._receive_waiting()  # hellos that have arrived come before the count of silent connections
         self._receiver.opened(connection)
 
     def _closed(self, connection: int) -> None:

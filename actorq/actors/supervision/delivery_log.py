@@ -25,7 +25,7 @@ _SOURCE_BITS = 12
 _NUMBER_BITS = 64 - _SOURCE_BITS
 MAX_NODES = (1 << _SOURCE_BITS) - 1
 CRASHES = 8
-"""Crashed messages remembered per mailbox queue: their senders may not have been told when the node dies."""
+"""Crashed messages kept per mailbox queue: their senders may not have been notified when the node dies."""
 
 MAX_NUMBER = (1 << _NUMBER_BITS) - 1
 """The highest sequence number; numbers begin at 1."""

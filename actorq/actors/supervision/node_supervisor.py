@@ -90,7 +90,7 @@ class NodeSupervisor:
         try:
             death = await node.listen()
         except BaseException:
-            node.lost("nobody listens to it any more")
+            node.lost("its events are no longer read")
             raise
         finally:
             with anyio.CancelScope(shield=True):

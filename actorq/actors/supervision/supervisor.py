@@ -120,7 +120,7 @@ class Supervisor:
                 cell.retire(f"{cell.name} was lost with node {node.name}, and its restart policy is never")
         if all(cell.retired for cell in cells):
             self.node_supervisor.retire(
-                node, f"node {node.name} {reason}, and nobody there is ever started again"
+                node, f"node {node.name} {reason}, and none of its actors is ever restarted"
             )
             return
         pause = self._pause(f"node {node.name}", limits, progressed)

@@ -26,7 +26,7 @@ from actorq.topology import Plan, TopologyError, check
 from actorq.topology.address import Address
 from actorq.topology.check.nodes import network
 from actorq.topology.check.problems import Problems
-from actorq.topology.check.tables import add_told
+from actorq.topology.check.tables import add_reported
 
 from .handshake import HandshakeError, introduce
 from .host_protocol import (
@@ -306,5 +306,5 @@ def _lacks(plan: Plan, node: str) -> str:
         if spec.node == node:
             where = f"actors.{spec.name}"
             tell = partial(spec.cls.machine_problems, spec.config, spec.tables)
-            add_told(tell, lambda key, where=where: f"{where}.{key}", where, problems)  # type: ignore[misc]
+            add_reported(tell, lambda key, where=where: f"{where}.{key}", where, problems)  # type: ignore[misc]
     return "; ".join(map(str, problems.found()))

@@ -66,7 +66,7 @@ async def introduce(stream: ByteStream, run: str, secret: bytes) -> None:
     hello = JoinHello(PROTOCOL, __version__, run, secrets.token_bytes(_NONCE_BYTES))
     await _say(stream, hello)
     challenge = await _receive(stream, Challenge)
-    _compare(challenge, "the run is led")
+    _compare(challenge, "the run is coordinated")
     if not hmac.compare_digest(challenge.proof, _coordinator_proof(secret, hello, challenge)):
         raise HandshakeError("the peer doesn't know the run's secret: is the join token of this run?")
     await _say(stream, Proof(_hosts_proof(secret, hello, challenge)))

@@ -88,7 +88,7 @@ def _read(control: socket.socket, length: int) -> bytes:
     while left:
         received = control.recv_into(left)
         if not received:
-            sys.exit("the parent ended before it had handed over the setup")
+            sys.exit("the parent ended before it had sent the setup")
         left = left[received:]
     return bytes(buffer)
 

@@ -93,11 +93,11 @@ class RedisConnection:
 
     def info(self, section: str) -> list[dict[str, Any]]:
         """The INFO of each primary of a cluster, or of the only server. Raises as `execute`."""
-        said = list[dict[str, Any]]()
+        answers = list[dict[str, Any]]()
         for node in self._primaries():
             with self._translated_errors():
-                said.append(node.info(section))
-        return said
+                answers.append(node.info(section))
+        return answers
 
     def close(self) -> None:
         """Close all connections, also those in use by other threads; no more are opened."""
@@ -165,15 +165,15 @@ class RedisConnection:
         except errors.InvalidResponse as error:
             raise RuntimeError(f"the server at {self._url} is not Redis: {error}") from error
         except (*refused, *down, errors.ResponseError) as error:
-            reason = str(error).rpartition("caused error: ")[2]  # a pipeline's tells of the command first
-            told = f"Redis at {self._url}: {reason}"
+            reason = str(error).rpartition("caused error: ")[2]  # a pipeline's errors begin with the command
+            problem = f"Redis at {self._url}: {reason}"
             if isinstance(error, errors.OutOfMemoryError) or _FULL in reason:
-                raise RedisFullError(told) from error
+                raise RedisFullError(problem) from error
             if isinstance(error, refused) or any(code in reason for code in _REFUSED):
                 raise RuntimeError(f"Redis at {self._url} refused a command: {reason}") from error
             if isinstance(error, down) or any(code in reason for code in _PASSING):
-                raise RedisDownError(told) from error
-            raise RuntimeError(told) from error
+                raise RedisDownError(problem) from error
+            raise RuntimeError(problem) from error
         finally:
             with self._lock:
                 self._users -= 1

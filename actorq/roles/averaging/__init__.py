@@ -1,1 +1,1 @@
-"""Learners that average their parameters every so many updates: local SGD and elastic averaging."""
+"""Parameter averaging of learners: local SGD and elastic averaging."""

@@ -28,7 +28,7 @@ class AveragingClient:
     ) -> None:
         self._actor, self._root, self._every = actor, root, every_updates
         self._updates = 0
-        """Since the last synchronization."""
+        """Updates since the last synchronization."""
 
     @property
     def has_server(self) -> bool:

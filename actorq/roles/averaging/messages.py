@@ -14,7 +14,7 @@ class Synchronized(Message, frozen=True):
     """The parameters to continue with."""
 
     version: Version
-    """Of the center; its updates are those of all learners together."""
+    """Version of the center; its updates are those of all learners together."""
     parameters: NDArray[Any]
     """[size] the flat vector."""
 
@@ -26,9 +26,9 @@ class JoinAveraging(Request[Synchronized], frozen=True):
     """
 
     learner: str
-    """Its name."""
+    """The learner's name."""
     incarnation: int
-    """Its restarts."""
+    """Number of the learner's restarts."""
     learning: bool
     """Whether the learner makes updates from now on, so that the others wait for it."""
 

@@ -28,7 +28,7 @@ class AveragingServer(LearningActor):
     """Averages the parameters of learners that otherwise learn independently, each from its own replay.
 
     It holds the *center variable* (Zhang et al. 2015): learners start from it and are moved towards it at
-    each synchronization; evaluators follow it. The others do not wait for a learner that has died, whose next
+    each synchronization; evaluators use it. The others do not wait for a learner that has died, whose next
     incarnation starts from the center. The server saves a snapshot at every synchronization, and restarts
     from there with the learners that were learning then.
     """
@@ -63,9 +63,9 @@ class AveragingServer(LearningActor):
         below = {other.name for other in specs.values() if spec.name in other.ports.get("root", ())}
         learners = set(spec.ports["learners"])
         if missing := sorted(below - learners):
-            yield "ports.learners", f"lacks {', '.join(missing)}, whose port root leads here"
+            yield "ports.learners", f"lacks {', '.join(missing)}, whose port root is wired to this actor"
         if strays := sorted(learners - below):
-            yield "ports.learners", f"names {', '.join(strays)}, whose port root doesn't lead here"
+            yield "ports.learners", f"names {', '.join(strays)}, whose port root isn't wired to this actor"
 
     @classmethod
     def state_problems(cls, config: Any, tables: Mapping[str, Any], state: State) -> Iterable[SettingProblem]:
@@ -87,7 +87,9 @@ class AveragingServer(LearningActor):
 
     @property
     def version(self) -> Version:
-        """Of the center; its updates are those of all learners together, up to their last synchronization."""
+        """Version of the center; its updates are those of all learners together, up to their last
+        synchronization.
+        """
         return Version(self.restarts, self._updates)
 
     # Requests of learners.
@@ -117,7 +119,7 @@ class AveragingServer(LearningActor):
         if self._stopping:
             raise Stopping
         if request.learner not in self._names:
-            raise Refused(f"{request.learner} is none of the learners: {', '.join(self._names)}")
+            raise Refused(f"{request.learner} is not one of the learners: {', '.join(self._names)}")
         learner = self._names.index(request.learner)
         self._incarnations.hear(learner, request.incarnation)
         return learner
@@ -136,14 +138,14 @@ class AveragingServer(LearningActor):
         self._bytes_out += parameters.nbytes
         return Synchronized(self.version, parameters)
 
-    # Deaths.
+    # Death watch.
 
     def _learner_down(self, learner: int) -> None:
         self._incarnations.end(learner)
         self._leave(learner)
 
     def _leave(self, learner: int) -> None:
-        """The learner makes no updates at present, and its pending request is refused."""
+        """Mark the learner as making no updates at present, and refuse its pending request."""
         self._rule.left(learner)
         self._refuse(learner, Refused(DIED))
         self._changed.set()

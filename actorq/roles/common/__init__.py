@@ -1,1 +1,1 @@
-"""What several roles share: base class, rollouts, wiring checks, executors, semaphores, retries."""
+"""Common parts of the roles: base class, rollouts, wiring checks, executors."""

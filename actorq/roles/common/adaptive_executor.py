@@ -14,10 +14,10 @@ from msgspec import Meta
 from actorq.actors import Actor
 
 LONG_SECONDS = 0.005
-"""Longer computations run in a thread; for shorter ones the hop would cost more than it frees."""
+"""Longer computations run in a thread; for shorter ones changing threads would cost more than it frees."""
 
 LARGE_NETWORK = 1_000_000
-"""Parameters; below, distributing small products among threads costs torch more than it saves."""
+"""In parameters; below, distributing small products among threads costs torch more than it saves."""
 
 TorchThreads = Annotated[
     Annotated[int, Meta(ge=1)] | None,
@@ -33,22 +33,22 @@ Args = TypeVarTuple("Args")
 
 
 class AdaptiveExecutor:
-    """Runs repeated computations of one kind inline or in a thread, by the time that they took so far.
+    """Runs repeated computations of one kind inline or in a thread, by the mean time that they took before.
 
     Denormal numbers are flushed to zero meanwhile: Adam's moments of dead units become denormal, which is
     slow. This setting of the thread is reset afterwards.
     """
 
     seconds: float
-    """Seconds that a call takes: a running mean."""
+    """Running mean of the seconds that a call takes."""
 
     def __init__(self, actor: Actor, long_seconds: float = LONG_SECONDS) -> None:
         self._actor = actor
         self._long_seconds = long_seconds
-        self.seconds = math.inf  # the first call prepares much: it says nothing about the next ones
+        self.seconds = math.inf  # the first call includes preparations: it doesn't predict the next ones
 
     async def __call__(self, function: Callable[[Unpack[Args]], V], *args: *Args) -> V:
-        """`function(*args)`. Cancelled, a call in a thread is left to end by itself."""
+        """Call `function(*args)`. Cancelled, a call in a thread ends by itself."""
         if self.is_short:
             return self.timed(function, *args)
         return await self._actor.in_thread(self.timed, function, *args)
@@ -58,7 +58,7 @@ class AdaptiveExecutor:
         return self.seconds <= self._long_seconds
 
     def timed(self, function: Callable[[Unpack[Args]], V], *args: *Args) -> V:
-        """`function(*args)`, computed here; its time is taken into account."""
+        """Call `function(*args)` inline and measure its time."""
         # Only where torch is loaded: some computations do without.
         set_flush_denormal = getattr(sys.modules.get("torch"), "set_flush_denormal", _do_nothing)
         began = time.perf_counter()
@@ -87,7 +87,7 @@ def refuse_divergence(updates: int, loss: float, norm: float) -> None:
 
 
 def set_torch_threads(threads: int | None, parameters: int) -> None:
-    """Set the number of threads of torch; None: by the number of the network's `parameters`."""
+    """Set torch's number of threads; None: determined by the number of the network's `parameters`."""
     import torch
 
     suitable = 1 if parameters < LARGE_NETWORK else len(os.sched_getaffinity(0))

@@ -1,4 +1,4 @@
-"""From steps of the environments to chunks of n-step transitions: what an explorer sends to replay."""
+"""Adder: assembles an explorer's environment steps into chunks of n-step transitions for replay."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ Values = NDArray[np.floating[Any]]
 RolloutSteps = Generator[NDArray[Any], NDArray[Any], Chunk]
 """Yields observations [B, *observation_shape], is sent their Q-values [B, actions], and returns a chunk.
 
-What it yields is overwritten once it goes on: copy what must last.
+The yielded array is overwritten when the generator is resumed: copy it to keep it.
 """
 
 
 def answered(questions: RolloutSteps, q_values: Callable[[NDArray[Any]], Values]) -> Chunk:
-    """What `questions` return when all of them are answered by `q_values`, on the spot."""
+    """The chunk of `questions`, with each yielded observation evaluated by `q_values` at once."""
     try:
         observations = next(questions)
         while True:
@@ -34,16 +34,17 @@ class NStepAdder:
     """Collects the steps of E environments, and makes one `Chunk` of every `length` of them.
 
     Steps are kept in a block of `length` + `n_step` rows, allocated once. A full block gives the transitions
-    that begin in its first `length` rows: their windows are complete or ended by an episode's end. The
-    last `n_step` rows are carried over to the next block, so that every step becomes one transition, once.
-    One row more than the n - 1 that the returns need: an open window's first priority takes Q(s_{t+n}) from
-    what the explorer computes when it acts there.
+    that begin in its first `length` rows: their windows are complete or ended by an episode's end. The last
+    `n_step` rows are carried over to the next block, so that every step becomes one transition, once. One row
+    more than the n - 1 that the returns need: an open window's first priority takes Q(s_{t+n}) from the
+    values computed for acting there.
 
-    Frames are kept once per chunk: a chunk of T steps holds (T + n + stack - 1) E of them, and a last
-    observation for each end whose environment began anew at once. Where stacks reach beyond the first frame
-    of an episode they repeat it (as `FrameStack` does). No window and no stack passes an episode's end.
+    Frames are kept once per chunk: a chunk of T steps has (T + n + stack - 1) E of them, and a last
+    observation for each end whose environment restarted at once. Where stacks reach beyond the first frame of
+    an episode they repeat it (as `FrameStack` does). No window and no stack passes an episode's end.
 
-    There is nothing to save: environments begin anew after a restart, and so does a trajectory (`start`).
+    There is no state to save: environments begin new episodes after a restart, and the adder is restarted
+    with them (`start`).
 
     Priorities are those of Ape-X (Horgan et al. 2018, section 3), |R + D max_a Q(s_{t+n}, a) - Q(s_t, a_t)|.
     """
@@ -60,7 +61,7 @@ class NStepAdder:
         gamma: float,
         length: int,
     ) -> None:
-        if length < 2:  # in a single step every environment might only be resetting itself
+        if length < 2:  # in a single step all environments might only reset themselves
             raise ValueError(f"a chunk takes at least 2 steps of each environment, got {length}")
         self._n, self._gamma, self._length, self._stack = n_step, gamma, length, stack
         self._history = stack - 1  # rows of frames before the first step's
@@ -81,7 +82,7 @@ class NStepAdder:
         self._new_frames()
 
     def start(self, frames: NDArray[Any]) -> None:
-        """Begin with the first `frames` [E, *frame_shape] of new episodes; what was collected is dropped."""
+        """Begin new episodes with their first `frames` [E, *frame_shape]; collected steps are dropped."""
         self._row = 0
         self._last = []
         self._frame_grid[: self._history + 1] = frames
@@ -90,10 +91,11 @@ class NStepAdder:
         self._plain(0)
 
     def record(self, actions: NDArray[Any], q: Values, step: Step) -> bool:
-        """Take one step: `actions` [E], the Q-values [E, actions] of what was acted on, and the outcome.
+        """Add one step: `actions` [E], the Q-values [E, actions] of the observations acted on, and the
+        result.
 
-        Everything is copied, and nothing computed: that is left to `flush`, for the whole block at once.
-        True says that the block is full: call `flush` before the next step.
+        Everything is copied, and nothing computed: `flush` computes for the whole block at once. Returns True
+        when the block is full: call `flush` before the next step.
         """
         row = self._row
         self._frame_grid[self._history + row + 1] = step.observations
@@ -106,9 +108,9 @@ class NStepAdder:
         return self._row == len(self._actions)
 
     def flush(self) -> RolloutSteps:
-        """The chunk of a full block, whose arrays are the caller's; the block's open end is carried over.
+        """The chunk of a full block, with new arrays; the open windows are carried over.
 
-        It asks only where episodes were cut off, about their last observations, which nobody acted on, and
+        It asks for Q-values only of last observations of truncated episodes, on which no action was taken,
         all at once. Raises RuntimeError if the block isn't full.
         """
         if self._row != len(self._actions):
@@ -117,7 +119,7 @@ class NStepAdder:
             )
         gammas = np.where(self._terminated, 0.0, self._gamma)
         windows = n_step(self._rewards, gammas, self._terminated | self._truncated, self._n)
-        # Steps are numbered row by row: where each transition begins, and the last step of its window.
+        # Steps are numbered row by row: the first step of each transition, and the last step of its window.
         begin = np.flatnonzero(self._valid[: self._length])
         end = begin + (windows.length.take(begin) - 1) * self._environments
         frames, next_frame = self._give_frames()
@@ -149,15 +151,16 @@ class NStepAdder:
         self._truncated[row] = step.truncated
         self._valid[row] = step.valid
         self._starts[self._history + row + 1] = step.starts
-        # The same array means that nothing began anew within the step: the next row's frame is the last one.
+        # The same array means that no episode began within the step: the next row's frame is the last one.
         if step.next_observations is not step.observations:
             which = np.flatnonzero(step.terminated | step.truncated)
             self._last.append((row, which, step.next_observations[which]))
 
     def _give_frames(self) -> tuple[NDArray[Any], NDArray[np.int32]]:
-        """The block's frames, last ones of episodes behind them; and where each step's next is, [rows, E].
+        """The block's frames, followed by the last ones of episodes; and the row of each step's next frame,
+        [rows, E].
 
-        The array given away owns its memory and is no longer ours. The frame to act on next is not in it.
+        The returned array owns its memory and is no longer used here. The frame to act on next is not in it.
         """
         frames, grid = self._frames, self._frame_grid
         self._new_frames()
@@ -173,23 +176,25 @@ class NStepAdder:
             frames[position : position + len(which)] = last
             next_frame[row, which] = np.arange(position, position + len(which))
             position += len(which)
-        # The last row's next frame stays behind; only windows of the next block reach it.
+        # The last row's next frame is not included; only windows of the next block reach it.
         return frames, next_frame
 
     def _stacks(self, next_frame: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-        """Rows of frames that make what each step acted on, and what it led to: [steps, stack]."""
+        """Rows of the frames that each step acted on, and of those that it led to: [steps, stack]."""
         acted_on = self._numbers[self._history : -1]
         if self._stack == 1:
             return acted_on.reshape(-1, 1), next_frame.reshape(-1, 1)
         first = np.maximum.accumulate(np.where(self._starts, self._numbers, 0), axis=0)[self._history : -1]
-        # The first frame stands for those before it. Where an episode began before the block, row 0 is not
-        # its first frame, but no stack reaches beyond it.
+        # The first frame is repeated for those before it. Where an episode began before the block, row 0 is
+        # not its first frame, but no stack reaches beyond it.
         age = np.arange(self._stack - 1, -1, -1, dtype=np.int32) * np.int32(self._environments)
         stacks = np.maximum(acted_on[:, :, None] - age, first[:, :, None]).reshape(-1, self._stack)
         return stacks, np.concatenate([stacks[:, 1:], next_frame.reshape(-1, 1)], axis=1)
 
     def _values_after(self) -> NDArray[np.float32]:
-        """max_a Q of what each step led to [rows, E]; meaningless where that was not acted on."""
+        """max_a Q of the observations that each step led to [rows, E]; undefined where no action was taken on
+        them.
+        """
         after = np.zeros_like(self._rewards)  # no window of this chunk ends with the last row
         best = after[:-1]
         best[:] = self._q[1:, :, 0]
@@ -211,7 +216,7 @@ class NStepAdder:
         self._row = n
 
     def _plain(self, row: int) -> None:
-        """From `row` on the steps are in the middle of an episode, until one says otherwise."""
+        """Mark the steps from `row` on as neither the first nor the last of an episode."""
         self._terminated[row:] = False
         self._truncated[row:] = False
         self._valid[row:] = True

@@ -1,4 +1,4 @@
-"""What the roles that learn or act have in common: the task or tasks, and the network that is to do them."""
+"""Base class of the roles that learn or act: the task or tasks, and their network."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
 
 class LearningActor(actors.Actor):
-    """Reads `[agent]` and either `[task]` or `[[tasks]]`."""
+    """Base class of roles that read `[agent]` and either `[task]` or `[[tasks]]`."""
 
     adapts_scale: ClassVar[bool] = True
-    """Whether `reward_scale = "adaptive"` is nothing that it would have to do and can't."""
+    """False for roles that do not support `reward_scale = "adaptive"` (PopArt)."""
 
     task: Table[Task | None] = None
     tasks: Table[Tasks | None] = None
@@ -51,7 +51,7 @@ class LearningActor(actors.Actor):
 
     @property
     def all_tasks(self) -> tuple[Task, ...]:
-        """All that are learned: one, or `[[tasks]]` in their order."""
+        """All tasks that are learned: the one of `[task]`, or `[[tasks]]` in their order."""
         return tasks_in({"task": self.task, "tasks": self.tasks})
 
     def describe_tasks(self) -> list[Spaces]:
@@ -70,7 +70,7 @@ class LearningActor(actors.Actor):
 
 
 def adaptive_tasks(tasks: Sequence[Task]) -> dict[int, str]:
-    """Those with `reward_scale = "adaptive"`: number and name."""
+    """Number and name of the tasks with `reward_scale = "adaptive"`."""
     names = enumerate(task_names(tasks))
     return {number: name for number, name in names if tasks[number].reward_scale == "adaptive"}
 

@@ -1,5 +1,4 @@
-"""Priority executor: one computation at a time, the most urgent first, in threads that hand over to each
-other."""
+"""Priority executor: one computation at a time, the most urgent first, in threads."""
 
 from __future__ import annotations
 
@@ -20,10 +19,10 @@ Args = TypeVarTuple("Args")
 
 
 class PriorityExecutor:
-    """Runs one computation at a time: of those that wait the one of the lowest rank, and of these the oldest.
+    """Runs one computation at a time: the waiting one of the lowest rank, and of these the oldest.
 
-    Long ones run in a thread, while a second thread stands by: the next computation begins when the last one
-    ends, not when the loop is notified of it, which may be busy sending its result.
+    Long ones run in one of two threads, the other of which waits: the next computation begins when the last
+    one ends, not when the loop, which may be busy sending the result, is notified of it.
     """
 
     threads = 2
@@ -40,7 +39,9 @@ class PriorityExecutor:
     async def __call__(
         self, kind: AdaptiveExecutor, function: Callable[[Unpack[Args]], V], *args: *Args, rank: int = 0
     ) -> V:
-        """`function(*args)`; raises its error. Cancelled, it is computed all the same, and dropped."""
+        """Call `function(*args)`; raises its error. Cancelled, it is computed all the same, and the result
+        dropped.
+        """
         if self._at_once(kind):
             return kind.timed(function, *args)
         result = Future[V](self._actor)
@@ -56,14 +57,14 @@ class PriorityExecutor:
         return not self._under_way and (kind.is_short or self._actor.deterministic)
 
     async def _compute_one(self) -> None:
-        """One of these tasks is started for each computation; it runs the most urgent one when it enters."""
+        """Run the most urgent computation. One such task is started for each computation."""
         async with self._turns:
             settle = await self._actor.in_thread(self._compute_most_urgent)
         self._under_way -= 1
         settle()
 
     def _compute_most_urgent(self) -> Callable[[], None]:
-        """Returns what sets the result, to be called on the actors' loop."""
+        """Compute; returns the call that sets the result, to be made on the actors' loop."""
         with self._computing:
             with self._waiting_lock:
                 *_, computation, result = heapq.heappop(self._waiting)

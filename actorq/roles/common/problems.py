@@ -1,4 +1,4 @@
-"""What the learning roles check together before anything starts."""
+"""Checks that the learning roles share, made before anything starts."""
 
 from __future__ import annotations
 
@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
 
 def environment_problems(tables: Mapping[str, Any]) -> Iterator[SettingProblem]:
-    """Whether the environments are there, and fit DQN and the network. The tables check themselves."""
+    """Problems with the environments: missing, or unsupported by DQN or the network. The tables check
+    themselves.
+    """
     found = tables.get("agent")
     agent = found if isinstance(found, Agent) and not any(found.problems()) else None
     if agent is not None and agent.custom:
@@ -39,7 +41,7 @@ def environment_problems(tables: Mapping[str, Any]) -> Iterator[SettingProblem]:
 
 
 def _places(tables: Mapping[str, Any]) -> Iterator[tuple[str, Task]]:
-    """Each task, and where it stands in the file."""
+    """Each task, and its place in the file."""
     tasks = tasks_in(tables)
     several = tables.get("tasks") is not None
     return ((f"tasks[{index}]" if several else "task", task) for index, task in enumerate(tasks))
@@ -59,7 +61,7 @@ def _task_problems(where: str, task: Task, agent: Agent | None) -> Iterator[Sett
 
 
 def _sharing_problems(tables: Mapping[str, Any], agent: Agent | None) -> Iterator[SettingProblem]:
-    """Whether several tasks can be learned by one network."""
+    """Problems with learning several tasks by one network."""
     tasks = tasks_in(tables)
     names = task_names(tasks)
     if tables.get("task") is not None:
@@ -77,12 +79,12 @@ def _sharing_problems(tables: Mapping[str, Any], agent: Agent | None) -> Iterato
     if agent.batch_size < len(tasks):
         yield (
             "agent.batch_size",
-            f"is {agent.batch_size}; a batch holds something of each of {len(tasks)} tasks",
+            f"is {agent.batch_size}; a batch has rows of each of {len(tasks)} tasks",
         )
 
 
 def device_problems(device: str) -> Iterator[SettingProblem]:
-    """Whether this machine has a role's `config.device`; only one that is named costs the import of torch."""
+    """Problem if this machine lacks a role's `config.device`; torch is imported only for a named device."""
     if device in ("auto", "cpu"):
         return
     from actorq.learning.device import resolve_device
@@ -94,7 +96,7 @@ def device_problems(device: str) -> Iterator[SettingProblem]:
 
 
 def compile_problems(compile: Compile) -> Iterator[SettingProblem]:
-    """Whether this machine can do what a role's `config.compile` asks for."""
+    """Problem if this machine doesn't support a role's `config.compile`."""
     problem = None if compile == "off" else missing_compiler()
     if problem is not None:
         yield "config.compile", problem
@@ -115,7 +117,7 @@ def optimizer_problems(tables: Mapping[str, Any], saved: str) -> Iterator[Settin
 
 
 def network_problems(tables: Mapping[str, Any], parameters: NDArray[Any]) -> Iterator[SettingProblem]:
-    """Whether these could be the parameters of the tables' network."""
+    """Problem if these can't be parameters of the tables' network."""
     agent, spaces = tables["agent"], spaces_in(tables)
     try:
         if len(spaces) > 1:
@@ -127,6 +129,6 @@ def network_problems(tables: Mapping[str, Any], parameters: NDArray[Any]) -> Ite
     except ValueError:
         yield (
             "agent",
-            f"its network is another than the checkpoint's, of {parameters.size} parameters; a run goes on"
+            f"its network is another than the checkpoint's, of {parameters.size} parameters; a run is resumed"
             " with the network, hidden, dueling and [task] that it began with",
         )

@@ -1,4 +1,4 @@
-"""Restoring actors that share one parameter vector to a version that all of them have."""
+"""Recovery of actors that share one parameter vector: selection of a version that all of them have."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ BEGINNING = Version(0, 0)
 def newest_common(versions: Sequence[Sequence[Version]]) -> Version:
     """The newest version that each of the actors has; `BEGINNING` if one of them has none yet.
 
-    Raises RuntimeError if there is none in common.
+    Raises RuntimeError if they have none in common.
     """
     known = [set(each) or {BEGINNING} for each in versions]
     common = known[0].intersection(*known[1:])

@@ -1,4 +1,4 @@
-"""What the replay of a topology will take in memory, told before anything starts."""
+"""Memory estimate of a topology's replay, before anything starts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .rollout import ExplorationConfig
 
 
 def explorers_of(replay: str, specs: Iterable[ActorSpec]) -> Iterator[ActorSpec]:
-    """Those who put experience into `replay`; the first of each group."""
+    """The explorers that insert into `replay`; the first of each group."""
     for spec in specs:
         wired = any(replay in targets for targets in spec.ports.values())
         if wired and spec.index == 0 and isinstance(spec.config, ExplorationConfig):
@@ -27,9 +27,9 @@ def explorers_of(replay: str, specs: Iterable[ActorSpec]) -> Iterator[ActorSpec]
 def replay_memory(
     replay: ReplayConfig, explorers: Iterable[ActorSpec], *, in_redis: bool = False
 ) -> Iterator[tuple[str, int]]:
-    """(what, bytes) of a full replay that these explorers fill; nothing where there are none to tell by.
+    """(description, bytes) of a full replay that these explorers fill; nothing if there are none.
 
-    Of several tasks, each of which has as many replays, it is what they take on average.
+    With several tasks, each of which has as many replays, it is their mean.
     """
     tasks: dict[str, list[ChunkShape]] = {}
     for explorer in explorers:
@@ -54,7 +54,7 @@ def replay_memory(
 
 
 def _chunks_of(explorer: ActorSpec) -> Iterator[tuple[str, ChunkShape]]:
-    """Of each task that it and its group may explore, by name."""
+    """The chunk's shape for each task that it and its group may explore, by name."""
     from actorq.envs.make import describe
 
     agent, config, tasks = explorer.tables["agent"], explorer.config, tasks_in(explorer.tables)

@@ -1,4 +1,4 @@
-"""Exploring: environments, and who says what acting there is worth; from one chunk to the next."""
+"""Rollouts: epsilon-greedy environment steps, assembled into chunks of transitions."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class ExplorationConfig(actors.Config):
-    """What a topology may set of any role that explores."""
+    """Settings of the roles that explore."""
 
     task: Annotated[
         str | None,
@@ -47,11 +47,11 @@ class ExplorationConfig(actors.Config):
 
 
 class Rollout:
-    """Steps `envs` environments at once, epsilon-greedily, by the Q-values of whoever answers its questions.
+    """Steps `envs` environments at once, epsilon-greedily, by Q-values that the user of `questions` supplies.
 
-    Each stretch of `chunk_steps` steps makes one chunk, with n-step returns and first priorities already
-    computed (Ape-X, Horgan et al. 2018). Environments can't be saved: after `load_state` new episodes begin
-    on fresh seeds. Of several tasks it explores one: see `choose_task`.
+    Every `chunk_steps` steps make one chunk, with n-step returns and first priorities already computed
+    (Ape-X, Horgan et al. 2018). Environments can't be saved: after `load_state` new episodes begin with fresh
+    seeds. With several tasks it explores one of them: see `choose_task`.
     """
 
     def __init__(self, actor: LearningActor, config: ExplorationConfig) -> None:
@@ -60,7 +60,9 @@ class Rollout:
 
         from .adder import NStepAdder
 
-        seed = actor.seed + actor.restarts  # a life from no snapshot is not to live through the same again
+        seed = (
+            actor.seed + actor.restarts
+        )  # an incarnation without a snapshot must not repeat the same episodes
         self._actor, agent, tasks = actor, actor.agent, actor.all_tasks
         self.choice = choose_task(config.task, tasks, actor.index, actor.count, actor.instances)
         task = tasks[self.choice.task]
@@ -89,11 +91,12 @@ class Rollout:
 
     @property
     def env_steps(self) -> int:
-        """Environment steps so far, in all environments and lives together."""
+        """Number of environment steps, in all environments and incarnations together."""
         return self._environments.env_steps
 
     def questions(self) -> RolloutSteps:
-        """Fill the next chunk; episodes begin with the first one. `count` it when it has reached its replay.
+        """Fill the next chunk; the first one begins episodes. Call `count` when the chunk has reached its
+        replay.
 
         One at a time, and to its end.
         """
@@ -115,7 +118,7 @@ class Rollout:
         return (yield from trajectory.flush())
 
     def count(self) -> None:
-        """Count the environment steps and report the episodes since the last time, in the actor's name."""
+        """Count the environment steps and report the episodes since the last call, in the actor's name."""
         self._actor.progress("env_steps", self.env_steps - self._counted)
         self._counted = self.env_steps
         if self._finished:  # once a chunk, not at every end: bad policies end episodes at every step
@@ -138,14 +141,14 @@ class Rollout:
         return {"environments": self._environments.state(), "generator": self._rng.bit_generator.state}
 
     def load_state(self, state: State) -> None:
-        """Go on counting where `state` was taken. Before the first chunk."""
+        """Continue the counts of a `state`. Call it before the first chunk."""
         self._environments.load_state(state["environments"])
         self._rng.bit_generator.state = state["generator"]
         self._counted = self.env_steps
 
 
 class LocalRollout(Rollout):
-    """A rollout that answers its own questions, by a network of its own."""
+    """A rollout that evaluates its observations with a network of its own."""
 
     def __init__(self, actor: LearningActor, config: ExplorationConfig, device: str) -> None:
         super().__init__(actor, config)
@@ -155,15 +158,15 @@ class LocalRollout(Rollout):
 
     @property
     def parameters(self) -> int:
-        """How many the task's network has."""
+        """Number of parameters of the task's network."""
         return self._policy.size
 
     def act_with(self, parameters: NDArray[Any]) -> None:
-        """Take over a copy of the flat vector [size] of all tasks' network; needed once before `explore`."""
+        """Copy the flat vector [size] of all tasks' network; needed once before `explore`."""
         self._policy.load(self._take_part(parameters, self.choice.task))
 
     def explore(self) -> Chunk:
-        """The next chunk, all of it by the same weights."""
+        """The next chunk, explored by the same weights throughout."""
         from .adder import answered
 
         return answered(self.questions(), self._policy.q_values)

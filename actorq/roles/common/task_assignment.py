@@ -1,5 +1,6 @@
-"""Several tasks: which of them an explorer explores, which part of the shared network acts there, and whether
-a checkpoint has the same ones."""
+"""Task assignment: the task of each explorer, its part of the shared network, and the match with a
+checkpoint's tasks.
+"""
 
 from __future__ import annotations
 
@@ -15,27 +16,27 @@ from actorq.learning.agent import Agent
 from actorq.learning.networks.task_layout import TaskLayout, TaskSpaces
 
 TakePart = Callable[[NDArray[Any], int], NDArray[Any]]
-"""From the flat vector that all tasks share to the parameters of one task's network."""
+"""Maps the flat vector that all tasks share to the parameters of one task's network."""
 
 
 @dataclass(frozen=True, slots=True)
 class TaskAssignment:
-    """What one explorer explores."""
+    """The task of one explorer."""
 
     task: int
-    """Which of the tasks."""
+    """Index of the task."""
     index: int
-    """The explorer's place among those who explore it, from 0."""
+    """The explorer's position among those of the same task, from 0."""
     count: int
-    """How many they are."""
+    """Number of explorers of the task."""
 
 
 def choose_task(
     named: str | None, tasks: Sequence[Task], index: int, count: int, instances: int = 1
 ) -> TaskAssignment:
-    """The named task, for all `count` members alike; or else the members take the tasks in turn.
+    """The named task, for all `count` members alike; without a name the members take the tasks in turn.
 
-    Of a repeated group the members of each instance do, and so explore the same tasks.
+    In a repeated group this holds within each instance, so that all instances explore the same tasks.
     """
     if named is not None:
         return TaskAssignment(task_names(tasks).index(named), index, count)
@@ -47,23 +48,23 @@ def choose_task(
 
 
 def choice_problems(named: str | None, tables: Mapping[str, Any]) -> Iterator[SettingProblem]:
-    """Whether there is a task of that name."""
-    if named is None or "tasks" not in tables:  # left out: what is wrong with them has been told
+    """Problem if there is no task of that name."""
+    if named is None or "tasks" not in tables:  # missing if their problems have been reported
         return
     if tables["tasks"] is None:
         yield "config.task", "there are no [[tasks]] to choose from: leave it out"
     elif named not in (names := task_names(tasks_in(tables))):
-        yield "config.task", f'"{named}" is none of the tasks: {", ".join(names)}'
+        yield "config.task", f'"{named}" is not one of the tasks: {", ".join(names)}'
 
 
 def idle_problems(spec: ActorSpec, specs: Mapping[str, ActorSpec]) -> Iterator[SettingProblem]:
-    """Whether somebody explores each of the tasks whose shards this explorer is wired to."""
+    """Problem for each task with shards that this explorer is wired to but without explorers."""
     for name in idle_tasks(spec, specs, "replay"):
-        yield "ports.replay", f'nobody explores the task "{name}" there, and learners would wait for it'
+        yield "ports.replay", f'no explorer has the task "{name}" there, and learners would wait for it'
 
 
 def idle_tasks(spec: ActorSpec, specs: Mapping[str, ActorSpec], port: str) -> Iterator[str]:
-    """The tasks that nobody explores of those like this one whose port is wired alike."""
+    """The tasks without explorers among those whose actors are wired like this one."""
     tasks = tasks_in(spec.tables)
     explored = {
         choose_task(
@@ -76,10 +77,12 @@ def idle_tasks(spec: ActorSpec, specs: Mapping[str, ActorSpec], port: str) -> It
 
 
 def take_part(agent: Agent, spaces: Sequence[TaskSpaces]) -> TakePart:
-    """How to take it, by the spaces of all tasks; of one task it is the vector itself."""
+    """The mapping to one task's parameters, by the spaces of all tasks; for one task it is the vector
+    itself.
+    """
     return TaskLayout(agent, spaces).part if len(spaces) > 1 else lambda vector, _: vector
 
 
 def same_tasks(now: Sequence[str], then: Sequence[str]) -> bool:
-    """Whether nothing joins or leaves. A lone task may be another environment of the same spaces."""
+    """Whether both have the same tasks. A single task may be another environment with the same spaces."""
     return list(now) == list(then) or len(now) == len(then) == 1

@@ -1,4 +1,4 @@
-"""Checks of ports that several roles have: the shards of a replay, and weights to follow."""
+"""Checks of ports that several roles have: the shards of a replay, and weights."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from actorq.envs.task import task_names, tasks_in
 
 
 def shard_problems(spec: ActorSpec, specs: Mapping[str, ActorSpec]) -> Iterator[SettingProblem]:
-    """Whether the shards on the port `replay` can be dealt to the tasks, and all deal them alike."""
+    """Problems if the shards on the port `replay` can't be divided among the tasks, or actors divide them
+    differently.
+    """
     tasks, shards = len(tasks_in(spec.tables)), spec.ports["replay"]
     if tasks and len(shards) % tasks:
         yield (
@@ -31,7 +33,7 @@ def shard_problems(spec: ActorSpec, specs: Mapping[str, ActorSpec]) -> Iterator[
 
 
 def _tasks_of(spec: ActorSpec) -> dict[str, int]:
-    """Each shard's task, as this actor sees it; nothing if it has no business with them."""
+    """Each shard's task, as this actor divides them; empty if it isn't wired to them."""
     tasks, shards = len(tasks_in(spec.tables)), spec.ports.get("replay", ())
     if not tasks or len(shards) % tasks:
         return {}
@@ -40,11 +42,13 @@ def _tasks_of(spec: ActorSpec) -> dict[str, int]:
 
 
 def weights_problems(spec: ActorSpec) -> Iterator[SettingProblem]:
-    """Of several publishers each has parameters of its own, and the newest would be anyone's."""
+    """Problem with several publishers: each has parameters of its own, and the newest could be those of
+    any.
+    """
     publishers = spec.ports.get("weights", ())
     if len(publishers) > 1:
         yield (
             "ports.weights",
             f"{', '.join(publishers[:2])}{', …' if len(publishers) > 2 else ''} have parameters of their own,"
-            " and it can follow one: have learners meet at a root, and follow that",
+            " and it can use those of one: synchronize the learners at a root, and subscribe to that",
         )

@@ -1,4 +1,4 @@
-"""The evaluator: plays the greedy policy and says when the task is solved."""
+"""Evaluator: plays the greedy policy and detects that the task is solved."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ log = logging.getLogger("actorq.roles")
 
 
 class Evaluator(LearningActor):
-    """Every so many updates plays whole episodes of every task, greedily, with the newest weights.
+    """Plays whole episodes of every task every `every_updates` updates, greedily, with the newest weights.
 
-    Where `[stop] solved` is reached, in each task that has a mark there, it plays again on fresh seeds, and
-    only if the second means reach it as well is the run solved. It keeps the parameters that did best.
+    If `[stop] solved` is reached, in each task with a required return, it plays again with fresh seeds, and
+    only if the second means reach it as well is the run solved. It keeps the best parameters.
     """
 
     class Config(actors.Config):
@@ -71,7 +71,7 @@ class Evaluator(LearningActor):
     async def follow(self, weights: Weights) -> None:
         version, before = weights.version, self._newest
         if before is not None and version.incarnation != before.version.incarnation:
-            self._next_updates = version.updates  # another life of the learner counts for itself
+            self._next_updates = version.updates  # another incarnation of the learner counts its updates anew
         self._newest = weights
         if version.updates >= self._next_updates:
             self._arrived.set()
@@ -106,11 +106,11 @@ class Evaluator(LearningActor):
         await self.sleep(0)
 
     async def _leave_it_at_that(self) -> None:
-        """Solved: evaluate no more, so that the figures stay those of the parameters that are kept."""
+        """Evaluate no more once solved, so that the reported values stay those of the kept parameters."""
         await self.event().wait()
 
     def is_good_enough(self, weights: Weights) -> bool:
-        """What else must hold to be solved; for subclasses. Asked once in every evaluation."""
+        """Further conditions of a solved task, for subclasses. Called once in every evaluation."""
         return True
 
     def _keep_if_best(self, weights: Weights, returns: Returns) -> None:
@@ -122,7 +122,7 @@ class Evaluator(LearningActor):
         self._best_score = self._marks.score(returns)
 
     def _report(self, returns: Returns) -> None:
-        """In all, and where there are several, each task's own."""
+        """Report the means of all episodes and, with several tasks, of each task."""
         parts = {"": np.concatenate(list(returns.values()))}
         if len(returns) > 1:
             parts |= {f"/{name}": its for name, its in returns.items()}
@@ -149,7 +149,9 @@ class Evaluator(LearningActor):
 
     def load_state(self, state: State) -> None:
         if state:
-            if same_tasks(task_names(self.all_tasks), state["tasks"]):  # else the best of another network
+            if same_tasks(
+                task_names(self.all_tasks), state["tasks"]
+            ):  # otherwise the best belongs to another network
                 self._best = state["parameters"]
                 self._best_updates, self._best_score = state["updates"], state["score"]
             self._greedy.load_state(state["environments"])

@@ -1,4 +1,4 @@
-"""The evaluator of a grid world, where the truth is known: measures how far the learned Q-values are off."""
+"""Exact evaluator of a grid world: measures the error of the learned Q-values."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ GRID_WORLD = "actorq/GridWorld-v0"
 
 
 class ExactEvaluator(Evaluator):
-    """Plays as an evaluator does, and holds the learned Q-values against value iteration's exact Q*.
+    """Evaluates as an evaluator does, and compares the learned Q-values with value iteration's exact Q*.
 
-    Solved is only what also lies within `max_q_error` of Q* at every reachable state and action. The run ends
-    with the map of the Q-values that were measured last.
+    Solved requires also an error of at most `max_q_error` at every reachable state and action. The run ends
+    by logging the map of the Q-values that were measured last.
     """
 
     class Config(Evaluator.Config):
@@ -41,7 +41,7 @@ class ExactEvaluator(Evaluator):
         yield from super().problems(config, tables)
         agent, task = tables.get("agent"), tables.get("task")
         if isinstance(tables.get("tasks"), tuple):
-            yield "tasks", "exact Q-values are held against those of one [task]"
+            yield "tasks", "exact Q-values are compared with those of one [task]"
         if isinstance(task, Task) and task.env != GRID_WORLD:
             yield "task.env", f"{task.env} has no exact Q-values to compare with; {GRID_WORLD} has"
         if isinstance(task, Task) and task.frame_stack != 1:

@@ -1,4 +1,4 @@
-"""Playing whole episodes with the greedy policy."""
+"""Evaluation rollouts: whole episodes with the greedy policy."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from actorq.learning.networks.numpy_acting import Policy, make_policy
 from actorq.learning.networks.task_layout import TaskLayout
 
 STEPS_IN_A_ROW = 32
-"""Steps between two pauses, so that playing does not hold the event loop."""
+"""Steps between two pauses, so that evaluation does not block the event loop."""
 
 Pause = Callable[[], Awaitable[Any]]
 
@@ -27,7 +27,7 @@ class EvalRollouts:
     """Plays all tasks with one network, each in environments of its own."""
 
     policies: list[Policy]
-    """Of each task, in their order."""
+    """The policy of each task, in their order."""
 
     def __init__(self, tasks: Sequence[Task], agent: Agent, episodes: int, seed: int, device: str) -> None:
         """Raises TaskError and ValueError as `make_environments` and `make_policy` do."""
@@ -46,12 +46,12 @@ class EvalRollouts:
         self._layout = TaskLayout(agent, spaces) if len(spaces) > 1 else None
 
     def load(self, parameters: NDArray[Any]) -> None:
-        """Take over a copy of the network's flat vector. Raises ValueError for another size."""
+        """Copy the network's flat vector. Raises ValueError for another size."""
         for task, policy in enumerate(self.policies):
             policy.load(parameters if self._layout is None else self._layout.part(parameters, task))
 
     async def play(self, pause: Pause) -> dict[str, NDArray[np.float64]]:
-        """By the task's name its returns, one of each environment; see `play`."""
+        """The returns of each task by its name, one for each environment; see `play`."""
         parts = zip(self._environments, self._stacks, self.policies, strict=True)
         return {name: await play(*part, pause) for name, part in zip(self._names, parts, strict=True)}
 
@@ -63,7 +63,9 @@ class EvalRollouts:
         return {name: its.state() for name, its in zip(self._names, self._environments, strict=True)}
 
     def load_state(self, state: State) -> None:
-        """Go on with seeds that have not been played; tasks that `state` knows nothing of begin anew."""
+        """Continue with seeds that have not been played; tasks that `state` doesn't have start from the
+        beginning.
+        """
         for name, environments in zip(self._names, self._environments, strict=True):
             if name in state:
                 environments.load_state(state[name])

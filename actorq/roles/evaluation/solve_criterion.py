@@ -1,4 +1,4 @@
-"""The return that each task is to reach, as `[stop] solved` says."""
+"""Solve criterion: the required return of each task, from `[stop] solved`."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from actorq.actors import SettingProblem
 from actorq.envs.task import task_names, tasks_in
 
 Returns = Mapping[str, NDArray[np.float64]]
-"""Of one evaluation, by the task's name."""
+"""Returns of one evaluation, by the task's name."""
 
 
 class ReturnToReach(msgspec.Struct, frozen=True):
-    """What evaluator read of `[stop] solved`."""
+    """The keys of `[stop] solved` that evaluators read."""
 
     mean_return: float | dict[str, float] = msgspec.field(name="return")
     episodes: int = 20
 
 
 class StopTable(msgspec.Struct, frozen=True):
-    """What evaluator read of `[stop]`."""
+    """The keys of `[stop]` that evaluators read."""
 
     solved: ReturnToReach | None = None
 
 
 def criterion_problems(tables: Mapping[str, Any]) -> Iterator[SettingProblem]:
-    """Whether `[stop] solved` says of which task it speaks, and speaks of none that isn't there."""
-    if "tasks" not in tables:  # left out: what is wrong with them has been told
+    """Problems with `[stop] solved`: an ambiguous return, or names of missing tasks."""
+    if "tasks" not in tables:  # missing if their problems have been reported
         return
     names, stop = task_names(tasks_in(tables)), tables.get("stop")
     if not isinstance(stop, StopTable) or stop.solved is None or not names:
@@ -46,14 +46,14 @@ def criterion_problems(tables: Mapping[str, Any]) -> Iterator[SettingProblem]:
             )
         return
     if not wanted:
-        yield "stop.solved.return", "names no task that the run is to wait for"
+        yield "stop.solved.return", "names no task"
     for name in wanted:
         if name not in names:
             yield f"stop.solved.return.{name}", f"no task has this name; there are {', '.join(names)}"
 
 
 class SolveCriterion:
-    """Says whether returns reach what was declared, and which of two evaluations did better."""
+    """Decides whether returns reach the required ones, and which of two evaluations is better."""
 
     def __init__(self, names: Sequence[str], solved: ReturnToReach | None) -> None:
         wanted = solved.mean_return if solved is not None else {}
@@ -61,14 +61,14 @@ class SolveCriterion:
         self._marks = wanted if isinstance(wanted, dict) else {names[0]: wanted}
 
     def reached(self, returns: Returns) -> bool:
-        """Whether each task that has a mark reaches it. Never without any mark."""
+        """Whether each task with a required return reaches it. Never without any."""
         return bool(self._marks) and all(returns[name].mean() >= mark for name, mark in self._marks.items())
 
     def score(self, returns: Returns) -> float:
-        """The higher, the better. One task's is its mean return.
+        """Higher is better. A single task's score is its mean return.
 
-        Returns of several can't be added: each counts as a share of its mark, and what lies above the mark
-        makes up for no other task. Without marks it is the mean over the tasks all the same.
+        Returns of several tasks can't be added: each counts as a share of its required return, at most 1.
+        Without required returns it is the mean over the tasks.
         """
         means = {name: float(its.mean()) for name, its in returns.items()}
         if self._alone or not self._marks:

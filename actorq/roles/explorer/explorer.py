@@ -1,4 +1,4 @@
-"""The explorer: acts in its environments with its own epsilon and sends what it lived through to replay."""
+"""Explorer: acts in its environments with its own epsilon and sends the transitions to replay."""
 
 from __future__ import annotations
 
@@ -24,11 +24,12 @@ from .remote_rollout import RemoteRollout
 
 
 class Explorer(LearningActor):
-    """Explores with the newest weights it was sent, or asks an inference actor; sends each chunk to replay.
+    """Explores with the newest weights it has received, or asks an inference actor; sends each chunk to
+    replay.
 
-    With several tasks the shards of the replay are dealt to them in blocks, as `ReplayDataset` has it.
-    One chunk is under way at most: when the replay's rate limiter holds it back, exploring waits.
-    Environment steps and episodes count once their chunk is in.
+    With several tasks the shards of the replay are divided among them in blocks, as by `ReplayDataset`. One
+    chunk is in flight at most: when the replay's rate limiter delays it, exploring waits. Environment steps
+    and episodes count once their chunk is inserted.
     """
 
     class Config(ExplorationConfig):
@@ -49,7 +50,7 @@ class Explorer(LearningActor):
         if len(wired) != 1:
             yield (
                 f"ports.{wired[-1]}" if wired else "ports",
-                "wire either weights, to act with a copy of them, or inference, to ask whoever has one",
+                "wire either weights, to act with a copy of them, or inference, to ask an actor that has one",
             )
         elif wired == ["inference"] and spec.config.device != "auto":  # type: ignore[attr-defined]
             yield "config.device", "is for weights of its own; this explorer asks inference"
@@ -72,7 +73,7 @@ class Explorer(LearningActor):
             self._exploration = RemoteRollout(self, self.config, asked)
 
     async def _with_weights(self) -> LocalRollout:
-        # Whoever comes first in a process sets torch up for all there.
+        # The first actor in a process sets torch up for all of them.
         first_to_use_torch = needs_torch(self.agent, self.config.device) and "torch" not in sys.modules
         if first_to_use_torch:
             await self.load_torch()
@@ -100,11 +101,13 @@ class Explorer(LearningActor):
             await self._have_weights.wait()
             chunk, version = self._exploration.explore(), self._version
         await self._send(chunk, version)
-        # Not before: a life whose chunks are refused makes no progress, and so runs into its restart limit.
+        # Not before: an incarnation whose chunks are refused makes no progress and hits its restart limit.
         self._exploration.count()
 
     async def _send(self, chunk: Chunk, version: Version) -> None:
-        """Have a chunk inserted. One that the replay crashed over is lost; a second in a row is a crash."""
+        """Have a chunk inserted. A chunk over which the replay crashed is lost; a second in a row is a
+        crash.
+        """
         try:
             await self._next_shard().ask(Insert(chunk, version))
         except ActorDied:
@@ -115,7 +118,9 @@ class Explorer(LearningActor):
             self._lost_the_last = False
 
     def _next_shard(self) -> Ref[Insert]:
-        """Those of its task in turn, each explorer beginning with another: all have a part of everything."""
+        """The shards of its task in turn, each explorer beginning with another, so that all get a part of
+        everything.
+        """
         self._chunks += 1
         choice = self._exploration.choice
         block = len(self.replay) // len(self.all_tasks)

@@ -1,4 +1,4 @@
-"""Exploring without weights: an inference actor is asked what acting is worth."""
+"""Remote rollout: exploration with the Q-values of an inference actor."""
 
 from __future__ import annotations
 
@@ -15,16 +15,18 @@ from actorq.roles.replay.messages import Version
 
 
 class RemoteRollout(Rollout):
-    """A rollout whose questions go to an inference actor, and to its next life if it dies over one."""
+    """A rollout whose observations are evaluated by an inference actor, or by its next incarnation if it
+    dies.
+    """
 
     def __init__(self, actor: LearningActor, config: ExplorationConfig, inference: Ref[Act]) -> None:
         super().__init__(actor, config)
         self._inference = inference
 
     async def explore(self) -> tuple[Chunk, Version]:
-        """The next chunk, and the oldest version of the weights that had a say in it.
+        """The next chunk, and the oldest version of the weights that it was explored with.
 
-        Cancelled, it can't go on: the chunk is lost, and so are the episodes in it.
+        Cancelled, it can't be continued: the chunk is lost, and so are its episodes.
         """
         questions = self.questions()
         observations, versions = next(questions), list[Version]()

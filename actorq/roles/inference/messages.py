@@ -1,4 +1,4 @@
-"""What explorers without weights ask whoever has them."""
+"""Protocol between explorers and the actors that evaluate observations for them."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from actorq.roles.replay.messages import Version
 
 
 class Acted(Message, frozen=True):
-    """What acting is worth."""
+    """Q-values of observations."""
 
     q_values: NDArray[Any]
     """[B, actions]"""
     version: Version
-    """Of the weights that say so."""
+    """Version of the weights they were computed with."""
 
 
 class Act(Request[Acted], frozen=True):
-    """Say what each action is worth; answered when there are weights."""
+    """Evaluate observations; answered when there are weights."""
 
     observations: NDArray[Any]
     """[B, *observation_shape], stacked, in the environment's own dtype."""
     task: int = 0
-    """Which of the tasks they are of, by its place in the file."""
+    """Index of their task in the file."""
 
 
 def check_question(request: Act, tasks: Sequence[TaskSpaces]) -> None:
-    """Raises Refused for observations that are none of a task's, one of these."""
+    """Raises Refused for observations that don't fit their task."""
     if not 0 <= request.task < len(tasks):
         raise Refused(f"there is no task {request.task}; there are {len(tasks)}")
     asked, known = request.observations, tasks[request.task]

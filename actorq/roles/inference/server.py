@@ -1,4 +1,4 @@
-"""The inference actor: has the weights and the device, and acts for all explorers that ask it."""
+"""Inference actor: has the weights and the device, and evaluates observations for the explorers."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from .messages import Act, Acted, check_question
 
 
 class Inference(LearningActor):
-    """Answers what explorers ask in batches, one at a time, with the newest weights it was sent.
+    """Answers explorers' requests in batches, one at a time, with the newest weights it has received.
 
     After SEED RL's central inference (Espeholt et al. 2020, arXiv 1910.06591). While a batch is computed the
-    next one gathers. All of one answer is of one version of the weights.
+    next one is collected. All Q-values of one reply are of one version of the weights.
     """
 
     class Config(actors.Config):

@@ -30,7 +30,7 @@ ReplayDraw: TypeAlias = "Sequence[Sequence[TransitionBatch | StagedBatch | None]
 
 
 class BatchSource(Protocol):
-    """Where batches come from: the shards of a replay, or a replay of the learner's own."""
+    """Source of batches: the shards of a replay, or a replay of the learner's own."""
 
     async def next(self) -> ReplayDraw:
         """The batches of the next draw."""
@@ -40,11 +40,11 @@ class BatchSource(Protocol):
 
 
 class ComputedUpdate(Protocol):
-    """The result of one batch."""
+    """Result of one batch."""
 
     @property
     def td_errors(self) -> NDArray[np.float32]:
-        """[B], one task's after another's."""
+        """[B] TD errors, task after task."""
 
     @property
     def loss(self) -> float: ...
@@ -54,15 +54,16 @@ class UpdateMethod(Protocol):
     """How a batch becomes an update: a local step, a gradient for a parameter server, or a pipeline."""
 
     async def begin(self, *, learning: bool) -> None:
-        """Take over the parameters to start from; called at the start and, with `learning`, once the first
-        batch is there: until then no other learner waits for this one."""
+        """Load the parameters to start from; called at the start and, with `learning`, once the first batch
+        is there: until then no other learner waits for this one.
+        """
 
     async def compute(self, *batches: Any) -> ComputedUpdate | None:
         """Compute with a batch of each task; None if the result is unusable and was dropped."""
 
 
 class ParameterOwner(UpdateMethod, Protocol):
-    """An update method that makes the updates itself, so that it owns a version of the parameters."""
+    """An update method that makes the updates itself, and so owns the parameters' version."""
 
     @property
     def version(self) -> Version: ...
@@ -75,10 +76,10 @@ class ParameterOwner(UpdateMethod, Protocol):
 
 
 class BaseLearner(LearningActor):
-    """A source of batches and an update method, joined in a loop.
+    """Loop over a source of batches and an update method.
 
-    A role makes `_method` in `on_start`, and says in `_open_source` where its batches come from and in
-    `_finish` what follows an update.
+    A role creates `_method` in `on_start`, its source of batches in `_open_source`, and overrides `_finish`
+    with what follows an update.
     """
 
     joins_priorities: ClassVar[bool] = True
@@ -94,7 +95,7 @@ class BaseLearner(LearningActor):
         raise NotImplementedError
 
     async def _publish(self) -> None:
-        """Publish the parameters, where they are the learner's own."""
+        """Publish the parameters, if they are the learner's own."""
 
     def _report_draw(self, source: Any) -> None:
         """Called after all updates of a draw."""
@@ -111,7 +112,7 @@ class BaseLearner(LearningActor):
             draw = await source.next()
 
     async def _learn(self, source: BatchSource, draw: ReplayDraw) -> None:
-        """All updates of a draw."""
+        """Make all updates of a draw."""
         td_errors = {}
         for number, batches in enumerate(draw):
             computed = await self._method.compute(*batches)
@@ -149,7 +150,7 @@ class ReplayLearner(BaseLearner):
 
     @property
     def version(self) -> Version:
-        """Of the parameters it computes with."""
+        """Version of the parameters that it computes with."""
         raise NotImplementedError
 
     @property
@@ -174,10 +175,10 @@ class ReplayLearner(BaseLearner):
 
 
 class OwningLearner(ReplayLearner):
-    """A learner whose parameters are its own: it counts the updates and publishes the weights.
+    """A learner with its own parameters: it counts the updates and publishes the weights.
 
-    With a `root` it is one of several whose parameters are averaged there every
-    `synchronize_every_updates` updates (see `AveragingServer`); in between each learns independently.
+    With a `root` it is one of several whose parameters are averaged there every `synchronize_every_updates`
+    updates (see `AveragingServer`); in between each learns independently.
     """
 
     class Config(ReplayLearner.Config):
@@ -207,9 +208,9 @@ class OwningLearner(ReplayLearner):
             await self._publish()
 
     async def _synchronize(self) -> None:
-        """Replace the parameters by what the averaging server makes of them.
+        """Replace the parameters by the averaging server's result.
 
-        Where this update was to refresh the target network, that gets the new parameters too.
+        If this update refreshes the target network, that gets the new parameters too.
         """
         averaged = await self._averaging.synchronize(await self._method.read())
         await self._method.write(averaged, with_target=self.agent.copies_target(self.version.updates))

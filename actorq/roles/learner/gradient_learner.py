@@ -1,4 +1,4 @@
-"""The gradient learner: one of several that draw from one replay and push to one parameter server."""
+"""Gradient learner: one of several that draw from one replay and push to one parameter server."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class GradientLearner(ReplayLearner):
 
     async def _finish(self, source: ReplayDataset, computed: ComputedUpdate) -> None:
         await self._method.push(computed.loss)
-        source.batch_size = self._method.rows  # of future draws: those that are ready were drawn earlier
+        source.batch_size = self._method.rows  # for future draws: those that are ready were drawn before
         if not self._method.in_trouble:
             self.progress("batches")
 
@@ -92,11 +92,13 @@ class GradientLearner(ReplayLearner):
 
 
 def draw_problems(spec: ActorSpec, specs: Mapping[str, ActorSpec]) -> Iterator[SettingProblem]:
-    """Whether the largest draw fits `error_buffer_samples`; where that is not set the bound widens to it."""
+    """Problem if the largest draw exceeds `error_buffer_samples`; if that is not set the bound widens to
+    it.
+    """
     tasks, shards, (coordinator,) = tasks_in(spec.tables), spec.ports["replay"], spec.ports["coordinator"]
     agent, batches = spec.tables.get("agent"), cast(GradientLearner.Config, spec.config).batches_per_ask
     if not isinstance(agent, Agent) or not 0 < len(tasks) <= agent.batch_size or len(shards) % len(tasks):
-        return  # others say so
+        return  # reported by other checks
     rows, why = agent.batch_size, ""
     if getattr(specs[coordinator].config, "deal", "equal") == "speed":
         rows = most_rows(rows, len(tasks), len(specs[coordinator].ports.get("workers", ())))

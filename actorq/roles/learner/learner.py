@@ -1,4 +1,4 @@
-"""The learner with a whole network of its own: one optimizer step for each batch."""
+"""Learner with a whole network of its own: one optimizer step for each batch."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 class Learner(OwningLearner):
     """One learner with its own parameters, target network and optimizer.
 
-    It updates as fast as the replay gives batches; how often a transition is reused is the replay's
-    `samples_per_insert`.
+    It updates as fast as the replay returns batches; the replay's `samples_per_insert` determines how often a
+    transition is reused.
     """
 
     class Config(OwningLearner.Config):
@@ -116,7 +116,7 @@ class LocalUpdate:
         return Version(self._actor.restarts, self._updates)
 
     async def begin(self, *, learning: bool) -> None:
-        """Take over the averaging server's parameters, if there is such a server."""
+        """Load the averaging server's parameters, if there is such a server."""
         joined = await self._averaging.join(learning=learning)
         if joined is not None:
             await self.write(joined, with_target=True)
@@ -132,7 +132,7 @@ class LocalUpdate:
     def _update(
         self, batches: tuple[TransitionBatch | StagedBatch | None, ...]
     ) -> tuple[UpdateResult, float | None]:
-        """The result, and the gradient's norm before clipping: None where nothing is clipped."""
+        """The result, and the gradient's norm before clipping: None without clipping."""
         from actorq.learning.optimizers import clip_gradient_norm
 
         result = self._rule(*batches)
@@ -156,7 +156,7 @@ class LocalUpdate:
             self._target.copy()
 
     def target_scales(self) -> dict[str, float]:
-        """The scale of returns that PopArt has found for each task with `reward_scale = "adaptive"`."""
+        """PopArt's present scale of returns for each task with `reward_scale = "adaptive"`."""
         return self._popart.scales()
 
     def state(self) -> State:

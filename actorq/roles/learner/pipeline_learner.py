@@ -1,4 +1,4 @@
-"""The pipeline's learner: makes stages learn from what it draws; none of them holds the whole network."""
+"""Pipeline learner: trains a network in stages on its batches; no actor holds the whole network."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from .base import OwningLearner
 
 
 class PipelineLearner(OwningLearner):
-    """A learner whose parameters lie in stages, cut as its settings say.
+    """A learner whose parameters are in stages, partitioned by its settings.
 
     Each batch goes to the first stage in micro-batches; the reply comes when all stages have computed it
-    forward and backward, and then each makes its share of the update. The result is what a `learner` would
-    learn from the same batches; see `PipelineClient`.
+    forward and backward, and then each makes its part of the update. The result equals that of a `learner`
+    with the same batches; see `PipelineClient`.
 
-    It evaluates observations for explorers through the stages. Whole weights are gathered only where somebody
+    It evaluates observations for explorers through the stages. Whole weights are gathered only if an actor
     subscribes to them, such as an evaluator.
     """
 
@@ -83,7 +83,7 @@ class PipelineLearner(OwningLearner):
         for other in specs.values():
             another = other.name != spec.name and issubclass(other.cls, cls)
             if another and not set(stages).isdisjoint(other.ports["stages"]):
-                yield "ports.stages", f"{other.name} has them learn as well: give each learner its own stages"
+                yield "ports.stages", f"{other.name} trains them as well: give each learner its own stages"
                 return
         try:
             layers = layer_shapes(spec.tables["agent"], spaces_in(spec.tables))

@@ -1,4 +1,4 @@
-"""Going on from a checkpoint that knew other tasks: what is known is taken over, the rest begins anew."""
+"""Checkpoint migration between sets of tasks: parts of tasks in both are kept, others are initialized."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from actorq.roles.common.task_assignment import same_tasks
 
 
 class TaskMigration:
-    """Between these tasks' network and the one that a state was saved of. Tasks are told apart by name."""
+    """Mapping between these tasks' network and the one of a saved state. Tasks are matched by name."""
 
     def __init__(self, agent: Agent, tasks: Sequence[Task], spaces: Sequence[TaskSpaces]) -> None:
         self._tasks, self._names = tasks, list(task_names(tasks))
@@ -25,30 +25,31 @@ class TaskMigration:
         self._layout = TaskLayout(agent, spaces) if shared else None
 
     def state(self) -> State:
-        """What a later run, of other tasks, must know of this one's."""
+        """The part of the state by which a later run with other tasks can migrate."""
         return {"names": self._names} | (self._layout.sizes() if self._layout is not None else {})
 
     def adopt(self, mine: NDArray[Any], theirs: NDArray[Any], saved: State) -> NDArray[Any]:
-        """`theirs`, or of other tasks than these: `mine`, with all that both know taken from `theirs`.
+        """`theirs`, unless it is of other tasks: then `mine`, with the parts of common tasks copied from
+        `theirs`.
 
-        Raises ValueError where that can't be.
+        Raises ValueError if that is impossible.
         """
         names = called_now(self._tasks, saved["names"])
         if same_tasks(self._names, names):
             return theirs
         if self._layout is None or "trunk" not in saved:
-            raise ValueError("tasks can join only where a built-in network has two or more hidden layers")
+            raise ValueError("tasks can be added only to a built-in network with two or more hidden layers")
         before = TaskLayout.of_sizes(saved["encoders"], saved["trunk"], saved["heads"])
         known = {name: number for number, name in enumerate(names)}
         places = {here: known[name] for here, name in enumerate(self._names) if name in known}
         return self._layout.adopt(mine, theirs, before, places)
 
     def try_out(self, theirs: NDArray[Any], saved: State) -> None:
-        """Raises ValueError where `adopt` would."""
+        """Raises ValueError if `adopt` would."""
         self.adopt(np.zeros(self._layout.size if self._layout else 0), theirs, saved)
 
     def adopt_moments(self, mine: State, theirs: State, size: int, saved: State) -> State:
-        """The same of an optimizer's state: all of it that is as large as theirs, `size`, is by parameter."""
+        """Apply `adopt` to an optimizer's state: to all of its vectors as long as theirs, `size`."""
         return {
             key: self.adopt(mine[key], value, saved) if _shape(value) == (size,) else value
             for key, value in theirs.items()
@@ -56,13 +57,13 @@ class TaskMigration:
 
 
 def called_now(tasks: Sequence[Task], then: Sequence[str]) -> list[str]:
-    """What the tasks of a checkpoint are called: a lone one went by its environment, and now has a name."""
+    """Names of a checkpoint's tasks: a single one was named by its environment, and now has a name."""
     alone = len(then) == 1 and tasks[0].env == then[0]
     return [task_names(tasks)[0]] if alone else list(then)
 
 
 def joining_problems(tables: Mapping[str, Any], state: State) -> Iterator[SettingProblem]:
-    """Whether a network of the tables' tasks can go on from a learner's `state`."""
+    """Problem if the network of the tables' tasks can't continue from a learner's `state`."""
     tasks, saved = tasks_in(tables), state["tasks"]
     names, before = list(task_names(tasks)), called_now(tasks, saved["names"])
     joining = TaskMigration(tables["agent"], tasks, spaces_in(tables))
@@ -84,7 +85,7 @@ def joining_problems(tables: Mapping[str, Any], state: State) -> Iterator[Settin
     try:
         joining.try_out(state["parameters"], saved)
     except ValueError as error:
-        yield "agent", f"its network can't take over what the run has learned: {error}"
+        yield "agent", f"its network can't continue with the learned parameters: {error}"
 
 
 def _shape(value: Any) -> tuple[int, ...]:

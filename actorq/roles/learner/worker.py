@@ -1,4 +1,4 @@
-"""The gradient worker: explores, keeps a replay of its own, and pushes gradients to a parameter server."""
+"""Gradient worker: explores, keeps a replay of its own, and pushes gradients to a parameter server."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from .base import BaseLearner, BatchSource, ComputedUpdate
 
 
 class LocalReplayConfig(ReplayConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A worker's own replay. `samples_per_insert` is kept to exactly; without it a chunk pays for a batch."""
+    """A worker's own replay. `samples_per_insert` is met exactly; without it each chunk allows one batch."""
 
     capacity: Annotated[
         int, Meta(gt=0, le=2**30, description="transitions held at most; the oldest are evicted first")
@@ -85,7 +85,7 @@ class Worker(BaseLearner):
         if replay.error_buffer_samples is not None:
             yield (
                 "config.replay.error_buffer_samples",
-                "a worker keeps to samples_per_insert exactly: leave it out",
+                "a worker meets samples_per_insert exactly: leave it out",
             )
         unlimited = msgspec.structs.replace(replay, samples_per_insert=None, error_buffer_samples=None)
         for field, sentence in unlimited.problems():
@@ -121,7 +121,7 @@ class Worker(BaseLearner):
         config = self.config
         self._method = ParameterServerClient(self, config, self.servers, self.coordinator)
         rollout = LocalRollout(self, config, config.device)
-        # In a thread: a prioritized index compiles its tree when it is first made on a machine.
+        # In a thread: the first prioritized index on a machine compiles its kernels.
         replay = await self.in_thread(partial(make_replay, config.replay, seed=self.seed))
         self._experience = Experience(self, rollout, replay, self._method)
 
@@ -157,7 +157,7 @@ class Experience:
         self._acts_with: Version | None = None
         self._filled = False
         self._ids: NDArray[np.int64] = np.zeros(0, np.int64)
-        """Of the batch that `next` returned last."""
+        """Ids of the last batch that `next` returned."""
 
     async def next(self) -> Sequence[Sequence[Batch | None]]:
         """The next batch, as soon as `samples_per_insert` allows it.
@@ -177,7 +177,7 @@ class Experience:
         return self.draw_of(batch)
 
     def draw_of(self, batch: Batch) -> Sequence[Sequence[Batch | None]]:
-        """A draw for one update, with nothing of the other tasks."""
+        """A draw for one update, with empty batches of the other tasks."""
         self._ids = batch.ids
         own, tasks = self._rollout.choice.task, len(self._worker.all_tasks)
         return [[batch if task == own else None for task in range(tasks)]]

@@ -55,25 +55,25 @@ OutlierDeviations = Annotated[
 
 
 def coordinator_problems(spec: ActorSpec, specs: Mapping[str, ActorSpec]) -> Iterator[SettingProblem]:
-    """Whether a role that pushes gradients suits the coordinator it is wired to."""
+    """Problems of a role that pushes gradients with the coordinator it is wired to."""
     (coordinator,) = spec.ports["coordinator"]
     workers = specs[coordinator].ports.get("workers", ())
     if workers[:1] != (spec.name,) or len(workers) != spec.count:
         yield (
             "ports.coordinator",
-            f"{coordinator} knows who pushes by their index: wire its port workers to this actor alone",
+            f"{coordinator} identifies workers by their index: wire its port workers to this actor alone",
         )
     if getattr(spec.config, "compile", "off") != "reduce-overhead":
         return
     if getattr(specs[coordinator].config, "deal", "equal") == "speed":
         yield (
             "config.compile",
-            f"a CUDA graph is of one batch size, and {coordinator} changes it by speed; use default",
+            f"a CUDA graph has one batch size, and {coordinator} changes it by speed; use default",
         )
 
 
 class PushSettings(Protocol):
-    """The settings above, as the `Config` of such a role has them."""
+    """Settings for pushing gradients, as in the `Config` of such a role."""
 
     @property
     def device(self) -> str: ...
@@ -95,8 +95,8 @@ class ParameterServerClient:
     """Computes gradients with a version of the server's parameters and target network, and pushes them.
 
     A gradient's slices go to the shards and its ticket to the coordinator, whose reply has the gradient's
-    delivery state and the next version to read. A gradient that was not applied is added to the next one as
-    far as its codec keeps an error memory; one that was in flight when an actor of the server died is lost.
+    delivery state and the next version to read. A rejected gradient is added to the next one by codecs with
+    error feedback and dropped by the others; a gradient in flight when an actor of the server dies is lost.
     The coordinator counts the updates.
     """
 
@@ -131,13 +131,13 @@ class ParameterServerClient:
         self._rows = self._next_rows = agent.batch_size
         self._gradients = 0
         self._refusals = 0
-        """In a row."""
+        """Number of refusals in a row."""
         self._reasons: set[str] = set()
         self._in_trouble = actor.restarts > 0
 
     @property
     def version(self) -> Version | None:
-        """Of the parameters; None before the first `read`."""
+        """Version of the parameters; None before the first `read`."""
         return self._weights.version
 
     @property
@@ -165,7 +165,7 @@ class ParameterServerClient:
         return learned
 
     async def push(self, loss: float) -> None:
-        """Push the gradient that was computed last, and read the version that it leads to.
+        """Push the gradient that was computed last, and read the version that the reply names.
 
         A gradient whose `loss` is an outlier is not sent. Raises RuntimeError after `MOST_REFUSALS` refusals
         in a row. When cancelled, the gradient may still be applied.
@@ -192,7 +192,7 @@ class ParameterServerClient:
             await self._wait_if_stopping(refusal)
             self._slices.give_back(slices)
             await self._read_again(refusal.reason)
-        except ActorDied:  # it may have been applied: it is not given back
+        except ActorDied:  # it may have been applied: it is not added to the next one
             await self.read(computing=True)
         else:
             self._refusals, self._in_trouble = 0, False
@@ -202,7 +202,7 @@ class ParameterServerClient:
                 await self._read(pushed.pulled, computing=True)
 
     async def _read_again(self, reason: str) -> None:
-        """After a refusal read the newest version. Raises RuntimeError after `MOST_REFUSALS` in a row."""
+        """Read the newest version after a refusal. Raises RuntimeError after `MOST_REFUSALS` in a row."""
         self._refusals += 1
         self._in_trouble = True
         if reason not in self._reasons:

@@ -1,4 +1,4 @@
-"""A parameter server's coordinator: orders the updates, and decides by which rule gradients become one."""
+"""Coordinator of a parameter server: orders the updates, and applies the update rule."""
 
 from __future__ import annotations
 
@@ -51,9 +51,9 @@ class ParameterCoordinator(LearningActor):
     """Orders the updates of a parameter server whose parameters are sharded (Li et al. 2014); it holds none.
 
     A worker sends a gradient to the shards in slices, and its ticket to the coordinator, which has each shard
-    check its slice, applies the update rule, and sends all shards the same commands in the same sequence.
-    So each gradient is applied once or never, and all slices of a version that is read belong together. After
-    the death of a shard or of the coordinator all shards are restored to the newest version that they have in
+    check its slice, applies the update rule, and sends all shards the same commands in the same order. So
+    each gradient is applied once or never, and all slices of a version that is read are consistent. After the
+    death of a shard or of the coordinator all shards are restored to the newest version that they have in
     common, under a new incarnation.
     """
 
@@ -153,14 +153,14 @@ class ParameterCoordinator(LearningActor):
         return Pushed(pending.delivery_state, pulled)
 
     def _take_number(self, ticket: Ticket) -> None:
-        """Each gradient is pushed once. Raises Refused."""
+        """Register a ticket: each gradient is pushed once. Raises Refused."""
         newest = self._numbers.get(ticket.worker)
         if newest is not None and ticket <= newest:
             raise Refused(f"gradient {ticket.number} of this incarnation of the worker was pushed already")
         self._numbers[ticket.worker] = ticket
 
     def _refuse_pushes_of(self, worker: int, reason: str) -> None:
-        """Refuse the worker's pushes that are pending."""
+        """Refuse the worker's pending pushes."""
         for pending in self._pending.take_of(worker):
             self._order(Discard((pending.request.ticket,)))
             pending.reply.fail(Refused(reason))
@@ -205,7 +205,7 @@ class ParameterCoordinator(LearningActor):
                 f"a gradient of version {version.updates}, from the future: the server is at {self._updates}"
             )
 
-    # Deaths.
+    # Death watch.
 
     def _worker_down(self, worker: int) -> None:
         """A worker has died: drop its requests, and let no round wait for it."""
@@ -229,7 +229,7 @@ class ParameterCoordinator(LearningActor):
         self._lost = True
         self._note_change()
 
-    # One task sends everything to the shards, so that all receive it in one sequence.
+    # One task sends everything to the shards, so that all receive it in the same order.
 
     async def run(self) -> None:
         for index, worker in enumerate(self.workers):
@@ -274,7 +274,7 @@ class ParameterCoordinator(LearningActor):
         self._note_change()
 
     async def _advance(self) -> None:
-        """Apply all rounds that the rule has ready, and answer those who read the result."""
+        """Apply all rounds that are complete by the rule, and answer their readers."""
         while True:
             round = self._rule.next(self._updates)
             self._settle_dropped()
@@ -335,7 +335,7 @@ class ParameterCoordinator(LearningActor):
         return None, math.sqrt(sum(slice.square_norm for slice in norms))
 
     def _account(self, pushes: list[PendingPush], round: Round, norm: float) -> None:
-        """Report the update, and settle its pushes."""
+        """Report the update, and answer its pushes."""
         self.progress("updates")
         self.report("gradient_norm", norm)
         self.report("bytes_in_per_update", self._bytes_in)
@@ -369,7 +369,9 @@ class ParameterCoordinator(LearningActor):
     # Pulls.
 
     async def _hand_out(self) -> None:
-        """Have the shards keep the current version, if a reader waits for one, and name it to all readers."""
+        """Have the shards keep the current version, if a reader waits for one, and send its number to all
+        readers.
+        """
         if not self._pending.readers:
             return
         if self._kept != self._updates:

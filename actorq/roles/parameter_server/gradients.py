@@ -1,4 +1,4 @@
-"""Gradients before they are pushed: outliers are left out, slices are encoded."""
+"""Processing of gradients before they are pushed: outliers are filtered, slices encoded."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class GradientSlices:
         self.forget()
 
     def forget(self) -> None:
-        """Drop the entries left out so far: the parameters they were computed from are gone."""
+        """Drop the entries left out so far: they were computed from parameters that no longer exist."""
         from actorq.learning.distributed.codecs import Encoder
 
         self._encoders = [
@@ -42,7 +42,7 @@ class GradientSlices:
         ]
 
     def encode(self) -> list[Encoded]:
-        """The encoded slice of each shard, in memory of its own."""
+        """Encode the slice of each shard, in new memory."""
         with self._lock:
             return [encoder(slice) for encoder, slice in zip(self._encoders, self._slices, strict=True)]
 
@@ -63,11 +63,11 @@ class GradientSlices:
 
 
 class OutlierFilter:
-    """Finds batches whose loss is too far above its running mean (Gorila, arXiv 1507.04296, section 4).
+    """Filters batches whose loss is too far above its running mean (Gorila, arXiv 1507.04296, section 4).
 
     Mean and deviation are those of the first 100 losses, then decay exponentially, by 1 % with each further
-    one. An outlier counts in them as if it lay just at the bound: a single one, however large, moves the
-    bound little, and losses that stay high are soon no outliers any more.
+    one. An outlier is included as if it were just at the bound: a single one, however large, moves the bound
+    little, and losses that stay high are soon no outliers any more.
     """
 
     def __init__(self, deviations: float | None) -> None:

@@ -38,7 +38,7 @@ class Pulled(Message, frozen=True):
 
     version: Version
     target_updates: int
-    """The update after which the target network was refreshed last."""
+    """The update after which the target network was last refreshed."""
     rows: int | None = None
     """Batch size of the reader's next gradient; None: that of its own settings."""
 
@@ -64,15 +64,15 @@ class Pushed(Message, frozen=True):
 class Push(Request[Pushed], frozen=True):
     """Apply a gradient whose slices were sent to the shards. The update rule decides when it is answered.
 
-    Refused for a version that is not the server's: of an earlier incarnation, or from the future; and for
-    what a shard refuses: NaN or infinite numbers, a wrong length, an unknown codec.
+    Refused for a version of an earlier incarnation of the server, or from the future, and if a shard refuses
+    a slice: NaN or infinite numbers, a wrong length, an unknown codec.
     """
 
     ticket: Ticket
     version: Version
-    """Of the parameters it was computed with."""
+    """Version of the parameters it was computed with."""
     bytes: int
-    """Of the gradient, as sent."""
+    """Size of the gradient as sent."""
     bytes_fetched: int
     """Bytes of weights that the worker has fetched since its last push."""
     reads: bool = True
@@ -93,7 +93,7 @@ class Gradient(Message, frozen=True):
 
 
 class Fetched(Message, frozen=True):
-    """A shard's slice of the parameters, whole or as differences to what the reader has."""
+    """A shard's slice of the parameters, whole or as differences to the version that the reader has."""
 
     whole: NDArray[Any] | None
     deltas: tuple[Encoded, ...]
@@ -103,7 +103,7 @@ class Fetched(Message, frozen=True):
 
 
 class Fetch(Request[Fetched], frozen=True):
-    """Read a slice of a version that the coordinator named. Refused if the shard keeps it no longer."""
+    """Read a slice of a version that the coordinator named. Refused if the shard no longer keeps it."""
 
     worker: int
     """The worker's index; negative for readers that push no gradients."""
@@ -147,9 +147,9 @@ class Apply(Message, frozen=True):
     ticket: Ticket | None
     """None: the combined gradient."""
     factor: float
-    """Of the gradient."""
+    """Factor of the gradient."""
     step: float
-    """Of the step size."""
+    """Factor of the step size."""
 
 
 class Keep(Message, frozen=True):
@@ -166,7 +166,9 @@ class Discard(Message, frozen=True):
 
 
 class Forget(Message, frozen=True):
-    """A worker has died: drop and expect nothing of this incarnation and earlier ones."""
+    """A worker has died: drop all gradients of this incarnation and earlier ones, also those that arrive
+    later.
+    """
 
     worker: int
     incarnation: int
@@ -197,6 +199,6 @@ class Restore(Request[Restored], frozen=True):
     size: int
     """Length of the whole vector."""
     compensating: bool
-    """Whether gradients will be compensated, for which the versions they come from have to be kept."""
+    """Whether gradients will be compensated, which requires the versions they were computed from."""
     initial: NDArray[Any] | None
     """The initial slice, if `origin` is the beginning."""

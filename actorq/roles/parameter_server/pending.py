@@ -1,4 +1,4 @@
-"""Requests pending at the coordinator."""
+"""Pending requests of the coordinator: pushes and pulls without a reply yet."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class PendingPull:
     """A reader waiting until the shards keep the newest version."""
 
     worker: int
-    """Its index, or NOBODY."""
+    """The reader's index, or NOBODY."""
     incarnation: int
     computing: bool
     reply: Future[Pulled | None]
@@ -37,7 +37,7 @@ class PendingPush(PendingPull):
 
     request: Push
     norm: float
-    """Euclidean, over all shards; finite."""
+    """Euclidean norm over all shards; finite."""
     delivery_state: DeliveryState = field(default="accepted")
 
 
@@ -57,7 +57,7 @@ class PendingRequests:
         self._pushes[offer].append(push)
 
     def take(self, offer: Offer) -> PendingPush:
-        """Remove and return the push of an offer; of equal ones the first."""
+        """Remove and return the push of an offer; the first of equal ones."""
         waiting = self._pushes[offer]
         push = waiting.popleft()
         if not waiting:
@@ -85,7 +85,7 @@ class PendingRequests:
                 push.reply.fail(refusal)
 
     def clear(self) -> None:
-        """Drop all pushes, where the update rule has been made anew."""
+        """Drop all pushes, when the update rule has been reset."""
         self._pushes.clear()
 
     def refuse_readers(self, refusal: Refused) -> None:

@@ -1,4 +1,4 @@
-"""Restoring all shards of a parameter server to one version, after a start or a death."""
+"""Recovery of a parameter server: all shards are restored to one version, after a start or a death."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from actorq.roles.replay.messages import Version
 from .messages import ListVersions, Restore
 
 RESTORING = "the parameter server is being restored; pull again"
-"""Why a shard refuses requests from its start, or a `ListVersions`, until the next `Restore`."""
+"""Reason of a shard's refusals from its start, or a `ListVersions`, until the next `Restore`."""
 
 log = logging.getLogger("actorq.roles")
 
@@ -32,8 +32,8 @@ async def restore(
 ) -> Version:
     """Restore all shards to the newest version they have in common, under a new incarnation; returns it.
 
-    Where a shard has none, that is the vector that `begin` makes. The new incarnation is larger than `above`
-    and those that the shards know, by `skipping` more than 1. `reached`: the updates known to have been made.
+    If a shard has none, that is the vector made by `begin`. The new incarnation is larger than `above` and
+    those that the shards know, by `skipping` more than 1. `reached`: the updates known to have been made.
     Raises ActorDied or Refused if a shard dies meanwhile: try again; and RuntimeError if shards have
     versions, but none in common.
     """

@@ -1,4 +1,4 @@
-"""A parameter server's shard: applies slices of gradients in the coordinator's order, and serves slices."""
+"""Shard of a parameter server: applies slices of gradients in the coordinator's order, and serves slices."""
 
 from __future__ import annotations
 
@@ -47,10 +47,10 @@ if TYPE_CHECKING:
 
 
 class ParameterServer(LearningActor):
-    """A shard of a parameter server: `count` shards hold the parameters between them.
+    """Shard of a parameter server: `count` shards hold the parameters between them.
 
     All shards make the same updates in the order of the coordinator (role `parameter_coordinator`), and copy
-    their slices for readers only at its command, so that the slices of one version belong together. Updates
+    their slices for readers only at its command, so that the slices of one version are consistent. Updates
     and gradients of another incarnation are never applied.
     """
 
@@ -95,7 +95,7 @@ class ParameterServer(LearningActor):
         self._discarded: set[Ticket] = set()
         """Tickets of gradients to be discarded on arrival."""
         self._decoded: dict[Ticket, Tensor] = {}
-        """The gradients among them that have been checked."""
+        """The checked gradients among them, decoded."""
         self._dead: dict[int, int] = {}
         """Each worker's last incarnation that has died."""
         self._recovery = RecoveryPoints(self, self.config.restore_within_updates, "shard_updates")
@@ -195,7 +195,7 @@ class ParameterServer(LearningActor):
         return ticket.incarnation <= self._dead.get(ticket.worker, -1)
 
     def _drop(self, ticket: Ticket) -> None:
-        """Forget a gradient, and what the worker was sent before the version it was computed from."""
+        """Drop a gradient, and the versions sent to the worker before the one it was computed from."""
         gradient = self._gradients.pop(ticket, None)
         self._decoded.pop(ticket, None)
         if gradient is not None and self._readers is not None:
@@ -230,7 +230,7 @@ class ParameterServer(LearningActor):
         assert self._readers is not None
         assert self._shard is not None
         then = self._readers.handed(ticket.worker, self._gradients[ticket].version.updates)
-        if then is None:  # computed from a version that was never fetched here
+        if then is None:  # computed from a version that was not fetched from this shard
             return gradient
         return compensated(gradient, self._shard.vector, read_only_tensor(then), compensation)
 
@@ -284,7 +284,7 @@ class ParameterServer(LearningActor):
             if self._readers.has(updates):
                 return self._readers.fetched(request)
             if self._readers.is_gone(updates):
-                raise Refused(f"version {updates} is kept no longer; pull again")
+                raise Refused(f"version {updates} is no longer kept; pull again")
             await self._changed.wait()
 
     # State.

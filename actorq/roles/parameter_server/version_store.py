@@ -1,4 +1,4 @@
-"""The versions that a shard keeps for its readers, whole or as compressed differences."""
+"""Version store of a shard: the versions kept for readers, whole or as compressed differences."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class VersionStore:
         self._kept: OrderedDict[int, Kept] = OrderedDict()
         self._chain: DeltaChain | None = None
         self._links: dict[int, int] = {}
-        """Updates to the chain's link that leads there."""
+        """Number of updates to the link of the chain that leads to that version."""
         self._handed: dict[int, dict[int, NDArray[Any]]] = {}
 
     def add(self, updates: int, kept: Kept) -> None:
@@ -49,7 +49,7 @@ class VersionStore:
             self._links.pop(gone, None)
 
     def _follow(self, updates: int, parameters: NDArray[Any]) -> NDArray[Any]:
-        """The values that readers of this version hold: the chain's reconstruction."""
+        """The values that readers of this version have: the chain's reconstruction."""
         import torch
 
         from actorq.learning.distributed.deltas import DeltaChain
@@ -87,13 +87,13 @@ class VersionStore:
         return Fetched(kept.parameters, (), target)
 
     def _deltas(self, have: Version | None, updates: int) -> list[Encoded] | None:
-        """The deltas from the reader's version to this one; None if it has to be sent whole."""
+        """The deltas from the reader's version to this one; None if it must be sent whole."""
         if self._chain is None or have is None or have.updates not in self._links:
             return None
         return self._chain.since(self._links[have.updates], self._links[updates])
 
     def handed(self, worker: int, updates: int) -> NDArray[Any] | None:
-        """The parameters that a worker's gradient was computed with; forgets the worker's earlier ones."""
+        """The parameters that a worker's gradient was computed with; drops the worker's earlier ones."""
         versions = self._handed.get(worker, {})
         for earlier in [version for version in versions if version < updates]:
             del versions[earlier]

@@ -1,4 +1,6 @@
-"""Reading a parameter server: all slices of one version or nothing, for learners and for publishing."""
+"""Weights reader of a parameter server: all slices of one version or none, for learners and for
+publishing.
+"""
 
 from __future__ import annotations
 
@@ -21,11 +23,10 @@ if TYPE_CHECKING:
 
 
 class WeightsReader:
-    """Keeps a vector, and the target's if it is given one, at a version of the server's.
+    """Keeps a vector, and optionally the target's, at a version of the server's.
 
-    All slices are fetched by the name of one version, and none is written before all have arrived: the
-    vectors never hold parts of two versions. A shard sends only what the reader does not have yet. One fetch
-    at a time.
+    All slices are fetched by the number of one version, and none is written before all have arrived: the
+    vectors never mix two versions. A shard sends only what the reader does not have yet. One fetch at a time.
     """
 
     version: Version | None = None
@@ -45,7 +46,7 @@ class WeightsReader:
         self._bytes = 0
 
     async def fetch(self, pulled: Pulled) -> bool:
-        """Read a version that the shards keep; returns whether anything was new.
+        """Read a version that the shards keep; returns whether it was new.
 
         Raises Refused or ActorDied as `ask` does, and ValueError for slices that don't fit; the vectors are
         unchanged then, and after a cancellation.
@@ -93,7 +94,7 @@ class WeightsReader:
 
 
 class WeightPublisher:
-    """Reads the newest version from the shards whenever it is due, and publishes it to `weights`."""
+    """Reads the newest version from the shards when it is due, and publishes it to `weights`."""
 
     def __init__(
         self,
@@ -110,8 +111,9 @@ class WeightPublisher:
         self._due.set()
 
     async def run(self, initial: NDArray[Any]) -> None:
-        """Publish the first version at once, later ones as they are due. `initial` has the vector's size and
-        dtype."""
+        """Publish the first version at once, later ones when they are due. `initial` has the vector's size
+        and dtype.
+        """
         import torch
 
         reader = WeightsReader(self._servers, NOBODY, torch.from_numpy(initial))
@@ -122,7 +124,7 @@ class WeightPublisher:
                 fresh = await reader.fetch(pulled)
             except Stopping:
                 return
-            except (ActorDied, Refused):  # restored, or that version is gone: again
+            except (ActorDied, Refused):  # restored, or the version is no longer kept: read again
                 continue
             if fresh:
                 await self._weights.publish(Weights(pulled.version, reader.read()))

@@ -1,4 +1,4 @@
-"""The learner's side of a pipeline: cuts the network, sends micro-batches through the stages, recovers."""
+"""Client of a pipeline: partitions the network, sends micro-batches through the stages, restores them."""
 
 from __future__ import annotations
 
@@ -44,18 +44,18 @@ Stages = Group[Flow | Evaluate | StepStage | Read | WriteParameters | HaltStage 
 
 
 class PipelineUpdate(NamedTuple):
-    """The result of one update."""
+    """Result of one update."""
 
     td_errors: NDArray[np.float32]
-    """[B], one task's after another's."""
+    """[B] TD errors, task after task."""
     loss: float
 
 
 class PipelineClient:
-    """Makes updates, reads, writes and evaluates a network whose parameters lie in stages.
+    """Makes updates, reads, writes and evaluates a network whose parameters are in stages.
 
-    When a stage dies, all go back to the newest version that they have in common, under a new incarnation;
-    whatever was under way is refused there and tried again here.
+    When a stage dies, all return to the newest version that they have in common, under a new incarnation;
+    requests in progress are refused there and repeated here.
     """
 
     def __init__(
@@ -83,7 +83,8 @@ class PipelineClient:
 
     async def begin(self, *, learning: bool) -> None:
         """Restore the stages. With `learning` and an averaging server they are restored once more, from its
-        center: the other learners wait for this one from then on."""
+        center: the other learners wait for this one from then on.
+        """
         if learning:
             self._learning = True
             self._settled = self._settled and not self._averaging.has_server
@@ -91,7 +92,7 @@ class PipelineClient:
             await self._settle()
 
     def stop(self) -> None:
-        """The run is stopping: refuse what waits for the stages to be restored."""
+        """The run is stopping: refuse requests that wait for the stages to be restored."""
         self._stopping = True
         self._restoring.close(Stopping())
 
@@ -102,7 +103,7 @@ class PipelineClient:
     # An update.
 
     async def compute(self, *batches: Batch) -> PipelineUpdate:
-        """An update with a batch of each task, repeated until all stages have survived it.
+        """Make an update with a batch of each task, repeated until no stage dies during it.
 
         Raises FloatingPointError if learning has diverged.
         """
@@ -157,9 +158,9 @@ class PipelineClient:
     # Acting.
 
     async def evaluate(self, task: int, observations: NDArray[Any]) -> tuple[NDArray[np.float32], Version]:
-        """Q-values [rows, actions] of a task's observations [rows, …], and the version they are of.
+        """Q-values [rows, actions] of a task's observations [rows, …], and their version.
 
-        Repeated until all stages have survived it. Raises Refused when the run stops.
+        Repeated until no stage dies during it. Raises Refused when the run stops.
         """
         inputs = [np.zeros((0, *each.observation_shape), each.dtype) for each in self.spaces]
         inputs[task] = observations
@@ -219,7 +220,7 @@ class PipelineClient:
             await self.write(joined, with_target=True)
 
     async def _partition(self, halted: Sequence[Halted]) -> tuple[StagePart, ...]:
-        """Each stage's part: as it is or, where a stage has none, by the settings."""
+        """Each stage's part: the one it has or, if a stage has none, by the settings."""
         parts = tuple(stage.part for stage in halted if stage.part is not None)
         if len(parts) == len(halted):
             return parts
@@ -247,7 +248,9 @@ class PipelineClient:
 
 
 def micro_batches(batches: Sequence[Batch], count: int, version: Version, *, double: bool) -> list[Flow]:
-    """`count` requests to the first stage, as even as can be; of each task a share of its batch."""
+    """`count` requests to the first stage, of sizes as equal as possible, each with a part of every task's
+    batch.
+    """
     size = sum(len(batch) for batch in batches)
     return [_flow(number, count, batches, size, version, double) for number in range(count)]
 
@@ -275,7 +278,7 @@ def _flow(
 
 
 def join_errors(flows: Sequence[Flow], errors: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
-    """The batch's TD errors, one task's after another's, of each micro-batch's."""
+    """The batch's TD errors, task after task, from those of each micro-batch."""
     shares = [
         np.split(found, np.cumsum([len(outcome.actions) for outcome in flow.outcomes])[:-1])
         for flow, found in zip(flows, errors, strict=True)

@@ -13,44 +13,44 @@ from actorq.learning.pipeline.partition import StagePart
 from actorq.roles.replay.messages import Version
 
 RESTORING = "the pipeline is being restored"
-"""Why a stage refuses requests of an incarnation that has ended."""
+"""Reason of a stage's refusal of requests of an incarnation that has ended."""
 
 PASSED = "the stage is past this version"
-"""Why a stage refuses requests of a version that an update has replaced."""
+"""Reason of a stage's refusal of requests of a version that an update has replaced."""
 
 # Micro-batches.
 
 
 class Returned(Message, frozen=True):
-    """The result of a micro-batch in the rest of the network, forward and backward."""
+    """Result of a micro-batch in the rest of the network, forward and backward."""
 
     gradients: Tensors
     """With respect to the activations sent for s_t; empty from the first stage."""
     td_errors: NDArray[np.float32]
-    """[rows], one task's after another's."""
+    """[rows] TD errors, task after task."""
     loss: float
-    """Its share of the batch's mean."""
+    """The micro-batch's share of the batch's mean."""
     square_norm: float
     """Of the gradients that are complete with it, of this stage and those after it; 0 for all others."""
 
 
 class Flow(Request[Returned], frozen=True):
-    """Compute a micro-batch forward, send it to the next stage, and backward when that has answered.
+    """Compute a micro-batch forward, send it to the next stage, and compute it backward after the reply.
 
     Refused for another incarnation's version. A micro-batch of a later update waits for the update before.
     """
 
     version: Version
-    """Of the parameters to compute with."""
+    """Version of the parameters to compute with."""
     number: int
-    """Which of the update's micro-batches."""
+    """Number of the micro-batch within the update."""
     count: int
-    """How many micro-batches the update has."""
+    """Number of the update's micro-batches."""
     size: int
-    """Transitions of the whole batch."""
+    """Number of transitions of the whole batch."""
     inputs: Activations
     outcomes: tuple[Outcomes, ...]
-    """Of each task, for the last stage."""
+    """Outcomes of each task, for the last stage."""
 
 
 class Columns(Message, frozen=True):
@@ -60,13 +60,13 @@ class Columns(Message, frozen=True):
 
 
 class ComputeColumns(Request[Columns], frozen=True):
-    """Compute the output columns that a stage holds of a layer that several stages share."""
+    """Compute the output columns that a stage has of a layer that several stages share."""
 
     version: Version
     number: int
     inputs: Activations
     rows: tuple[int, ...]
-    """Of each task."""
+    """Number of rows of each task."""
 
 
 class Partial(Message, frozen=True):
@@ -78,7 +78,7 @@ class Partial(Message, frozen=True):
 
 
 class ReturnColumns(Request[Partial], frozen=True):
-    """Backward through these columns."""
+    """Compute backward through these columns."""
 
     version: Version
     number: int
@@ -91,7 +91,7 @@ class ReturnColumns(Request[Partial], frozen=True):
 
 class Evaluated(Message, frozen=True):
     outputs: Tensors
-    """Of each task, [rows, actions]; from columns, the outputs of those."""
+    """Outputs of each task, [rows, actions]; of columns alone, their outputs."""
 
 
 class Evaluate(Request[Evaluated], frozen=True):
@@ -103,7 +103,7 @@ class Evaluate(Request[Evaluated], frozen=True):
     version: Version
     inputs: Tensors
     rows: tuple[int, ...]
-    """Of each task."""
+    """Number of rows of each task."""
     columns_only: bool = False
 
 
@@ -115,7 +115,7 @@ class StepStage(Message, frozen=True):
 
     version: Version
     factor: float
-    """Of the gradient."""
+    """Factor of the gradient."""
     seconds: float
     """From the batch's start until all its micro-batches were answered."""
 
@@ -158,7 +158,7 @@ class Halted(Message, frozen=True):
 
     incarnation: int
     versions: tuple[Version, ...]
-    """Oldest first; each of the incarnation that made it."""
+    """Oldest first, each with the incarnation that made it."""
     part: StagePart | None
     """The part that the stage holds; None before its first `Resume`."""
 
@@ -177,8 +177,8 @@ class Resume(Request[Resumed], frozen=True):
     incarnation: int
     origin: Version
     stage: int
-    """Which of the parts is this stage's."""
+    """Index of this stage's part."""
     parts: tuple[StagePart, ...]
-    """Of all stages."""
+    """Parts of all stages."""
     seed: int
-    """Of the whole network's initial parameters."""
+    """Seed of the whole network's initial parameters."""

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from actorq.learning.pipeline.stage_module import StageModule
 
 LONG_SECONDS = 0.001
-"""Longer computations run in a thread: other stages wait for what this stage's loop has to send."""
+"""Longer computations run in a thread: other stages wait for messages that this stage's loop has to send."""
 
 V = TypeVar("V")
 
@@ -131,7 +131,7 @@ class PipelineSchedule:
     # Micro-batches.
 
     async def flow(self, flow: Flow) -> Returned:
-        """Forward, the stages after this one, and backward. Raises Refused once it is closed."""
+        """Compute forward, in the stages after this one, and backward. Raises Refused once it is closed."""
         await self._reached(flow.version)
         rows = tuple(len(outcome.actions) for outcome in flow.outcomes)
         async with self._in_flight:
@@ -178,14 +178,14 @@ class PipelineSchedule:
         return Partial(gradients, sum(each.square_norm for each in all))
 
     async def compute_columns(self, request: ComputeColumns) -> Columns:
-        """Forward, as one of the stages that share a layer."""
+        """Compute forward, as one of the stages that share a layer."""
         await self._reached(request.version)
         outputs = await self._own_forward(request.number, request.inputs, request.rows)
         self.bytes_sent += outputs.nbytes
         return Columns(outputs)
 
     async def return_columns(self, request: ReturnColumns) -> Partial:
-        """Backward, as one of the stages that share a layer."""
+        """Compute backward, as one of the stages that share a layer."""
         own = await self._own_backward(request.number, request.gradients, request.count)
         self.bytes_sent += _bytes(own.gradients)
         return own
@@ -216,7 +216,7 @@ class PipelineSchedule:
     # Acting.
 
     async def evaluate(self, request: Evaluate) -> Evaluated:
-        """Forward, and the stages after this one. Raises Refused as `flow` does."""
+        """Compute forward, in this stage and those after it. Raises Refused as `flow` does."""
         await self._reached(request.version)
         ask = Evaluate(request.version, request.inputs, request.rows, columns_only=True)
         helpers = () if request.columns_only else self._helpers
@@ -230,7 +230,7 @@ class PipelineSchedule:
     def _compute_evaluation(self, request: Evaluate) -> Tensors:
         if self._over is not None:
             raise self._over
-        if request.version.updates != self.module.updates:  # an update has been made since it came
+        if request.version.updates != self.module.updates:  # an update has been made since it arrived
             raise Refused(PASSED)
         return self.module.evaluate(request.inputs, request.rows)
 
@@ -269,7 +269,7 @@ class PipelineSchedule:
     # Other stages.
 
     def _ask_soon(self, ask: Callable[[], Awaitable[V]]) -> Future[V]:
-        """Begin to ask another stage; the future has its answer, or Refused if that stage dies."""
+        """Start asking another stage; the future has its reply, or Refused if that stage dies."""
         answer = Future[V](self._actor)
         self._actor.start_soon(_answer_into, answer, ask)
         return answer
@@ -283,7 +283,7 @@ async def _answer_into(answer: Future[V], ask: Callable[[], Awaitable[V]]) -> No
 
 
 async def _answer(ask: Callable[[], Awaitable[V]]) -> V:
-    """Another stage's answer; raises Refused if that stage dies."""
+    """Another stage's reply; raises Refused if that stage dies."""
     try:
         return await ask()
     except ActorDied:

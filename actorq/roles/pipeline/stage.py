@@ -1,4 +1,4 @@
-"""A stage of a model-parallel pipeline: holds and computes a part of the Q-network."""
+"""Stage of a model-parallel pipeline: holds and computes a part of the Q-network."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Stage(LearningActor):
     """One of `count` stages that hold a Q-network between them: each some layers, or some columns of one.
 
     A stage has its slice of the online and of the target network, of the gradient and of the optimizer's
-    moments, initialises it from the seed, and never sees the others'. A `pipeline_learner` sends batches,
+    moments, initializes it from the seed, and never has the others'. A `pipeline_learner` sends batches,
     updates and the partition.
     """
 
@@ -69,7 +69,7 @@ class Stage(LearningActor):
         if part.end > len(layers) or part_size(layers, part) != state["size"]:
             yield (
                 "agent",
-                "its network is another than the checkpoint's; a run goes on with what it began with",
+                "its network is another than the checkpoint's; a run is resumed with its first network",
             )
         yield from optimizer_problems(tables, state["optimizer"])
 
@@ -135,7 +135,7 @@ class Stage(LearningActor):
         return Written()
 
     def _at(self, version: Version) -> PipelineSchedule:
-        """Raises Refused unless the parameters are of just this version."""
+        """Raises Refused unless the parameters are exactly of this version."""
         schedule = self._schedule_of(version)
         if version != self._version:
             raise Refused(f"{self.name} isn't at version {version.updates}")
@@ -166,7 +166,7 @@ class Stage(LearningActor):
         points = [] if begins else self._recovery.up_to(request.origin)
         if not begins and part != self._part:
             raise Refused(f"{self.name} holds another part of the network")
-        # Before any thread computes: a thread keeps the number that it finds first.
+        # Before any thread computes: a thread keeps the number set when it starts.
         size = part_size(layer_shapes(self.agent, self._spaces), part)
         set_torch_threads(self.config.torch_threads, size)
         self._module = module = await self.in_thread(

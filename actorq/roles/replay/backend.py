@@ -28,7 +28,7 @@ the rest."""
 
 
 class StorageBackend(Protocol):
-    """What a shard does differently by where its transitions are stored."""
+    """Operations of a shard that depend on where its transitions are stored."""
 
     @property
     def replay(self) -> ReplayBuffer | RedisReplay: ...
@@ -51,7 +51,7 @@ class StorageBackend(Protocol):
         """A learner did not find `chunks` [n] in the store; empty: the store was unreachable."""
 
     def drain(self) -> None:
-        """The run is stopping: wait for the store no longer."""
+        """The run is stopping: no longer wait for the store."""
 
     async def stop(self) -> None:
         """Called when the shard stops in order."""
@@ -92,9 +92,9 @@ def _empty_sample() -> Sample:
 
 
 class RedisBackend:
-    """Stores transitions in Redis, under keys that carry the names of the run and of the shard."""
+    """Stores transitions in Redis, under keys with the names of the run and of the shard."""
 
-    id_offset = 0  # Redis counts the ids given out, over all incarnations
+    id_offset = 0  # Redis counts the assigned ids, over all incarnations
 
     def __init__(
         self, actor: Actor, config: ReplayConfig, redis: RedisConfig, server: Ref[WhereIsRedis] | None
@@ -103,11 +103,11 @@ class RedisBackend:
         self._keep = redis.keep
 
     async def open(self) -> None:
-        """Load the index of what is in Redis, after waiting for it to come up. At a run's start without
-        `keep`, data left by an earlier run are deleted.
+        """Load the index of the chunks in Redis, once it is reachable. At a run's start without `keep`, data
+        left by an earlier run are deleted.
 
-        Raises RuntimeError if Redis refuses the connection, has keys of these names that are not actorq's,
-        or has data to keep although this run does not set `keep`.
+        Raises RuntimeError if Redis refuses the connection, has keys of these names that are not actorq's, or
+        has data to keep although this run does not set `keep`.
         """
         from actorq.replay.redis.replay import RedisReplay
         from actorq.replay.redis.store import RedisStore
@@ -116,7 +116,7 @@ class RedisBackend:
 
         place = await self._find()
         store = RedisStore(place, keep=self._keep)
-        # In a thread: a prioritized index compiles its tree when it is first made on a machine.
+        # In a thread: the first prioritized index on a machine compiles its kernels.
         make = partial(RedisReplay, self._config, store, seed=self._actor.seed)
         self.replay = await self._actor.in_thread(make)
         self._writer = RedisWriter(self._actor, self.replay, self._find)

@@ -42,7 +42,7 @@ DatasetDraw: TypeAlias = "Sequence[Sequence[Batch | StagedBatch]]"
 
 
 class DatasetSettings(Protocol):
-    """Of a role that draws, as its `Config` has them."""
+    """Settings for drawing batches, as in the `Config` of such a role."""
 
     @property
     def batches_per_ask(self) -> int: ...
@@ -51,11 +51,11 @@ class DatasetSettings(Protocol):
 
 
 class ReplayDataset:
-    """Iterates over training batches that are drawn ahead from the shards of a replay.
+    """Iterates over training batches that are prefetched from the shards of a replay.
 
-    With several tasks the shards are dealt to them in blocks: of six, two tasks have three each, in order. A
-    batch has as many transitions of each task as its share says, however many of them are in the replay;
-    importance weights are computed for each task by itself.
+    With several tasks the shards are divided among them in blocks: of six, two tasks have three each, in
+    order. A batch has as many transitions of each task as its share sets, however many are in the replay;
+    importance weights are computed for each task separately.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class ReplayDataset:
         version: Callable[[], Version],
         parameters: FlatParameters | None = None,
     ) -> None:
-        """Starts to draw at once, in tasks of `actor`.
+        """Starts drawing at once, in tasks of `actor`.
 
         `version` returns that of the learner's parameters now. `parameters`: batches are staged on their
         device if it is a CUDA device.
@@ -90,13 +90,14 @@ class ReplayDataset:
         self._prefetcher = Prefetcher(actor, self._draw, settings.draws_ahead)
 
     async def next(self) -> DatasetDraw:
-        """The batches of the next draw, once they are there: `batches_per_ask` updates. Staged batches may
-        still be on their way to the device."""
+        """The batches of the next draw, `batches_per_ask` updates, as soon as they are there. Staged batches
+        may still be in transfer to the device.
+        """
         self._ids, draw = await self._prefetcher.next()
         return draw
 
     def take_waiting_share(self) -> float:
-        """The share of the time since the last call of this method that `next` has waited."""
+        """Share of the time since the last call of this method that was spent waiting in `next`."""
         return self._prefetcher.take_waiting_share()
 
     async def update(self, td_errors: Mapping[int, NDArray[np.float32]]) -> None:
@@ -137,7 +138,7 @@ class ReplayClient:
     """Two-level sampling: first the number of draws from each shard, then the draws within each.
 
     A shard's share follows from the sum of p^alpha in its last reply. A transition's probability is the one
-    it was really drawn with: the shard's share, as used, times the probability within the shard; the
+    with which it was actually drawn: the shard's share, as used, times the probability within the shard; the
     importance weights are computed from it. Shards that store their transitions in Redis reply with
     references, and the data are read from there.
     """
@@ -152,7 +153,7 @@ class ReplayClient:
         self._redis = None if actor is None else RedisReading(actor, shards)
 
     async def draw(self, batch_size: int, batches: int, version: Version) -> Batch:
-        """Draw several batches as one, which `Batch.split` takes apart.
+        """Draw several batches as one, to be divided by `Batch.split`.
 
         Waits for the rate limiter, for the first insert, and for a Redis that is down. After a shard's crash
         its next incarnation is asked. Cancelled, samples that the limiter has admitted stay counted. Raises
@@ -174,7 +175,7 @@ class ReplayClient:
         samples: Sequence[Sample | SampleRefs] = [reply.sample for reply in replies]
         if isinstance(samples[0], SampleRefs):
             if self._redis is None:
-                raise RuntimeError("the replay is in Redis: give ReplayClient the actor that uses it")
+                raise RuntimeError("the replay is in Redis: ReplayClient needs the actor that uses it")
             samples, sample = await self._redis.read(cast(Sequence[SampleRefs], samples), version)
         else:
             sample = join([each for each in cast(Sequence[Sample], samples) if len(each)])

@@ -1,4 +1,4 @@
-"""Messages of the replay actors, and what all training actors exchange: parameter versions and weights."""
+"""Messages of the replay actors, and types that all training actors use: parameter versions and weights."""
 
 from __future__ import annotations
 
@@ -46,14 +46,14 @@ class Insert(Request[Inserted], frozen=True):
 
     chunk: Chunk
     version: Version
-    """Of the weights it was explored with."""
+    """Version of the weights it was explored with."""
 
 
 class SampleReply(Message, frozen=True):
-    """A shard's answer to `DrawSample`."""
+    """A shard's reply to `DrawSample`."""
 
     sample: Sample | SampleRefs
-    """`ReplayClient` reads from Redis what is only referenced."""
+    """References are read from Redis by `ReplayClient`."""
     total: float
     """The shard's sum of p^alpha from now on: its share in the next draw."""
     beta: float
@@ -63,24 +63,25 @@ class SampleReply(Message, frozen=True):
 class DrawSample(Request[SampleReply], frozen=True):
     """Draw transitions, with replacement.
 
-    With several shards each is asked for its part, and the first of them has the whole batch admitted.
+    Each of several shards is asked for its part, and the first of them admits the whole batch.
     """
 
     count: int
     version: Version
-    """Of the learner's parameters, to measure the staleness of the explorers' weights."""
+    """Version of the learner's parameters, to measure the staleness of the explorers' weights."""
     admit: int | None = None
-    """Samples that the rate limiter has to admit: those of all shards together. None: `count`; 0: it has
-    admitted them already."""
+    """Samples for the rate limiter to admit: those of all shards together. None: `count`; 0: they are
+    admitted already.
+    """
     batches: int = 1
     """Number of batches drawn, which advance the schedule of beta."""
     wait: bool = True
-    """Whether an empty shard waits for its first insert, or answers with an empty sample."""
+    """Whether an empty shard waits for its first insert, or replies with an empty sample."""
     missing: NDArray[np.int64] | None = None
     """Set when retrying: chunks the previous reply located in Redis that were no longer there. Empty array:
     Redis was unreachable. None: not a retry."""
     shard: int = 0
-    """The shard's number among those of the client; it becomes part of the ids (see `replay.ids`)."""
+    """The shard's number among the client's shards; it becomes part of the ids (see `replay.ids`)."""
 
 
 class UpdatePriorities(Message, frozen=True):

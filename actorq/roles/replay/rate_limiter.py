@@ -1,5 +1,6 @@
-"""Admission of inserts and samples by the rate limiter: the queues in front of it, and the actor that several
-replay shards share."""
+"""Rate limiter: the queues of inserts and samples that wait for it, and the actor that several replay shards
+share.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +18,7 @@ from .messages import AdmitInsert, AdmitSample, Admitted, Withdraw
 
 
 class RateLimitGate:
-    """Lets inserts and samples wait, first in first out, until the rate limiter admits them, and counts them.
+    """Queues of inserts and samples, first in first out, that the rate limiter admits and counts.
 
     Without `samples_per_insert` inserts never wait, and samples only for the first `min_size` inserts.
     """
@@ -43,8 +44,8 @@ class RateLimitGate:
     async def insert(self, count: int, *, at_once: bool = False) -> None:
         """Wait until `count` transitions may be inserted, and count them. Cancelled, they are not counted.
 
-        `at_once`: there is nothing to sample, so that waiting for samples might never end. Raises Refused if
-        they could never be inserted.
+        `at_once`: the replay is empty, so that waiting for samples might never end. Raises Refused if they
+        could never be inserted.
         """
         self._check_passable(count * self._limiter.samples_per_insert)
         if at_once:
@@ -65,7 +66,7 @@ class RateLimitGate:
             self.withdraw(self._inserts.first)
 
     def withdraw(self, count: int) -> None:
-        """Take back `count` transitions that were admitted and not inserted after all."""
+        """Subtract `count` transitions that were admitted and not inserted after all."""
         self._limiter.inserted(-count)
         self._advance()
 

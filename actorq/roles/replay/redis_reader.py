@@ -1,4 +1,4 @@
-"""Reading sampled transitions from Redis on behalf of a replay client; samples that are gone are redrawn."""
+"""Reads sampled transitions from Redis for a replay client; missing samples are drawn again."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NOTHING_MISSING = np.empty(0, np.int64)
 
 
 class RedisReading:
-    """Reads in a thread, waits while Redis is down, and follows it to the address that the shards report."""
+    """Reads in a thread, waits while Redis is down, and uses the address that the shards report."""
 
     def __init__(self, actor: Actor, shards: Group[DrawSample | UpdatePriorities]) -> None:
         self._actor, self._shards = actor, shards
@@ -31,11 +31,11 @@ class RedisReading:
         self._one_at_a_time = Semaphore(actor, 1)
 
     async def read(self, refs: Sequence[SampleRefs], version: Version) -> tuple[Sequence[SampleRefs], Sample]:
-        """The transitions of all shards' `refs`, in order, and the refs that were read in the end: samples
-        with missing chunks are redrawn, and counted as `vanished`.
+        """Read the transitions of all shards' `refs`, in order; returns them and the refs that were read in
+        the end: samples with missing chunks are drawn again, and counted as `vanished`.
 
-        A redrawn sample is not admitted again. Calls read one after another, in their order. Raises Refused
-        when the run stops. Cancelled, a read in a thread runs to its end.
+        A sample drawn again is not admitted again. Calls read one after another, in their order. Raises
+        Refused when the run stops. Cancelled, a read in a thread runs to its end.
         """
         async with self._one_at_a_time:
             return await self._read(refs, version)
@@ -56,7 +56,7 @@ class RedisReading:
             except MissingError as error:
                 missing = [each.chunks[np.isin(each.chunks, list(error.names))] for each in refs]
                 self._actor.progress("vanished", sum(map(len, missing)))
-                if vanished:  # the shard has not found out yet
+                if vanished:  # the shard hasn't detected it yet
                     await self._actor.sleep(backoff(vanished - 1))
                 vanished += 1
                 refs = await self._draw_again(refs, missing, version)
@@ -70,7 +70,7 @@ class RedisReading:
     async def _draw_again(
         self, refs: Sequence[SampleRefs], missing: Sequence[NDArray[np.int64]], version: Version
     ) -> Sequence[SampleRefs]:
-        """`missing`: of each shard, the chunks [n] that were not in Redis."""
+        """`missing`: for each shard, the chunks [n] that were not in Redis."""
         requests = [
             DrawSample(len(each), version, 0, 0, missing=names, shard=number)
             for number, (each, names) in enumerate(zip(refs, missing, strict=True))

@@ -1,4 +1,4 @@
-"""A Redis server of the run's own, as an actor: where replay shards may keep what they hold."""
+"""Actor with a Redis server of the run's own, for the data of replay shards."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from .messages import RedisAddress, WhereIsRedis
 log = logging.getLogger("actorq.roles")
 
 BACKOFF_SECONDS = (0.0, 0.1, 0.5, 2.0, 5.0)
-"""Before the server is started again: the longer, the more often it died soon after its start."""
+"""Pauses before the server is restarted, by the number of deaths soon after a start."""
 
 SOON_SECONDS = 10.0
 
 
 class RedisServer(actors.Actor):
-    """Starts a Redis server on a private unix socket, starts it again when it dies, and ends it with the run.
+    """Starts a Redis server on a private Unix socket, restarts it when it dies, and ends it with the run.
 
-    Whoever reads or writes there has to run on this host. With `keep`, a run that names the same folder goes
-    on with the data; without it they end with the server.
+    Its readers and writers must run on this host. With `keep`, a run that names the same folder continues
+    with the data; without it they end with the server.
     """
 
     class Config(actors.Config):
@@ -83,7 +83,7 @@ class RedisServer(actors.Actor):
         return RedisAddress(self._server.url, self.config.keep is not None)
 
     async def _serve(self) -> None:
-        """Until the actor ends."""
+        """Serve until the actor ends."""
         try:
             await self._server.start()
             self._started.set()
@@ -91,7 +91,9 @@ class RedisServer(actors.Actor):
             while True:
                 began = self.now()
                 last_words = await self._server.ended()
-                log.warning("%s: redis-server died and is started again; it said: %s", self.name, last_words)
+                log.warning(
+                    "%s: redis-server died and is started again; its last output: %s", self.name, last_words
+                )
                 self.progress("redis_restarts")
                 short_incarnations = short_incarnations + 1 if self.now() - began < SOON_SECONDS else 0
                 await self.sleep(BACKOFF_SECONDS[min(short_incarnations, len(BACKOFF_SECONDS) - 1)])

@@ -1,4 +1,4 @@
-"""A shard's way to Redis: chunks that wait are written together, and acknowledged when Redis has them."""
+"""Redis writer of a shard: waiting chunks are written together, and acknowledged when Redis has them."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ log = logging.getLogger("actorq.roles")
 T = TypeVar("T")
 
 MOST_BYTES = 64 * 2**20
-"""Of frames that are written with one pipeline, if it is more than one chunk."""
+"""Bound on the frames written with one pipeline, if it is more than one chunk."""
 
 
 class RedisWriter:
-    """Owns the shard's chunks in Redis. While it is down, who inserts waits, each with one chunk."""
+    """Owns the shard's chunks in Redis. While Redis is down, inserts wait, each with one chunk."""
 
     def __init__(
         self,
@@ -34,7 +34,7 @@ class RedisWriter:
         replay: RedisReplay,
         place: Callable[[], Awaitable[Place]],
     ) -> None:
-        """`place` tells where Redis is now."""
+        """`place` returns the present address of Redis."""
         self._actor, self._replay, self._find = actor, replay, place
         self._waiting: deque[tuple[Chunk, Future[range]]] = deque()
         """Chunks to be written, each with the ids of its transitions."""
@@ -44,15 +44,15 @@ class RedisWriter:
         self._stopping = self._over = False
 
     async def open(self, *, afresh: bool) -> None:
-        """Take over what Redis holds, or delete it, however long Redis takes to come up; begin to write."""
+        """Load the shard's data from Redis, or delete them, once Redis is reachable; then begin to write."""
         await self._open(afresh=afresh)
         self._actor.start_soon(self._serve)
 
     async def add(self, chunk: Chunk) -> range:
-        """The ids of its transitions, when Redis has them.
+        """Write a chunk; returns the ids of its transitions when Redis has them.
 
-        Raises ValueError if the chunk is wrong, and Refused if the run stops while Redis is down. Cancelled,
-        it may be written.
+        Raises ValueError if the chunk is invalid, and Refused if the run stops while Redis is down.
+        Cancelled, it may still be written.
         """
         self._replay.expect_right(chunk)
         if self._stopping and self._down:
@@ -70,15 +70,16 @@ class RedisWriter:
         self._came.set()
 
     def drain(self) -> None:
-        """The run is stopping: wait for Redis no longer."""
+        """The run is stopping: no longer wait for Redis."""
         self._stopping = True
         if self._down:
             self._refuse_waiting()
 
     async def delete(self) -> None:
-        """Delete what the shard has in Redis, unless Redis is down, or it isn't ours any more.
+        """Delete the shard's data in Redis, unless Redis is down, or another run owns them now.
 
-        What is being written is deleted, too, and nothing is written afterwards. Cancelled, a thread goes on.
+        Chunks that are being written are deleted, too, and nothing is written afterwards. Cancelled, a thread
+        continues.
         """
         self._over = True
         if self._down:
@@ -87,7 +88,7 @@ class RedisWriter:
             await self._actor.in_thread(self._replay.store.delete)
 
     async def _serve(self) -> None:
-        """Until the actor ends."""
+        """Serve until the actor ends."""
         try:
             while True:
                 try:
@@ -96,7 +97,7 @@ class RedisWriter:
                     elif self._must_reopen:
                         self._must_move = False
                         await self._open(afresh=False)
-                        self._must_reopen = False  # covers reports that came meanwhile
+                        self._must_reopen = False  # covers reports that arrived meanwhile
                     elif self._must_move:
                         self._must_move = False
                         await self._move()
@@ -115,10 +116,10 @@ class RedisWriter:
         contents = await self._persist(partial(self._replay.read, afresh=afresh))
         lost = self._replay.adopt(contents)
         if lost:
-            log.warning("%s: %d transitions are lost that Redis had acknowledged", self._actor.name, lost)
+            log.warning("%s: %d transitions acknowledged by Redis are lost", self._actor.name, lost)
 
     async def _write(self) -> None:
-        """Write what waits, as much as goes in one go, and acknowledge it. Raises LostError."""
+        """Write waiting chunks, as many as go in one pipeline, and acknowledge them. Raises LostError."""
         waiting = list(self._waiting)
         write = self._replay.plan(_first([chunk for chunk, _ in waiting]))
         await self._persist(partial(self._replay.store.write, write), write.chunks[0])
@@ -129,7 +130,9 @@ class RedisWriter:
             ids.set(self._replay.ids_of(record))
 
     async def _persist(self, call: Callable[[], T], chunk: Chunk | None = None) -> T:
-        """What `call` gives, made in a thread until Redis answers. `chunk`: one of those to be written."""
+        """The result of `call`, repeated in a thread until Redis answers. `chunk`: one of those to be
+        written.
+        """
         failures = 0
         while True:
             try:
@@ -139,7 +142,7 @@ class RedisWriter:
                     log.warning("%s: Redis is back", self._actor.name)
                     self._actor.report("redis_down", 0.0)
                 return result
-            except NotOursError as error:  # a further life would take it over
+            except NotOursError as error:  # a later incarnation would take it over
                 raise Fatal(str(error)) from error
             except RedisDownError as error:
                 self._note_down(f"Redis is down, and inserts wait for it: {error}")
@@ -151,7 +154,7 @@ class RedisWriter:
             await self._move()
 
     async def _move(self) -> None:
-        """Look where Redis is now."""
+        """Get the present address of Redis."""
         try:
             place = await self._find()
         except ActorDied:  # its next incarnation will answer
@@ -159,7 +162,7 @@ class RedisWriter:
         self._replay.store.move(place)
 
     async def _expect_room(self, chunk: Chunk | None) -> None:
-        """Raise Fatal if Redis may never take as much as the capacity needs."""
+        """Raise Fatal if the memory of Redis is too small for the capacity."""
         if chunk is None:
             return
         try:
@@ -189,7 +192,7 @@ class RedisWriter:
 
 
 def _first(chunks: Sequence[Chunk]) -> Sequence[Chunk]:
-    """As many as make no more than MOST_BYTES, and one in any case."""
+    """The first chunks, with at most MOST_BYTES together, and at least one."""
     size = 0
     for count, chunk in enumerate(chunks):
         size += chunk.frames.nbytes

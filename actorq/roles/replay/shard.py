@@ -1,4 +1,4 @@
-"""The memory, or one shard of it: takes chunks in and draws from them, at the pace of the rate limiter."""
+"""Replay shard: inserts chunks and draws from them, as admitted by the rate limiter."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ if TYPE_CHECKING:
 
 
 class ReplayShard(actors.Actor):
-    """A replay, uniform or prioritized: alone behind its own rate limiter, or a shard behind a common one.
+    """A replay, uniform or prioritized: alone with its own rate limiter, or a shard with a common one.
 
-    Inserts and samples wait beside each other, each for what the limiter asks of the other; new priorities
-    come by id, and those that come too late are ignored and counted.
+    Inserts and samples wait in separate queues of the limiter; new priorities are set by id, and late ones
+    are ignored and counted.
     """
 
     class Config(ShardConfig, frozen=True, kw_only=True):
@@ -94,7 +94,7 @@ class ReplayShard(actors.Actor):
         self._newest = Version(0, 0)
         self._filling = self._stopping = False
         self._held_up = 0
-        """Transitions for which the limiter is being asked; 0 if they may go in at once."""
+        """Transitions for which the limiter is being asked; 0 if they may be inserted at once."""
         self._backend = await self._open_backend()
 
     async def _open_backend(self) -> StorageBackend:
@@ -102,7 +102,7 @@ class ReplayShard(actors.Actor):
             in_redis = RedisBackend(self, self.config, self.config.redis, self.redis)
             await in_redis.open()
             return in_redis
-        # In a thread: a prioritized index compiles its tree when it is first made on a machine.
+        # In a thread: the first prioritized index on a machine compiles its kernels.
         replay = await self.in_thread(partial(make_replay, self.config, seed=self.seed))
         return MemoryBackend(replay, self.restarts)
 
@@ -181,13 +181,14 @@ class ReplayShard(actors.Actor):
         if version.incarnation == self._newest.incarnation and not self._stopping:
             self.observe("weights_staleness", max(0, self._newest.updates - version.updates))
 
-    # The pace: one's own, or that of all shards.
+    # Admission by the shard's own rate limiter, or by that of all shards.
 
     async def _admit_insert(self, count: int) -> None:
-        """Nothing waits while the shard is empty: learners that wait for it would let nothing through.
+        """Admit an insert; at once while the shard is empty, since learners waiting for it let nothing else
+        through.
 
-        Of several that wait for the common limiter one asks it, and the others wait here: no more than that
-        one is counted by the limiter if the shard dies.
+        Of several inserts that wait for the common limiter one asks it, and the others wait here: if the
+        shard dies, the limiter has counted no more than that one.
         """
         if self._gate is not None:
             await self._gate.insert(count, at_once=self._begin_filling())
@@ -207,9 +208,10 @@ class ReplayShard(actors.Actor):
         return first
 
     async def _relieve(self) -> None:
-        """A learner waits for a shard that has become empty, as Redis has lost all: one insert may go in.
+        """Admit one insert for a learner that waits for a shard that has become empty, as when Redis lost all
+        data.
 
-        Otherwise the limiter, which holds back inserts for want of samples, would wait for the learner.
+        Otherwise the limiter, which delays inserts until there are samples, would wait for the learner.
         """
         if self._gate is not None:
             self._gate.relieve()
@@ -256,7 +258,7 @@ class ReplayShard(actors.Actor):
         if self._gate is not None and state["gate"] is not None:
             self._gate.load_state(state["gate"])
         self._batches = state["batches"]
-        if not self.restarts:  # a further life gives its own names also to what it goes on with
+        if not self.restarts:  # a later incarnation assigns new ids also to the transitions that it keeps
             self._backend.id_offset = state["origin"]
 
 

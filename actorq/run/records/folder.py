@@ -65,7 +65,7 @@ class RunFolder:
         except OSError as error:
             raise RunFolderError(f"{path}: no run folder can be made here: {error.strerror}") from error
         if found:
-            resume = f"; to go on with the run in it: --resume {path}" if "topology.toml" in found else ""
+            resume = f"; to continue the run in it: --resume {path}" if "topology.toml" in found else ""
             raise RunFolderError(f"{path}: is not empty (it holds {found[0]}){resume}")
         return cls(path)
 

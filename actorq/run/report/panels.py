@@ -48,16 +48,16 @@ _KNOWN = {  # in this order, before all other metrics
         unit="updates",
     ),
     "priority": _Panel(
-        "Priorities", "|TD error| of what was sampled, as the learner sends it back", unit="|TD error|"
+        "Priorities", "|TD error| of sampled transitions, as updated by the learner", unit="|TD error|"
     ),
     "age": _Panel(
-        "Age of what is replayed",
+        "Age of sampled transitions",
         "transitions that came into the same replay shard after it",
         unit="transitions",
     ),
     "replay_ratio": _Panel("Replay ratio", "transitions sampled for each one inserted, since the start"),
     "gradients": _Panel(
-        "What became of gradients",
+        "Gradients by outcome",
         "share of those in an interval; below, how many in the whole run",
         y_text=percent,
         lines={

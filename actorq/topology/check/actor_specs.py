@@ -15,7 +15,7 @@ from .convert import convert
 from .members import instances_of, members_of
 from .ports import wiring
 from .problems import Problems
-from .tables import add_told, tables_of
+from .tables import add_reported, tables_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ def settle(
         def tell() -> Iterable[tuple[str, str]]:
             return cls.problems(config, right)
 
-        add_told(tell, place, where, problems, whole=len(right) == len(own_tables))
+        add_reported(tell, place, where, problems, whole=len(right) == len(own_tables))
     return Given(config, own_tables)
 
 

@@ -23,7 +23,7 @@ from .ports import Roles, check_ports
 from .problems import Problems, TopologyError
 from .renamed_keys import rename_keys
 from .roles import RoleError, extend_import_path, find_role
-from .tables import add_told, read_tables
+from .tables import add_reported, read_tables
 
 
 def load(source: Source, overrides: Sequence[str] = (), *, transport: str | None = None) -> Topology:
@@ -104,7 +104,7 @@ def _check_stop(topology: Topology, roles: Roles, all_found: bool, problems: Pro
     read = any("stop" in cls.definition.tables for cls in roles.values())
     if topology.stop.solved is not None and all_found and not read:
         problems.add(
-            "stop.solved", "nobody would measure it", 'it takes an actor that evaluates: role "evaluator"'
+            "stop.solved", "no actor would measure it", 'it takes an actor that evaluates: role "evaluator"'
         )
 
 
@@ -114,6 +114,6 @@ def _check_between(specs: Sequence[ActorSpec], topology: Topology, roles: Roles,
     for name, cls in roles.items():
         first = by_name[members_of(name, topology)[0].name]
         where = f"actors.{name}"
-        add_told(
+        add_reported(
             partial(cls.wiring_problems, first, by_name), partial("{}.{}".format, where), where, problems
         )

@@ -22,7 +22,7 @@ def check_groups(topology: Topology, known: list[str], problems: Problems) -> No
                     f"{where}.actors", f'unknown actor "{actor}"', suggestion(actor, known, "actors")
                 )
             elif group_of.get(actor) == name:
-                problems.add(f"{where}.actors", f'"{actor}" stands there twice')
+                problems.add(f"{where}.actors", f'"{actor}" is there twice')
             elif actor in group_of:
                 problems.add(f"{where}.actors", f'"{actor}" is in the group "{group_of[actor]}" already')
             group_of.setdefault(actor, name)

@@ -14,7 +14,7 @@ from actorq.topology.suggest import suggestion
 
 from .convert import UNUSABLE, below, convert
 from .problems import Problems
-from .tables import add_told
+from .tables import add_reported
 
 ENTRY_POINTS = "actorq.launchers"
 
@@ -79,7 +79,7 @@ def read_options(topology: Topology, node: str, launcher: LauncherType, problems
     before = len(problems)
     options = convert(table.options.get(table.place, {}), launcher.Options, where, problems)
     if len(problems) == before:
-        add_told(partial(launcher.problems, options), partial(below, where), where, problems)
+        add_reported(partial(launcher.problems, options), partial(below, where), where, problems)
     return options if len(problems) == before else UNUSABLE
 
 

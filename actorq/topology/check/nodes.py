@@ -64,7 +64,7 @@ def _check_address(text: str, problems: Problems) -> None:
     if address.is_wildcard:
         hint = "give the one by which the other hosts reach this one"
         problems.add(
-            "nodes.main.address", f'"{text}" means all interfaces, and nobody can be sent there', hint
+            "nodes.main.address", f'"{text}" means all interfaces, and is no address for peers', hint
         )
 
 

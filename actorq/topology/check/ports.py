@@ -28,7 +28,7 @@ def check_ports(topology: Topology, roles: Roles, known: list[str], problems: Pr
                 if target not in known:
                     problems.add(where, f'unknown actor "{target}"', suggestion(target, known, "actors"))
             for target in {target for target in targets if targets.count(target) > 1}:
-                problems.add(where, f'"{target}" stands there twice')
+                problems.add(where, f'"{target}" is there twice')
         if name in roles:
             _check_ports_of(name, topology, roles, problems)
 
@@ -128,7 +128,7 @@ def _check_published(
         message for message in port.messages if not any(message in known for known in published.values())
     ]
     if missing and targets:
-        problems.add(where, f"nobody it is wired to publishes {_names(missing)}", _candidates(port, roles))
+        problems.add(where, f"no actor it is wired to publishes {_names(missing)}", _candidates(port, roles))
 
 
 def _published(cls: type[Actor]) -> set[type[Message]]:

@@ -65,7 +65,7 @@ def tables_of(cls: Any, topology: Topology, tables: Mapping[str, Any], problems:
     }
 
 
-def add_told(
+def add_reported(
     tell: Callable[[], Iterable[tuple[str, str]]],
     place: Callable[[str], str],
     teller: str,
@@ -103,7 +103,7 @@ def _ask(value: Any, where: str, problems: Problems) -> None:
     """Collect a table's own problems."""
     tell = getattr(value, "problems", None)
     if isinstance(value, msgspec.Struct) and callable(tell):
-        add_told(tell, partial(below, where), where, problems)
+        add_reported(tell, partial(below, where), where, problems)
 
 
 def _check_unknown(

@@ -99,7 +99,7 @@ def stop_in_words(stop: Stop) -> str:
         limit = getattr(stop, what)
         if limit is not None:
             ends.append(f"at {limit:,} {what}")
-    return ", or ".join(ends) or "when it is told to"
+    return ", or ".join(ends) or "on request"
 
 
 def _node_title(name: str, node: NodeTable) -> str:
@@ -121,7 +121,7 @@ def _rows(name: str, plan: Plan) -> list[Row]:
     rows = [_port_row(name, port, targets, plan.topology) for port, targets in wired_ports(plan, name)]
     for port in classes_of(plan)[name].definition.ports.values():
         if port.kind == "topic":
-            subscribers = ", ".join(_subscribers(name, port, plan)) or "nobody"
+            subscribers = ", ".join(_subscribers(name, port, plan)) or "none"
             rows.append((port.name, _SENDS, subscribers, messages_of(port)))
     return rows
 

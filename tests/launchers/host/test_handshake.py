@@ -192,7 +192,9 @@ async def test_another_version_is_told_to_both() -> None:
     this = f"this is actorq {__version__} (protocol {PROTOCOL})"
     sentence = f"a host wants to join by actorq 0.0.1 (protocol {PROTOCOL}), {this}: install the same version"
     assert sentence in str((await both(old_host, admitting()))[1])
-    sentence = f"the run is led by actorq 9.0 (protocol {PROTOCOL + 1}), {this}: install the same version"
+    sentence = (
+        f"the run is coordinated by actorq 9.0 (protocol {PROTOCOL + 1}), {this}: install the same version"
+    )
     assert sentence in str((await both(introducing(), old_coordinator))[0])
 
 

@@ -173,7 +173,7 @@ async def test_what_no_mean_can_be_made_of_is_refused(parameters: Any, reason: s
 
 async def test_unauthenticated_peers_are_refused() -> None:
     async with System(tree(bystanders(1)), AT_ONCE) as system:
-        with pytest.raises(Refused, match=r"learner\.7 is none of the learners: learner\.0"):
+        with pytest.raises(Refused, match=r"learner\.7 is not one of the learners: learner\.0"):
             await Voice(system, 7).join(learning=False)
 
 

@@ -43,12 +43,14 @@ def test_the_learners_of_all_groups_meet() -> None:
 def test_who_comes_to_the_root_is_among_its_learners() -> None:
     topology = tree()
     topology["actors"]["loner"]["ports"]["root"] = "root"
-    assert "actors.root.ports.learners: lacks loner, whose port root leads here" in problems(topology)
+    assert "actors.root.ports.learners: lacks loner, whose port root is wired to this actor" in problems(
+        topology
+    )
 
 
 def test_who_never_comes_is_not_waited_for() -> None:
     told = problems(tree(ports={"learners": ["learner", "loner"]}))
-    assert "actors.root.ports.learners: names loner, whose port root doesn't lead here" in told
+    assert "actors.root.ports.learners: names loner, whose port root isn't wired to this actor" in told
 
 
 def test_elasticity_is_for_elastic_averaging() -> None:

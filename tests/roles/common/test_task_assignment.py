@@ -105,9 +105,9 @@ def crew(explorers: int = 2, **config: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("explorers", "config", "problem"),
     [
-        (2, {"task": "cat"}, r'explorer\.config\.task: "cat" is none of the tasks: cart, acrobot'),
-        (2, {"task": "cart"}, r'explorer\.ports\.replay: nobody explores the task "acrobot" there'),
-        (1, {}, r'explorer\.ports\.replay: nobody explores the task "acrobot" there'),
+        (2, {"task": "cat"}, r'explorer\.config\.task: "cat" is not one of the tasks: cart, acrobot'),
+        (2, {"task": "cart"}, r'explorer\.ports\.replay: no explorer has the task "acrobot" there'),
+        (1, {}, r'explorer\.ports\.replay: no explorer has the task "acrobot" there'),
     ],
 )
 def test_each_task_has_an_explorer(explorers: int, config: dict[str, Any], problem: str) -> None:

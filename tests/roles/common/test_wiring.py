@@ -87,7 +87,7 @@ def test_a_front_knows_its_workers_by_their_numbers(role: str) -> None:
     }
     found = refused(source)
     for actor in ("fast", "slow"):
-        assert "coordinator knows who pushes by their index" in found[f"actors.{actor}.ports.coordinator"]
+        assert "coordinator identifies workers by their index" in found[f"actors.{actor}.ports.coordinator"]
 
 
 def test_stages_have_one_learner() -> None:
@@ -111,6 +111,6 @@ def test_a_task_of_a_repeated_group_that_nobody_explores() -> None:
         groups={"edge": {"count": 2, "actors": ["limiter", "a", "b", "learner", "explorer"]}},
     )
     source["actors"]["root"] = {"role": "averaging_server", "ports": {"learners": "learner"}}
-    assert 'nobody explores the task "grid"' in refused(source)["actors.explorer.ports.replay"]
+    assert 'no explorer has the task "grid"' in refused(source)["actors.explorer.ports.replay"]
     source["actors"]["explorer"]["count"] = 2
     assert len(check(source).specs) == 13

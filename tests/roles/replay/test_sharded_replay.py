@@ -286,7 +286,7 @@ def test_a_replay_in_each_group_is_no_shard_unless_someone_draws_from_all() -> N
     file["groups"] = {"edge": {"actors": ["replay", "learner", "explorer"], "count": 2}}
     assert sum("replay" in each.name for each in check(file).specs) == 2
     file["groups"]["edge"]["actors"] = ["replay", "explorer"]
-    with pytest.raises(TopologyError, match="several shards keep one pace"):
+    with pytest.raises(TopologyError, match="several shards share one rate limiter"):
         check(file)
 
 

@@ -32,7 +32,7 @@ def test_a_folder_of_ones_own(tmp_path: Path) -> None:
     with pytest.raises(RunFolderError, match=r"out: is not empty \(it holds notes.txt\)$"):
         RunFolder.at(out)
     (out / "topology.toml").touch()
-    with pytest.raises(RunFolderError, match=r"to go on with the run in it: --resume .*out"):
+    with pytest.raises(RunFolderError, match=r"to continue the run in it: --resume .*out"):
         RunFolder.at(out)
 
 

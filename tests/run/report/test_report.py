@@ -220,7 +220,7 @@ def of_parameter_server() -> list[Row]:
 
 def test_gradients_are_shown_as_shares_of_what_came() -> None:
     charts = curves(of_parameter_server())
-    chart = charts["What became of gradients"]
+    chart = charts["Gradients by outcome"]
     assert {line.label: list(line.points) for line in chart.lines} == {
         "accepted 130": [(100, 90.0), (300, 40.0)],
         "scaled down 10": [(100, 10.0), (300, 0.0)],
@@ -234,7 +234,7 @@ def test_gradients_are_shown_as_shares_of_what_came() -> None:
 
 def test_what_is_observed_has_a_chart_of_its_quantiles_and_none_for_each() -> None:
     charts = curves(of_parameter_server())
-    assert list(charts)[1:] == ["Staleness", "What became of gradients", "Bytes per update"]
+    assert list(charts)[1:] == ["Staleness", "Gradients by outcome", "Bytes per update"]
     firsts = [(line.label, line.points[0][1]) for line in charts["Staleness"].lines]
     assert firsts == [("median", 3), ("99 %", 9), ("largest", 40)]
 
@@ -255,7 +255,7 @@ def test_histograms_stand_beside_their_curves(tmp_path: Path) -> None:
     page = report(tmp_path, [*rows(), *of_parameter_server()])
     titles = re.findall("<h3>(.*?)</h3>", page)
     assert titles.index("Staleness: distribution") == titles.index("Staleness") + 1
-    assert "Age of what is replayed: distribution" in titles
+    assert "Age of sampled transitions: distribution" in titles
     assert "median 1 · 99 % up to 3 · largest 3 · 4 in all · 1 not finite, left out" in page
     assert "<title>1: 50 % (2)</title>" in page
     RunFolder(tmp_path).histograms.write_text('{"age": 3}')

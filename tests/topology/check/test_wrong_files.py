@@ -78,7 +78,7 @@ CASES: list[tuple[Change, str, tuple[str, ...]]] = [
     (put("stop/wall_seconds", float("nan")), "stop.wall_seconds", ("found nan", "above 0")),
     (put("stop/solved", {"episodes": 5}), "stop.solved.return", ("missing", "a number")),
     (put("stop/solved", 475.0), "stop.solved", ("found 475.0", "a table")),
-    (put("actors/evaluator", REMOVED), "stop.solved", ("nobody would measure it",)),
+    (put("actors/evaluator", REMOVED), "stop.solved", ("no actor would measure it",)),
     (put("run/metrics_every_seconds", 0), "run.metrics_every_seconds", ("found 0", "above 0")),
     (put("run/every", 1), "run.every", ("unknown key", '"checkpoint_every_seconds"')),
     (put("python_path", "lib"), "python_path", ('found "lib"', "a list")),
@@ -164,7 +164,7 @@ CASES: list[tuple[Change, str, tuple[str, ...]]] = [
     (
         put("actors/watcher/ports/all_replays", ["replay", "replay"]),
         "actors.watcher.ports.all_replays",
-        ("stands there twice",),
+        ("is there twice",),
     ),
     (
         put("actors/watcher/ports/all_replays", ["replay", "learner"]),
@@ -174,7 +174,7 @@ CASES: list[tuple[Change, str, tuple[str, ...]]] = [
     (
         put("actors/watcher/ports/both", "learner"),
         "actors.watcher.ports.both",
-        ("nobody it is wired to publishes Heat",),
+        ("no actor it is wired to publishes Heat",),
     ),
     (put("actors/watcher/ports/news", [3]), "actors.watcher.ports.news[0]", ("found 3",)),
     # Nodes and groups
@@ -215,7 +215,7 @@ CASES: list[tuple[Change, str, tuple[str, ...]]] = [
         ("InMain is defined in __main__", "can't import it"),
     ),
     (put("groups/core/actors", ["replay", "learnr"]), "groups.core.actors", ('did you mean "learner"?',)),
-    (put("groups/core/actors", ["replay", "replay"]), "groups.core.actors", ("stands there twice",)),
+    (put("groups/core/actors", ["replay", "replay"]), "groups.core.actors", ("is there twice",)),
     (put("groups/more", {"actors": ["replay"]}), "groups.more.actors", ('in the group "core" already',)),
     (put("groups/core/actors", []), "groups.core.actors", ("length at least 1",)),
     (put("groups/more", {}), "groups.more.actors", ("missing",)),

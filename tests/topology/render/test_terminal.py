@@ -135,6 +135,6 @@ def test_a_lone_actor_and_an_empty_node() -> None:
     )
     assert draw(plan).splitlines()[:2] == [
         "run  ·  seed 0  ·  asyncio  ·  deterministic",
-        "stops when it is told to",
+        "stops on request",
     ]
     assert "│ no actors " in draw(plan)

@@ -30,7 +30,7 @@ class _Block:
     __slots__ = ("key", "leases", "nbytes", "source")
 
     def __init__(self, source: NDArray[Any], nbytes: int) -> None:
-        self.source = weakref.ref(source)  # tells the array from a later one of the same id
+        self.source = weakref.ref(source)  # distinguishes the array from a later one of the same id
         self.key = id(source)
         self.nbytes = nbytes
         self.leases: Counter[Hashable] = Counter()
