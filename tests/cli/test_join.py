@@ -62,7 +62,7 @@ def test_wrong_arguments(secret: Path, capsys: pytest.CaptureFixture[str]) -> No
         assert words in capsys.readouterr().err
 
 
-def test_where_nobody_listens(secret: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_address_without_a_listener(secret: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["node", "--join", "tcp://127.0.0.1:1", "--secret", str(secret)]) == 1
     assert "no run can be joined at tcp://127.0.0.1:1: Connection refused" in capsys.readouterr().err
 

@@ -158,7 +158,7 @@ def test_stopped_from_the_terminal_and_gone_on(tmp_path: Path) -> None:
     assert (summary["restarts"], summary["dead_letters"]) == (0, 0)
 
 
-def test_who_said_what(tmp_path: Path) -> None:
+def test_log_lines_name_their_actor(tmp_path: Path) -> None:
     ended = actorq(*OVER_NNG, *setting("stop.env_steps=20"), "--json", cwd=tmp_path)
     assert ended.returncode == 0, ended.stderr
     log = (tmp_path / "here" / "run.log").read_text()

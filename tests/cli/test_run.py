@@ -82,7 +82,7 @@ def test_the_process_s_start() -> None:
         ("crash_in_start=true", "RuntimeError: could not even begin", "crashed in on_start"),
     ],
 )
-def test_a_crash_is_told_once(how: str, error: str, doing: str, tmp_path: Path) -> None:
+def test_a_crash_is_reported_once(how: str, error: str, doing: str, tmp_path: Path) -> None:
     ended = actorq("run", TOY, *setting(f"actors.stepper.config.{how}"), "--json", cwd=tmp_path)
     assert ended.returncode == 1
     assert ended.stderr.count("Traceback") == 1, ended.stderr

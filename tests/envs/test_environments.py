@@ -108,7 +108,7 @@ def test_a_buffer_that_is_used_again_does_not_spoil_last_observations() -> None:
         assert [t[0][-1] for t in found[: 2 * length]] == [*range(length)] * 2
 
 
-def test_ends_may_be_told_as_numbers() -> None:
+def test_ends_may_be_given_as_numbers() -> None:
     class Numeric(Mutating):
         def step(self, actions: Any) -> tuple[Any, ...]:
             observations, rewards, terminated, truncated, infos = super().step(actions)
@@ -131,7 +131,7 @@ def test_an_end_without_its_last_observation_is_an_error() -> None:
         environments.step(np.zeros(1, np.int64))
 
 
-def test_observations_that_are_not_what_the_space_says_are_refused() -> None:
+def test_observations_unlike_their_space_are_refused() -> None:
     class Narrow(Mutating):
         def reset(self, **arguments: Any) -> tuple[Any, dict[str, Any]]:
             return super().reset()[0].astype(np.int32), {}
@@ -158,7 +158,7 @@ def test_each_environment_and_each_reset_has_a_seed_of_its_own() -> None:
     assert all(isinstance(seed, int) and 0 <= seed < 2**31 for seed in everything)
 
 
-def test_a_run_that_goes_on_keeps_its_counts_and_begins_on_fresh_seeds() -> None:
+def test_a_resumed_run_keeps_its_counts_and_uses_fresh_seeds() -> None:
     task = Task(env=HERE + "Counter", options={"terminates_after": 2})
     first, second = make_environments(task, 2, 7), make_environments(task, 2, 7)
     first.reset()

@@ -69,7 +69,7 @@ def test_rewards_and_ends_are_the_grids() -> None:
     assert max(lengths) == 12
 
 
-def test_episodes_begin_where_the_map_says() -> None:
+def test_episodes_begin_at_the_start_of_the_map() -> None:
     environments = make_environments(Task(env="actorq/GridWorld-v0", options={"map": "..S\n..G"}), 50, 0)
     assert environments.reset().argmax(axis=1).tolist() == [2] * 50
     anywhere = make_environments(

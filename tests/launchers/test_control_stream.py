@@ -150,12 +150,12 @@ def test_arrays_arrive_as_memory_of_their_own() -> None:
         (np.zeros(MAX), FrameError, "at most 1048576 may be sent"),
     ],
 )
-def test_what_cant_be_sent_is_told(value: Any, error: type[Exception], text: str) -> None:
+def test_a_value_that_cant_be_sent_is_reported(value: Any, error: type[Exception], text: str) -> None:
     with pytest.raises(error, match=text):
         encode(mixed(value), MAX)
 
 
-def test_a_value_within_itself_is_told() -> None:
+def test_a_value_within_itself_is_reported() -> None:
     value: list[Any] = []
     value.append(value)
     with pytest.raises(FrameError, match="can't be encoded"):
@@ -181,14 +181,14 @@ def damaged(draw: st.DrawFn) -> bytes:
 
 @settings(max_examples=500)
 @given(damaged() | st.binary(max_size=200))
-def test_damaged_frames_are_told_and_nothing_else_happens(frame: bytes) -> None:
+def test_damaged_frames_are_reported_and_nothing_else_happens(frame: bytes) -> None:
     with suppress(FrameError):
         decoded(frame)
 
 
 @settings(max_examples=300)
 @given(st.binary(max_size=100), st.integers(0, 200))
-def test_random_heads_are_told(head: bytes, in_arrays: int) -> None:
+def test_random_heads_are_reported(head: bytes, in_arrays: int) -> None:
     prefix = frame_of(Mixed())[:4] + len(head).to_bytes(4, "little") + in_arrays.to_bytes(8, "little")
     with pytest.raises(FrameError):
         decoded(prefix + head + bytes(in_arrays))
@@ -357,7 +357,7 @@ async def test_sending_to_a_peer_that_is_gone() -> None:
 
 
 @pytest.mark.anyio
-async def test_damage_is_told_to_the_reader() -> None:
+async def test_damage_is_reported_to_the_reader() -> None:
     ours, theirs = socket.socketpair()
     stream = ControlStream(await UNIXSocketStream.from_socket(ours), Order)
     with theirs:

@@ -40,7 +40,7 @@ def channel(system: System, name: str) -> ChannelStatistics:
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("place", ["one", "main"])
-async def test_an_actor_that_handles_nothing_delays_nobody(
+async def test_an_actor_that_handles_nothing_delays_no_other(
     anyio_backend: Any, board: Board, gate: Gate, place: str
 ) -> None:
     """`place`: of the other node; messages and replies go to and from `two` in both directions."""

@@ -70,7 +70,7 @@ async def test_a_nodes_records_come_home(anyio_backend: str) -> None:
 
 
 @pytest.mark.anyio
-async def test_who_logs_is_said(forwarding: Forwarding, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_logging_actor_is_named(forwarding: Forwarding, monkeypatch: pytest.MonkeyPatch) -> None:
     actor = ContextVar("actor", default="")
     monkeypatch.setattr(scheduling, "current_actor", actor, raising=False)
     logging.getLogger("x").info("nobody")

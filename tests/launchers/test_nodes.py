@@ -106,7 +106,7 @@ async def test_a_killed_node_comes_back_and_all_talk_to_its_successor(
 
 
 @pytest.mark.anyio
-async def test_asks_to_a_dead_node_fail_and_say_why(anyio_backend: Any, board: Board, gate: Gate) -> None:
+async def test_asks_to_a_dead_node_fail_with_the_reason(anyio_backend: Any, board: Board, gate: Gate) -> None:
     specs = [actor("a", "one", board, next="b"), actor("b", "two", board)]
     failures: list[str] = []
 
@@ -277,7 +277,7 @@ async def test_a_node_that_can_not_be_started_again_is_given_up_whatever_it_did_
 
 
 @pytest.mark.anyio
-async def test_who_is_never_restarted_is_retired_with_its_node(anyio_backend: Any, board: Board) -> None:
+async def test_restart_never_retires_with_the_node(anyio_backend: Any, board: Board) -> None:
     specs = [
         actor("a", "one", board, next="never"),
         actor("never", "two", board, restart="never"),
@@ -294,9 +294,7 @@ async def test_who_is_never_restarted_is_retired_with_its_node(anyio_backend: An
 
 
 @pytest.mark.anyio
-async def test_a_node_of_which_nobody_comes_back_is_not_started_again(
-    anyio_backend: Any, board: Board
-) -> None:
+async def test_a_node_whose_actors_are_all_retired_is_not_restarted(anyio_backend: Any, board: Board) -> None:
     specs = [
         actor("a", "one", board, next="never"),
         actor("never", "two", board, restart="never"),
@@ -342,7 +340,7 @@ class SlowToStop(Worker):
 
 
 @pytest.mark.anyio
-async def test_a_crash_while_two_groups_stop_for_their_lost_node_loses_nobody(
+async def test_a_crash_while_two_groups_stop_for_their_lost_node_loses_no_actor(
     anyio_backend: Any, board: Board, gate: Gate
 ) -> None:
     """The recovery of `p`'s group takes that of the node over, and with it `q`, which is still stopping."""
@@ -388,7 +386,7 @@ async def test_an_actor_that_ends_its_process(
 
 
 @pytest.mark.anyio
-async def test_an_actor_that_crashes_takes_nobody_with_it(
+async def test_an_actor_that_crashes_affects_no_other(
     anyio_backend: Any, board: Board, caplog: pytest.LogCaptureFixture
 ) -> None:
     specs = [actor("a", "one", board, snapshot_every_updates=1), actor("b", "one", board)]

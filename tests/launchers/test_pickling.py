@@ -38,7 +38,7 @@ def test_what_can_be_imported_is_named() -> None:
     assert b"cloudpickle" not in pickle_value(spec)
 
 
-def test_what_cant_be_handed_over_is_told() -> None:
+def test_a_value_that_cant_be_pickled_is_reported() -> None:
     lock = threading.Lock()
     with pytest.raises(PicklingError, match=r"a function can't be pickled: cannot pickle '_thread.lock'"):
         pickle_value(lambda: lock)

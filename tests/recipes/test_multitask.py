@@ -18,7 +18,7 @@ MARKS = {"cartpole": 475.0, "acrobot": -100.0, "gridworld": 0.5}
 
 
 @pytest.mark.parametrize(("scale", "backend"), [("1.0", "asyncio"), ("adaptive", "trio")])
-def test_every_task_is_explored_learned_and_told(scale: str, backend: Any, tmp_path: Path) -> None:
+def test_every_task_is_explored_learned_and_reported(scale: str, backend: Any, tmp_path: Path) -> None:
     settings = ["actors.evaluator.config.every_updates=60", "stop.solved.episodes=2"]
     settings += [f"stop.solved.return.{task}=-1e9" for task in TASKS]
     settings += [f"tasks.{number}.reward_scale={scale}" for number in range(3)]

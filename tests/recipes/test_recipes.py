@@ -32,7 +32,7 @@ def own_import_path() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("path", sorted(RECIPES.glob("*.toml")), ids=lambda path: path.stem)
-def test_recipe_checks_and_says_what_it_is(path: Path, own_import_path: None) -> None:
+def test_recipe_checks_and_has_a_description(path: Path, own_import_path: None) -> None:
     plan = check(path)
     assert plan.topology.name == path.stem
     assert path.read_text().startswith("# ")

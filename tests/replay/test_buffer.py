@@ -66,7 +66,7 @@ def test_statistics_count_everything(sampling: str) -> None:
 
 
 @both
-def test_a_loaded_replay_goes_on_bit_for_bit(sampling: str) -> None:
+def test_a_loaded_replay_continues_bit_for_bit(sampling: str) -> None:
     replay = replay_of(sampling)
     for start in range(0, 160, 20):
         replay.add(make_chunk(20, start=start))

@@ -49,7 +49,7 @@ def test_agrees_with_one_window_at_a_time(
     np.testing.assert_array_equal(found.complete, expected.complete)
 
 
-def test_termination_and_truncation_are_told_apart() -> None:
+def test_termination_differs_from_truncation() -> None:
     rewards = np.array([[1.0, 1.0], [10.0, 10.0], [100.0, 100.0]])
     discounts = np.array([[0.5, 0.5], [0.0, 0.5], [0.5, 0.5]])  # the first environment terminates at step 1,
     ends = np.array([[False, False], [True, True], [False, False]])  # the second is truncated there

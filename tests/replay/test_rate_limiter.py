@@ -17,7 +17,7 @@ from actorq.replay import RateLimiter
     slack=st.floats(1.0, 4.0),
     turns=st.lists(st.booleans(), max_size=300),
 )
-def test_one_side_can_always_go_on_and_the_error_stays_bounded(
+def test_one_side_can_always_proceed_and_the_error_stays_bounded(
     samples_per_insert: float, min_size: int, chunk: int, batch: int, slack: float, turns: list[bool]
 ) -> None:
     error_buffer = max(batch, chunk * samples_per_insert, 1.0) * slack
@@ -92,7 +92,7 @@ def test_settings_that_cannot_work_are_refused(settings: dict[str, float], messa
         RateLimiter(**{"samples_per_insert": 4.0, "min_size": 10, "error_buffer": 100.0, **settings})  # type: ignore[arg-type]
 
 
-def test_state_goes_on() -> None:
+def test_state_continues() -> None:
     limiter = RateLimiter(samples_per_insert=2.0, min_size=10, error_buffer=8.0)
     limiter.inserted(12)
     limiter.sampled(3)

@@ -20,7 +20,7 @@ from .redis.redis_servers import LittleRedis
     ("stack", "n_step", "steps", "frame_shape"),
     [(1, 1, 4, (4,)), (1, 3, 16, (8,)), (4, 3, 64, (21, 21))],
 )
-def test_a_full_replay_takes_what_was_told(
+def test_a_full_replay_takes_the_estimated_memory(
     stack: int, n_step: int, steps: int, frame_shape: tuple[int, ...], sampling: str
 ) -> None:
     capacity = 8_000
@@ -36,7 +36,7 @@ def test_a_full_replay_takes_what_was_told(
 
 
 @pytest.mark.parametrize(("steps", "frame_shape"), [(32, (4,)), (64, (21, 21))])
-def test_redis_takes_what_was_told(steps: int, frame_shape: tuple[int, ...], tmp_path: Path) -> None:
+def test_redis_takes_the_estimated_memory(steps: int, frame_shape: tuple[int, ...], tmp_path: Path) -> None:
     """Within an eighth: what Redis's allocator rounds up to is its own affair."""
     capacity = 64_000 if frame_shape == (4,) else 6_400
     chunk = make_chunk(steps, stack=1, n_step=3, frame_shape=frame_shape)

@@ -239,7 +239,7 @@ async def test_waiting_may_be_cancelled(tmp_path: Path, inside: Any) -> None:
 
 
 @pytest.mark.anyio
-async def test_a_failure_that_nobody_waits_for_is_raised_once(tmp_path: Path, inside: Any) -> None:
+async def test_a_failure_without_a_waiting_task_is_raised_once(tmp_path: Path, inside: Any) -> None:
     async def nobody_waits() -> None:
         async with open_run(topology(), backend=inside, out=tmp_path / "unseen") as run:
             await run["counter"].tell(Crash())

@@ -44,7 +44,7 @@ PATH = Path("run/checkpoints/checkpoint-000001")
 TOLD = "run/checkpoints/checkpoint-000001: the topology can't resume from it:\n  actors.demanding"
 
 
-def test_what_the_machine_lacks_is_told_before_there_is_a_folder(tmp_path: Path) -> None:
+def test_a_missing_requirement_is_reported_before_the_folder_is_made(tmp_path: Path) -> None:
     plan = wanted(count=3, stop={"updates": 5})
     with pytest.raises(TopologyError) as refused:
         prepare(RunOptions(source=plan.topology, out=tmp_path / "run"))
@@ -65,7 +65,7 @@ def test_another_host_is_not_this_machine() -> None:
     check_machine(replace(plan, nodes=(replace(main, place="host", transport="wire"),)))
 
 
-def test_states_are_shown_to_who_has_them() -> None:
+def test_states_are_shown_to_their_owners() -> None:
     plan = wanted(count=3)
     check_states(plan, {}, PATH)
     check_states(plan, {"demanding.0": {"total": 3}, "demanding.1": {}, "counter": {"total": 9}}, PATH)
@@ -116,7 +116,7 @@ def test_an_instance_that_is_new_begins_anew(edges: int) -> None:
 
 
 @pytest.mark.parametrize(("edges", "saved"), [(1, 2), (2, 1)])
-def test_nobody_finds_its_state_where_a_group_is_repeated_and_was_not(edges: int, saved: int) -> None:
+def test_no_actor_finds_its_state_when_a_group_becomes_repeated(edges: int, saved: int) -> None:
     with pytest.raises(
         CheckpointError, match=r"groups\.edge\.count: the state was saved of .*server"
     ) as refused:
@@ -124,7 +124,7 @@ def test_nobody_finds_its_state_where_a_group_is_repeated_and_was_not(edges: int
     assert str(refused.value).count("groups.edge") == 1
 
 
-def test_what_is_wrong_with_a_grouped_actors_state_is_told_of_the_actor() -> None:
+def test_a_state_problem_of_a_grouped_actor_names_the_actor() -> None:
     plan = check(
         topology(
             actors={"demanding": {"role": Demanding}}, groups={"g": {"actors": ["demanding"], "count": 2}}

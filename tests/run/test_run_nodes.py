@@ -104,7 +104,7 @@ async def test_a_far_crash_fails_the_run_with_its_own_words(
 
 
 @pytest.mark.anyio
-async def test_far_reports_end_the_run_and_stand_in_its_rows(tmp_path: Path, anyio_backend: Any) -> None:
+async def test_remote_reports_end_the_run_and_are_in_its_rows(tmp_path: Path, anyio_backend: Any) -> None:
     actors = {"worker": worker(count=2)}
     async with open_run(
         over(actors=actors, stop={"updates": 200}), backend=anyio_backend, out=tmp_path
@@ -121,7 +121,7 @@ async def test_far_reports_end_the_run_and_stand_in_its_rows(tmp_path: Path, any
 
 
 @pytest.mark.anyio
-async def test_a_checkpoint_holds_far_states_and_a_resumed_run_goes_on(
+async def test_a_checkpoint_has_remote_states_and_a_resumed_run_continues(
     tmp_path: Path, anyio_backend: Any
 ) -> None:
     actors = {"worker": worker(rounds=20)}
@@ -152,7 +152,7 @@ async def test_resumed_in_one_process(tmp_path: Path, anyio_backend: Any) -> Non
 
 
 @pytest.mark.anyio
-async def test_a_node_that_dies_is_told_of_and_comes_back(
+async def test_a_node_that_dies_is_reported_and_restarted(
     tmp_path: Path, anyio_backend: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)

@@ -45,7 +45,7 @@ async def test_an_actor_is_told_and_asked(tmp_path: Path, inside: Any) -> None:
         assert repr(run["many.1"]) == "<OutsideRef to many.1>"
 
 
-async def test_a_group_says_how(tmp_path: Path, inside: Any) -> None:
+async def test_a_group_chooses_members(tmp_path: Path, inside: Any) -> None:
     async with open_run(COUNTERS, backend=inside, out=tmp_path) as run:
         group = run.group("many")
         for amount in (1, 2, 3, 4):
@@ -59,7 +59,7 @@ async def test_a_group_says_how(tmp_path: Path, inside: Any) -> None:
         assert [member.name for member in run.group("counter")] == ["counter"]
 
 
-async def test_names_that_nobody_has(tmp_path: Path, inside: Any) -> None:
+async def test_unknown_names(tmp_path: Path, inside: Any) -> None:
     async with open_run(COUNTERS, backend=inside, out=tmp_path) as run:
         with pytest.raises(KeyError, match="no actor 'man'; there are counter, many"):
             run["man"]
@@ -146,7 +146,7 @@ async def test_asks_end_with_the_run(tmp_path: Path, inside: Any) -> None:
         await train()
 
 
-async def test_who_asks_an_actor_to_death_is_told_why_the_run_failed(tmp_path: Path, inside: Any) -> None:
+async def test_an_asker_gets_the_reason_of_the_runs_failure(tmp_path: Path, inside: Any) -> None:
     """And stopping a run that is failing makes no whole one of it: there is no checkpoint."""
 
     async def train() -> None:

@@ -47,7 +47,7 @@ async def leave(folder: Path, backend: Any, amount: int = 3, **tables: Any) -> P
 
 
 @pytest.mark.anyio
-async def test_a_resumed_run_goes_on(tmp_path: Path, inside: Any) -> None:
+async def test_a_resumed_run_continues(tmp_path: Path, inside: Any) -> None:
     first = {"worker": role(Worker, rounds=20)}
     async with open_run(topology(actors=first, run=ROUND), backend=inside, out=tmp_path) as run:
         await run["counter"].tell(Add(3))
@@ -80,7 +80,7 @@ async def test_a_resumed_run_goes_on(tmp_path: Path, inside: Any) -> None:
 
 
 @pytest.mark.anyio
-async def test_a_run_goes_on_as_another_topology_says(tmp_path: Path, inside: Any) -> None:
+async def test_a_run_continues_with_another_topology(tmp_path: Path, inside: Any) -> None:
     """What the old one had solved is not solved for the new one."""
     solved = {"worker": role(Worker, rounds=8, solved_at=8)}
     stop = {"solved": {"return": 475.0}}

@@ -58,7 +58,7 @@ async def test_time_ends_it(tmp_path: Path, inside: Any) -> None:
     assert summary.wall_seconds >= 0.05
 
 
-async def test_the_summary_says_what_was(tmp_path: Path, inside: Any) -> None:
+async def test_the_summary_has_the_results(tmp_path: Path, inside: Any) -> None:
     plan = topology(
         "told",
         seed=5,

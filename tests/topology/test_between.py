@@ -46,7 +46,7 @@ def test_enough_doors_are_fine(callers: int) -> None:
     assert len(check(topology(2, callers)).specs) == 2 + callers
 
 
-def test_what_is_wrong_between_actors_is_told_once_at_its_place() -> None:
+def test_a_wiring_problem_is_reported_once_at_its_place() -> None:
     with pytest.raises(TopologyError) as refused:
         check(topology(1, 3))
     (problem,) = refused.value.problems

@@ -163,7 +163,7 @@ def test_wrong_overrides(override: str, where: str, words: str) -> None:
     assert words in told
 
 
-def test_all_wrong_overrides_are_told_at_once() -> None:
+def test_all_wrong_overrides_are_reported_at_once() -> None:
     with pytest.raises(TopologyError) as caught:
         load(example.hierarchy(), ["seed", "agent.n_step=4", "name.x=1"])
     assert [problem.where for problem in caught.value.problems] == ["--set seed", "--set name.x=1"]

@@ -59,7 +59,9 @@ class LearningActor(actors.Actor):
         return spaces_in({"task": self.task, "tasks": self.tasks})
 
     def initial_parameters(self) -> NDArray[Any]:
-        """The flat vector that the seed gives, the same in every incarnation. Needs torch."""
+        """The initial parameters as a flat vector, drawn from the seed: the same in every incarnation. Needs
+        torch.
+        """
         from actorq.learning.networks.factory import make_task_parameters
 
         return make_task_parameters(self.agent, self.describe_tasks(), self.seed).read()

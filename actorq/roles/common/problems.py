@@ -110,7 +110,7 @@ def spaces_in(tables: Mapping[str, Any]) -> list[Spaces]:
 
 
 def optimizer_problems(tables: Mapping[str, Any], saved: str) -> Iterator[SettingProblem]:
-    """Whether the tables' optimizer is the one whose state was saved."""
+    """Problem if the tables' optimizer is not the one whose state was saved."""
     mine = tables["agent"].optimizer
     if mine != saved:
         yield "agent.optimizer", f"is {mine}, but the run has learned with {saved}"

@@ -38,17 +38,17 @@ class Restorable(Protocol):
 
 
 class RecoveryPoints:
-    """The states of an actor's slice that it can be restored to.
+    """Recovery points: states of an actor's slice that it can be restored to.
 
-    Every `within_updates` / 2 updates a point is made and a snapshot kept. The points of as many updates
-    stay, so that the actors have one in common.
+    Every `within_updates` / 2 updates a point is made and a snapshot kept. The points of the last
+    `within_updates` / 2 updates are kept, so that the actors have one in common.
     """
 
     def __init__(self, actor: Actor, within_updates: int, counter: str) -> None:
-        """`counter`: the name of the progress that an actor makes with each point, by its updates."""
+        """`counter`: the name of the progress that an actor reports with each point, by its updates."""
         self._actor, self._every, self._counter = actor, within_updates // 2, counter
         self.incarnation = 0
-        """The one under which updates are made or, after a restart, were made last."""
+        """The incarnation under which updates are made or, after a restart, were last made."""
         self._slice: Restorable | None = None
         self._points: list[State] = []
         """Oldest first."""
@@ -59,7 +59,7 @@ class RecoveryPoints:
 
     @property
     def versions(self) -> tuple[Version, ...]:
-        """Of the points and of the slice as it is now, oldest first."""
+        """Versions of the points and of the current slice, oldest first."""
         return tuple(Version(point["incarnation"], point["updates"]) for point in self._with_newest())
 
     def _with_newest(self) -> list[State]:
@@ -68,9 +68,9 @@ class RecoveryPoints:
         return [*self._points, point_of(self._slice, self.incarnation)]
 
     def up_to(self, origin: Version) -> list[State]:
-        """The points up to this version, which is the last one's. Raises Refused if there is none of it.
+        """The points up to this version, the last of which is this version. Raises Refused if there is none.
 
-        Earlier ones stay: another actor that dies now may have no newer one.
+        Earlier ones are kept: another actor that dies now may have no newer one.
         """
         versions = self.versions
         if origin not in versions:
@@ -78,12 +78,12 @@ class RecoveryPoints:
         return self._with_newest()[: versions.index(origin) + 1]
 
     def restart(self, slice: Restorable, incarnation: int, points: list[State]) -> None:
-        """Follow a slice that has been restored to the last of these points."""
+        """Continue with a slice that has been restored to the last of these points."""
         self._slice, self.incarnation, self._points = slice, incarnation, points
         self._actor.keep_snapshot()
 
     def note_update(self) -> None:
-        """Make a point, if one is due after this update."""
+        """Make a point if one is due after this update."""
         assert self._slice is not None
         if self._slice.updates % self._every == 0:
             oldest = self._slice.updates - self._every

@@ -14,7 +14,7 @@ from actorq.replay.redis.config import RedisConfig
 
 
 class ShardConfig(ReplayConfig, actors.Config, frozen=True, kw_only=True):
-    """What a topology may set of a shard."""
+    """Settings of a shard in a topology file."""
 
     store: Annotated[
         Literal["memory", "redis"], Meta(description="storage of the transitions: in the actor, or in Redis")
@@ -25,20 +25,23 @@ class ShardConfig(ReplayConfig, actors.Config, frozen=True, kw_only=True):
 
 
 def pace_problems(spec: ActorSpec, specs: Mapping[str, ActorSpec]) -> Iterable[SettingProblem]:
-    """Whether the pace is set where it is kept: at the shard, or at the rate limiter of several."""
+    """Problems with the rate limiter's settings: a shard has them, unless several share a rate limiter."""
     config, wired = cast(ShardConfig, spec.config), "limiter" in spec.ports
     if spec.count > 1 and not wired and _is_shared_out(spec, specs):
-        yield "ports.limiter", 'several shards keep one pace: wire it to an actor of role "rate_limiter"'
+        yield (
+            "ports.limiter",
+            'several shards share one rate limiter: wire it to an actor of role "rate_limiter"',
+        )
     if not wired:
         yield from ((f"config.{field}", sentence) for field, sentence in config.size_problems())
         return
     for field in LimiterConfig.__struct_fields__:
         if getattr(config, field) != getattr(LimiterConfig(), field):
-            yield f"config.{field}", "the pace is the rate limiter's, at ports.limiter: set it there"
+            yield f"config.{field}", "the rate limiter at ports.limiter has this setting: set it there"
 
 
 def _is_shared_out(spec: ActorSpec, specs: Mapping[str, ActorSpec]) -> bool:
-    """Whether anyone takes it and its like for shards of one replay: each group may have one to itself."""
+    """Whether an actor uses this shard and others as one replay: each group may have a shard to itself."""
     return any(
         spec.name in targets and sum(specs[target].cls is spec.cls for target in targets) > 1
         for other in specs.values()
@@ -47,7 +50,7 @@ def _is_shared_out(spec: ActorSpec, specs: Mapping[str, ActorSpec]) -> bool:
 
 
 def redis_problems(spec: ActorSpec, order: list[str]) -> Iterable[SettingProblem]:
-    """What is wrong with where this shard is to find Redis. `order`: of all actors' starts."""
+    """Problems with the shard's address of Redis. `order`: the starting order of all actors."""
     config = cast(ShardConfig, spec.config)
     wired, given = spec.ports.get("redis"), config.redis.url is not None
     if config.store == "memory":
@@ -57,7 +60,7 @@ def redis_problems(spec: ActorSpec, order: list[str]) -> Iterable[SettingProblem
     if not wired and not given:
         yield (
             "ports.redis",
-            'store = "redis" needs to know which: wire it to an actor of role "redis_server", or set'
+            'store = "redis" needs an address: wire it to an actor of role "redis_server", or set'
             " config.redis.url",
         )
     if not wired:

@@ -267,7 +267,7 @@ async def test_a_concurrent_handler_may_ask_itself_within_its_limit(world: World
             await system.ref("deep").ask(Visit(["", "", ""]))
 
 
-async def test_who_gave_up_waiting_closes_no_circle(world: World) -> None:
+async def test_a_cancelled_wait_closes_no_circle(world: World) -> None:
     asked, gave_up, replied = anyio.Event(), anyio.Event(), Record[Any]()
 
     class Impatient(Actor):

@@ -37,7 +37,7 @@ class Concurrent(Actor):
         self.log.add(self.total)
 
 
-async def test_concurrent_handlers_keep_to_their_limit_and_delay_nobody_else(world: World) -> None:
+async def test_concurrent_handlers_keep_to_their_limit_and_delay_no_others(world: World) -> None:
     cls = fresh(Concurrent, log=Record(), gates={name: anyio.Event() for name in "abc"})
     async with world.system(spec("it", cls)) as system, anyio.create_task_group() as tasks:
         ref = system.ref("it")
@@ -184,7 +184,7 @@ async def test_the_loop_of_its_own_runs_beside_handlers_once_all_have_started(wo
     assert set(log.entries[-2:]) == {"a ends", "b ends"}
 
 
-async def test_an_actor_goes_on_when_its_loop_has_ended(world: World) -> None:
+async def test_an_actor_continues_when_its_loop_has_ended(world: World) -> None:
     class Brief(Actor):
         async def run(self) -> None:
             pass

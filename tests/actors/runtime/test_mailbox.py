@@ -125,7 +125,7 @@ async def test_the_bound_in_bytes(world: World) -> None:
         await to.record.reaches(4)
 
 
-async def test_who_gives_up_waiting_lets_those_behind_go_first(world: World) -> None:
+async def test_a_cancelled_wait_lets_later_ones_pass(world: World) -> None:
     to = gated()
     async with world.system(spec("to", to, mailbox=MailboxBounds(bytes=1000))) as system:
         ref = system.ref("to")

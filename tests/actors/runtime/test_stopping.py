@@ -259,7 +259,7 @@ class Last(Actor):
 
 
 @pytest.mark.parametrize("place", ["handler", "concurrent", "on_stop"])
-def test_who_hangs_holds_the_end_up_for_two_seconds_at_most_and_is_named(
+def test_a_hanging_actor_delays_the_end_by_two_seconds_at_most_and_is_named(
     backend: Backend, place: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     log = Record[str]()

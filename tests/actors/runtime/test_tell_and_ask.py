@@ -97,7 +97,7 @@ async def test_refused_goes_to_the_asker_and_the_actor_keeps_running(
     assert "counter refused Add: only more" in caplog.text
 
 
-async def test_stopping_is_told_apart_from_other_refusals(world: World) -> None:
+async def test_stopping_differs_from_other_refusals(world: World) -> None:
     """Also by a concurrent handler, and where the asker is in another process."""
 
     class Draining(Actor):

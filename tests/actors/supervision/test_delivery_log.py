@@ -161,7 +161,7 @@ steps = st.one_of(
 
 
 @given(st.lists(steps, max_size=60))
-def test_the_page_tells_what_became_of_each_envelope(taken: list[Any]) -> None:
+def test_the_delivery_log_has_the_state_of_each_message(taken: list[Any]) -> None:
     twin = Twin()
     twin.check(bytes(LAYOUT.nbytes))
     for name, *arguments in taken:

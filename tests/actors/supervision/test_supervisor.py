@@ -172,7 +172,7 @@ class Forsaken(Actor):
 
 
 @pytest.mark.parametrize("place", ["on_start", "run", "poke", "poke_beside"])
-def test_a_cancelled_error_that_nobody_meant_for_the_actor_is_a_crash(
+def test_a_cancelled_error_not_meant_for_the_actor_is_a_crash(
     world: World, place: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def run() -> None:
@@ -190,7 +190,7 @@ def test_a_cancelled_error_that_nobody_meant_for_the_actor_is_a_crash(
 
 
 @pytest.mark.anyio
-async def test_always_starts_again_who_ended_its_loop_and_on_failure_does_not(world: World) -> None:
+async def test_always_restarts_an_actor_whose_loop_ended_and_on_failure_does_not(world: World) -> None:
     class Brief(Told):
         async def run(self) -> None:
             if self.restarts == 2:
@@ -213,7 +213,7 @@ async def test_always_starts_again_who_ended_its_loop_and_on_failure_does_not(wo
     ("strategy", "restarted"),
     [("one-for-one", ["b"]), ("one-for-all", ["a", "b", "c"]), ("rest-for-one", ["b", "c"])],
 )
-async def test_who_is_started_again(world: World, strategy: Strategy, restarted: list[str]) -> None:
+async def test_restarted_actors(world: World, strategy: Strategy, restarted: list[str]) -> None:
     incarnations = Record[str]()
 
     class Member(Misbehaving):
@@ -323,7 +323,7 @@ async def test_a_crash_while_its_group_waits_for_it_to_answer_begins_the_recover
 
 
 @pytest.mark.anyio
-async def test_who_is_never_restarted_is_not_restarted_with_its_group(world: World) -> None:
+async def test_restart_never_holds_within_a_group(world: World) -> None:
     group = GroupSpec(name="g", strategy="one-for-all", limits=RestartLimits(backoff_seconds=0.0))
     config = Misbehaving.Config(place="handler")
     async with world.system(
@@ -377,7 +377,7 @@ class Harmful(Actor):
 
 
 @pytest.mark.anyio
-async def test_who_must_not_be_started_again_ends_the_run_at_once(world: World) -> None:
+async def test_fatal_ends_the_run_at_once(world: World) -> None:
     system = world.system(spec("it", Harmful))
     with pytest.raises(ActorFailed, match=r"'it' crashed in run: Fatal: it isn't mine any more$") as failure:
         async with system:

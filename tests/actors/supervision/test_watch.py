@@ -165,7 +165,7 @@ async def test_a_restart_with_the_group_is_reported(world: World) -> None:
 
 
 @pytest.mark.anyio
-async def test_a_restarted_watcher_watches_again_and_learns_who_is_down(world: World) -> None:
+async def test_a_restarted_watcher_watches_again_and_learns_which_actors_are_down(world: World) -> None:
     cls = watcher()
     specs = [
         spec("w", cls, {"others": ("never", "quiet")}),
@@ -209,7 +209,7 @@ async def test_ends_while_the_watcher_is_down_are_reported_to_its_next_incarnati
 
 
 @pytest.mark.anyio
-async def test_an_error_in_on_down_is_a_crash_and_the_next_incarnation_is_told_again(
+async def test_an_error_in_on_down_is_a_crash_and_the_next_incarnation_is_notified_again(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
     cls = watcher(crashes=1)

@@ -208,7 +208,7 @@ def test_answers_come_back_equal(answers: Answers, payloads: list[Everything]) -
         assert same(getattr(received, name), getattr(answers, name))
 
 
-def test_a_sheet_is_true_if_it_says_anything() -> None:
+def test_an_ack_batch_is_true_unless_it_is_empty() -> None:
     assert not Answers()
     ended = EnvelopeEnded(1, Outcome.REFUSED, "no")
     for said in ([(1, 1), [], []], [[], [ended], []], [[], [], [Reply(1, 0, None)]]):
@@ -377,7 +377,7 @@ def test_only_a_request_can_be_asked() -> None:
         frame_of([told(Add(amount=1)), asked(Add(amount=1))])
 
 
-def test_a_packer_goes_on_after_what_cannot_travel() -> None:
+def test_a_packer_continues_after_an_unencodable_message() -> None:
     packer = Packer()
     with pytest.raises(WireError):
         packer.envelopes(CONTRACT, 1, [told(with_anything([np.ones(3), object()]))])

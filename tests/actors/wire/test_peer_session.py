@@ -46,7 +46,7 @@ def test_envelopes_arrive_in_order(sides: Sides) -> None:
     }
 
 
-def test_what_is_told_in_one_turn_goes_as_one_frame(sides: Sides) -> None:
+def test_messages_of_one_turn_share_a_frame(sides: Sides) -> None:
     for number in range(100):
         sides.tell(Add(number))
     assert not sides.envelopes.frames

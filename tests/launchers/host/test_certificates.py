@@ -72,7 +72,7 @@ def test_contexts_as_processes_use_them(run: Tls, foreign: Tls) -> None:
         shake_hands(foreign.context(server=True), run.context(server=False), "actorq")
 
 
-def test_without_a_certificate_nobody_is_let_in(run: Tls, tmp_path: Path) -> None:
+def test_without_a_certificate_every_peer_is_refused(run: Tls, tmp_path: Path) -> None:
     server, client = (context(run, tmp_path, server=end, own=run if end else None) for end in (True, False))
     with pytest.raises(ssl.SSLError, match="PEER_DID_NOT_RETURN_A_CERTIFICATE"):
         shake_hands(server, client, "actorq")

@@ -131,7 +131,7 @@ async def test_nothing_is_read_beyond_it() -> None:
 
 
 @pytest.mark.anyio
-async def test_a_coordinator_without_the_secret_is_told_nothing() -> None:
+async def test_a_coordinator_without_the_secret_gets_nothing() -> None:
     host, coordinator = await both(introducing(), admitting(secret=OTHER))
     assert isinstance(host, HandshakeError)
     assert "the peer doesn't know the run's secret: is the join token of this run?" in str(host)
@@ -153,7 +153,7 @@ async def test_a_host_of_another_run() -> None:
 
 
 @pytest.mark.anyio
-async def test_what_was_heard_is_no_good_again() -> None:
+async def test_a_recorded_handshake_cant_be_replayed() -> None:
     """Not at the same coordinator, and not at the other side."""
     host_end, coordinator_end = pair()
     async with anyio.create_task_group() as tasks:
@@ -179,7 +179,7 @@ async def test_proofs_are_not_reflected() -> None:
 
 
 @pytest.mark.anyio
-async def test_another_version_is_told_to_both() -> None:
+async def test_another_version_is_reported_to_both() -> None:
     older = JoinHello(PROTOCOL, "0.0.1", "r", b"n" * 32)
 
     async def old_host(stream: ByteStream) -> None:

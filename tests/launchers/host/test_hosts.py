@@ -204,7 +204,7 @@ async def test_a_host_that_was_silent_comes_back(
 
 
 @pytest.mark.slow
-async def test_who_computes_is_not_silent(
+async def test_a_computing_node_is_not_silent(
     anyio_backend: str, board: Board, acceptor: Gate, tmp_path: Path
 ) -> None:
     """Neither a node that holds Python's lock for longer than a silent host may live, nor the coordinator."""
@@ -244,7 +244,7 @@ async def test_a_host_that_is_interrupted_leaves_its_node_to_the_next(
     assert "waiting for node far0: actorq node --join" in caplog.text
 
 
-async def test_a_run_that_fails_says_so(anyio_backend: str, board: Board, tmp_path: Path) -> None:
+async def test_a_run_that_fails_reports_it(anyio_backend: str, board: Board, tmp_path: Path) -> None:
     tables = topology(board)
     tables["actors"]["on_far0"]["config"]["fails_in_start"] = True
 
@@ -275,7 +275,7 @@ async def test_a_run_that_is_given_up_while_it_waits(
         assert await joiner.ended() == 0
 
 
-async def test_where_nobody_can_listen(anyio_backend: str, board: Board, tmp_path: Path) -> None:
+async def test_an_address_that_cant_be_listened_at(anyio_backend: str, board: Board, tmp_path: Path) -> None:
     with pytest.raises(NodeFailed, match=r"node 'main' can't listen at tcp://192\.0\.2\.1:7070: "):
         async with waiting(anyio_backend, topology(board, address="tcp://192.0.2.1:7070"), tmp_path):
             pass

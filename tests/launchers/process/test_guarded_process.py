@@ -89,7 +89,7 @@ async def test_states_go_there_and_back(anyio_backend: str) -> None:
 
 
 @pytest.mark.anyio
-async def test_who_cant_be_handed_over_is_named(anyio_backend: str) -> None:
+async def test_an_actor_that_cant_be_pickled_is_named(anyio_backend: str) -> None:
     lock = threading.Lock()
     fine = ActorSpec(name="fine", cls=Quiet, config=Quiet.Config())
     stuck = ActorSpec(name="stuck", cls=Calling, config=Calling.Config(call=lambda: lock))
@@ -98,7 +98,7 @@ async def test_who_cant_be_handed_over_is_named(anyio_backend: str) -> None:
 
 
 @pytest.mark.anyio
-async def test_a_setup_that_cant_be_taken_over_is_told(
+async def test_a_setup_that_cant_be_unpickled_is_reported(
     anyio_backend: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Here: of a class in a module that isn't there."""
@@ -124,7 +124,7 @@ async def test_a_node_that_has_done_its_work(anyio_backend: str) -> None:
 
 
 @pytest.mark.anyio
-async def test_a_failing_node_says_why_before_it_ends(anyio_backend: str) -> None:
+async def test_a_failing_node_reports_its_error_before_it_ends(anyio_backend: str) -> None:
     async with running(anyio_backend) as node:
         await node.stream.send(Do("fail"))
         assert await node.ended() == "exited with status 1"
@@ -160,7 +160,7 @@ async def test_a_signal_is_named(anyio_backend: str, number: signal.Signals) -> 
 
 
 @pytest.mark.anyio
-async def test_what_it_prints_is_logged_and_the_last_of_it_told(
+async def test_its_output_is_logged_and_the_last_lines_reported(
     anyio_backend: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -207,7 +207,7 @@ async def test_one_that_was_never_served_is_killed(anyio_backend: str) -> None:
 
 
 @pytest.mark.anyio
-async def test_a_stopped_process_is_told_from_one_that_computes(anyio_backend: str) -> None:
+async def test_a_stopped_process_is_distinguished_from_one_that_computes(anyio_backend: str) -> None:
     async with running(anyio_backend) as node:
         await ask(node, "echo")
         await node.stream.send(Do("loop_in_python"))

@@ -14,7 +14,7 @@ from actorq.replay.redis.connection import RedisConnection, RedisDownError
 from .redis_servers import LittleRedis
 
 
-def test_who_answers_but_is_no_redis_is_told() -> None:
+def test_a_server_that_is_not_redis_is_reported() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def answer() -> None:

@@ -39,7 +39,7 @@ def test_the_layout_of_frames_in_memory_does_not_matter() -> None:
     assert bytes(encode_frames(turned)) == bytes(encode_frames(chunk))
 
 
-def test_what_is_no_chunk_is_told_apart() -> None:
+def test_a_value_that_is_no_chunk_has_its_own_error() -> None:
     value = encode_rows(make_chunk(5))
     for wrong in (b"", b"hello", value[:-1], value + b"\0", b"x" + value[1:], b"\0" * len(value)):
         with pytest.raises(ValueError, match="rows"):

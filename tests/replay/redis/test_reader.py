@@ -103,7 +103,7 @@ def test_of_large_chunks_only_the_frames_wanted_are_read(
     shard.replay.store.close()
 
 
-def test_frames_may_lie_anywhere_in_a_large_chunk(server: LittleRedis, reader: RedisReader) -> None:
+def test_frames_may_be_anywhere_in_a_large_chunk(server: LittleRedis, reader: RedisReader) -> None:
     rng = np.random.default_rng(0)
     chunks = [
         changed(

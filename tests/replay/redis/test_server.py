@@ -116,7 +116,7 @@ async def test_a_kept_folder_has_one_server(tmp_path: Path, monkeypatch: pytest.
     await second.stop()
 
 
-async def test_it_says_why_it_cannot_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_it_reports_why_it_cannot_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "appendonly.aof").write_text("this is no append-only file")
     server = RedisServerProcess(keep=tmp_path)
     with pytest.raises(ServerError, match=r"(?i)bad file format"):

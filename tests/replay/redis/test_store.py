@@ -64,7 +64,7 @@ def opened(server: LittleRedis, *, afresh: bool = False, shard: str = "run:repla
     return replay
 
 
-def test_nobody_elses_keys_are_touched(server: LittleRedis) -> None:
+def test_foreign_keys_are_not_touched(server: LittleRedis) -> None:
     foreign = [
         "actorq",
         "actorq:{run:replay.0",
@@ -100,7 +100,7 @@ def test_nobody_elses_keys_are_touched(server: LittleRedis) -> None:
         ("HSET", KEYS.list, "a", "b"),
     ],
 )
-def test_what_is_not_ours_under_our_names_is_told_and_left_alone(server: LittleRedis, foreign: Any) -> None:
+def test_foreign_values_under_our_keys_are_reported_and_left_alone(server: LittleRedis, foreign: Any) -> None:
     server.client.execute_command(*foreign)
     for afresh in (False, True):
         with pytest.raises(ForeignKeyError, match="another name"):
@@ -118,7 +118,7 @@ def test_what_is_not_ours_under_our_names_is_told_and_left_alone(server: LittleR
         ("SET", "actorq:{run:replay.0:7}:rows\n", "b"),
     ],
 )
-def test_what_is_not_ours_among_our_chunks_is_told_and_left_alone(server: LittleRedis, foreign: Any) -> None:
+def test_foreign_values_among_chunks_are_reported_and_left_alone(server: LittleRedis, foreign: Any) -> None:
     server.client.execute_command(*foreign)
     server.client.set(KEYS.frames(8), "of a run that was killed")
     for afresh in (False, True):
@@ -133,7 +133,7 @@ def test_what_is_not_ours_among_our_chunks_is_told_and_left_alone(server: Little
     assert server.keys() == [foreign[1]]
 
 
-def test_a_value_that_is_no_chunk_is_told(server: LittleRedis) -> None:
+def test_a_value_that_is_no_chunk_is_reported(server: LittleRedis) -> None:
     server.client.set(KEYS.rows(7), "hello")
     server.client.rpush(KEYS.list, ChunkRecord(7, 0, 5, 6).pack())
     with pytest.raises(ForeignKeyError, match="no rows of a chunk"):
@@ -406,7 +406,7 @@ def test_the_password_comes_from_the_environment(tmp_path: Path, monkeypatch: py
         locked.stop()
 
 
-def test_a_redis_that_is_down_is_told_apart(tmp_path: Path) -> None:
+def test_a_redis_that_is_down_has_its_own_error(tmp_path: Path) -> None:
     mortal = LittleRedis(tmp_path / "mortal", appendonly="yes", appendfsync="always")
     shard = opened(mortal)
     (ids,) = insert(shard, make_chunk(5))

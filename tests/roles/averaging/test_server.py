@@ -89,7 +89,7 @@ async def test_elastic_learners_meet_the_centre_one_by_one() -> None:
     assert watch.counts["meetings"] == 3
 
 
-async def test_nobody_waits_for_those_who_learn_nothing_yet() -> None:
+async def test_no_learner_waits_for_one_that_learns_nothing_yet() -> None:
     async with System(tree(bystanders(2), root=Zero), AT_ONCE) as system:
         one, other = Voice(system, 0), Voice(system, 1)
         await other.join(learning=False)
@@ -119,7 +119,7 @@ async def test_a_dead_learner_is_not_waited_for_and_comes_back_to_the_centre() -
         assert (met.parameters == 7.0).all()
 
 
-async def test_the_parameters_of_who_dies_at_the_meeting_count_for_nothing() -> None:
+async def test_parameters_of_a_learner_that_dies_while_synchronizing_are_dropped() -> None:
     async with System(tree([Bystander, Mortal], root=Zero), AT_ONCE) as system:
         one, other = Voice(system, 0), Voice(system, 1)
         await one.join(learning=True)
@@ -136,7 +136,7 @@ async def test_the_parameters_of_who_dies_at_the_meeting_count_for_nothing() -> 
         assert ((await one.synchronize(5.0)).parameters == 5.0).all()
 
 
-async def test_the_roots_next_incarnation_goes_on_from_the_last_meeting() -> None:
+async def test_the_roots_next_incarnation_continues_from_the_last_synchronization() -> None:
     centers: Record[Weights] = Record()
     specs = tree(bystanders(2), root=MortalRoot, centers=centers)
     async with System(specs, AT_ONCE) as system:
@@ -236,7 +236,7 @@ async def test_a_learner_dies_and_catches_up(rule: str) -> None:
     assert begins >= last > 0, "it begins where the others are, not at zero"
 
 
-async def test_the_root_dies_and_all_go_on() -> None:
+async def test_the_root_dies_and_all_continue() -> None:
     said: Record[tuple[str, int, float]] = Record()
 
     class Frail(Zero):
@@ -252,7 +252,7 @@ async def test_the_root_dies_and_all_go_on() -> None:
     assert values == sorted(values), "nothing is lost"
 
 
-async def test_no_meeting_is_held_without_those_who_were_sent_away_at_the_end() -> None:
+async def test_no_synchronization_without_learners_refused_at_the_end() -> None:
     """The loop may go on for a moment after it was cancelled, with all there that it waits for."""
     held: list[tuple[int, ...]] = []
 

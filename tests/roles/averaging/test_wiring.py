@@ -40,7 +40,7 @@ def test_the_learners_of_all_groups_meet() -> None:
     assert root.ports["learners"] == ("edge.0.learner", "edge.1.learner")
 
 
-def test_who_comes_to_the_root_is_among_its_learners() -> None:
+def test_a_learner_of_the_root_is_wired_to_it() -> None:
     topology = tree()
     topology["actors"]["loner"]["ports"]["root"] = "root"
     assert "actors.root.ports.learners: lacks loner, whose port root is wired to this actor" in problems(
@@ -48,7 +48,7 @@ def test_who_comes_to_the_root_is_among_its_learners() -> None:
     )
 
 
-def test_who_never_comes_is_not_waited_for() -> None:
+def test_a_missing_learner_is_not_waited_for() -> None:
     told = problems(tree(ports={"learners": ["learner", "loner"]}))
     assert "actors.root.ports.learners: names loner, whose port root isn't wired to this actor" in told
 

@@ -120,7 +120,7 @@ async def test_one_at_a_time() -> None:
 
 @pytest.mark.parametrize("long_seconds", [ALWAYS_LONG, ALWAYS_SHORT])
 @pytest.mark.parametrize("deterministic", [False, True])
-async def test_results_and_errors_come_to_who_asked(long_seconds: float, deterministic: bool) -> None:
+async def test_results_and_errors_reach_the_asker(long_seconds: float, deterministic: bool) -> None:
     async def body(actor: Actor) -> None:
         computer, kind = PriorityExecutor(actor), AdaptiveExecutor(actor, long_seconds)
         for number in range(3):
@@ -131,7 +131,7 @@ async def test_results_and_errors_come_to_who_asked(long_seconds: float, determi
     await inside(body, deterministic=deterministic)
 
 
-async def test_who_is_cancelled_takes_nobodys_turn() -> None:
+async def test_a_cancelled_task_takes_no_place() -> None:
     async def body(actor: Actor) -> None:
         computer, kind, gate = (
             PriorityExecutor(actor),

@@ -67,7 +67,7 @@ def test_an_incarnation_and_a_seed_of_its_own_are_another_way(other: dict[str, A
     assert not same(first, exploration(**other).explore())
 
 
-def test_goes_on_counting_and_begins_new_episodes() -> None:
+def test_continues_counting_and_begins_new_episodes() -> None:
     tally = ReportTotals()
     before, after = exploration(), exploration(tally)
     began = before.explore()

@@ -59,7 +59,7 @@ class Named(Inbox):
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("asking", [True, False])
-async def test_chunks_go_to_the_shards_of_their_task_and_returns_are_told_apart(asking: bool) -> None:
+async def test_chunks_go_to_the_shards_of_their_task_and_returns_are_separate(asking: bool) -> None:
     inserted: Record[tuple[str, Insert]] = Record()
     watch = Watch()
     inbox = fresh(Named, inserted=inserted)

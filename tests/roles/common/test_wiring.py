@@ -104,7 +104,7 @@ def test_stages_have_one_learner() -> None:
     assert "give each learner its own stages" in refused(source)["actors.one.ports.stages"]
 
 
-def test_a_task_of_a_repeated_group_that_nobody_explores() -> None:
+def test_a_task_of_a_repeated_group_without_explorers() -> None:
     source = learning(
         explorer={"count": 1, "ports": {"replay": ["a", "b"], "weights": "learner"}},
         learner={"ports": {"replay": ["a", "b"], "root": "root"}},

@@ -94,7 +94,7 @@ async def test_without_a_goal_it_keeps_the_best_and_is_never_solved() -> None:
     assert system.final_states["evaluator"]["updates"] == 20
 
 
-async def test_goes_on_from_its_state() -> None:
+async def test_continues_from_its_state() -> None:
     """The next evaluation when it was due, the best as it was, and seeds that it has not yet seen."""
     Moody.seeds.clear()
     async with System(actors(moody(1.0), StopTable()), reports=(watch := Watch())) as system:

@@ -59,7 +59,7 @@ async def test_waits_for_weights_and_then_acts_with_the_newest() -> None:
     assert link.handled + link.superseded == 100
 
 
-async def test_goes_on_after_a_crash_with_the_newest_weights() -> None:
+async def test_continues_after_a_crash_with_the_newest_weights() -> None:
     record: Record[Insert] = Record()
     watch = Watch()
     async with System(actors(record, Faltering), AT_ONCE, reports=watch) as system:

@@ -155,7 +155,7 @@ async def test_a_request_that_does_not_fit_is_refused_and_no_other() -> None:
         assert all(actor.restarts == 0 for actor in system.statistics().actors)
 
 
-async def test_the_death_of_who_is_asked_loses_nothing() -> None:
+async def test_the_death_of_the_asked_actor_loses_nothing() -> None:
     """Not an episode and not a step: the experience is that of an undisturbed run."""
     ways = []
     for numbers in ((), (1, 5, 6)):
@@ -179,7 +179,7 @@ class Stumbling(Explorer):
         raise RuntimeError("fell over")
 
 
-async def test_what_a_dead_explorer_asked_is_answered_to_nobody() -> None:
+async def test_a_dead_explorers_request_has_no_reply() -> None:
     record: Record[Insert] = Record()
     specs = topology(record, CARTPOLE, MLP, explorers=2, explorer=Stumbling, batch_size=6)
     async with System(specs, AT_ONCE) as system:
@@ -198,7 +198,7 @@ def said(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 
 @pytest.mark.parametrize("published", [True, False])
-async def test_stops_at_once_whoever_waits(published: bool, caplog: pytest.LogCaptureFixture) -> None:
+async def test_stops_at_once_while_tasks_wait(published: bool, caplog: pytest.LogCaptureFixture) -> None:
     record: Record[Insert] = Record()
     specs = topology(record, CARTPOLE, MLP, explorers=2, batch_size=1000, deadline_seconds=1000.0)
     with caplog.at_level(logging.WARNING):

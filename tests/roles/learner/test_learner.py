@@ -100,7 +100,7 @@ async def learn(updates: int, states: dict[str, State] | None = None) -> dict[st
     return system.final_states
 
 
-async def test_goes_on_from_its_state_bit_for_bit() -> None:
+async def test_continues_from_its_state_bit_for_bit() -> None:
     """With a uniform replay; with priorities, which new ones the next batch knows depends on the turns."""
     whole = await learn(30)
     halves = await learn(12, await learn(18))
@@ -108,7 +108,7 @@ async def test_goes_on_from_its_state_bit_for_bit() -> None:
     assert_identical(halves, whole)
 
 
-async def test_nobody_else_knows_of_adaptive_scales() -> None:
+async def test_adaptive_scales_affect_only_the_learner() -> None:
     """What is published and kept are plain parameters, though heads and statistics move with every update."""
     record: Record[Weights] = Record()
     watch = Watch()

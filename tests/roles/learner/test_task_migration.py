@@ -141,7 +141,7 @@ def test_what_cannot_join(names: tuple[str, ...], agent: tuple[int, ...], where:
     assert words in sentence
 
 
-async def test_a_topology_that_cannot_go_on_is_refused(tmp_path: Path) -> None:
+async def test_a_topology_that_cannot_resume_is_refused(tmp_path: Path) -> None:
     await run_to_its_end(tmp_path, topology("short", "bent"), "asyncio")
     with pytest.raises(CheckpointError, match="short, bent: those come first"):
         prepare(RunOptions(source=topology("bent", "short"), resume=tmp_path))

@@ -126,7 +126,7 @@ async def test_all_have_the_batch_size_unless_it_is_by_speed() -> None:
     assert {told.rows for told in answers} == {4}
 
 
-async def test_who_is_slow_is_waited_for_no_longer_than_declared() -> None:
+async def test_a_straggler_is_waited_for_until_the_timeout() -> None:
     """A gradient of worker 2 takes 4 s, the others' 0.01 s: it comes too late, and is dealt less."""
     rates = (400.0, 400.0, 1.0)
     answers = await answers_of(rates, 300, wait_at_most_seconds=0.5, deal="speed")
@@ -162,7 +162,7 @@ async def test_a_late_gradient_does_not_hurry_the_next_round() -> None:
     np.testing.assert_allclose(np.diff(ends), 0.9)
 
 
-async def test_a_round_begins_anew_when_who_had_come_first_dies() -> None:
+async def test_a_round_restarts_when_its_first_worker_dies() -> None:
     """Worker 0 is there after 0.1 s, dies at 0.2 s and is there again at 0.3 s; worker 1 takes 0.75 s."""
     told = await answers_of((4 / 0.1, 4 / 0.75), 2, wait_at_most_seconds=0.5, dies_at={0: 0.2})
     assert {(each.worker, each.version.updates, each.delivery_state) for each in told} == {

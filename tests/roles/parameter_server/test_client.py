@@ -47,7 +47,7 @@ async def test_a_gradient_pushed_twice_counts_once() -> None:
     assert system.statistics().restarts == 0
 
 
-async def test_who_pushes_again_while_it_waits_takes_back_the_first() -> None:
+async def test_a_second_push_replaces_the_waiting_first() -> None:
     """A synchronous update takes the mean of what the workers pushed last."""
     first, second, other = gradients(3)
     async with System(server(1, rule="synchronous"), AT_ONCE) as system:

@@ -61,7 +61,7 @@ def test_the_first_mean_and_deviation_are_exact(losses: list[float]) -> None:
     assert state["variance"] == pytest.approx(np.var(losses), rel=1e-6, abs=1e-6)
 
 
-def test_goes_on_from_its_state() -> None:
+def test_continues_from_its_state() -> None:
     one, other = warmed_up(3.0), OutlierFilter(3.0)
     other.load_state(one.state())
     losses = np.random.default_rng(0).exponential(2.0, 200)

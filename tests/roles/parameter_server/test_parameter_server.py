@@ -121,7 +121,7 @@ async def test_what_cannot_be_applied_is_refused_and_changes_nothing() -> None:
 
 
 @pytest.mark.parametrize("dying", ["server.0", "server.1", "coordinator"])
-async def test_after_a_death_all_go_on_from_a_version_that_was(dying: str) -> None:
+async def test_after_a_death_all_continue_from_an_earlier_version(dying: str) -> None:
     config = ParameterServer.Config(restore_within_updates=10)
     specs = server(2, shard_config=config)
     async with System(specs, AT_ONCE) as system:

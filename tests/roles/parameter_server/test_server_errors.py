@@ -57,7 +57,7 @@ def test_a_shard_that_has_nothing_yet_has_the_beginning() -> None:
     assert newest_common([versions((0, 0), (1, 7)), versions()]) == BEGINNING
 
 
-def test_without_a_version_in_common_it_says_who_has_which() -> None:
+def test_without_a_common_version_the_error_lists_them() -> None:
     with pytest.raises(RuntimeError, match="in common: 50 of incarnation 1, 100 of incarnation 1; none"):
         newest_common([versions((1, 50), (1, 100)), versions()])
 
@@ -121,7 +121,7 @@ def _only_at_points(self: Any) -> None:
         ParameterServer.keep_snapshot(self)
 
 
-async def test_a_shards_death_is_heard_of_however_often_the_front_has_died() -> None:
+async def test_a_shards_death_is_detected_however_often_the_coordinator_has_died() -> None:
     """What its earlier lives had asked isn't in the way of what this one asks."""
     often = (GroupSpec(limits=RestartLimits(max_restarts=20, backoff_seconds=0.0)),)
     async with System(server(2), often) as system:
@@ -141,7 +141,7 @@ async def test_a_shards_death_is_heard_of_however_often_the_front_has_died() -> 
 # Workers who die.
 
 
-def test_what_was_sent_before_a_death_is_told_from_what_comes_after() -> None:
+def test_messages_from_before_a_death_are_distinguished_from_later_ones() -> None:
     incarnations = Lives(3)
     incarnations.hear(1, 0)
     assert not incarnations.is_over(1, 0)
@@ -166,7 +166,7 @@ class Mortal(Bystander):
         raise RuntimeError("told to die")
 
 
-async def test_nobody_waits_for_a_worker_that_never_comes_back() -> None:
+async def test_no_worker_waits_for_one_that_never_restarts() -> None:
     *others, last = server(2, rule="synchronous")
     async with System([*others, replace(last, cls=Mortal, restart="never")], AT_ONCE) as system:
         workers = Workers(system, 2)

@@ -84,7 +84,7 @@ async def test_what_it_has_is_not_fetched_again() -> None:
     np.testing.assert_array_equal(weights.read(), np.full(SIZE, 8, np.float32))
 
 
-async def test_it_says_what_it_has_but_of_one_incarnation_alone() -> None:
+async def test_it_reports_its_version_within_one_incarnation_only() -> None:
     weights, shards = reader()
     for each in (pulled(8, target=8), pulled(9, target=8), pulled(9, incarnation=2, target=8)):
         await weights.fetch(each)
@@ -119,7 +119,7 @@ async def test_one_bad_slice_leaves_everything_as_it_was(second: Answer) -> None
     assert held(weights) == ({9.0}, {-9.0})
 
 
-async def test_differences_are_no_use_to_who_has_nothing() -> None:
+async def test_differences_need_an_earlier_version() -> None:
     weights, _ = reader(of(3), wrong())
     with pytest.raises(ValueError, match="to a reader that has nothing"):
         await weights.fetch(pulled(8))

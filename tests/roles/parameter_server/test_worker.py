@@ -127,7 +127,7 @@ async def test_gradients_travel_by_codec(codec: str, share: float) -> None:
     assert set(watch.all_of("bytes_in_per_update")) == {2 * exact[codec]}
 
 
-async def test_goes_on_from_its_state() -> None:
+async def test_continues_from_its_state() -> None:
     config = settings(gradient_codec="top_k", outlier_deviations=6.0)
     _, states = await work(crew(config), 30)
     watch, again = await work(crew(config), 10, states)
@@ -151,7 +151,7 @@ async def test_runs_of_one_seed_are_identical() -> None:
 # With stand-ins for the server, which say what a test wants said.
 
 
-async def test_tells_who_computes_and_numbers_its_gradients() -> None:
+async def test_identifies_the_worker_and_numbers_its_gradients() -> None:
     scene = Scene(Worker)
     await scene.play(5)
     assert scene.pulls.entries == [Pull(0, computing=False), Pull(0, computing=True)]
@@ -165,7 +165,7 @@ async def test_tells_who_computes_and_numbers_its_gradients() -> None:
         assert push.bytes == sum(each.slice.nbytes for each in slices) == 4 * SIZE
 
 
-async def test_the_version_it_is_told_is_the_one_it_computes_with() -> None:
+async def test_the_named_version_is_the_one_it_computes_with() -> None:
     scene = Scene()
     await scene.play(5)
     assert [push.version.updates for push in scene.pushes.entries[:5]] == [0, 1, 2, 3, 4]
@@ -175,7 +175,7 @@ async def test_the_version_it_is_told_is_the_one_it_computes_with() -> None:
     assert {push.bytes_fetched for push in scene.pushes.entries} == {2 * 4 * SIZE}
 
 
-async def test_who_attends_it_is_told_that_it_ends() -> None:
+async def test_a_waiting_attend_is_answered_when_it_ends() -> None:
     scene = Scene()
     left: list[Left] = []
 
@@ -189,7 +189,7 @@ async def test_who_attends_it_is_told_that_it_ends() -> None:
     assert left == [Left()]
 
 
-async def test_goes_on_after_a_refusal_and_says_why_once(caplog: pytest.LogCaptureFixture) -> None:
+async def test_continues_after_a_refusal_and_logs_the_reason_once(caplog: pytest.LogCaptureFixture) -> None:
     scene = Scene(delivery_state=lambda number: "refused" if number in (2, 3, 5) else "accepted")
     with caplog.at_level(logging.WARNING, "actorq.roles"):
         await scene.play(8)

@@ -145,7 +145,7 @@ async def test_stages_are_idle_as_long_as_the_pipeline_fills_and_empties(
 # Whole weights.
 
 
-async def test_whole_weights_are_gathered_for_who_subscribes() -> None:
+async def test_whole_weights_are_gathered_for_subscribers() -> None:
     watch, record = Watch(), Record[Weights]()
     recorder = spec("recorder", fresh(WeightsRecorder, record=record), {"weights": "learner"})
     specs = pipeline(4, 8, SMALL, columns={"hidden.0": 2}, publish_every_updates=4)

@@ -21,7 +21,7 @@ from .pipelines import AGENT, SMALL, Doomed, Told, held, learned_by_one, pipelin
 pytestmark = pytest.mark.anyio
 
 
-async def test_after_a_stages_death_all_go_on_from_a_common_version() -> None:
+async def test_after_a_stages_death_all_continue_from_a_common_version() -> None:
     watch, died = Watch(), Record[int]()
     stage = fresh(Doomed, dies_at=12, died=died)
     config = Stage.Config(torch_threads=1, restore_within_updates=10)
@@ -83,7 +83,7 @@ class Continued(Pile):
         return super().batch(number + 5)
 
 
-async def test_a_run_goes_on_from_a_checkpoint() -> None:
+async def test_a_run_continues_from_a_checkpoint() -> None:
     whole = await learned_by_one(SMALL, 12, Told())
     states: dict[str, State] = {}
     for pile, updates in ((Pile, 5), (Continued, 7)):

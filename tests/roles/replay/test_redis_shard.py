@@ -140,7 +140,7 @@ async def test_a_dead_shard_comes_back_with_all_it_held() -> None:
         assert len(batch.ids) == 64
 
 
-async def test_a_dead_shard_goes_on_with_the_priorities_of_its_last_snapshot() -> None:
+async def test_a_restarted_shard_has_the_priorities_of_its_last_snapshot() -> None:
     specs = in_redis(alpha=1.0, epsilon=1e-30)
     async with started(specs) as system:
         await system.ref("replay.0").ask(insert(10, 0))
@@ -155,7 +155,7 @@ async def test_a_dead_shard_goes_on_with_the_priorities_of_its_last_snapshot() -
             assert set((await draws(later)).actions.tolist()) == {7}
 
 
-async def test_a_redis_that_forgets_makes_the_replay_smaller_and_the_run_goes_on() -> None:
+async def test_a_redis_that_loses_data_makes_the_replay_smaller_and_the_run_continues() -> None:
     async with started(in_redis()) as system:
         for number in range(5):
             await system.ref("replay.0").ask(insert(10, 10 * number))
@@ -262,7 +262,7 @@ async def test_one_doubt_is_enough(little: LittleRedis, monkeypatch: pytest.Monk
     assert opened == 2
 
 
-async def test_who_reads_waits_ever_longer_until_a_doubt_is_settled(
+async def test_a_reader_backs_off_until_missing_chunks_are_settled(
     little: LittleRedis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pauses, enough, opens = list[int](), threading.Event(), RedisStore.open
@@ -319,7 +319,7 @@ async def test_of_two_runs_of_a_name_the_first_ends_and_the_second_has_it_all(li
     assert numbers(little.url, SHARD) == [*range(20), *range(30, 40)]
 
 
-async def test_who_inserts_waits_while_redis_is_down(little: LittleRedis) -> None:
+async def test_inserts_wait_while_redis_is_down(little: LittleRedis) -> None:
     watch = Watch()
     async with started(in_redis(url=little.url), watch) as system:
         await system.ref("replay.0").ask(insert(10, 0))

@@ -172,7 +172,7 @@ async def test_the_first_batch_has_the_first_beta() -> None:
     assert betas == [0.0, 0.25, 0.75]
 
 
-async def test_staleness_is_told_within_one_incarnation() -> None:
+async def test_staleness_is_measured_within_one_incarnation() -> None:
     watch = Watch()
     async with System(replay(), reports=watch) as system:
         ask = system.ref("replay").ask
@@ -185,7 +185,7 @@ async def test_staleness_is_told_within_one_incarnation() -> None:
     assert (told.count, told.total, told.largest) == (3, 20.0, 20.0)
 
 
-async def test_what_is_replayed_is_told() -> None:
+async def test_sampled_transitions_are_reported() -> None:
     """How old it is, how large its errors are now, and how often each insert has been sampled."""
     watch = Watch()
     async with System(replay(alpha=1.0, epsilon=1e-30), reports=watch) as system:
@@ -224,7 +224,7 @@ async def test_at_the_end_waiting_inserts_go_in_and_waiting_samples_go_back() ->
 
 
 @pytest.mark.parametrize("sampling", ["uniform", "prioritized"])
-async def test_goes_on_from_its_state_as_if_never_stopped(sampling: str) -> None:
+async def test_continues_from_its_state_as_if_never_stopped(sampling: str) -> None:
     actors = replay(samples_per_insert=2.0, sampling=sampling)
 
     async def draw(system: System, times: int) -> list[SampleReply]:

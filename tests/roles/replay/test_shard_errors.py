@@ -53,7 +53,7 @@ async def test_the_limiters_crash_leaves_the_shards_alive() -> None:
 
 
 @pytest.mark.parametrize("shards", [1, 2])
-async def test_a_shard_that_comes_back_empty_holds_up_nobody(shards: int) -> None:
+async def test_a_shard_that_restarts_empty_delays_no_actor(shards: int) -> None:
     """Every explorer waits for the learner, whose draw of 4 pays for less than a chunk of 10."""
     specs = sharded(2, limiter=PACE)[: 1 + shards]
     async with here.system(*specs) as system, anyio.create_task_group() as tasks:

@@ -191,7 +191,7 @@ async def test_a_learner_that_waits_outlives_the_shard_that_it_waits_at() -> Non
         assert learner.batch is not None
 
 
-async def test_goes_on_from_its_state_as_if_never_stopped() -> None:
+async def test_continues_from_its_state_as_if_never_stopped() -> None:
     specs = sharded(3, limiter={"samples_per_insert": 2.0, "min_size": 6})
 
     async def draw(system: System) -> list[list[Any]]:
@@ -267,7 +267,7 @@ def topology(shards: int, ports: dict[str, Any], **config: Any) -> dict[str, Any
         (
             topology(2, {"limiter": "limiter"}, samples_per_insert=8.0),
             "actors.replay.config.samples_per_insert",
-            "the rate limiter's",
+            "the rate limiter at ports.limiter has",
         ),
         (topology(2, {"limiter": "learner"}), "actors.replay.ports.limiter", "AdmitInsert"),
     ],

@@ -29,7 +29,7 @@ def test_longer_chunks_take_less_and_longer_returns_more() -> None:
     assert told == [("replay", 2, "50,000 transitions of 42 bytes", round(50_000 * each))]
 
 
-def test_what_lies_in_redis_is_told_apart() -> None:
+def test_foreign_data_in_redis_has_its_own_error() -> None:
     in_redis = 24 + 4 + 16 * 5 / 4 + 556 / 32
     told = [need for need in needs(recipe="prioritized_replay_redis") if need[0] == "replay"]
     assert told == [

@@ -105,7 +105,7 @@ def test_a_resumed_run_drops_what_it_goes_through_again(tmp_path: Path) -> None:
     assert [event.step for event in starts] == [1010], "TensorBoard drops the steps from here on, too"
 
 
-def test_what_no_json_number_can_say_is_read_as_nan(tmp_path: Path) -> None:
+def test_values_json_lacks_are_read_as_nan(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     with closing(Metrics(folder)) as metrics:
         metrics.write({"loss": math.nan, "limiter_error": math.inf})

@@ -169,7 +169,7 @@ def test_other_runs_make_no_rows_of_their_own() -> None:
     assert setting.rows == []
 
 
-def test_a_resumed_run_goes_on() -> None:
+def test_a_resumed_run_continues() -> None:
     before = Setting(deterministic=True)
     drive(before, [1.0] * 30)
     before.recorder.gauge("evaluator", "evaluation_return_mean", 9.0)

@@ -166,7 +166,7 @@ def test_each_explorer_has_its_line_unless_there_are_too_many(tmp_path: Path) ->
     assert list(line.band)[:1] == [(1, 12)]
 
 
-def test_members_stand_in_the_order_of_their_numbers() -> None:
+def test_members_are_in_the_order_of_their_numbers() -> None:
     row: Row = {"wall_seconds": 1.0, "x": 2.0, "x/e.10": 1.0, "x/e.2": 1.0, "x/e.1": 1.0}
     (chart,) = curves([row]).values()
     assert [line.label for line in chart.lines] == ["e.1", "e.2", "e.10"]
@@ -239,7 +239,7 @@ def test_what_is_observed_has_a_chart_of_its_quantiles_and_none_for_each() -> No
     assert firsts == [("median", 3), ("99 %", 9), ("largest", 40)]
 
 
-def test_nobody_who_reports_nothing_has_a_chart() -> None:
+def test_metrics_without_readings_have_no_chart() -> None:
     assert other_charts([{"wall_seconds": 1.0}], {"age": Distribution(not_finite=1)}) == []
 
 
@@ -249,7 +249,7 @@ def distribution(values: list[float]) -> Distribution:
     return histogram.distribution()
 
 
-def test_histograms_stand_beside_their_curves(tmp_path: Path) -> None:
+def test_histograms_are_beside_their_curves(tmp_path: Path) -> None:
     age = distribution([0.0, 1.0, 1.0, 3.0, math.nan])
     write_distributions(RunFolder(tmp_path).histograms, {"staleness": distribution([2.0]), "age": age})
     page = report(tmp_path, [*rows(), *of_parameter_server()])

@@ -79,7 +79,7 @@ def test_main_is_there_without_being_declared() -> None:
     assert (node.name, node.place, node.transport, node.actors) == ("main", "here", "inproc", ("loner",))
 
 
-def test_a_topology_may_say_nothing_of_its_end() -> None:
+def test_a_topology_needs_no_stop_conditions() -> None:
     assert load({"actors": {"loner": {"role": example.role(example.Loner)}}}).stop == Stop()
 
 

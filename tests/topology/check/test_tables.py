@@ -47,7 +47,7 @@ def test_a_table_that_may_be_missing() -> None:
     assert check(room(lamp={"watts": 5})).tables == {"lamp": Lamp(5), "lamps": None}
 
 
-def test_who_needs_it_is_heard() -> None:
+def test_a_table_that_one_reader_requires_is_required() -> None:
     assert wrong(room(Room, Dark)) == {"lamp.watts": "missing"}
     assert wrong(room(Dark, Room)) == {"lamp.watts": "missing"}
     assert check(room(Dark, Room, lamp={"watts": 5})).tables["lamp"] == Lamp(5)
@@ -61,7 +61,7 @@ def test_a_list_of_tables() -> None:
     assert lamps == [{"watts": 5}, Lamp(7, "red")], "an override changes no one's own list"
 
 
-def test_each_problem_of_a_list_is_told_where_it_is() -> None:
+def test_each_problem_of_a_list_is_reported_at_its_place() -> None:
     found = wrong(room(lamps=[{"watts": 2000}, {"watts": 5}]))
     assert found == {"lamps[0].watts": "is far too many"}
     found = wrong(room(lamps=[{"wats": 5}, {"watts": -1}]))

@@ -253,7 +253,7 @@ def test_one_mistake_is_one_problem(change: Change, where: str, words: tuple[str
     assert len(caught.value.problems) <= (2 if where in TWOFOLD else 1), caught.value
 
 
-def test_all_mistakes_are_told_at_once() -> None:
+def test_all_mistakes_are_reported_at_once() -> None:
     file = example.hierarchy()
     compatible = [
         "stop.env_step",
@@ -294,7 +294,7 @@ def test_deterministic_in_several_processes(monkeypatch: pytest.MonkeyPatch) -> 
     assert check(file, transport="inproc").topology.deterministic
 
 
-def test_unknown_tables_are_told_even_if_their_role_may_be_the_unknown_one() -> None:
+def test_unknown_tables_are_reported_even_if_their_role_may_be_the_unknown_one() -> None:
     file = example.hierarchy()
     file["actors"]["replay"]["role"] = "nobody"
     file |= {"memory": {}, "agnet": {}}

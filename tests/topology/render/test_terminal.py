@@ -21,7 +21,7 @@ stops when solved (mean return 475 over 20 episodes), or at 200,000 env_steps
 │                                                                            │
 │ watcher  ·  Watcher                                                        │
 │    all_replays  ──▶  replay                   Insert, Sample               │
-│    heat         ──▶  nobody                   Heat                         │
+│    heat         ──▶  none                     Heat                         │
 └────────────────────────────────────────────────────────────────────────────┘
 ┌ explorers × 2  (the caller's process, inproc) ─────────────────────────────┐
 │ explorer × 4  ·  Explorer                                                  │
@@ -65,7 +65,7 @@ IN_A_GROUP = """\
 │                                                                            │
 │ watcher  ·  Watcher                                                        │
 │    all_replays  ──▶  replay × 3               Insert, Sample               │
-│    heat         ──▶  nobody                   Heat                         │
+│    heat         ──▶  none                     Heat                         │
 └────────────────────────────────────────────────────────────────────────────┘
 ┌ explorers × 3  (the caller's process, inproc) ─────────────────────────────┐
 │ ┌ edge × 3 ──────────────────────────────────────────────────────────────┐ │
@@ -116,7 +116,7 @@ def test_a_repeated_group_is_drawn_once_on_each_node() -> None:
     assert to_mermaid(plan).startswith(IN_A_GROUP_FLOWING)
 
 
-def test_who_follows_a_publisher_outside_is_counted_over_all_instances() -> None:
+def test_subscribers_of_a_publisher_outside_are_counted_over_all_instances() -> None:
     file = example.edges(3)
     file["groups"]["edge"]["actors"] = ["replay", "explorer"]
     file["actors"]["learner"] |= {"role": example.Announcer, "ports": {}, "snapshot_every": {"updates": 1}}

@@ -342,7 +342,7 @@ async def test_another_incarnation_is_another_peer(tmp_path: Path) -> None:
             assert successor.frames == {("a", Kind.ENVELOPES): [b"yours"]}
 
 
-async def test_who_is_parted_from_is_refused(tmp_path: Path) -> None:
+async def test_a_peer_that_is_down_is_refused(tmp_path: Path) -> None:
     a, b = two(tmp_path)
     async with serving(a, b):
         a.peer_up(b)
@@ -359,7 +359,7 @@ async def test_who_is_parted_from_is_refused(tmp_path: Path) -> None:
     assert a.frames == {("b", Kind.ENVELOPES): [b"one"]}
 
 
-async def test_who_is_met_late_is_let_in(tmp_path: Path) -> None:
+async def test_a_peer_that_is_known_late_is_accepted(tmp_path: Path) -> None:
     a, b = two(tmp_path)
     async with serving(a, b):
         envelopes, _ = a.peer_up(b)

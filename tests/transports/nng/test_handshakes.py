@@ -48,7 +48,7 @@ async def ended(connection: socket.socket) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["tcp", "tls+tcp"])
-async def test_those_that_say_nothing_are_ended(
+async def test_silent_connections_are_ended(
     tmp_path: Path, scheme: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = descriptors()

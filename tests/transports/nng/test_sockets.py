@@ -145,7 +145,7 @@ async def test_more_than_the_bound_closes_the_connection(tmp_path: Path) -> None
         assert heard.listener.take() is None
 
 
-async def test_who_isnt_admitted_is_turned_away_at_once(tmp_path: Path) -> None:
+async def test_connections_that_arent_admitted_are_refused_at_once(tmp_path: Path) -> None:
     async with hearing() as heard:
         heard.most = 2
         address = heard.listener.listen(f"ipc://{tmp_path}/it")

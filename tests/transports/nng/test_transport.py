@@ -52,7 +52,7 @@ async def doubled(system: System) -> Doubled:
     return reply
 
 
-async def test_large_arrays_lie_in_shared_memory(anyio_backend: Any) -> None:
+async def test_large_arrays_are_in_shared_memory(anyio_backend: Any) -> None:
     async with running(anyio_backend, [spec("doubler", Doubler, node="far")]) as system:
         reply = await doubled(system)
     assert reply.was_shared

@@ -265,7 +265,7 @@ def test_empty_arrays_go_another_way(arena: ShmArena) -> None:
     assert arena.place(sealed(0), "reader") is None
 
 
-def test_no_room_is_told_and_harms_nothing(arena: ShmArena) -> None:
+def test_no_room_is_reported_and_harmless(arena: ShmArena) -> None:
     assert arena.place(sealed(256 * KIB + 1), "reader") is None
     assert arena.place(sealed(256 * KIB), "reader") == 0
     assert arena.place(sealed(1), "reader") is None
