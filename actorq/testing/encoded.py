@@ -1,7 +1,7 @@
-"""A transport within one process that encodes and decodes whatever it carries.
+"""Transport within one process that encodes and decodes everything it carries.
 
-Actors that work over it lean on no shared memory: every message and reply arrives as a copy, its arrays
-read-only, and what can't cross a process border shows here.
+Actors that work over it rely on no shared memory: every message and reply arrives as a copy, its arrays
+read-only, and anything that can't be sent between processes fails here.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from actorq.actors.wire.local_transport import LocalTransport
 from actorq.actors.wire.transport import NextFrame
 
 MAX_FRAME_BYTES = 1 << 40
-"""A copy in the same process needs no other bound than the mailboxes'."""
+"""Copies in the same process need no other bound than the mailboxes'."""
 
 
 class EncodedTransport(LocalTransport):
-    """Carries messages between nodes that share one event loop, each by way of its frame."""
+    """Carries messages between nodes that share one event loop, encoding each as a frame."""
 
     name: ClassVar[str] = "encoded"
 
@@ -41,7 +41,7 @@ class EncodedTransport(LocalTransport):
 
 
 class _Stream:
-    """Carries each frame at once."""
+    """Delivers each frame at once."""
 
     def __init__(self, next_frame: NextFrame, receive: Callable[[memoryview], None]) -> None:
         self._next_frame = next_frame

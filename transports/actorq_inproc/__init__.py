@@ -1,4 +1,4 @@
-"""In-process queues: a message is handed over as the object it is, and nothing is copied."""
+"""In-process transport: a message is passed as the object it is, and nothing is copied."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class InprocTransport(LocalTransport):
     name: ClassVar[str] = "inproc"
 
     def route(self, link_schema: LinkSchema) -> Inbox:
-        """The target's own inbox: a mailbox bounded by credit is all the queue there is."""
+        """The target's own inbox: the mailbox, bounded by credit, is the only queue."""
         return self.inboxes[link_schema.peer]
 
 
