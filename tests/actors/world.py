@@ -7,7 +7,6 @@ from typing import Any, TypeVar
 import anyio
 
 from actorq.actors import Actor, ActorSpec, Config, GroupSpec, Membership, RestartLimits, System, Transport
-from actorq.actors.wire.session.frame_header import Kind
 from actorq.actors.wire.transport import make_transport
 from actorq.testing import EncodedTransport
 from actorq_nng import NngTransport
@@ -85,9 +84,9 @@ class World:
         while before != (sent := _frames_sent(transport)):
             before = sent
             for station in transport._nodes.values():
-                for peer in station.peer_sessions:
-                    for kind in Kind:
-                        await station.endpoint.stream(peer, kind).drained()
+                for session in list(station.endpoint._sessions.values()):
+                    for stream in (session.envelopes, session.answers):
+                        await stream.drained()
             await all_blocked()
 
 

@@ -16,7 +16,7 @@ from actorq.actors.wire.transport import FrameCodec, Peer
 
 from .acceptor import Acceptor
 from .counters import Counts
-from .frame_header import PREFIX_BYTES, Kind
+from .frame_header import PREFIX_BYTES
 from .handshake import SECRET_BYTES
 from .session import Session, SessionNode
 from .stream import OrderedStream
@@ -119,11 +119,6 @@ class Endpoint:
             self._down[name] = session.peer.incarnation
             session.end()
             self._acceptor.forget(session)
-
-    def stream(self, name: str, kind: Kind) -> OrderedStream:
-        """The stream of one kind to the peer. Raises KeyError if it isn't up."""
-        session = self._sessions[name]
-        return session.envelopes if kind is Kind.ENVELOPES else session.answers
 
     def call_soon(self, call: Callable[[], object]) -> None:
         """Run this call on the loop; from any thread, without waiting."""
