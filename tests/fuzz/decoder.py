@@ -89,7 +89,7 @@ def seeds() -> list[bytes]:
     """Inputs to begin with."""
     sent = [told(Add(amount=1)), told(everything()), told(Add(amount=300)), asked(Get(name="x"), ("a", "b"))]
     lent = Floats(data=np.zeros(LARGE_BYTES // 4, np.float32))
-    ack_batch = Answers(
+    ack_batch: Answers[Any] = Answers(
         handled=[1, 3, 9, 1],
         ended=[EnvelopeEnded(4, Outcome.REFUSED, "no"), EnvelopeEnded(5, Outcome.CIRCULAR, "", ("a", "b"))],
         replies=[Reply(6, 0, None), Reply(7, 1, everything()), Reply(8, 2, lent)],

@@ -83,14 +83,14 @@ def seeds() -> list[bytes]:
         Envelope(each, 88, "boss", "worker", nobody, ()) for each in (Add(1), Add(2), Text("y"), Weights(1))
     ]
     asked = [RequestEnvelope(Echo("z"), 88, "boss", "worker", nobody, ("boss", "worker"), nobody)]
-    ack_batch = Answers(
+    ack_batch: Answers[Any] = Answers(
         handled=[1, 2],
         ended=[EnvelopeEnded(3, Outcome.REFUSED, "no"), EnvelopeEnded(5, Outcome.CIRCULAR, "", ("a", "b"))],
         replies=[Reply(4, 0, Text("x")), Reply(5, 0, Total(1))],
         found=[Found(3, ("a", "b"))],
         freed=[64],
     )
-    probes = Answers(probes=[Probe(1, 0, ("a",))])
+    probes: Answers[Any] = Answers(probes=[Probe(1, 0, ("a",))])
     envelopes = [Packer().envelopes(HERE.out, 1, each)[1] for each in (told, asked, told + asked)]
     answers = [Packer().answers(each)[1] for each in (ack_batch, probes)]
     found = [bytes([ENVELOPES_HEADER]) + bytes(each) for each in envelopes]

@@ -47,7 +47,7 @@ class Row(msgspec.Struct, frozen=True, array_like=True):
     """The block's offset in the sender's shared memory."""
 
 
-Table = Annotated[tuple[Row, ...], msgspec.Meta(max_length=MAX_ARRAYS)]
+Table = Annotated[list[Row], msgspec.Meta(max_length=MAX_ARRAYS)]
 
 
 def aligned(offset: int) -> int:
@@ -86,7 +86,7 @@ def lay_out(arrays: Iterable[NDArray[Any]], start: int) -> Iterator[bytes | memo
 
 
 def views(
-    table: tuple[Row, ...], frame: NDArray[np.uint8], start: int, borrow: Borrow | None = None
+    table: list[Row], frame: NDArray[np.uint8], start: int, borrow: Borrow | None = None
 ) -> list[NDArray[Any]]:
     """The table's arrays as read-only views of the frame; copied only if the frame's memory is not aligned
     for the dtype.

@@ -10,7 +10,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Generic, TypeVar, cast
 
 import msgspec
 import numpy as np
@@ -51,6 +51,7 @@ _Number = Annotated[int, Meta(ge=0)]
 _Chain = tuple[str, ...]
 _Circle = Annotated[_Chain, Meta(min_length=1)]
 T = TypeVar("T")
+P = TypeVar("P")
 
 
 class _Run(msgspec.Struct, frozen=True, array_like=True):
@@ -95,13 +96,13 @@ class EnvelopeEnded(msgspec.Struct, frozen=True, array_like=True):
     """For CIRCULAR: the actors that would have waited for each other."""
 
 
-class Reply(msgspec.Struct, frozen=True, array_like=True):
+class Reply(msgspec.Struct, Generic[P], frozen=True, array_like=True):
     """Reply to a request that was handled."""
 
     number: _Number
     kind: _Number
     """Index of the reply's type among those that the request declares."""
-    payload: Any
+    payload: P
 
 
 class Probe(msgspec.Struct, frozen=True, array_like=True):
@@ -119,7 +120,7 @@ class Found(msgspec.Struct, frozen=True, array_like=True):
     chain: _Circle
 
 
-class Answers(msgspec.Struct, array_like=True):
+class Answers(msgspec.Struct, Generic[P], array_like=True):
     """Content of a frame of answers: everything but messages. Never queued behind messages."""
 
     handled: list[_Number] = []
@@ -127,31 +128,16 @@ class Answers(msgspec.Struct, array_like=True):
     range.
     """
     ended: list[EnvelopeEnded] = []
-    replies: list[Reply] = []
+    replies: list[Reply[P]] = []
+    """Their payloads are `msgspec.Raw` until each is decoded as a type that its request declares."""
     probes: list[Probe] = []
     found: list[Found] = []
     freed: list[_Number] = []
     """Offsets of released blocks of shared memory."""
-    table: list[Row] = []
+    table: Table = []
 
     def __bool__(self) -> bool:
         return bool(self.handled or self.ended or self.replies or self.probes or self.found or self.freed)
-
-
-class _RawReply(msgspec.Struct, frozen=True, array_like=True):
-    number: _Number
-    kind: _Number
-    payload: msgspec.Raw
-
-
-class _RawAnswers(msgspec.Struct, frozen=True, array_like=True):
-    handled: tuple[_Number, ...]
-    ended: tuple[EnvelopeEnded, ...]
-    replies: tuple[_RawReply, ...]
-    probes: tuple[Probe, ...]
-    found: tuple[Found, ...]
-    freed: tuple[_Number, ...]
-    table: Table
 
 
 class Packer:
@@ -193,7 +179,7 @@ class Packer:
                 sizes.append(envelope.size)
         return self._pack((first, runs, self._table))
 
-    def answers(self, answers: Answers) -> Parts:
+    def answers(self, answers: Answers[Any]) -> Parts:
         """Encode a frame of answers. Raises WireError if a reply contains something that can't be encoded."""
         answers.table = self._table
         return self._pack(answers)
@@ -256,7 +242,7 @@ class Unpacker:
         self._borrow = borrow
         self._arrays: list[NDArray[Any]] = []
         self._envelopes = msgpack.Decoder(_EnvelopesHeader)
-        self._answers = msgpack.Decoder(_RawAnswers)
+        self._answers = msgpack.Decoder(Answers[msgspec.Raw])
         self._decoders: dict[Any, msgpack.Decoder[Any]] = {}
         self._lists: dict[type[Message], msgpack.Decoder[Any]] = {}
         self._raw_list = msgpack.Decoder(Annotated[list[msgspec.Raw], Meta(max_length=MAX_ENVELOPES)])
@@ -297,7 +283,7 @@ class Unpacker:
             )
         return EnvelopeRun(run.route, first, messages, run.chains, sizes, whole)
 
-    def answers(self, frame: memoryview, replies_to: Callable[[int], tuple[Any, ...]]) -> Answers:
+    def answers(self, frame: memoryview, replies_to: Callable[[int], tuple[Any, ...]]) -> Answers[Any]:
         """Decode a frame of answers. `replies_to` returns the declared reply types of a request by its
         number.
         """
@@ -311,16 +297,9 @@ class Unpacker:
         for ended in header.ended:
             if ended.outcome is Outcome.HANDLED or (ended.outcome is Outcome.CIRCULAR and not ended.circle):
                 raise WireError(f"message {ended.number} is reported {ended.outcome.value} without details")
-        return Answers(
-            list(header.handled),
-            list(header.ended),
-            replies,
-            list(header.probes),
-            list(header.found),
-            list(header.freed),
-        )
+        return msgspec.structs.replace(cast(Answers[Any], header), replies=replies, table=[])
 
-    def _reply(self, reply: _RawReply, kinds: tuple[Any, ...]) -> Reply:
+    def _reply(self, reply: Reply[msgspec.Raw], kinds: tuple[Any, ...]) -> Reply[Any]:
         if reply.kind >= len(kinds):
             raise WireError(
                 f"the reply to request {reply.number} has a type that the request doesn't declare"

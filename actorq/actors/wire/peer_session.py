@@ -319,7 +319,7 @@ class PeerSession:
                 else:
                     self._refuse_reply(ack_batch, error)
 
-    def _refuse_reply(self, ack_batch: Answers, error: WireError) -> None:
+    def _refuse_reply(self, ack_batch: Answers[Any], error: WireError) -> None:
         reply = ack_batch.replies.pop()
         reason = f"the reply, {type(reply.payload).__name__}, can't cross to another process: {error}"
         log.error("%s: %s", self.name, reason)

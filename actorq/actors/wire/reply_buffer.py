@@ -68,11 +68,11 @@ class ReplyBuffer:
     """Outcomes and replies for one incarnation of a peer, collected until they are sent."""
 
     def __init__(self, route_table: RouteTable, answers: Stream, max_frame_bytes: int) -> None:
-        self.ack_batch = Answers()
+        self.ack_batch: Answers[Any] = Answers()
         self.answers = answers
         self._route_table = route_table
         self._max_bytes = max_frame_bytes - FRAME_BYTES
-        self._replies: deque[tuple[Reply, int]] = deque()
+        self._replies: deque[tuple[Reply[Any], int]] = deque()
         self._open = True
         self.awake = False
         """True from `wake` until the stream has found nothing to send."""
@@ -121,7 +121,7 @@ class ReplyBuffer:
             self.ack_batch.found.append(Found(probe, chain))
             self.answers.flush()
 
-    def take_batch(self) -> Answers:
+    def take_batch(self) -> Answers[Any]:
         """Outcomes and replies for one frame; the rest is left for the next."""
         ack_batch, self.ack_batch = self.ack_batch, Answers()
         self.ack_batch.ended = ack_batch.ended[MAX_ENDED:]
@@ -133,7 +133,7 @@ class ReplyBuffer:
             room -= size
         return ack_batch
 
-    def put_back(self, ack_batch: Answers) -> None:
+    def put_back(self, ack_batch: Answers[Any]) -> None:
         """Put back all replies but one, so that each gets a frame of its own."""
         self._replies.extend((reply, FRAME_BYTES) for reply in ack_batch.replies[1:])
         del ack_batch.replies[1:]

@@ -200,7 +200,7 @@ OUTCOMES = [outcome for outcome in Outcome if outcome is not Outcome.HANDLED]
     ),
     st.lists(messages, max_size=2),
 )
-def test_answers_come_back_equal(answers: Answers, payloads: list[Everything]) -> None:
+def test_answers_come_back_equal(answers: Answers[Any], payloads: list[Everything]) -> None:
     kind = REPLIES.index(Everything)
     answers.replies = [Reply(number, kind, payload) for number, payload in enumerate(payloads)]
     received = Unpacker().answers(joined(Packer().answers(answers)), lambda number: REPLIES)

@@ -301,7 +301,7 @@ def a_frame_of_envelopes() -> bytes:
 
 def a_frame_of_answers() -> bytes:
     lent = Floats(data=np.zeros(LARGE_BYTES // 4, np.float32))
-    ack_batch = Answers(
+    ack_batch: Answers[Any] = Answers(
         handled=[1, 3, 9, 1],
         ended=[EnvelopeEnded(4, Outcome.REFUSED, "no"), EnvelopeEnded(5, Outcome.CIRCULAR, "", ("a", "b"))],
         replies=[Reply(6, 3, Total(value=1.5)), Reply(7, 1, everything()), Reply(8, 2, lent)],
