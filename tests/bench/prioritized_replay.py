@@ -14,8 +14,10 @@ from collections.abc import Awaitable, Callable, Sequence
 import anyio
 
 from actorq.actors import ActorSpec
-from actorq.replay import Chunk, MemoryStore, PrioritizedIndex
-from actorq.replay import ReplayBuffer as Buffer
+from actorq.replay.buffer import ReplayBuffer as Buffer
+from actorq.replay.chunk import Chunk
+from actorq.replay.memory_store import MemoryStore
+from actorq.replay.sampling.prioritized import PrioritizedIndex
 from actorq.roles.replay.messages import Insert, Version
 from actorq.roles.replay.shard import ReplayShard
 

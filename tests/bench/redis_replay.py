@@ -17,8 +17,7 @@ import redis
 from numpy.typing import NDArray
 
 from actorq.actors import ActorSpec
-from actorq.replay import Chunk
-from actorq.replay.chunk import Batch
+from actorq.replay.chunk import Batch, Chunk
 from actorq.roles.replay.messages import WhereIsRedis
 from actorq.roles.replay.redis_server import RedisServer
 from actorq.roles.replay.shard import ReplayShard

@@ -13,7 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from actorq.replay import Chunk, MemoryStore, PrioritizedIndex, ReplayBuffer
+from actorq.replay.buffer import ReplayBuffer
+from actorq.replay.chunk import Chunk
+from actorq.replay.memory_store import MemoryStore
+from actorq.replay.sampling.prioritized import PrioritizedIndex
 
 ADD, BATCH = 64, 256
 ATARI = (84, 84)

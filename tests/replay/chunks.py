@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from actorq.replay import Batch, Chunk, Sample
+from actorq.replay.chunk import Batch, Chunk, Sample
 
 
 def make_chunk(

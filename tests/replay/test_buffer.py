@@ -8,7 +8,9 @@ import msgspec
 import numpy as np
 import pytest
 
-from actorq.replay import Batch, ReplayBuffer, ReplayConfig, make_replay
+from actorq.replay.buffer import ReplayBuffer, make_replay
+from actorq.replay.chunk import Batch
+from actorq.replay.config import ReplayConfig
 
 from .chunks import changed, make_chunk
 

@@ -16,7 +16,10 @@ def run(code: str) -> str:
 
 def test_import_loads_neither_torch_nor_numba() -> None:
     loaded = run(
-        "import sys, actorq.replay as r; r.make_replay(r.ReplayConfig(sampling='uniform'));"
+        "import sys\n"
+        "from actorq.replay.buffer import make_replay\n"
+        "from actorq.replay.config import ReplayConfig\n"
+        "make_replay(ReplayConfig(sampling='uniform'))\n"
         "print([m for m in ('torch', 'numba', 'gymnasium', 'scipy') if m in sys.modules])"
     )
     assert loaded.strip() == "[]"
@@ -27,7 +30,7 @@ def test_prioritized_sampling_works_without_a_place_for_numbas_cache() -> None:
         "from numba.core import caching\n"
         "for impl in (caching.CacheImpl, caching.CompileResultCacheImpl): impl._locator_classes = []\n"
         "import numpy as np\n"
-        "from actorq.replay import PrioritizedIndex\n"
+        "from actorq.replay.sampling.prioritized import PrioritizedIndex\n"
         "index = PrioritizedIndex(4); index.add(range(4), np.ones(4))\n"
         "print(index.sample(4, np.random.default_rng(0))[0].tolist())\n"
     )

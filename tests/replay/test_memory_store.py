@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from numpy.typing import NDArray
 
-from actorq.replay import Chunk, MemoryStore
+from actorq.replay.chunk import Chunk
+from actorq.replay.memory_store import MemoryStore
 
 from .chunks import changed, make_chunk
 

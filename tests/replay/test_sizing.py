@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from actorq.replay import ReplayBuffer, ReplayConfig, make_replay
+from actorq.replay.buffer import ReplayBuffer, make_replay
+from actorq.replay.config import ReplayConfig
 from actorq.replay.redis.replay import RedisReplay
 from actorq.replay.redis.store import RedisStore
 from actorq.replay.sizing import ChunkShape, bytes_beside_redis, bytes_in_memory, bytes_in_redis

@@ -116,7 +116,7 @@ class Worker(BaseLearner):
         await super().on_start()
         await self.load_torch()
 
-        from actorq.replay import make_replay
+        from actorq.replay.buffer import make_replay
 
         config = self.config
         self._method = ParameterServerClient(self, config, self.servers, self.coordinator)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import redis
 
-from actorq.replay import Chunk
+from actorq.replay.chunk import Chunk
 from actorq.replay.redis.format import ChunkRecord, Keys, decode_rows
 
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from actorq.replay import Chunk, ReplayConfig
-from actorq.replay.chunk import Sample
+from actorq.replay.chunk import Chunk, Sample
+from actorq.replay.config import ReplayConfig
 from actorq.replay.redis.chunk_cache import ChunkCache
 from actorq.replay.redis.format import Keys
 from actorq.replay.redis.reader import MissingError, RedisReader

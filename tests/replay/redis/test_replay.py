@@ -11,7 +11,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from actorq.replay import Chunk, ReplayConfig
+from actorq.replay.chunk import Chunk
+from actorq.replay.config import ReplayConfig
 from actorq.replay.redis.format import Keys
 from actorq.replay.redis.reader import RedisReader
 from actorq.replay.redis.replay import RedisReplay

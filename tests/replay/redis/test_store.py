@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import redis
 
-from actorq.replay import ReplayConfig
+from actorq.replay.config import ReplayConfig
 from actorq.replay.redis import store
 from actorq.replay.redis.connection import RedisDownError, RedisFullError
 from actorq.replay.redis.format import ChunkRecord, Keys

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from actorq.launchers.host.certificates import make_certificates
-from actorq.replay import ReplayConfig
+from actorq.replay.config import ReplayConfig
 from actorq.replay.redis.config import Place, RedisConfig
 from actorq.replay.redis.replay import RedisReplay
 from actorq.replay.redis.store import RedisStore

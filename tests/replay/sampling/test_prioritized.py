@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from scipy.stats import chisquare  # type: ignore[import-untyped]
 
-from actorq.replay import PrioritizedIndex, UniformIndex, importance_weights
+from actorq.replay.sampling.prioritized import PrioritizedIndex, importance_weights
+from actorq.replay.sampling.uniform import UniformIndex
 
 ALPHA, EPSILON = 0.6, 1e-3
 priorities = st.floats(0.0, 2.0**100, width=32)
