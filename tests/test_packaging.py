@@ -1,4 +1,4 @@
-"""What pyproject.toml promises is there."""
+"""The package has what pyproject.toml declares."""
 
 import re
 import tomllib

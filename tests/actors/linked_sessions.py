@@ -1,4 +1,4 @@
-"""Two peers for tests, joined by streams whose frames go and arrive when the test says."""
+"""Two peer sessions for tests, joined by streams that deliver frames when the test decides."""
 
 from collections import deque
 from collections.abc import Callable, Sequence

@@ -1,4 +1,4 @@
-"""How actor classes are read: handlers by type, ports, and what is wrong said when the class is made."""
+"""Actor definitions: handlers by type, ports, and errors raised when the class is made."""
 
 from __future__ import annotations
 

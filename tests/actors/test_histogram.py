@@ -1,4 +1,4 @@
-"""A histogram holds every value it can place, near enough, and adds up wherever parts of it were counted."""
+"""Histogram: values are counted in bins of bounded width, and histograms can be added."""
 
 import math
 

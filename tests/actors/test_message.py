@@ -1,4 +1,4 @@
-"""What sending does to a message's arrays."""
+"""Messages: the effect of sending on their arrays."""
 
 from typing import Any, NamedTuple
 

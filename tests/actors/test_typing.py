@@ -1,4 +1,4 @@
-"""What type checkers see of messages, ports and configs: what is right passes, what is wrong is named."""
+"""Typing of messages, ports and configs: type checkers accept correct code and reject wrong code."""
 
 import re
 import subprocess

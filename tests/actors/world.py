@@ -1,4 +1,4 @@
-"""Where the actors of a test run."""
+"""The actor test worlds: transport, number of nodes and event loop of a test."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace

@@ -1,4 +1,4 @@
-"""Workers that do nothing but push gradients and read parameters, as fast as they are answered."""
+"""Workers that only push gradients and read parameters, as fast as they get replies."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Environments that cost next to nothing: random pictures, in a module that all nodes import."""
+"""Environments that cost next to nothing: random images, in a module that all nodes import."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What frames cost, there and back: small typed messages, many to a frame, and a chunk of experience."""
+"""Cost of encoding and decoding frames: small typed messages, many to a frame, and a chunk of experience."""
 
 import pickle
 import timeit

@@ -1,4 +1,4 @@
-"""The commands that start nothing."""
+"""Commands that start nothing."""
 
 from __future__ import annotations
 

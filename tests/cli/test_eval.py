@@ -1,4 +1,4 @@
-"""`actorq eval`: what a run has learned is played, printed and filmed."""
+"""`actorq eval`: evaluation, output and films of a run's learned policy."""
 
 from __future__ import annotations
 

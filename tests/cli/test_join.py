@@ -1,4 +1,4 @@
-"""`actorq node --join`: what it refuses, what refuses it, and how it ends."""
+"""`actorq node --join`: refusals on both sides, and its end."""
 
 from __future__ import annotations
 

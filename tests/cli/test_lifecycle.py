@@ -1,4 +1,4 @@
-"""Runs with nodes of their own, ended at any moment by any means: nothing is left of them."""
+"""Runs with node processes, ended at any moment by any means: no process and no file is left."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How many files the command may have open: each connection is one, also an unauthenticated peer's."""
+"""Limit of open files: each connection takes one, also an unauthenticated peer's."""
 
 import resource
 import subprocess

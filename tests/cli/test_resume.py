@@ -1,4 +1,4 @@
-"""`actorq run --resume` with settings under which the checkpoint can't be gone on from."""
+"""`actorq run --resume` with settings that the checkpoint doesn't allow."""
 
 from __future__ import annotations
 

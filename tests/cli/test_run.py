@@ -1,4 +1,4 @@
-"""`actorq run` as a shell sees it: exit statuses, what stands on which stream, what signals do."""
+"""`actorq run` from a shell: exit statuses, output streams, signals."""
 
 from __future__ import annotations
 

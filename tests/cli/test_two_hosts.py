@@ -1,4 +1,4 @@
-"""Two network namespaces joined by a veth pair stand for two hosts: docs/hosts.md, tried."""
+"""Two network namespaces joined by a veth pair in place of two hosts: the steps of docs/hosts.md."""
 
 from __future__ import annotations
 

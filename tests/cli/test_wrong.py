@@ -1,4 +1,4 @@
-"""Mistakes of the user's: exit status 2, in sentences, every problem, and never a traceback."""
+"""User errors: exit status 2, a sentence for every problem, and never a traceback."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a command has left behind: processes, known by their environment, and files."""
+"""Leftovers of a command: processes, identified by their environment, and files."""
 
 from __future__ import annotations
 

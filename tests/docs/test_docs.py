@@ -1,4 +1,4 @@
-"""The documentation holds: its Python runs, its topologies check, its outputs, tables and links are true.
+"""The documentation is true: its Python runs, its topologies check, its outputs, tables and links are right.
 
 A page's blocks are tried in order, in an empty folder:
 

@@ -1,4 +1,4 @@
-"""Several tasks: whose are how many rows of a batch."""
+"""Several tasks: the number of a batch's rows for each."""
 
 import pytest
 from hypothesis import given

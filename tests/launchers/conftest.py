@@ -1,4 +1,4 @@
-"""Nodes are processes here, and on a busy machine any of them may stand still for a while."""
+"""Nodes are processes here, and on a busy machine any of them may be delayed for a while."""
 
 import pytest
 

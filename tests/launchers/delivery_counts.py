@@ -1,4 +1,4 @@
-"""Actors that send each other numbered messages, and keep books of it in files that outlive them."""
+"""Actors that send each other numbered messages, and log each in files that survive them."""
 
 from __future__ import annotations
 

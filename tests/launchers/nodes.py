@@ -1,4 +1,4 @@
-"""Systems whose nodes are processes, for tests."""
+"""Systems with node processes, for tests."""
 
 from __future__ import annotations
 

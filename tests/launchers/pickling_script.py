@@ -1,4 +1,4 @@
-"""A user's script, run as `__main__`: it hands its own classes to a fresh interpreter, which runs CHECKS."""
+"""A user's script, run as `__main__`: pickles its own classes for a fresh interpreter, which runs CHECKS."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Starting the little node, for tests."""
+"""Starts small node processes, for tests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A node process for the tests: lives as `actorq.launchers.process.child` does, but does what it is told."""
+"""A node process for tests, like `actorq.launchers.process.child`, that does what the test commands."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Messages arrive exactly as they were sent, and damaged bytes are told as such."""
+"""Control stream: messages arrive exactly as they were sent, and damaged bytes are an error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Accounting under fire: what becomes of numbered messages while nodes are killed and connections cut."""
+"""Delivery with fault injection: outcomes of numbered messages while nodes are killed, connections cut."""
 
 from __future__ import annotations
 

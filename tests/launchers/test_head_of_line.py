@@ -1,4 +1,4 @@
-"""An actor that handles nothing delays nobody else on its node, either way, and costs bounded memory."""
+"""Head-of-line blocking: an actor that handles nothing delays no other, and costs bounded memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Groups of a tree on nodes that are killed: the rest goes on, and who was killed comes back."""
+"""Averaging tree on nodes that are killed: the others continue, and killed ones are restarted."""
 
 from __future__ import annotations
 

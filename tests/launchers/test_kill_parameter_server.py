@@ -1,4 +1,4 @@
-"""A parameter server whose nodes are killed: it goes on from what was kept, and all shards agree."""
+"""Parameter server on nodes that are killed: it continues from a recovery point, and all shards agree."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A pipeline whose stages are killed: it goes on, and all stages are at the same update."""
+"""Pipeline whose stages are killed: it continues, and all stages are at the same update."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a node logs is logged again at home, by the same logger, with the node's and the actor's name."""
+"""Log forwarding: a node's records are logged by the same logger of the run, with node and actor."""
 
 from __future__ import annotations
 

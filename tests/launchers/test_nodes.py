@@ -1,4 +1,4 @@
-"""Nodes that are processes: what becomes of their actors, peers and messages when they die."""
+"""Node processes: outcomes for their actors, peers and messages when they die."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Chunks to test with: each frame holds its own number, so that a wrong row shows."""
+"""Chunks for tests: each frame holds its own number, so that a wrong row shows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What importing replay costs, and that it works where numba can't keep what it compiled."""
+"""Import cost of replay, and numba without a writable cache."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Draws from shards come with the probability they were really drawn with, at rest and while all changes.
+"""Sharded sampling: draws have the probability with which they were actually drawn, at rest and while all
+changes.
 
 Real shards answer a real reader; a naive twin of all of them says what each probability must be. Chi-square
 is over single transitions.

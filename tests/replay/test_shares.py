@@ -1,4 +1,4 @@
-"""How draws fall to shards: as one tree over all of them would have it."""
+"""Division of draws among shards: as one tree over all of them would make it."""
 
 from __future__ import annotations
 

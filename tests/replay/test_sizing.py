@@ -1,4 +1,4 @@
-"""What is told before a replay holds anything is what it then takes."""
+"""Memory estimates of replays equal the memory that they take."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who plays beside the role that a test is about: probes, stand-ins, and an environment of moods."""
+"""Actors around the role under test: probes, replacements, and an environment with switchable faults."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What all tests of roles have in common: a starved machine may take its time to stop."""
+"""Fixture of all tests of roles: on a busy machine stopping may take its time."""
 
 import pytest
 

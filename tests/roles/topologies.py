@@ -1,4 +1,4 @@
-"""A parameter server and real workers, who learn from batches that a test gives them."""
+"""A parameter server and real workers that learn from batches supplied by the test."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run inside another async application: followed, asked, cancelled, and nothing left behind."""
+"""A run inside another async application: followed, asked, cancelled, without leftovers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Actors are asked, before anything starts, what they lack on this machine and in a checkpoint."""
+"""Preflight checks: what actors lack on this machine and in a checkpoint, before anything starts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`actorq.run(path)` for scripts, what the package's names cost, and runs that come out the same twice."""
+"""`actorq.run(path)` for scripts, the import cost of the package's names, and reproducible runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Talking to a run's actors from outside."""
+"""References to a run's actors from outside."""
 
 from __future__ import annotations
 

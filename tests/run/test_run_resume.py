@@ -1,4 +1,4 @@
-"""Checkpoints of whole runs, and going on from them."""
+"""Checkpoints of whole runs, and resuming from them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What ends a run, and what its summary says of it."""
+"""The ends of a run, and their summaries."""
 
 from __future__ import annotations
 

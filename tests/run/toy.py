@@ -1,4 +1,4 @@
-"""Small actors whose every step the tests of whole runs can see and hold."""
+"""Small actors whose every step the tests of whole runs can observe and delay."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Over the encoding transport actors do what they do over queues, but share nothing."""
+"""Over the encoding transport actors behave as over queues, but share no memory."""
 
 from typing import Any, ClassVar, Literal
 

@@ -1,4 +1,4 @@
-"""What is wrong between actors: asked of their roles once each by itself is right."""
+"""Problems between actors, which roles report once each actor by itself is valid."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whatever a file holds, checking it ends in a Plan or in TopologyError."""
+"""Fuzzing of topology files: checking any content ends in a Plan or in TopologyError."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The JSON Schema takes good files and refuses what it can see is wrong."""
+"""The JSON Schema accepts valid files and refuses the mistakes that it can express."""
 
 from __future__ import annotations
 

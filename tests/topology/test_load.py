@@ -1,4 +1,4 @@
-"""From a path, a recipe's name and overrides to a topology."""
+"""Loading: from a path, a recipe's name and overrides to a topology."""
 
 from __future__ import annotations
 

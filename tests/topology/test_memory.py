@@ -1,4 +1,4 @@
-"""How much memory a topology needs: told by the roles, once for all members of a group."""
+"""Memory estimates of a topology, by its roles, once for all members of a group."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Waits that could never end are named instead; waits that can end are left alone."""
+"""Deadlock detection: circular waits are refused with their actors' names; waits that can end are not."""
 
 from collections.abc import Sequence
 from itertools import pairwise

@@ -1,4 +1,6 @@
-"""One actor at a time in a seeded order: the same trace on either event loop, and none of it in real time."""
+"""Deterministic scheduler: one actor at a time in a seeded order, the same on both event loops, in
+virtual time.
+"""
 
 import threading
 from typing import Any, ClassVar

@@ -1,4 +1,4 @@
-"""Serial, concurrent and thread handlers, own loops and tasks: what runs beside what, what ends when."""
+"""Serial, concurrent and thread handlers, own loops and tasks: their concurrency and their end."""
 
 import threading
 from functools import partial

@@ -1,4 +1,4 @@
-"""Threads hand functions to an event loop and never wait for it."""
+"""Loop waker: threads pass functions to an event loop without waiting for it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Credit per link, bounds in bytes, `latest` delivery, and messages that nobody handles."""
+"""Mailboxes: credit per channel, bounds in bytes, `latest` delivery, and dead letters."""
 
 from typing import ClassVar
 

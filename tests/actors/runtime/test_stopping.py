@@ -1,4 +1,4 @@
-"""The end: in order, bounded, also when it comes from outside; and what is left running is named."""
+"""Stopping: in order, within a time limit, also when cancelled from outside; hanging actors are named."""
 
 import threading
 from collections.abc import Callable

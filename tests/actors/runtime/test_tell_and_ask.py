@@ -1,4 +1,4 @@
-"""Telling and asking: replies, refusals, time-outs, groups, order, and what cancelling leaves."""
+"""Tell and ask: replies, refusals, timeouts, groups, order, and the effects of cancelling."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""A handler that holds the loop is named, once for each actor and place."""
+"""Watchdog: a handler that blocks the loop is logged, once for each actor and place."""
 
 import logging
 import sys

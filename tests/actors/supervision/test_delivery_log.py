@@ -1,4 +1,4 @@
-"""What a dead node's page tells of each message is what became of it, whenever death came."""
+"""Delivery log: a dead node's page has the right state of each message, at whatever moment it died."""
 
 from collections import defaultdict, deque
 from typing import Any

@@ -1,4 +1,4 @@
-"""What a node makes of orders that come in one go, in whatever order its tasks run."""
+"""Node agent: commands that arrive together, in whatever order its tasks run."""
 
 from collections.abc import AsyncIterator
 from typing import Any, ClassVar

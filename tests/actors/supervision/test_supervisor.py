@@ -1,4 +1,4 @@
-"""A crash in each place, under each policy and strategy; limits, back-off, what is kept and what is told."""
+"""Supervisor: a crash in each place, under each policy and strategy; limits, back-off, state and reports."""
 
 import asyncio
 import logging

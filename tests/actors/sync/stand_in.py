@@ -1,4 +1,4 @@
-"""What the primitives use of an actor, on the event loop of the test."""
+"""Replacement of an actor for the primitives under test, on the test's event loop."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Prefetcher: so many results ahead and no more, in order; the share of waiting; the end of the run."""
+"""Prefetcher: a bounded number of results ahead, in order; the share of waiting; the end of the run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Frames: all messages and answers that may travel come back equal, in order, as views."""
+"""Codec: all encodable messages and answers are decoded equal, in order, as views."""
 
 from collections.abc import Callable, Sequence
 from typing import Any

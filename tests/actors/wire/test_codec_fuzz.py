@@ -1,4 +1,4 @@
-"""A few seconds of what `python -m tests.fuzz.decoder` does for as long as one likes."""
+"""Fuzzing of the decoder for a few seconds; `python -m tests.fuzz.decoder` runs without end."""
 
 import subprocess
 import sys

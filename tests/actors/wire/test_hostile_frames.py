@@ -1,4 +1,4 @@
-"""Frames from a peer that is broken or hostile: refused, or correct values, and never at a cost."""
+"""Frames of a broken or hostile peer: refused, or decoded correctly, without allocating memory for claims."""
 
 import random
 from typing import Any

@@ -1,4 +1,4 @@
-"""Between two nodes every message ends once: answered, or as its receiver's death allows."""
+"""Peer session: every message between two nodes is settled once."""
 
 from typing import Any
 

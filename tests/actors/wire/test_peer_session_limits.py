@@ -1,4 +1,4 @@
-"""What can't cross to another process comes back with the reason, and doesn't hurt what can."""
+"""Peer session: messages that can't be encoded are returned with the reason, without affecting others."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What becomes of messages when the node they went to dies, begun or not."""
+"""Peer session: outcomes of messages, started or not, when their node dies."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Whatever happens to the other node, each message ends once, in the way a naive twin says."""
+"""Peer session over restarts of a node: each message is settled once, as by a naive twin."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What may be registered, and what is found by its name."""
+"""Registry: the types that can be registered, and their names."""
 
 import datetime
 import enum

@@ -1,4 +1,4 @@
-"""Certificates of a run: two that have them meet, by Python's TLS and by nng's; others don't."""
+"""Certificates of a run: peers with them connect, by Python's TLS and by nng's; others don't."""
 
 import ssl
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Both ends prove that they know the secret, once, or there is nothing between them."""
+"""Join handshake: both ends prove that they know the secret, or the connection is refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A node process: what it is given, how it ends, and that it never outlives who started it."""
+"""Guarded process: its setup, its end, and that it never outlives the process that started it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What lies in Redis, read by a test without becoming the shard's owner."""
+"""Contents of Redis, read by a test without becoming the shard's owner."""
 
 from __future__ import annotations
 

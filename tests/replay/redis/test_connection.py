@@ -1,4 +1,4 @@
-"""What may go wrong with a connection to Redis but that Redis is down."""
+"""Redis connection: failures other than a Redis that is down."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Chunks as bytes: what comes back is what went in, and what isn't a chunk is told apart."""
+"""Format of chunks in Redis: round trips, and errors for anything else."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reading from a real Redis what shards have located: small and large chunks, kept ones, and some gone."""
+"""Redis reader on a real Redis: small and large chunks, cached and missing ones."""
 
 from __future__ import annotations
 

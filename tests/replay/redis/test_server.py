@@ -1,4 +1,4 @@
-"""A Redis server of the run's own: private, kept or not, and gone with whoever started it."""
+"""The run's own Redis server: private, kept or not, and ended with its starter."""
 
 from __future__ import annotations
 

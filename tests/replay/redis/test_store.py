@@ -1,4 +1,4 @@
-"""What a shard does with a real Redis that isn't as it should be: foreign, full, locked, forgetful."""
+"""Redis store on a real Redis in bad conditions: foreign data, no memory, locks, data loss."""
 
 from __future__ import annotations
 

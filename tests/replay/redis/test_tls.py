@@ -1,4 +1,4 @@
-"""Redis by TLS, through a proxy that ends it: the server in progress knows none."""
+"""Redis over TLS, through a proxy that ends it, since the server here has none."""
 
 from __future__ import annotations
 

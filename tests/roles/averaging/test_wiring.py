@@ -1,4 +1,4 @@
-"""What `check` has to say of trees that can't work."""
+"""Problems of `check` with trees that can't work."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The root of a tree, and learners: bystanders whom a test speaks for, or toys that learn to count."""
+"""The root of a tree, and learners: driven by the test, or toys that learn to count."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the learning roles find wrong with network and environment before anything starts."""
+"""Problems that learning roles find with network and environment before anything starts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Exploring apart from any actor's messages: what is counted when, and what goes on after a restart."""
+"""Rollouts without an actor's messages: counts, and continuing after a restart."""
 
 from __future__ import annotations
 

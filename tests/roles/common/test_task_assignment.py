@@ -1,4 +1,4 @@
-"""Which of several tasks an explorer explores, where its chunks go, and what it says of them."""
+"""Task assignment: an explorer's task, the shards for its chunks, and its reports."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Topologies whose actors are right by themselves, and can't work together."""
+"""Topologies whose actors are valid separately and can't work together."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The evaluator: when it plays, when it believes that the task is solved, which parameters it keeps."""
+"""The evaluator: when it evaluates, when the task counts as solved, which parameters it keeps."""
 
 from __future__ import annotations
 

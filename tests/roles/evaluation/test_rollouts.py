@@ -1,4 +1,4 @@
-"""Playing whole episodes."""
+"""Evaluation rollouts: whole episodes."""
 
 from __future__ import annotations
 

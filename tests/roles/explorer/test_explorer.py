@@ -1,4 +1,4 @@
-"""The explorer: acts with the newest weights, goes on after a crash, begins new episodes when resumed."""
+"""The explorer: acts with the newest weights, continues after a crash, begins new episodes when resumed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The explorer in trouble: chunks that are refused or lost, and lives that begin from nothing."""
+"""The explorer under failures: refused and lost chunks, and restarts without a snapshot."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Explorers with weights of their own, and explorers who ask: the same actors around both."""
+"""Explorers with weights of their own, and explorers that ask: the same actors around both."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Explorers that ask an inference actor live through what they would have with weights of their own."""
+"""Explorers that ask an inference actor take the same steps as with weights of their own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Gradient learners before a parameter server, and piles of batches that a test gives them."""
+"""Gradient learners before a parameter server, and batches supplied by the test."""
 
 from __future__ import annotations
 

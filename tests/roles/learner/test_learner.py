@@ -1,4 +1,4 @@
-"""The learner: what it publishes, and that it goes on from its state bit for bit."""
+"""The learner: what it publishes, and that it continues from its state bit for bit."""
 
 from __future__ import annotations
 

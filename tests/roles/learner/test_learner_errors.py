@@ -1,4 +1,4 @@
-"""The learner in trouble: asked for a state in mid-update, diverging, its replay crashing."""
+"""The learner under failures: a state taken during an update, divergence, crashes of its replay."""
 
 from __future__ import annotations
 

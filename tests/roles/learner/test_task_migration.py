@@ -1,4 +1,4 @@
-"""New tasks join a checkpoint that has not seen them."""
+"""Task migration: new tasks are added to a checkpoint without them."""
 
 from __future__ import annotations
 

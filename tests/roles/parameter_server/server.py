@@ -1,4 +1,4 @@
-"""A parameter server driven by a test, which plays the workers from outside."""
+"""A parameter server driven by a test, which acts as the workers from outside."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stand-ins for a parameter server, which say what a test wants said, and the worker before them."""
+"""Replacements of a parameter server's actors, with replies set by the test, and the worker before them."""
 
 from __future__ import annotations
 

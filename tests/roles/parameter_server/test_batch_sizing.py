@@ -1,4 +1,4 @@
-"""A coordinator that deals work by speed, before workers of whom a test says how fast they are."""
+"""A coordinator that sizes batches by speed, with workers whose speeds the test sets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How stale gradients get in a run, where one worker is ten times as slow as the others."""
+"""Bounded staleness in a run in which one worker is ten times as slow as the others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A gradient that was pushed counts once, and nothing of it stays."""
+"""A gradient that was pushed counts once, and no part of it is kept."""
 
 from __future__ import annotations
 

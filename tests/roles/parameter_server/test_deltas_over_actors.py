@@ -1,4 +1,4 @@
-"""Weights as differences, handed out under load: all readers of a version hold the same bits."""
+"""Weights as differences, read under load: all readers of a version have the same bits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Gradient learners: several are one with their batches in one, and each goes on when another dies."""
+"""Gradient learners: several equal one with their batches joined, and each continues when another dies."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Gorila's outlier filter: what it lets pass, and that it neither goes blind nor shuts for good."""
+"""Gorila's outlier filter: which losses pass, and that it adapts to lasting changes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Synchronous workers are one learner with their batches in one."""
+"""Synchronous workers equal one learner with their batches joined."""
 
 from __future__ import annotations
 

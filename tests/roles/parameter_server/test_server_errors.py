@@ -1,4 +1,4 @@
-"""What a parameter server does about deaths at bad moments, and about those who never come back."""
+"""Parameter server under failures: deaths at critical moments, and actors that are not restarted."""
 
 from __future__ import annotations
 

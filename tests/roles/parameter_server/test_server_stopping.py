@@ -1,4 +1,4 @@
-"""A parameter server stops at once, whatever it is at."""
+"""A parameter server stops at once, in any state."""
 
 from __future__ import annotations
 

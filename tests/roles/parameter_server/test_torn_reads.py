@@ -1,4 +1,4 @@
-"""Readers of a server under load get whole versions: every number in them says which one it belongs to."""
+"""Readers of a server under load get whole versions: every number in them identifies its version."""
 
 from __future__ import annotations
 

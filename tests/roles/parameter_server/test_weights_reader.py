@@ -1,4 +1,4 @@
-"""Reading a parameter server: one version or nothing, and nothing twice."""
+"""Weights reader: one version or none, and nothing twice."""
 
 from __future__ import annotations
 

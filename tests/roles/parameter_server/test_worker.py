@@ -1,4 +1,4 @@
-"""The gradient worker: keeps its books, pushes what it should, and goes on whatever the server does."""
+"""The gradient worker: its counts, its pushes, and that it continues through failures of the server."""
 
 from __future__ import annotations
 

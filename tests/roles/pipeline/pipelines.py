@@ -1,4 +1,4 @@
-"""A pipeline of stages before a pile of batches that a test gives them."""
+"""A pipeline of stages with batches supplied by the test."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A pipeline of stages: learns as the whole network does, holds only its parts, goes on after deaths."""
+"""A pipeline of stages: learns as the whole network does, holds only its parts, continues after deaths."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stages and their learner die, or are continued from a checkpoint: all are at one update afterwards."""
+"""Deaths of stages and their learner, and resumed checkpoints: all are at one update afterwards."""
 
 from __future__ import annotations
 

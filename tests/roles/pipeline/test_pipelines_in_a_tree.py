@@ -1,4 +1,4 @@
-"""Learners whose parameters lie in stages meet at a root as whole ones do; a death costs them little."""
+"""Pipeline learners below an averaging server synchronize as others do; a death costs little."""
 
 from __future__ import annotations
 

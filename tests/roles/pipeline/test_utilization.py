@@ -1,4 +1,4 @@
-"""The time in which something is under way."""
+"""Utilization: the time in which at least one task is inside."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Shards in Redis, the run's own server before them, and a reader behind them."""
+"""Shards in Redis, with the run's own server and a reader."""
 
 from __future__ import annotations
 

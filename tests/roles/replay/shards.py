@@ -1,4 +1,4 @@
-"""Shards behind their rate limiter, driven by a test, and a slow twin of what they hold."""
+"""Shards with their rate limiter, driven by a test, and a slow twin of their contents."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Shards in a real Redis that is killed, fills up, forgets, or holds what isn't theirs."""
+"""Shards in a real Redis that is killed, fills up, loses data, or holds foreign data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The replay role: who waits for whom, what it refuses, and how it ends."""
+"""The replay role: its waits, its refusals, and its end."""
 
 from __future__ import annotations
 

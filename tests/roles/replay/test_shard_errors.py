@@ -1,4 +1,4 @@
-"""Shards and limiter that crash while others wait: who lives on, what counts, that nothing stands still."""
+"""Crashes of shards and limiter while others wait: what continues, what counts, and that nothing hangs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Several shards behind one limiter: one pace, one beta, nothing lost when they stop."""
+"""Several shards with one rate limiter: one ratio, one beta, nothing lost when they stop."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What replays tell of their memory: by whoever fills them, in memory or in Redis."""
+"""Memory estimates of replays, by their explorers, in memory or in Redis."""
 
 from __future__ import annotations
 

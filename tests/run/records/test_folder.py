@@ -1,4 +1,4 @@
-"""Run folders: a number each, nothing overwritten."""
+"""Run folders: a number each, no file overwritten."""
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What actors report becomes sums, means, rows and the end of the run."""
+"""Recorder: actors' reports become sums, means, rows and the end of the run."""
 
 import math
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""summary.json: the stable names, and what stands behind them."""
+"""summary.json: the stable names and their values."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""A picture's few bins hold every value of a distribution, in round steps."""
+"""Binning: the few bins of a chart hold every value of a distribution, with round edges."""
 
 from itertools import pairwise
 

@@ -1,4 +1,4 @@
-"""The report stands by itself and shows what the run left."""
+"""The report is one file and shows the run's results."""
 
 import math
 import random

@@ -1,4 +1,4 @@
-"""What a good topology means."""
+"""The plan of a valid topology."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Groups: who is supervised together, and what becomes of actors whose group is there several times."""
+"""Groups: actors supervised together, and repeated groups."""
 
 from __future__ import annotations
 

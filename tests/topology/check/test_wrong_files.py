@@ -1,4 +1,4 @@
-"""Every kind of mistake in a file, with the place and the words that name it."""
+"""Every kind of mistake in a file, with its place and the text that names it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The pictures of a topology."""
+"""Drawings of a topology for terminals."""
 
 from __future__ import annotations
 

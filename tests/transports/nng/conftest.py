@@ -1,4 +1,4 @@
-"""All ends are in this process, which on a busy machine may stand still for a while."""
+"""All endpoints are in this process, which on a busy machine may be delayed for a while."""
 
 import pytest
 

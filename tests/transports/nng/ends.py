@@ -1,4 +1,4 @@
-"""Endpoints of several nodes on one event loop, over real sockets, that keep what they receive."""
+"""Endpoints of several nodes on one event loop, over real sockets, that record what they receive."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Endpoints in one process over real sockets: frames arrive once and in order whatever connections do."""
+"""Endpoints in one process over real sockets: frames arrive once and in order, across lost connections."""
 
 import gc
 import random

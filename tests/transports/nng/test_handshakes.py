@@ -1,4 +1,4 @@
-"""Connections that never come as far as nng's sockets are ended all the same; true ones stay."""
+"""Connections that stop before nng's handshake is complete are ended; genuine ones are not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sockets waited for by descriptor: one connection to a dialer, frames as they were written, mutual TLS."""
+"""nng sockets awaited by descriptor: one connection for each dialer, whole frames, mutual TLS."""
 
 from __future__ import annotations
 

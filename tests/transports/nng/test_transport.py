@@ -1,4 +1,4 @@
-"""Nodes on one machine whose shared memory can't be opened: large arrays go by the socket then."""
+"""Nodes on one machine whose shared memory can't be opened: large arrays use the socket."""
 
 from __future__ import annotations
 

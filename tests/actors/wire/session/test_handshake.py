@@ -1,4 +1,4 @@
-"""Hello and welcome: what is said comes through, and nothing else does."""
+"""Session handshake: genuine hellos and welcomes are decoded, all others refused."""
 
 import msgspec
 import pytest

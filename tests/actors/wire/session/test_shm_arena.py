@@ -1,4 +1,4 @@
-"""Blocks of shared memory: what is lent stays as it was placed, is let go of once, and is used again."""
+"""Shared-memory arena: blocks are unchanged while lent, released once, and reused."""
 
 import errno
 import fcntl
