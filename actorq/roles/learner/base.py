@@ -9,7 +9,6 @@ import numpy as np
 from msgspec import Meta
 from numpy.typing import NDArray
 
-import actorq.actors as actors
 from actorq.actors import ActorSpec, Group, Ref, SettingProblem, Topic, handles
 from actorq.roles.averaging.client import AveragingClient, SynchronizeEveryUpdates
 from actorq.roles.averaging.messages import JoinAveraging, Synchronize
@@ -17,7 +16,7 @@ from actorq.roles.common.death_watch import Presence
 from actorq.roles.common.learning_actor import LearningActor
 from actorq.roles.common.wiring import shard_problems
 from actorq.roles.parameter_server.messages import Attend, Left
-from actorq.roles.replay.client import BatchesPerAsk, DrawsAhead, ReplayDataset
+from actorq.roles.replay.client import DatasetConfig, ReplayDataset
 from actorq.roles.replay.messages import DrawSample, UpdatePriorities, Version, Weights
 
 if TYPE_CHECKING:
@@ -138,9 +137,8 @@ class BaseLearner(LearningActor):
 class ReplayLearner(BaseLearner):
     """A learner that draws from the shards of a replay."""
 
-    class Config(actors.Config):
-        batches_per_ask: BatchesPerAsk = 4
-        draws_ahead: DrawsAhead = 2
+    class Config(DatasetConfig):
+        pass
 
     replay: Group[DrawSample | UpdatePriorities]
 

@@ -68,7 +68,7 @@ class GradientLearner(ReplayLearner):
     async def on_start(self) -> None:
         await super().on_start()
         await self.load_torch()
-        self._method = ParameterServerClient(self, self.config, self.servers, self.coordinator)
+        self._method = ParameterServerClient(self, self.servers, self.coordinator)
 
     @property
     def version(self) -> Version:

@@ -119,7 +119,7 @@ class Worker(BaseLearner):
         from actorq.replay.buffer import make_replay
 
         config = self.config
-        self._method = ParameterServerClient(self, config, self.servers, self.coordinator)
+        self._method = ParameterServerClient(self, self.servers, self.coordinator)
         rollout = LocalRollout(self, config, config.device)
         # In a thread: the first prioritized index on a machine compiles its kernels.
         replay = await self.in_thread(partial(make_replay, config.replay, seed=self.seed))

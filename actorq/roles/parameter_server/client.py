@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Annotated, Protocol
+from typing import TYPE_CHECKING, Annotated
 
-from msgspec import Meta
+from msgspec import Meta, Struct, convert
 
 from actorq.actors import ActorDied, ActorSpec, Group, Ref, Refused, SettingProblem, State, Stopping
 from actorq.learning.compiling import Compile
@@ -72,23 +72,16 @@ def coordinator_problems(spec: ActorSpec, specs: Mapping[str, ActorSpec]) -> Ite
         )
 
 
-class PushSettings(Protocol):
-    """Settings for pushing gradients, as in the `Config` of such a role."""
+class PushSettings(Struct, frozen=True):
+    """Settings for pushing gradients, out of the `Config` of such a role."""
 
-    @property
-    def device(self) -> str: ...
-    @property
-    def compile(self) -> Compile: ...
-    @property
-    def torch_threads(self) -> int | None: ...
-    @property
-    def gradient_codec(self) -> Codec: ...
-    @property
-    def top_k_share(self) -> float: ...
-    @property
-    def read_every_gradients(self) -> int: ...
-    @property
-    def outlier_deviations(self) -> float | None: ...
+    device: str
+    compile: Compile
+    torch_threads: int | None
+    gradient_codec: Codec
+    top_k_share: float
+    read_every_gradients: int
+    outlier_deviations: float | None
 
 
 class ParameterServerClient:
@@ -103,7 +96,6 @@ class ParameterServerClient:
     def __init__(
         self,
         actor: LearningActor,
-        config: PushSettings,
         servers: Group[Gradient | Fetch],
         coordinator: Ref[Pull | Push],
     ) -> None:
@@ -116,6 +108,7 @@ class ParameterServerClient:
         from actorq.learning.target import TargetNetwork
         from actorq.learning.update import LearningRule
 
+        config = convert(actor.config, PushSettings, from_attributes=True)
         agent, spaces = actor.agent, actor.describe_tasks()
         self.online = make_task_parameters(agent, spaces, 0, resolve_device(config.device, actor.name))
         self.target = TargetNetwork(agent, self.online).parameters

@@ -186,11 +186,7 @@ class ListVersions(Request[VersionList], frozen=True):
     """Stop applying and serving, and list the versions that can be restored."""
 
 
-class Restored(Message, frozen=True):
-    pass
-
-
-class Restore(Request[Restored], frozen=True):
+class Restore(Request[None], frozen=True):
     """Continue from a version, under a new incarnation."""
 
     incarnation: int

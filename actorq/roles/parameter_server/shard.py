@@ -31,7 +31,6 @@ from .messages import (
     Left,
     ListVersions,
     Restore,
-    Restored,
     SliceNorm,
     Ticket,
     VersionList,
@@ -125,7 +124,7 @@ class ParameterServer(LearningActor):
         return VersionList(self._recovery.incarnation, self._recovery.versions)
 
     @handles
-    async def restore(self, request: Restore) -> Restored:
+    async def restore(self, request: Restore) -> None:
         from actorq.learning.distributed.parameter_shard import Shard
 
         from .version_store import VersionStore
@@ -147,7 +146,6 @@ class ParameterServer(LearningActor):
         self._recovery.restart(self._shard, request.incarnation, points)
         self._settled = True
         self._note_change()
-        return Restored()
 
     # Gradients.
 

@@ -136,11 +136,7 @@ class Read(Request[Slice], frozen=True):
 # Writing.
 
 
-class Written(Message, frozen=True):
-    pass
-
-
-class WriteParameters(Request[Written], frozen=True):
+class WriteParameters(Request[None], frozen=True):
     """Replace the parameters of this version; this is not an update."""
 
     version: Version
@@ -167,11 +163,7 @@ class HaltStage(Request[Halted], frozen=True):
     """Drop what is in flight, refuse new requests, and list the versions that can be restored."""
 
 
-class Resumed(Message, frozen=True):
-    pass
-
-
-class Resume(Request[Resumed], frozen=True):
+class Resume(Request[None], frozen=True):
     """Continue from a version, under a new incarnation."""
 
     incarnation: int

@@ -30,13 +30,11 @@ from .messages import (
     Partial,
     Read,
     Resume,
-    Resumed,
     ReturnColumns,
     Returned,
     Slice,
     StepStage,
     WriteParameters,
-    Written,
 )
 from .schedule import PipelineSchedule
 
@@ -130,9 +128,8 @@ class Stage(LearningActor):
         return Slice(self._at(request.version).module.online.read())
 
     @handles
-    async def write(self, request: WriteParameters) -> Written:
+    async def write(self, request: WriteParameters) -> None:
         await self._at(request.version).write(request.parameters, with_target=request.with_target)
-        return Written()
 
     def _at(self, version: Version) -> PipelineSchedule:
         """Raises Refused unless the parameters are exactly of this version."""
@@ -159,7 +156,7 @@ class Stage(LearningActor):
             self._schedule = None
 
     @handles
-    async def resume(self, request: Resume) -> Resumed:
+    async def resume(self, request: Resume) -> None:
         from actorq.learning.pipeline.stage_module import StageModule
 
         part, begins = request.parts[request.stage], request.origin == BEGINNING
@@ -181,7 +178,6 @@ class Stage(LearningActor):
             self, module, self._q_loss, request.parts, request.stage, self.stages, request.incarnation
         )
         self._recovery.restart(module, request.incarnation, points)
-        return Resumed()
 
     def on_drain(self) -> None:
         if self._schedule is not None:

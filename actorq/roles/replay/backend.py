@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import anyio
 import numpy as np
@@ -27,12 +27,10 @@ DELETING_SECONDS = 5.0
 the rest."""
 
 
-class StorageBackend(Protocol):
+class StorageBackend:
     """Operations of a shard that depend on where its transitions are stored."""
 
-    @property
-    def replay(self) -> ReplayBuffer | RedisReplay: ...
-
+    replay: ReplayBuffer | RedisReplay
     id_offset: int
     """Added to the ids of `replay`, which makes them the shard's own ids."""
 
@@ -41,11 +39,11 @@ class StorageBackend(Protocol):
 
         Raises ValueError if the chunk is malformed, and Refused if the run stops before it can be stored.
         """
-        ...
+        raise NotImplementedError
 
     def draw(self, count: int) -> Sample | SampleRefs:
         """Draw `count` transitions, with the ids of `replay`; none if it is empty."""
-        ...
+        raise NotImplementedError
 
     def report_missing(self, chunks: NDArray[np.int64]) -> None:
         """A learner did not find `chunks` [n] in the store; empty: the store was unreachable."""
@@ -57,8 +55,10 @@ class StorageBackend(Protocol):
         """Called when the shard stops in order."""
 
 
-class MemoryBackend:
+class MemoryBackend(StorageBackend):
     """Stores transitions in the process; they end with it, except for snapshots and checkpoints."""
+
+    replay: ReplayBuffer
 
     def __init__(self, replay: ReplayBuffer, incarnation: int) -> None:
         self.replay, self.id_offset = replay, id_offset(incarnation)
@@ -68,15 +68,6 @@ class MemoryBackend:
 
     def draw(self, count: int) -> Sample:
         return self.replay.draw(count) if count and len(self.replay) else _empty_sample()
-
-    def report_missing(self, chunks: NDArray[np.int64]) -> None:
-        pass
-
-    def drain(self) -> None:
-        pass
-
-    async def stop(self) -> None:
-        pass
 
 
 def _empty_sample() -> Sample:
@@ -91,9 +82,10 @@ def _empty_sample() -> Sample:
     )
 
 
-class RedisBackend:
+class RedisBackend(StorageBackend):
     """Stores transitions in Redis, under keys with the names of the run and of the shard."""
 
+    replay: RedisReplay
     id_offset = 0  # Redis counts the assigned ids, over all incarnations
 
     def __init__(

@@ -4,12 +4,13 @@ training batches of all tasks, prefetched while the learner computes."""
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Protocol, TypeAlias, cast
+from typing import TYPE_CHECKING, Annotated, TypeAlias, cast
 
 import numpy as np
 from msgspec import Meta, structs
 from numpy.typing import NDArray
 
+import actorq.actors as actors
 from actorq.actors import Actor, Group
 from actorq.actors.sync import Prefetcher
 from actorq.envs.task import Task, batch_rows
@@ -28,26 +29,20 @@ if TYPE_CHECKING:
     from actorq.learning.networks.flat import FlatParameters
     from actorq.learning.staging import StagedBatch
 
-# Settings of the roles that draw. Each role lists them: a struct has no two bases with fields.
-BatchesPerAsk = Annotated[
-    int, Meta(ge=1, description="batches drawn with one message; their priorities go back together")
-]
-DrawsAhead = Annotated[
-    int,
-    Meta(ge=1, description="draws, of batches_per_ask batches each, ready or in progress while it computes"),
-]
-
 DatasetDraw: TypeAlias = "Sequence[Sequence[Batch | StagedBatch]]"
 """Of each update, a batch of each task."""
 
 
-class DatasetSettings(Protocol):
-    """Settings for drawing batches, as in the `Config` of such a role."""
+class DatasetConfig(actors.Config):
+    """Settings for drawing batches."""
 
-    @property
-    def batches_per_ask(self) -> int: ...
-    @property
-    def draws_ahead(self) -> int: ...
+    batches_per_ask: Annotated[
+        int, Meta(ge=1, description="batches drawn with one message; their priorities go back together")
+    ] = 4
+    draws_ahead: Annotated[
+        int,
+        Meta(ge=1, description="draws of batches_per_ask batches, ready or in progress while it computes"),
+    ] = 2
 
 
 class ReplayDataset:
@@ -63,7 +58,7 @@ class ReplayDataset:
         actor: Actor,
         shards: Group[DrawSample | UpdatePriorities],
         tasks: Sequence[Task],
-        settings: DatasetSettings,
+        settings: DatasetConfig,
         batch_size: int,
         version: Callable[[], Version],
         parameters: FlatParameters | None = None,

@@ -93,11 +93,7 @@ class UpdatePriorities(Message, frozen=True):
     """[n]"""
 
 
-class Admitted(Message, frozen=True):
-    """The transitions of the request may pass and are counted."""
-
-
-class AdmitInsert(Request[Admitted], frozen=True):
+class AdmitInsert(Request[None], frozen=True):
     """Admit the insertion of transitions; answered when the rate limiter allows it."""
 
     count: int
@@ -105,7 +101,7 @@ class AdmitInsert(Request[Admitted], frozen=True):
     """The shard is empty, and learners may be waiting for it: admit without waiting."""
 
 
-class AdmitSample(Request[Admitted], frozen=True):
+class AdmitSample(Request[None], frozen=True):
     """Admit the sampling of transitions; answered when the rate limiter allows it."""
 
     count: int

@@ -14,7 +14,7 @@ from actorq.actors.sync import AdmissionQueue
 from actorq.replay.config import LimiterConfig
 from actorq.replay.rate_limiter import RateLimiter
 
-from .messages import AdmitInsert, AdmitSample, Admitted, Withdraw
+from .messages import AdmitInsert, AdmitSample, Withdraw
 
 
 class RateLimitGate:
@@ -120,15 +120,13 @@ class RateLimiterActor(actors.Actor):
         self._gate = RateLimitGate(self, self.config)
 
     @handles(concurrent=1024)
-    async def admit_insert(self, request: AdmitInsert) -> Admitted:
+    async def admit_insert(self, request: AdmitInsert) -> None:
         await self._gate.insert(request.count, at_once=request.at_once)
         self._gate.report()
-        return Admitted()
 
     @handles(concurrent=64)
-    async def admit_sample(self, request: AdmitSample) -> Admitted:
+    async def admit_sample(self, request: AdmitSample) -> None:
         await self._gate.sample(request.count)
-        return Admitted()
 
     @handles
     async def withdraw(self, message: Withdraw) -> None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from actorq.actors import GroupSpec, Message, Refused, RestartLimits, System, handles
 from actorq.roles.common.death_watch import PATIENCE, Lives
 from actorq.roles.common.recovery import BEGINNING, newest_common
-from actorq.roles.parameter_server.messages import ListVersions, Push, Restore, Restored, VersionList
+from actorq.roles.parameter_server.messages import ListVersions, Push, Restore, VersionList
 from actorq.roles.parameter_server.recovery import restore
 from actorq.roles.parameter_server.shard import ParameterServer
 from actorq.roles.replay.messages import Version
@@ -84,9 +84,8 @@ class Standings:
 
         return All()
 
-    async def ask(self, request: Restore) -> Restored:
+    async def ask(self, request: Restore) -> None:
         self.told.append(request)
-        return Restored()
 
 
 async def test_an_incarnation_is_never_used_twice() -> None:

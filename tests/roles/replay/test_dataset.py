@@ -7,11 +7,10 @@ from typing import Any, ClassVar, cast
 import numpy as np
 import pytest
 
-import actorq.actors as actors
 from actorq.actors import Actor, Group, State
 from actorq.envs.task import NamedTask
 from actorq.replay.chunk import Batch
-from actorq.roles.replay.client import ReplayDataset
+from actorq.roles.replay.client import DatasetConfig, ReplayDataset
 from actorq.roles.replay.messages import DrawSample, Insert, UpdatePriorities
 from tests.actors.world import TRANSPORTS, World, fresh, spec
 from tests.roles.actors import Watch
@@ -26,7 +25,7 @@ UPDATES, ROUNDS = 4, 5
 class Pupil(Actor):
     """Fills four shards, two of each task, then learns of so many draws that a TD error is its action."""
 
-    class Config(actors.Config):
+    class Config(DatasetConfig):
         batches_per_ask: int = UPDATES
         draws_ahead: int = 2
 

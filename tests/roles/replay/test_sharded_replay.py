@@ -14,7 +14,7 @@ from actorq.replay.chunk import Batch
 from actorq.replay.ids import shards_of
 from actorq.roles.explorer.explorer import Explorer
 from actorq.roles.replay.client import ReplayClient
-from actorq.roles.replay.messages import AdmitInsert, AdmitSample, Admitted, Insert
+from actorq.roles.replay.messages import AdmitInsert, AdmitSample, Insert
 from actorq.testing import Record
 from actorq.topology import TopologyError, check
 from tests.actors.world import TRANSPORTS, World, fresh, spec
@@ -55,16 +55,14 @@ class Noting(MortalLimiter):
     errors: ClassVar[list[float]]
 
     @handles(concurrent=1024)
-    async def admit_insert(self, request: AdmitInsert) -> Admitted:
-        admitted = await super().admit_insert(request)
+    async def admit_insert(self, request: AdmitInsert) -> None:
+        await super().admit_insert(request)
         self._note()
-        return admitted
 
     @handles(concurrent=64)
-    async def admit_sample(self, request: AdmitSample) -> Admitted:
-        admitted = await super().admit_sample(request)
+    async def admit_sample(self, request: AdmitSample) -> None:
+        await super().admit_sample(request)
         self._note()
-        return admitted
 
     def _note(self) -> None:
         counted = self._gate.state()
