@@ -65,9 +65,7 @@ def through_actorq(env: str, act: Policy, record: bool) -> Loop:
     spaces = environments.spaces
     trajectory = NStepAdder(
         ENVIRONMENTS,
-        spaces.frame_shape,
-        spaces.dtype,
-        spaces.actions,
+        spaces,
         stack=1,
         n_step=3,
         gamma=0.99,

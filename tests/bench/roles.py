@@ -176,7 +176,7 @@ class ByHand:
         self.policy.load(self.online.read())
         self.trajectories = [
             NStepAdder(
-                ENVS, spaces.frame_shape, spaces.dtype, spaces.actions,
+                ENVS, spaces,
                 stack=1, n_step=AGENT.n_step, gamma=AGENT.gamma, length=CHUNK_STEPS,
             )
             for _ in range(EXPLORERS)

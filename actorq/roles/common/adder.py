@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from actorq.envs.environments import Step
+from actorq.envs.spaces import Spaces
 from actorq.replay.chunk import Chunk, n_step
 
 Values = NDArray[np.floating[Any]]
@@ -50,27 +51,18 @@ class NStepAdder:
     """
 
     def __init__(
-        self,
-        environments: int,
-        frame_shape: tuple[int, ...],
-        dtype: np.dtype[Any],
-        actions: int,
-        *,
-        stack: int,
-        n_step: int,
-        gamma: float,
-        length: int,
+        self, environments: int, spaces: Spaces, *, stack: int, n_step: int, gamma: float, length: int
     ) -> None:
         if length < 2:  # in a single step all environments might only reset themselves
             raise ValueError(f"a chunk takes at least 2 steps of each environment, got {length}")
         self._n, self._gamma, self._length, self._stack = n_step, gamma, length, stack
         self._history = stack - 1  # rows of frames before the first step's
-        self._frame_shape, self._dtype, self._environments = frame_shape, dtype, environments
+        self._frame_shape, self._dtype, self._environments = spaces.frame_shape, spaces.dtype, environments
         self._row = 0
         steps = (length + n_step, environments)
         self._actions = np.zeros(steps, np.int64)
         self._rewards = np.zeros(steps, np.float32)
-        self._q = np.zeros((*steps, actions), np.float32)
+        self._q = np.zeros((*steps, spaces.actions), np.float32)
         self._terminated = np.zeros(steps, np.bool_)
         self._truncated = np.zeros(steps, np.bool_)
         self._valid = np.ones(steps, np.bool_)

@@ -73,9 +73,7 @@ class Rollout:
         self._stack = FrameStack(config.envs, shape, dtype, task.frame_stack)
         self._trajectory = NStepAdder(
             config.envs,
-            shape,
-            dtype,
-            self.spaces.actions,
+            self.spaces,
             stack=task.frame_stack,
             n_step=agent.n_step,
             gamma=agent.gamma,

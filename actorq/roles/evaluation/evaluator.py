@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Annotated, Any
 
 import numpy as np
@@ -98,12 +99,9 @@ class Evaluator(LearningActor):
                 await self._leave_it_at_that()
 
     async def _play(self) -> Returns:
-        returns = await self._greedy.play(self._pause)
+        returns = await self._greedy.play(partial(self.sleep, 0))
         self._report(returns)
         return returns
-
-    async def _pause(self) -> None:
-        await self.sleep(0)
 
     async def _leave_it_at_that(self) -> None:
         """Evaluate no more once solved, so that the reported values stay those of the kept parameters."""

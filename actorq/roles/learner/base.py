@@ -157,16 +157,7 @@ class ReplayLearner(BaseLearner):
         return None
 
     def _open_source(self) -> ReplayDataset:
-        config: ReplayLearner.Config = self.config
-        return ReplayDataset(
-            self,
-            self.replay,
-            self.all_tasks,
-            config,
-            self.agent.batch_size,
-            lambda: self.version,
-            self._staged_for,
-        )
+        return ReplayDataset(self, self.replay, self.config, lambda: self.version, self._staged_for)
 
     def _report_draw(self, source: ReplayDataset) -> None:
         self.report("waiting_share", source.take_waiting_share())

@@ -54,8 +54,7 @@ class Learner(OwningLearner):
     async def on_start(self) -> None:
         await super().on_start()
         await self.load_torch()
-        config = self.config
-        self._method = LocalUpdate(self, config.device, config.compile, config.torch_threads, self._averaging)
+        self._method = LocalUpdate(self, self.config, self._averaging)
 
     @property
     def _staged_for(self) -> FlatParameters:
@@ -80,14 +79,7 @@ class Learner(OwningLearner):
 class LocalUpdate:
     """Parameters, target network and optimizer of one learner, and an optimizer step for each batch."""
 
-    def __init__(
-        self,
-        actor: LearningActor,
-        device: str,
-        compile: Compile,
-        torch_threads: int | None,
-        averaging: AveragingClient,
-    ) -> None:
+    def __init__(self, actor: LearningActor, config: Learner.Config, averaging: AveragingClient) -> None:
         """Computes and reports as part of `actor`. Needs torch."""
         from actorq.learning.device import resolve_device
         from actorq.learning.networks.factory import make_task_parameters
@@ -99,13 +91,14 @@ class LocalUpdate:
         agent, tasks = actor.agent, actor.all_tasks
         spaces = actor.describe_tasks()
         self._actor, self._agent, self._averaging = actor, agent, averaging
-        self.online = make_task_parameters(agent, spaces, actor.seed, resolve_device(device, actor.name))
-        set_torch_threads(torch_threads, self.online.size)
+        device = resolve_device(config.device, actor.name)
+        self.online = make_task_parameters(agent, spaces, actor.seed, device)
+        set_torch_threads(config.torch_threads, self.online.size)
         self._target = TargetNetwork(agent, self.online)
         self._optimizer = make_optimizer(agent, self.online.vector, self.online.gradient)
         both = self.online, self._target.parameters
         self._popart = PopArt(agent, spaces, adaptive_tasks(tasks), *both)
-        self._rule = LearningRule(agent, *both, compile, self._popart)
+        self._rule = LearningRule(agent, *both, config.compile, self._popart)
         self._migration = TaskMigration(agent, tasks, spaces)
         self._updates = 0
         self._executor = AdaptiveExecutor(actor)

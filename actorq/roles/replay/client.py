@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 import actorq.actors as actors
 from actorq.actors import Actor, Group
 from actorq.actors.sync import Prefetcher
-from actorq.envs.task import Task, batch_rows
+from actorq.envs.task import batch_rows
 from actorq.replay.chunk import Batch, Sample, join
 from actorq.replay.ids import shards_of
 from actorq.replay.redis.sample_refs import SampleRefs
 from actorq.replay.sampling.prioritized import importance_weights
 from actorq.replay.shares import split_draws
+from actorq.roles.common.learning_actor import LearningActor
 
 from .messages import DrawSample, SampleReply, UpdatePriorities, Version
 from .redis_reader import RedisReading
@@ -55,11 +56,9 @@ class ReplayDataset:
 
     def __init__(
         self,
-        actor: Actor,
+        actor: LearningActor,
         shards: Group[DrawSample | UpdatePriorities],
-        tasks: Sequence[Task],
         settings: DatasetConfig,
-        batch_size: int,
         version: Callable[[], Version],
         parameters: FlatParameters | None = None,
     ) -> None:
@@ -68,7 +67,7 @@ class ReplayDataset:
         `version` returns that of the learner's parameters now. `parameters`: batches are staged on their
         device if it is a CUDA device.
         """
-        self.batch_size = batch_size
+        tasks, self.batch_size = actor.all_tasks, actor.agent.batch_size
         """Transitions of an update, over all tasks; a change applies to later draws."""
         self._actor, self._tasks, self._version = actor, tasks, version
         self._batches_per_draw = settings.batches_per_ask

@@ -7,9 +7,11 @@ from typing import Any, ClassVar, cast
 import numpy as np
 import pytest
 
-from actorq.actors import Actor, Group, State
+from actorq.actors import Group, State
 from actorq.envs.task import NamedTask
+from actorq.learning.agent import Agent
 from actorq.replay.chunk import Batch
+from actorq.roles.common.learning_actor import LearningActor
 from actorq.roles.replay.client import DatasetConfig, ReplayDataset
 from actorq.roles.replay.messages import DrawSample, Insert, UpdatePriorities
 from tests.actors.world import TRANSPORTS, World, fresh, spec
@@ -19,10 +21,11 @@ from tests.roles.replay.shards import AT_FIRST, numbered, sharded
 pytestmark = pytest.mark.anyio
 
 TASKS = (NamedTask(env="CartPole-v1", name="a"), NamedTask(env="Acrobot-v1", name="b", share=3.0))
+TABLES = {"tasks": TASKS, "agent": Agent(batch_size=8)}
 UPDATES, ROUNDS = 4, 5
 
 
-class Pupil(Actor):
+class Pupil(LearningActor):
     """Fills four shards, two of each task, then learns of so many draws that a TD error is its action."""
 
     class Config(DatasetConfig):
@@ -35,7 +38,7 @@ class Pupil(Actor):
     async def run(self) -> None:
         for shard, ref in enumerate(self.replay):
             await ref.ask(Insert(numbered(50, 100 * shard), AT_FIRST))
-        feed = ReplayDataset(self, self.replay, TASKS, self.config, 8, lambda: AT_FIRST)
+        feed = ReplayDataset(self, self.replay, self.config, lambda: AT_FIRST)
         for _ in range(ROUNDS):
             draw = await feed.next()
             self.learned.append([[cast(Batch, it) for it in update] for update in draw])
@@ -57,7 +60,7 @@ async def test_tasks_have_shards_and_shares_of_their_own(world: World) -> None:
     learned: list[list[list[Batch]]] = []
     shards = sharded(4, alpha=1.0, epsilon=1e-6)
     names = tuple(shard.name for shard in shards[1:])
-    pupil = spec("pupil", fresh(Pupil, learned=learned), {"replay": names}, Pupil.Config())
+    pupil = spec("pupil", fresh(Pupil, learned=learned), {"replay": names}, tables=TABLES)
     watch = Watch()
     async with world.system(*shards, pupil, reports=watch) as system:
         await watch.progress.has(("done", 1))
