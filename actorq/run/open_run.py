@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,22 +20,9 @@ from .records import checkpoint
 from .records.folder import RunFolder, RunFolderError, write_atomically
 from .records.lock import FolderLock
 from .records.summary import Summary
-from .run import Run, RunFailed
+from .run import Run, RunFailed, RunOptions
 
 __all__ = ["Run", "RunFailed", "RunOptions", "open_run", "prepare", "run", "running"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunOptions:
-    """The arguments of `open_run`, which describes them."""
-
-    source: Source | None = None
-    overrides: Sequence[str] = ()
-    transport: str | None = None
-    backend: Backend | None = None
-    out: str | Path | None = None
-    resume: str | Path | None = None
-    started: float | None = None
 
 
 @asynccontextmanager
@@ -130,15 +116,7 @@ def prepare(options: RunOptions) -> Run:
             recorded["solved"] = False  # computed for the old topology
         if options.source is not None or options.overrides:
             write_atomically(folder.topology, to_toml(plan.topology).encode())
-        return Run(
-            plan,
-            folder,
-            lock,
-            backend=options.backend,
-            states=states,
-            recorded=recorded,
-            started=options.started,
-        )
+        return Run(plan, folder, lock, options, states, recorded)
     except BaseException as error:
         lock.release()
         if isinstance(error, OSError):

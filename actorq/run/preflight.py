@@ -33,10 +33,8 @@ def check_machine(plan: Plan) -> None:
 def check_states(plan: Plan, states: Mapping[str, State], path: Path) -> None:
     """Raises CheckpointError with every reason why the topology can't resume from the checkpoint `path`."""
     problems = Problems()
-    saved, planned = (
-        Counter(map(without_index, states)),
-        Counter(without_index(spec.name) for spec in plan.specs),
-    )
+    saved = Counter(map(without_index, states))
+    planned = Counter(without_index(spec.name) for spec in plan.specs)
     tasks_now = len(plan.tables.get("tasks") or (None,))
     tasks_then = _saved_tasks(states) or tasks_now
     for spec in plan.specs:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, TypeVar, cast
 
 from actorq.actors import Group, Message, Ref, Request
+from actorq.actors.ref import Everyone
 from actorq.launchers.thread_engine import ThreadEngine
 
 R = TypeVar("R")
@@ -21,18 +22,11 @@ class OutsideRef:
 
     async def tell(self, message: Message) -> None:
         """As `Ref.tell`: it returns when the message is accepted. Cancelled, it may have been sent."""
-        await self._engine.call(self._tell, message)
+        await self._engine.call(lambda: self.inside().tell(message))
 
     async def ask(self, request: Request[R], *, timeout: float | None = None) -> R:
         """As `Ref.ask`."""
-        return await self._engine.call(self._ask, request, timeout)
-
-    async def _tell(self, message: Message) -> None:
-        await self.inside().tell(message)
-
-    async def _ask(self, request: Request[R], timeout: float | None) -> R:
-        reply: R = await self.inside().ask(request, timeout=timeout)
-        return reply
+        return await self._engine.call(lambda: self.inside().ask(request, timeout=timeout))
 
     def inside(self) -> Ref[Any]:
         """The actor's ref on the actors' loop: always the same object, since it counts messages in flight."""
@@ -80,18 +74,11 @@ class OutsideEveryone:
 
     async def tell(self, message: Message) -> None:
         """As `Everyone.tell`. Cancelled, any of the members may have it."""
-        await self._engine.call(self._tell, message)
+        await self._engine.call(lambda: self._inside().tell(message))
 
     async def ask(self, request: Request[R], *, timeout: float | None = None) -> list[R]:
         """As `Everyone.ask`."""
-        return await self._engine.call(self._ask, request, timeout)
+        return await self._engine.call(lambda: self._inside().ask(request, timeout=timeout))
 
-    async def _tell(self, message: Message) -> None:
-        await self._inside().all().tell(message)
-
-    async def _ask(self, request: Request[R], timeout: float | None) -> list[R]:
-        replies: list[R] = await self._inside().all().ask(request, timeout=timeout)
-        return replies
-
-    def _inside(self) -> Group[Any]:
-        return Group([member.inside() for member in self._members])
+    def _inside(self) -> Everyone[Any]:
+        return Group([member.inside() for member in self._members]).all()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from anyio.abc import TaskGroup
 
 from actorq.actors import ActorDied, ActorFailed, ActorqError, State, SystemStatistics
 from actorq.launchers.thread_engine import ThreadEngine
-from actorq.topology import Plan
+from actorq.topology import Plan, Source
 from actorq.topology.check.members import called
 from actorq.topology.schema import Backend
 
@@ -35,6 +36,19 @@ class RunFailed(ActorqError):
     """An actor crashed past its restart limits and the run was stopped; the actor's error is the cause."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOptions:
+    """The arguments of `open_run`, which describes them."""
+
+    source: Source | None = None
+    overrides: Sequence[str] = ()
+    transport: str | None = None
+    backend: Backend | None = None
+    out: str | Path | None = None
+    resume: str | Path | None = None
+    started: float | None = None
+
+
 class Run:
     """A run that has been started; `open_run` makes it. Its methods are for the application's event loop."""
 
@@ -43,19 +57,19 @@ class Run:
         plan: Plan,
         folder: RunFolder,
         lock: FolderLock,
-        *,
-        backend: Backend | None = None,
-        states: dict[str, State] | None = None,
-        recorded: dict[str, Any] | None = None,
-        started: float | None = None,
+        options: RunOptions,
+        states: dict[str, State] | None,
+        recorded: dict[str, Any] | None,
     ) -> None:
-        """Releases `lock` at the run's end. Raises OSError if the folder can't be written."""
+        """Releases `lock` at the run's end. `states` and `recorded`: the actors' and the recorder's from a
+        checkpoint. Raises OSError if the folder can't be written.
+        """
         self.plan = plan
         self.folder = folder
         self.summary: Summary | None = None
         """None until the run has ended."""
         self._lock = lock
-        self._began = time.monotonic() if started is None else started
+        self._began = time.monotonic() if options.started is None else options.started
         topology = plan.topology
         self._recorder = Recorder(
             topology.stop, topology.deterministic, self._limit_reached, self._elapsed, self._write_row
@@ -67,7 +81,7 @@ class Run:
         self._engine = ThreadEngine(
             plan,
             self._recorder,
-            backend=backend or topology.backend,
+            backend=options.backend or topology.backend,
             states=states,
             join_token=folder.join_token,
             tick=self._tick,
@@ -279,10 +293,8 @@ class Run:
         if statistics is not None and statistics.transport.connections:
             traffic = statistics.transport
             row["wire_bytes"], row["wire_frames"] = float(traffic.bytes_out), float(traffic.frames_out)
-            row["wire_frames_resent"], row["wire_refused"] = (
-                float(traffic.frames_resent),
-                float(traffic.refused),
-            )
+            row["wire_frames_resent"] = float(traffic.frames_resent)
+            row["wire_refused"] = float(traffic.refused)
         return row
 
     def _write_row(self, row: Row) -> None:

@@ -231,10 +231,8 @@ class Recorder:
             row |= quantile_fields(name, distribution)
         row = {"wall_seconds": now, **self.counts, **row, **means, **by_actor}
         row |= {f"{name}_per_second": rate for name, rate in rates.items()}
-        self._rates, self._means = (
-            rates,
-            {**self._means, **means},
-        )  # new dicts: other threads read the old ones
+        # New dicts: other threads read the old ones.
+        self._rates, self._means = rates, {**self._means, **means}
         self._row_at, self._row_counts = now, dict(self.counts)
         return row
 
