@@ -89,31 +89,24 @@ class Evaluator(LearningActor):
     async def _evaluate(self, weights: Weights) -> None:
         self._greedy.load(weights.parameters)
         returns = await self._play()
-        self._keep_if_best(weights, returns)
+        if self._marks.score(returns) >= self._best_score:
+            self._keep(weights, returns)
         good_enough = self.is_good_enough(weights)
         if good_enough and self._marks.reached(returns):
             again = await self._play()
             if self._marks.reached(again):
                 self._keep(weights, again)
                 self.report("solved", 1.0)
-                await self._leave_it_at_that()
+                await self.event().wait()  # no more evaluations: the readings stay those of what is kept
 
     async def _play(self) -> Returns:
         returns = await self._greedy.play(partial(self.sleep, 0))
         self._report(returns)
         return returns
 
-    async def _leave_it_at_that(self) -> None:
-        """Evaluate no more once solved, so that the reported values stay those of the kept parameters."""
-        await self.event().wait()
-
     def is_good_enough(self, weights: Weights) -> bool:
         """Further conditions of a solved task, for subclasses. Called once in every evaluation."""
         return True
-
-    def _keep_if_best(self, weights: Weights, returns: Returns) -> None:
-        if self._marks.score(returns) >= self._best_score:
-            self._keep(weights, returns)
 
     def _keep(self, weights: Weights, returns: Returns) -> None:
         self._best, self._best_updates = weights.parameters, weights.version.updates

@@ -37,7 +37,7 @@ class RemoteRollout(Rollout):
                 observations = questions.send(acted.q_values)
             except StopIteration as end:
                 chunk: Chunk = end.value
-                return chunk, min(versions, key=lambda version: (version.incarnation, version.updates))
+                return chunk, min(versions)
 
     async def _ask(self, observations: NDArray[Any]) -> Acted:
         # A copy: sending makes arrays read-only, and these are written again.

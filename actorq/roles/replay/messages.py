@@ -13,10 +13,10 @@ from actorq.replay.chunk import Chunk, Sample
 from actorq.replay.redis.sample_refs import SampleRefs
 
 
-class Version(msgspec.Struct, frozen=True):
+class Version(msgspec.Struct, frozen=True, order=True):
     """A parameter version: the incarnation of the actor that owns the parameters, and its updates so far.
 
-    Versions of different incarnations can't be compared.
+    Ordered in time. The numbers of updates of different incarnations can't be compared.
     """
 
     incarnation: int

@@ -136,7 +136,7 @@ class ReplayShard(actors.Actor):
             raise Stopping
         if request.missing is not None:
             self._backend.report_missing(request.missing)
-        self._newest = max(self._newest, request.version, key=_in_time)  # learners may take turns
+        self._newest = max(self._newest, request.version)  # learners may take turns
         admit = request.count if request.admit is None else request.admit
         if admit:
             await self._admit_sample(admit)
@@ -260,7 +260,3 @@ class ReplayShard(actors.Actor):
         self._batches = state["batches"]
         if not self.restarts:  # a later incarnation assigns new ids also to the transitions that it keeps
             self._backend.id_offset = state["origin"]
-
-
-def _in_time(version: Version) -> tuple[int, int]:
-    return version.incarnation, version.updates
