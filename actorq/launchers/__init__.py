@@ -9,7 +9,6 @@ if TYPE_CHECKING:
     from .control_stream import ControlStream
     from .launcher import NODE_EVENTS, NodeLauncher, StreamedNode
     from .node_setup import NODE_COMMAND, NodeSetup, RunSetup, send_setup
-    from .thread_engine import ThreadEngine
 
 _MODULES = {
     "NODE_COMMAND": "node_setup",
@@ -19,7 +18,6 @@ _MODULES = {
     "NodeSetup": "node_setup",
     "RunSetup": "node_setup",
     "StreamedNode": "launcher",
-    "ThreadEngine": "thread_engine",
     "send_setup": "node_setup",
 }
 
@@ -31,7 +29,6 @@ __all__ = [
     "NodeSetup",
     "RunSetup",
     "StreamedNode",
-    "ThreadEngine",
     "send_setup",
 ]
 

@@ -107,9 +107,7 @@ def _check_carries(spec: ActorSpec, port: Port, target: ActorSpec) -> None:
             )
 
 
-def _subscribers(
-    spec: ActorSpec, port: Port, specs: Specs
-) -> Iterator[tuple[str, tuple[type[Message], ...]]]:
+def _subscribers(spec: ActorSpec, port: Port, specs: Specs) -> Iterator[Target]:
     """A publisher's subscribers: the actors whose feeds name it and carry what the topic publishes."""
     for subscriber in specs.values():
         for feed in subscriber.cls.definition.complete().ports.values():

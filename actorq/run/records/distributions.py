@@ -13,7 +13,23 @@ from numpy.typing import NDArray
 from actorq.actors.histogram import Distribution, Histogram
 
 from .folder import RunFolderError, write_atomically
-from .quantiles import quantiles_of
+
+
+class Quantiles(msgspec.Struct, frozen=True):
+    """For each share, the smallest observed value that at least this share of the values doesn't exceed."""
+
+    p50: float
+    p90: float
+    p99: float
+    max: float
+
+
+def quantiles_of(distribution: Distribution) -> Quantiles | None:
+    """None if there is no finite value."""
+    if not distribution.cells:
+        return None
+    at = distribution.quantile
+    return Quantiles(at(0.5), at(0.9), at(0.99), distribution.largest)
 
 
 class Distributions:

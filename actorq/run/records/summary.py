@@ -8,8 +8,8 @@ import msgspec
 
 from actorq.actors.statistics import SystemStatistics
 
+from .distributions import Quantiles, quantiles_of
 from .folder import RunFolderError, write_atomically
-from .quantiles import Quantiles, quantiles_of
 from .recorder import LIMITED, Evaluation, Recorder
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from actorq.actors.histogram import Distribution
 from actorq.run.formatting import number, percent, size
-from actorq.run.records.quantiles import Quantiles
+from actorq.run.records.distributions import Quantiles
 from actorq.run.records.recorder import Row
 
 from .bins import bins_of

@@ -6,8 +6,8 @@ import msgspec
 import pytest
 
 from actorq.actors.statistics import ActorStatistics, ChannelStatistics, MailboxStatistics, SystemStatistics
+from actorq.run.records.distributions import Quantiles
 from actorq.run.records.folder import RunFolderError
-from actorq.run.records.quantiles import Quantiles
 from actorq.run.records.recorder import Recorder
 from actorq.run.records.summary import ActorSummary, Summary, read_summary, summarize, write_summary
 from actorq.topology import Stop

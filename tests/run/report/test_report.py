@@ -15,10 +15,9 @@ from hypothesis import strategies as st
 
 from actorq.actors.histogram import Distribution, Histogram
 from actorq.run.formatting import number, size
-from actorq.run.records.distributions import write_distributions
+from actorq.run.records.distributions import Quantiles, write_distributions
 from actorq.run.records.folder import RunFolder, RunFolderError
 from actorq.run.records.metrics import read_rows
-from actorq.run.records.quantiles import Quantiles
 from actorq.run.records.recorder import Row
 from actorq.run.records.summary import ActorSummary, Summary, write_summary
 from actorq.run.report.bins import bins_of
