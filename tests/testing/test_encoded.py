@@ -198,15 +198,17 @@ async def test_a_circle_is_named() -> None:
             await system.ref("a").ask(AskOther())
 
 
-async def test_types_that_cannot_travel_are_refused_before_anything_runs() -> None:
-    with pytest.raises(DefinitionError, match=r"Closed.hook is builtins.slice, which can't travel"):
+async def test_types_that_cannot_be_serialized_are_refused_before_anything_runs() -> None:
+    with pytest.raises(DefinitionError, match=r"Closed.hook is builtins.slice, which can't be serialized"):
         System([ActorSpec(name="it", cls=Closing)], transport=EncodedTransport())
 
 
-async def test_asks_of_what_cannot_travel_fail_with_the_reason() -> None:
+async def test_asks_of_what_cannot_be_serialized_fail_with_the_reason() -> None:
     async with adder() as system:
         ref = system.ref("adder")
-        with pytest.raises(ActorDied, match=r"undelivered: Add can't cross .* dtype object can't travel"):
+        with pytest.raises(
+            ActorDied, match=r"undelivered: Add can't cross .* dtype object can't be serialized"
+        ):
             await ref.ask(Add(data=np.array([object()])))
         with pytest.raises(ActorDied, match=r"undelivered: .*Expected an array of float32, got float64"):
             await ref.ask(Add(data=np.zeros(3)))  # type: ignore[arg-type]
@@ -214,7 +216,7 @@ async def test_asks_of_what_cannot_travel_fail_with_the_reason() -> None:
         assert system.statistics().undelivered == 2
 
 
-async def test_what_cannot_travel_is_a_dead_letter() -> None:
+async def test_what_cannot_be_serialized_is_a_dead_letter() -> None:
     specs = [
         ActorSpec(name="adder", cls=Adder),
         ActorSpec(name="teller", cls=Teller, ports={"other": ("adder",)}),
@@ -226,7 +228,8 @@ async def test_what_cannot_travel_is_a_dead_letter() -> None:
         (dead,) = teller.dead
         assert dead.outcome is Outcome.UNDELIVERED
         assert dead.reason == (
-            "Anything can't cross to another process: it can't be encoded: a builtins.object can't travel"
+            "Anything can't cross to another process: it can't be encoded: a builtins.object can't be"
+            " serialized"
         )
         channels = system.statistics().actors[1].channels
         assert [

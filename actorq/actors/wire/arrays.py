@@ -60,16 +60,17 @@ def describe(array: NDArray[Any]) -> Row:
     code = _CODES.get(array.dtype)
     if code is None:
         raise WireError(
-            f"an array of dtype {array.dtype} can't travel: only booleans, integers, floating and complex "
-            "numbers of standard sizes do (view dates as int64, send the fields of records one by one)"
+            f"an array of dtype {array.dtype} can't be serialized: only booleans, integers, floating and "
+            "complex numbers of standard sizes can (view dates as int64, send the fields of records one by "
+            "one)"
         )
     if type(array) not in _PLAIN:
-        raise WireError(f"a {type(array).__name__} can't travel: send plain arrays")
+        raise WireError(f"a {type(array).__name__} can't be serialized: send plain arrays")
     return Row(code, array.shape)
 
 
 def dtype_of(row: Row) -> np.dtype[Any]:
-    """Raises WireError for a dtype that can't travel."""
+    """Raises WireError for a dtype that can't be serialized."""
     dtype = _DTYPES.get(row.dtype)
     if dtype is None:
         raise WireError(f"the array table has an unknown dtype {row.dtype[:20]!r}")

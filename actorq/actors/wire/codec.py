@@ -227,7 +227,7 @@ class Packer:
             return float(value)
         if isinstance(value, np.integer | np.bool_ | np.str_ | np.bytes_):
             return value.item()
-        raise TypeError(f"a {type(value).__module__}.{type(value).__qualname__} can't travel")
+        raise TypeError(f"a {type(value).__module__}.{type(value).__qualname__} can't be serialized")
 
 
 class Unpacker:

@@ -18,7 +18,7 @@ from .type_signatures import Fields, layout
 NOTHING = ""
 """Name of None, the reply to a message that is not a request."""
 
-_CAN_TRAVEL = (
+_SERIALIZABLE = (
     "numbers, booleans, text, bytes, None, dates, enums, numpy arrays, and Structs, dataclasses, lists, "
     "tuples, sets and dicts of these"
 )
@@ -55,9 +55,9 @@ class Registry:
         try:
             problems = list(_problems(inspect.type_info(struct), name, seen))
         except (TypeError, NameError, RecursionError) as error:
-            raise DefinitionError(f"{name} can't travel: {error}") from error
+            raise DefinitionError(f"{name} can't be serialized: {error}") from error
         if problems:
-            raise DefinitionError(f"{'; '.join(problems)}. What can travel: {_CAN_TRAVEL}")
+            raise DefinitionError(f"{'; '.join(problems)}. Serializable are: {_SERIALIZABLE}")
         self._seen |= seen
         self._names[struct] = name
 
@@ -83,9 +83,9 @@ def _problems(kind: inspect.Type, where: str, seen: dict[Any, Fields]) -> Iterat
     match kind:
         case inspect.CustomType(cls=cls):
             if not issubclass(cls, np.ndarray):
-                yield f"{where} is {cls.__module__}.{cls.__qualname__}, which can't travel"
+                yield f"{where} is {cls.__module__}.{cls.__qualname__}, which can't be serialized"
         case inspect.RawType() | inspect.ExtType() | inspect.MemoryViewType():
-            yield f"{where} is {type(kind).__name__.removesuffix('Type').lower()}, which can't travel"
+            yield f"{where} is {type(kind).__name__.removesuffix('Type').lower()}, which can't be serialized"
         case inspect.ListType() | inspect.SetType() | inspect.FrozenSetType() | inspect.VarTupleType():
             yield from _problems(kind.item_type, where, seen)
         case inspect.TupleType():

@@ -113,7 +113,7 @@ envelopes = (
 )
 
 
-# What may travel comes back.
+# Serializable values are decoded equal.
 
 
 def unpacked(frame: memoryview) -> list[Envelope]:
@@ -231,7 +231,7 @@ def test_numpy_scalars_arrive_as_plain_ones() -> None:
     assert same(decoded.ratio, 0.25)
 
 
-def test_arrays_of_a_file_travel_as_plain_ones(tmp_path: Any) -> None:
+def test_arrays_of_a_file_are_sent_as_plain_ones(tmp_path: Any) -> None:
     mapped = np.memmap(tmp_path / "frames", dtype=np.float32, mode="w+", shape=(3,))
     assert type(there_and_back(Floats(data=mapped)).data) is np.ndarray
 
@@ -322,22 +322,22 @@ def test_arrays_are_copied_once() -> None:
     assert peak < 20_000
 
 
-# What can't travel is refused where it is sent.
+# What can't be serialized is refused where it is sent.
 
 
 @pytest.mark.parametrize(
     ("value", "sentence"),
     [
-        (np.array([object()]), "dtype object can't travel"),
+        (np.array([object()]), "dtype object can't be serialized"),
         (np.zeros(2, "i4,f4"), "send the fields of records one by one"),
         (np.zeros(2, "M8[s]"), "view dates as int64"),
         (np.zeros(2, "m8[s]"), "view dates as int64"),
-        (np.array(["text"]), "dtype <U4 can't travel"),
-        (np.zeros(2, np.longdouble), "dtype float128 can't travel"),
-        (np.ma.masked_array([1, 2], [True, False]), "a MaskedArray can't travel"),
-        (np.datetime64("2020-01-01"), "a numpy.datetime64 can't travel"),
-        (object(), "a builtins.object can't travel"),
-        (1j, "a builtins.complex can't travel"),
+        (np.array(["text"]), "dtype <U4 can't be serialized"),
+        (np.zeros(2, np.longdouble), "dtype float128 can't be serialized"),
+        (np.ma.masked_array([1, 2], [True, False]), "a MaskedArray can't be serialized"),
+        (np.datetime64("2020-01-01"), "a numpy.datetime64 can't be serialized"),
+        (object(), "a builtins.object can't be serialized"),
+        (1j, "a builtins.complex can't be serialized"),
         (2**64, "can't be encoded"),
         ("\ud800", "can't be encoded"),
         (bytes(MAX_HEADER_BYTES), "send large data as arrays"),
@@ -358,7 +358,7 @@ def test_arrays_are_copied_once() -> None:
         "long",
     ],
 )
-def test_what_cannot_travel(value: Any, sentence: str) -> None:
+def test_what_cannot_be_serialized(value: Any, sentence: str) -> None:
     with pytest.raises(WireError, match=sentence):
         frame_of([told(with_anything([value]))])
     with pytest.raises(WireError, match=sentence):

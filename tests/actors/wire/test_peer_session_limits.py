@@ -25,7 +25,7 @@ def apart() -> Sides:
     return Sides().peer_up(is_open=False)
 
 
-def test_an_envelope_that_cannot_travel_comes_back_and_does_not_hurt_the_others(apart: Sides) -> None:
+def test_an_envelope_that_cannot_be_serialized_comes_back_and_does_not_hurt_the_others(apart: Sides) -> None:
     wrong = {3, 4, 17, 29}
     sent = [apart.tell(unsendable() if number in wrong else Add(number)) for number in range(30)]
     opened(apart)
@@ -41,14 +41,14 @@ def test_an_envelope_that_cannot_travel_comes_back_and_does_not_hurt_the_others(
     assert apart.main.quiet
 
 
-def test_an_ask_that_cannot_travel(sides: Sides) -> None:
+def test_an_ask_that_cannot_be_serialized(sides: Sides) -> None:
     sides.ask(Echo("\ud800"))
     ((outcome, reason),) = sides.sender.outcomes()
     assert (outcome, "can't cross to another process" in reason) == (UNDELIVERED, True)
     assert sides.main.quiet
 
 
-def test_thousands_that_cannot_travel(apart: Sides) -> None:
+def test_thousands_that_cannot_be_serialized(apart: Sides) -> None:
     for _ in range(MAX_ENVELOPES):
         apart.tell(unsendable())
     opened(apart)
@@ -80,7 +80,7 @@ def test_envelopes_that_are_too_much_together_go_apart(apart: Sides) -> None:
 def test_a_latest_envelope_put_back_is_still_superseded(apart: Sides) -> None:
     apart.tell(Weights(1))
     apart.tell(unsendable())
-    apart.envelopes.next_frame()  # takes the first alone, for the second can't travel
+    apart.envelopes.next_frame()  # takes the first alone, for the second can't be serialized
     apart.tell(Weights(2))
     apart.tell(Weights(3))
     assert [outcome for outcome, _ in apart.sender.outcomes()] == [SUPERSEDED]
@@ -102,7 +102,7 @@ def test_replies_that_are_too_much_together_go_apart(sides: Sides, monkeypatch: 
     assert sides.sender.outcomes() == [(HANDLED, Text(text))] * 3
 
 
-def test_a_reply_that_cannot_travel_is_a_refusal(sides: Sides) -> None:
+def test_a_reply_that_cannot_be_serialized_is_a_refusal(sides: Sides) -> None:
     sides.answers.open = False
     for answer in (Text("first"), unsendable(), Text("third")):
         sides.ask(Echo(""))

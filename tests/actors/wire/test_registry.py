@@ -64,7 +64,7 @@ class Anything(Message):
     state: dict[str, Any]
 
 
-def test_what_can_travel() -> None:
+def test_serializable_types() -> None:
     assert Registry(Anything).name_of(Anything) == f"{__name__}:Anything"
 
 
@@ -137,21 +137,21 @@ class GetSomething(Request):  # type: ignore[type-arg]
 @pytest.mark.parametrize(
     ("message", "sentence"),
     [
-        (Hooked, "Hooked.hook is collections.abc.Callable, which can't travel"),
-        (Complex, "Complex.value is builtins.complex, which can't travel"),
-        (Scalar, "Scalar.value is numpy.float32, which can't travel"),
-        (View, "View.data is memoryview, which can't travel"),
-        (Packed, "Packed.data is raw, which can't travel"),
-        (Extended, "Extended.data is ext, which can't travel"),
-        (Holder, "Deep.key is builtins.object, which can't travel; Holder.pair is builtins.slice"),
-        (Mixed, "Mixed can't travel: Type unions"),
-        (Unknown, "Unknown can't travel: name 'Nowhere' is not defined"),
+        (Hooked, "Hooked.hook is collections.abc.Callable, which can't be serialized"),
+        (Complex, "Complex.value is builtins.complex, which can't be serialized"),
+        (Scalar, "Scalar.value is numpy.float32, which can't be serialized"),
+        (View, "View.data is memoryview, which can't be serialized"),
+        (Packed, "Packed.data is raw, which can't be serialized"),
+        (Extended, "Extended.data is ext, which can't be serialized"),
+        (Holder, "Deep.key is builtins.object, which can't be serialized; Holder.pair is builtins.slice"),
+        (Mixed, "Mixed can't be serialized: Type unions"),
+        (Unknown, "Unknown can't be serialized: name 'Nowhere' is not defined"),
         (GetNumber, "GetNumber asks for <class 'int'>: a reply is a Message or None"),
         (GetLeaf, r"GetLeaf asks for <class '.*Leaf'>: a reply is a Message or None"),
         (GetSomething, "GetSomething does not say what it asks for"),
     ],
 )
-def test_what_cannot_travel_is_refused(message: type[Message], sentence: str) -> None:
+def test_what_cannot_be_serialized_is_refused(message: type[Message], sentence: str) -> None:
     with pytest.raises(DefinitionError, match=sentence):
         Registry(message)
 

@@ -253,6 +253,8 @@ class GetHooked(Request[Hooked]):
 
 
 @pytest.mark.parametrize("message", [Hooked, GetHooked])
-def test_types_that_cannot_travel_are_refused(message: type[Message]) -> None:
-    with pytest.raises(DefinitionError, match=r"Hooked.hook is collections.abc.Callable, which can't travel"):
+def test_types_that_cannot_be_serialized_are_refused(message: type[Message]) -> None:
+    with pytest.raises(
+        DefinitionError, match=r"Hooked.hook is collections.abc.Callable, which can't be serialized"
+    ):
         RouteTable([Route("a", "b", Echo), Route("a", "b", message)])

@@ -120,7 +120,7 @@ async def test_priorities_go_to_its_own_replay() -> None:
 
 
 @pytest.mark.parametrize(("codec", "share"), [("int8", 0.01), ("bfloat16", 0.01), ("top_k", 0.1)])
-async def test_gradients_travel_by_codec(codec: str, share: float) -> None:
+async def test_gradients_are_sent_by_codec(codec: str, share: float) -> None:
     watch, _ = await work(crew(settings(gradient_codec=codec, top_k_share=share), workers=1), 10)
     half = SIZE // 2
     exact = {"int8": half + 4, "bfloat16": 2 * half, "top_k": 8 * top_k_count(half, share)}

@@ -29,7 +29,7 @@ OWED_FRAMES = 64
 OWED_BYTES = 1 << 20
 """Limits on what has arrived and isn't acknowledged: at either, an acknowledgement is sent at once."""
 ACKNOWLEDGE_SECONDS = 0.1
-"""How long an acknowledgement waits at most for a frame to travel with."""
+"""How long an acknowledgement waits at most for a frame to be sent with."""
 
 MAX_REFUSALS = 6
 """Of the same frame: one that was corrupted in transit has arrived intact by then."""

@@ -31,7 +31,7 @@ from .wire import FrameReceiver, FrameWire
 log = logging.getLogger("actorq.transports")
 
 ARENA_BYTES = 1 << 30
-"""Shared memory for large arrays sent by one node; beyond, they travel in frames."""
+"""Shared memory for large arrays sent by one node; beyond, they are sent in frames."""
 
 DRAIN_SECONDS = 0.25
 """How long closing waits for peers to acknowledge what they have received."""

@@ -1,6 +1,6 @@
 """Shared-memory arena for large arrays between processes of one host: copied in once, read by many.
 
-The sender has an `ShmArena`, each reader an `ShmMapping`. Offsets and releases travel in messages.
+The sender has an `ShmArena`, each reader an `ShmMapping`. Offsets and releases are sent in messages.
 """
 
 from __future__ import annotations
