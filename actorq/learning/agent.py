@@ -4,33 +4,50 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterator
-from typing import Annotated, Literal
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import msgspec
 from msgspec import Meta
 
-BUILT_IN_NETWORKS = ("mlp", "nature_cnn", "minatar_cnn")
+from .algorithms.algorithm import Algorithm, AlgorithmConfig
+from .algorithms.registry import installed_algorithms, usable_algorithms
+from .networks.declaration import BUILT_IN, Layer, Linear, built_in
+
+if TYPE_CHECKING:
+    from .algorithms.dqn import DQN
 
 DEFAULT_TARGET_EVERY_UPDATES = 500
 
-_DEFAULT_HIDDEN = {"mlp": (128, 128), "nature_cnn": (512,), "minatar_cnn": (128,)}
 _CUSTOM_NETWORK = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 
 Positive = Annotated[int, Meta(gt=0)]
 Rate = Annotated[float, Meta(ge=0.0, lt=1.0)]
 
 
-class Agent(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class _Agent(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The Q-network and its learning rule, shared by every role that acts or learns.
 
     Single fields are checked when the table is read; `problems` names combinations that contradict each
-    other.
+    other. Each installed algorithm has a field of its name with its settings, the table `[agent.NAME]`.
     """
 
-    network: Annotated[
+    renamed_keys: ClassVar[dict[str, str]] = {"double": "dqn.double", "loss": "dqn.loss"}
+    """Former places of settings, so that files written before keep working."""
+
+    algorithm: Annotated[
         str,
-        Meta(description="The Q-network: mlp, nature_cnn, minatar_cnn, or your own as package.module:Class."),
+        Meta(
+            description="The member of the Q family, by its name; its settings are a table [agent.NAME].",
+            extra_json_schema={"enum": list(usable_algorithms())},
+        ),
+    ] = "dqn"
+    network: Annotated[
+        str | tuple[Layer, ...],
+        Meta(
+            description="The Q-network: mlp, nature_cnn, minatar_cnn, a list of layers such as"
+            ' { layer = "linear", width = 128 }, or your own as package.module:Class.'
+        ),
     ] = "mlp"
     hidden: Annotated[
         tuple[Positive, ...] | None,
@@ -42,17 +59,8 @@ class Agent(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     dueling: Annotated[
         bool, Meta(description="Separate streams for state value and advantages (Wang et al. 2016).")
     ] = False
-    double: Annotated[
-        bool, Meta(description="Double Q-learning: the online network chooses the target's action.")
-    ] = True
     n_step: Annotated[int, Meta(gt=0, description="Environment steps summed before bootstrapping.")] = 3
     gamma: Annotated[float, Meta(ge=0.0, le=1.0, description="Discount per environment step.")] = 0.99
-    loss: Annotated[
-        Literal["huber", "squared"],
-        Meta(
-            description="Of the TD error d: squared is d*d/2; huber the same up to |d| = 1, then |d| - 1/2."
-        ),
-    ] = "huber"
     learning_rate: Annotated[float, Meta(gt=0.0, description="The optimizer's step size.")] = 1e-3
     optimizer: Annotated[
         Literal["adam", "rmsprop"], Meta(description="adam, or rmsprop in its centered form.")
@@ -88,12 +96,41 @@ class Agent(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     @property
     def custom(self) -> bool:
         """Whether the network is the user's own class."""
-        return self.network not in BUILT_IN_NETWORKS
+        return isinstance(self.network, str) and self.network not in BUILT_IN
 
     @property
     def hidden_widths(self) -> tuple[int, ...]:
         """`hidden`, or what its network takes when that is left out; empty for a custom network."""
-        return _DEFAULT_HIDDEN.get(self.network, ()) if self.hidden is None else self.hidden
+        if not isinstance(self.network, str):
+            return tuple(layer.width for layer in self.network if isinstance(layer, Linear))
+        default = BUILT_IN[self.network][1] if self.network in BUILT_IN else ()
+        return default if self.hidden is None else self.hidden
+
+    @property
+    def _called(self) -> str:
+        return repr(self.network) if isinstance(self.network, str) else "a list of layers"
+
+    @property
+    def layers(self) -> Sequence[Layer]:
+        """The declared layers without the head; empty for a custom network."""
+        if not isinstance(self.network, str):
+            return self.network
+        return () if self.custom else built_in(self.network, self.hidden_widths)
+
+    @property
+    def outputs_per_action(self) -> int:
+        """Outputs of the network for each action."""
+        return self.make_algorithm().outputs_per_action
+
+    def make_algorithm(self) -> Algorithm:
+        """The chosen algorithm with its settings."""
+        return usable_algorithms()[self.algorithm](self.settings)
+
+    @property
+    def settings(self) -> AlgorithmConfig:
+        """Those of the chosen algorithm."""
+        found: AlgorithmConfig = getattr(self, self.algorithm)
+        return found
 
     def target_updates(self, updates: int) -> int:
         """After how many of `updates` updates the target network changed last; 0: not yet."""
@@ -108,20 +145,72 @@ class Agent(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Yield (field, sentence) for each setting that another one contradicts."""
-        if self.custom and not _CUSTOM_NETWORK.fullmatch(self.network):
-            near = difflib.get_close_matches(self.network, BUILT_IN_NETWORKS, n=1)
-            guess = f"; did you mean {near[0]!r}?" if near else ""
-            allowed = ", ".join(BUILT_IN_NETWORKS)
-            yield "network", f"{self.network!r} is none of {allowed}, nor a 'package.module:Class'{guess}"
-        elif self.custom and self.hidden is not None:
-            yield "hidden", f"hidden is for the built-in networks; {self.network!r} chooses its own layers"
-        if self.custom and self.dueling:
-            yield "dueling", f"dueling is for the built-in networks; {self.network!r} makes its own outputs"
-        elif self.dueling and not self.hidden_widths:
-            yield "dueling", "dueling splits the last hidden layer in two streams, and hidden is []"
+        yield from self._algorithm_problems()
+        yield from self._network_problems()
         if self.target_every_updates is not None and self.polyak is not None:
             yield "polyak", "the target network follows by target_every_updates or by polyak, not both"
         if self.optimizer != "adam" and self.adam_betas is not None:
             yield "adam_betas", f"adam_betas is for adam, and the optimizer is {self.optimizer}"
         if self.optimizer != "rmsprop" and self.rmsprop_decay is not None:
             yield "rmsprop_decay", f"rmsprop_decay is for rmsprop, and the optimizer is {self.optimizer}"
+
+    def _algorithm_problems(self) -> Iterator[tuple[str, str]]:
+        found = installed_algorithms().get(self.algorithm)
+        if found is None:
+            near = difflib.get_close_matches(self.algorithm, installed_algorithms(), n=1)
+            guess = f"; did you mean {near[0]!r}?" if near else ""
+            names = ", ".join(installed_algorithms())
+            yield "algorithm", f"{self.algorithm!r} is no installed algorithm: {names}{guess}"
+        elif isinstance(found, str):
+            yield "algorithm", f"{self.algorithm!r} {found}"
+        else:
+            for field, sentence in self.settings.problems():
+                yield f"{self.algorithm}.{field}", sentence
+            for name, other in usable_algorithms().items():
+                if name != self.algorithm and getattr(self, name) != other.Config():
+                    yield name, f"has settings of another algorithm: agent.algorithm is {self.algorithm!r}"
+
+    def _network_problems(self) -> Iterator[tuple[str, str]]:
+        if self.custom and not _CUSTOM_NETWORK.fullmatch(str(self.network)):
+            near = difflib.get_close_matches(str(self.network), BUILT_IN, n=1)
+            guess = f"; did you mean {near[0]!r}?" if near else ""
+            allowed = ", ".join(BUILT_IN)
+            yield "network", f"{self.network!r} is none of {allowed}, nor a 'package.module:Class'{guess}"
+        elif self.network not in BUILT_IN and self.hidden is not None:
+            yield "hidden", f"hidden is for the built-in networks; {self._called} chooses its own layers"
+        if self.custom and self.dueling:
+            yield "dueling", f"dueling is for declared networks; {self.network!r} makes its own outputs"
+        elif self.dueling and not self.hidden_widths:
+            yield "dueling", "dueling splits the last hidden layer in two streams, and hidden is []"
+
+
+def _settings() -> list[tuple[str, Any, Any]]:
+    """A field of each installed algorithm's settings, under its name."""
+    return [
+        (
+            name,
+            Annotated[found.Config, Meta(description=f"Settings of the algorithm {name}.")],
+            msgspec.field(default_factory=found.Config),
+        )
+        for name, found in usable_algorithms().items()
+    ]
+
+
+if TYPE_CHECKING:
+
+    class Agent(_Agent, frozen=True, kw_only=True, forbid_unknown_fields=True):
+        """See _Agent."""
+
+        dqn: DQN.Config = DQN.Config()
+
+else:
+    Agent = msgspec.defstruct(
+        "Agent",
+        _settings(),
+        bases=(_Agent,),
+        module=__name__,
+        namespace={"__doc__": _Agent.__doc__},
+        frozen=True,
+        kw_only=True,
+        forbid_unknown_fields=True,
+    )

@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from .agent import Agent
-from .algorithms.dqn import LossOutput
+from .algorithms import BatchLoss
+from .networks.declaration import LayerGroup, size
 from .networks.flat import FlatParameters
-from .networks.spec import network_shapes, size
-from .networks.task_layout import TaskLayout, TaskSpaces
+from .networks.spec import TaskSpaces, task_groups
+from .networks.task_layout import TaskLayout
 from .staging import StagedBatch
 
 BETA = 3e-4
@@ -81,13 +82,14 @@ class PopArt:
         its = self._statistics[task]
         return batch._replace(returns=(batch.returns + (batch.discounts - 1.0) * its.mean) / its.scale)
 
-    def noted(self, task: int, slope: LossOutput) -> LossOutput:
-        """What came of a normalized batch, TD errors in units of reward; `move` will know its targets."""
+    def noted(self, task: int, found: BatchLoss) -> BatchLoss:
+        """The loss of a normalized batch with its priorities in units of reward; `move` will use its
+        targets."""
         if task not in self._statistics:
-            return slope
-        its = self._statistics[task]
-        self._targets[task] = slope.targets * its.scale + its.mean
-        return slope._replace(td_errors=slope.td_errors * its.scale)
+            return found
+        statistics = self._statistics[task]
+        self._targets[task] = found.targets * statistics.scale + statistics.mean
+        return found._replace(priorities=found.priorities * statistics.scale)
 
     @torch.no_grad()
     def move(self) -> None:
@@ -137,18 +139,17 @@ class PopArt:
 
 
 def _heads(agent: Agent, spaces: Sequence[TaskSpaces]) -> list[tuple[slice, slice]]:
-    """Where in the flat vector each task's head is, and within it what is added to all of its Q-values."""
-    shapes = [network_shapes(agent, task.observation_shape, task.actions) for task in spaces]
+    """Where in the flat vector each task's head is, and within it what is added to all of its outputs."""
+    groups = [task_groups(agent, task) for task in spaces]
     if len(spaces) > 1:
         heads = TaskLayout(agent, spaces).heads
     else:
-        ends = size(shapes[0])
-        heads = [slice(ends - size(shapes[0][-4 if agent.dueling else -2 :]), ends)]
-    found = []
-    for head, its in zip(heads, shapes, strict=True):
-        if agent.dueling:  # the value's weights come first, then its bias
-            bias = head.start + size(its[-4:-3])
-            found.append((head, slice(bias, bias + 1)))
-        else:
-            found.append((head, slice(head.stop - size(its[-1:]), head.stop)))
-    return found
+        end = sum(group.size for group in groups[0])
+        heads = [slice(end - groups[0][-1].size, end)]
+    return [(head, _shift(head.start, task[-1])) for head, task in zip(heads, groups, strict=True)]
+
+
+def _shift(start: int, head: LayerGroup) -> slice:
+    """The bias of a plain head, or of a dueling one's value stream: the first pair of weight and bias."""
+    weight, bias = map(size, ([head.shapes[0]], [head.shapes[1]]))
+    return slice(start + weight, start + weight + bias)

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .networks.spec import observation_scale
+from .networks.observations import observation_scale
 
 
 class TransitionBatch(Protocol):

@@ -1,4 +1,4 @@
-"""The learning rule: from parameters and a batch to a gradient, a loss and TD errors."""
+"""The learning rule: from parameters and a batch to a gradient, a loss and priorities."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from .agent import Agent
-from .algorithms.dqn import LossOutput, QLoss
+from .algorithms import BatchLoss, Outputs
 from .compiling import Compile, begin_step
 from .networks.backends import MLPBackend, make_backend
 from .networks.flat import FlatParameters
@@ -23,17 +23,17 @@ class UpdateResult(NamedTuple):
     """What one call of the rule found, on the CPU."""
 
     loss: float
-    """Mean over the batch of weight * loss(TD error)."""
-    td_errors: NDArray[np.float32]
-    """[B] target - Q(s_t, a_t), not weighted; their absolute values are the new priorities."""
+    """Mean over the batch of weight * loss."""
+    priorities: NDArray[np.float32]
+    """[B] the new priorities, not weighted."""
 
 
 class LearningRule:
-    """Deep Q-learning, used alike by a lone learner and a gradient worker; `QLoss` says what is minimised.
+    """The update rule of all learners that have the whole network; the algorithm of `[agent]` has the loss.
 
     The loss is the mean over the batch. The rule changes no parameters: it overwrites `online.gradient` and
-    leaves the step to an optimizer. It finds dL/dQ in closed form and sends that back through the network, so
-    only the network itself needs derivatives.
+    leaves the step to an optimizer. The backward pass begins at the outputs' gradient, which the algorithm
+    has in closed form or by autograd over the outputs alone.
     """
 
     def __init__(
@@ -44,14 +44,15 @@ class LearningRule:
         compile: Compile = "off",
         popart: PopArt | None = None,
     ) -> None:
-        """With `popart` the loss is that of its normalized values; TD errors are in units of reward."""
-        self._q_loss = QLoss(agent)
+        """With `popart` the loss is that of its normalized values; priorities are in units of reward."""
+        self._algorithm = agent.make_algorithm()
         self._popart = popart
         self._compile = compile
         self._online = make_backend(online, compile)
         self._target = make_backend(target, compile)
         # The faster of the two; but autograd refuses to keep what was made in it.
-        self._without_graph = torch.inference_mode if isinstance(self._online, MLPBackend) else torch.no_grad
+        fast = isinstance(self._online, MLPBackend) and not self._algorithm.uses_autograd
+        self._without_graph = torch.inference_mode if fast else torch.no_grad
         self._stagings: list[BatchStaging] = []
         self._dtype, self._device = online.dtype, online.device
 
@@ -59,9 +60,9 @@ class LearningRule:
         """Write the gradient of the batch's loss into `online.gradient`.
 
         A network for several tasks takes a batch of each, None for one that has no transitions; the loss is
-        the mean over all of them, and so are TD errors one task's after another's. Returns once the device is
-        done. Raises TypeError, ValueError or RuntimeError for arrays that are no transitions of this network
-        (such as an action it does not have).
+        the mean over all of them, and the priorities are one task's after another's. Returns once the device
+        is done. Raises TypeError, ValueError or RuntimeError for arrays that are no transitions of this
+        network (such as an action it does not have).
         """
         begin_step(self._compile)
         with self._without_graph():
@@ -79,36 +80,46 @@ class LearningRule:
 
     def _learn(self, batches: Sequence[StagedBatch | None]) -> UpdateResult:
         sizes = [0 if batch is None else len(batch.actions) for batch in batches]
-        online, target = self._q_values(batches, sizes)
-        slopes: list[LossOutput | None] = []
-        parts = zip(batches, sizes, online, target, strict=True)
-        for task, (batch, rows, q_values, later) in enumerate(parts):
-            if batch is None:
-                slopes.append(None)
-                continue
-            if self._popart is not None:
-                batch = self._popart.normalized(task, batch)
-            next_values = self._q_loss.next_values(later, q_values[rows:] if self._q_loss.double else None)
-            slope = self._q_loss(q_values[:rows], next_values, batch, sum(sizes))
-            slopes.append(slope if self._popart is None else self._popart.noted(task, slope))
-        self._online.backward([None if slope is None else slope.output_gradient for slope in slopes])
-        losses = [slope.losses for slope in slopes if slope is not None]
-        td_errors = [slope.td_errors for slope in slopes if slope is not None]
-        alone = len(losses) == 1
-        loss = float(losses[0] if alone else torch.stack(losses).sum()) / sum(sizes)
-        found = td_errors[0] if alone else torch.cat(td_errors)
-        return UpdateResult(loss, found.to(torch.float32).numpy(force=True))
+        outputs = self._evaluate(batches, sizes)
+        found = [
+            None if batch is None else self._loss(task, outputs[task], batch, sum(sizes))
+            for task, batch in enumerate(batches)
+        ]
+        self._online.backward([None if each is None else each.output_gradient for each in found])
+        present = [each for each in found if each is not None]
+        alone = len(present) == 1
+        total = present[0].loss if alone else torch.stack([each.loss for each in present]).sum()
+        priorities = present[0].priorities if alone else torch.cat([each.priorities for each in present])
+        return UpdateResult(float(total) / sum(sizes), priorities.to(torch.float32).numpy(force=True))
 
-    def _q_values(
-        self, batches: Sequence[StagedBatch | None], sizes: Sequence[int]
-    ) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
-        """The online network's, waiting for the backward pass, and the target's of s_{t+n}.
+    def _loss(self, task: int, outputs: Outputs, batch: StagedBatch, size: int) -> BatchLoss:
+        if self._popart is None:
+            return self._algorithm.batch_loss(outputs, batch, size)
+        found = self._algorithm.batch_loss(outputs, self._popart.normalized(task, batch), size)
+        return self._popart.noted(task, found)
 
-        With double Q-learning the online one sees s_t and s_{t+n} together, [2 B]: one larger product costs
-        less than two.
+    def _evaluate(self, batches: Sequence[StagedBatch | None], sizes: Sequence[int]) -> list[Outputs]:
+        """The outputs [B, outputs] of each task; the online network waits for the backward pass.
+
+        Where the algorithm needs s_t and s_{t+n} of a network, that sees them together, [2 B]: one larger
+        product costs less than two.
         """
+        needs = self._algorithm.needs
         both = [None if batch is None else batch.observations for batch in batches]
-        now = [None if it is None else it[:rows] for it, rows in zip(both, sizes, strict=True)]
-        later = [None if it is None else it[rows:] for it, rows in zip(both, sizes, strict=True)]
-        target = self._target.evaluate(later)
-        return self._online.forward(both if self._q_loss.double else now, sizes), target
+        now = [None if each is None else each[:rows] for each, rows in zip(both, sizes, strict=True)]
+        later = [None if each is None else each[rows:] for each, rows in zip(both, sizes, strict=True)]
+        targets: Sequence[Tensor | None] = [None] * len(batches)
+        if "target_now" in needs:
+            targets = self._target.evaluate(both if "target_next" in needs else now)
+        elif "target_next" in needs:
+            targets = self._target.evaluate(later)
+        online = self._online.forward(both if "online_next" in needs else now, sizes)
+        return [
+            Outputs(
+                mine[:rows],
+                mine[rows:] if "online_next" in needs else None,
+                None if target is None or "target_next" not in needs else target[-rows:],
+                None if target is None or "target_now" not in needs else target[:rows],
+            )
+            for mine, target, rows in zip(online, targets, sizes, strict=True)
+        ]

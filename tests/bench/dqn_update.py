@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from actorq.learning.agent import Agent
+from actorq.learning.algorithms.dqn import DQN
 from actorq.learning.networks.factory import make_network, make_parameters
 from actorq.learning.networks.numpy_acting import NumpyPolicy
 from actorq.learning.optimizers import clip_gradient_norm, make_optimizer
@@ -59,7 +60,7 @@ def usual(agent: Agent, batch: Any) -> Callable[[], None]:
         )
         with torch.no_grad():
             next_q = target(next_observations)
-            if agent.double:
+            if agent.dqn.double:
                 values = next_q.gather(1, online(next_observations).argmax(1, keepdim=True)).squeeze(1)
             else:
                 values = next_q.max(1)[0]
@@ -103,7 +104,7 @@ def compare_updates(generator: np.random.Generator) -> None:
             next_observations=generator.normal(size=(size, *SHAPE)).astype(np.float32),
             weights=np.ones(size, np.float32),
         )
-        agent = Agent(hidden=(width, width), double=double)
+        agent = Agent(hidden=(width, width), dqn=DQN.Config(double=double))
         mine, theirs = microseconds(ours(agent, batch), usual(agent, batch))
         ratio = mine / theirs
         print(

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from actorq.envs.make import make_environments
 from actorq.envs.task import Task
+from actorq.learning.agent import Agent
 from actorq.roles.common.adder import NStepAdder, answered
 
 ENVIRONMENTS = 16
@@ -67,8 +68,7 @@ def through_actorq(env: str, act: Policy, record: bool) -> Loop:
         ENVIRONMENTS,
         spaces,
         stack=1,
-        n_step=3,
-        gamma=0.99,
+        agent=Agent(n_step=3, gamma=0.99),
         length=64,
     )
     observations = environments.reset()

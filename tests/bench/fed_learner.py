@@ -135,7 +135,7 @@ def bare(task: Task, agent: Agent) -> float:
         optimizer.step()
         updates += 1
         target.follow(updates)
-        np.abs(learned.td_errors)
+        np.abs(learned.priorities)
 
     with confined(cores()[0]):
         update()

@@ -177,7 +177,7 @@ class ByHand:
         self.trajectories = [
             NStepAdder(
                 ENVS, spaces,
-                stack=1, n_step=AGENT.n_step, gamma=AGENT.gamma, length=CHUNK_STEPS,
+                stack=1, agent=AGENT, length=CHUNK_STEPS,
             )
             for _ in range(EXPLORERS)
         ]  # fmt: skip
@@ -211,7 +211,7 @@ class ByHand:
         self.optimizer.step()
         self.updates += 1
         self.target.follow(self.updates)
-        self.replay.update(batch.ids, np.abs(learned.td_errors))
+        self.replay.update(batch.ids, np.abs(learned.priorities))
         if self.updates % 16 == 0:
             for _ in range(EXPLORERS):
                 self.policy.load(self.online.read())

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from actorq.learning.networks.spec import mlp_shapes, size
+from actorq.learning.networks.numpy_acting import make_policy
 from actorq.roles.pipeline.stage import Stage
 from actorq.roles.replay.messages import Weights
 from actorq.testing import Record
@@ -59,6 +59,6 @@ async def test_a_pipeline_outlives_its_stages(anyio_backend: Any, board: Board) 
         assert after.incarnation >= before.incarnation
         if after.incarnation == before.incarnation:
             assert after.updates > before.updates
-    assert held(system.final_states, 2, SMALL).shape == (size(mlp_shapes(SMALL, 4, 2)),)
+    assert held(system.final_states, 2, SMALL).shape == (make_policy(SMALL, (4,), np.float32, 2).size,)
     assert all(np.isfinite(weights.parameters).all() for weights in seen.entries)
     assert not any(each.crashes for each in system.statistics().actors), "nothing but nodes has ended"

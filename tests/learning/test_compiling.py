@@ -12,6 +12,7 @@ from actorq.envs.make import describe
 from actorq.envs.task import Task
 from actorq.learning import compiling
 from actorq.learning.agent import Agent
+from actorq.learning.algorithms.dqn import DQN
 from actorq.learning.compiling import Compile, compiled, missing_compiler
 from actorq.learning.networks.factory import make_task_parameters
 from actorq.learning.optimizers import make_optimizer
@@ -20,8 +21,8 @@ from actorq.learning.update import LearningRule
 from actorq.replay.chunk import Batch
 
 CARTPOLE, ACROBOT = describe(Task(env="CartPole-v1")), describe(Task(env="Acrobot-v1"))
-MLP = Agent(hidden=(16, 16), double=True, learning_rate=1e-3)
-DUELING = Agent(hidden=(16, 16), dueling=True, double=False, learning_rate=1e-3)
+MLP = Agent(hidden=(16, 16), learning_rate=1e-3)
+DUELING = Agent(hidden=(16, 16), dueling=True, dqn=DQN.Config(double=False), learning_rate=1e-3)
 UPDATES = 20
 
 cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no CUDA device")

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from actorq.learning.agent import Agent
-from actorq.learning.algorithms.dqn import LossOutput
+from actorq.learning.algorithms import BatchLoss
+from actorq.learning.algorithms.dqn import DQN
 from actorq.learning.networks.factory import make_task_parameters
 from actorq.learning.networks.flat import FlatParameters
 from actorq.learning.popart import BETA, LEAST, PopArt, Statistics
@@ -33,7 +34,7 @@ def moved(popart: PopArt, name: str, *targets: float) -> None:
     normalized = (torch.tensor(targets, dtype=torch.float64) - popart.state()[name][0]) / popart.scales()[
         name
     ]
-    popart.noted(task, LossOutput(none, none, none, normalized))
+    popart.noted(task, BatchLoss(none, none, none, normalized))
     popart.move()
 
 
@@ -82,7 +83,7 @@ def test_statistics_are_moving_averages_within_bounds() -> None:
 @pytest.mark.parametrize("loss", ["squared", "huber"])
 def test_the_gradient_is_that_of_normalized_errors(loss: Any, dueling: bool, double: bool) -> None:
     """The twin: a plain network, its errors divided by the scale. Below the heads, gradients are alike."""
-    agent = Agent(hidden=(7, 6), dtype="float64", loss=loss, double=double, dueling=dueling)
+    agent = Agent(hidden=(7, 6), dtype="float64", dqn=DQN.Config(loss=loss, double=double), dueling=dueling)
     online, target, popart = setting(agent, {0: "one"})
     for _ in range(500):
         moved(popart, "one", 30.0, -4.0, 1.0)
@@ -95,11 +96,11 @@ def test_the_gradient_is_that_of_normalized_errors(loss: Any, dueling: bool, dou
     small = textbook_loss(batch, twins, agent, scale)
     learned = LearningRule(agent, online, target, popart=popart)(batch)
     assert learned.loss == pytest.approx(small.item(), rel=1e-6)
-    (by_itself,) = torch.autograd.grad(small, [twins[0].module.get_parameter("hidden.0.weight")])
-    own = online.module.get_parameter("hidden.0.weight").grad
+    (by_itself,) = torch.autograd.grad(small, [next(twins[0].module.parameters())])
+    own = next(online.module.parameters()).grad
     torch.testing.assert_close(own, by_itself, rtol=1e-6, atol=1e-9)
-    in_rewards = LearningRule(agent, twins[0], twins[1])(batch).td_errors
-    np.testing.assert_allclose(learned.td_errors, in_rewards, rtol=1e-5, atol=1e-6)
+    in_rewards = LearningRule(agent, twins[0], twins[1])(batch).priorities
+    np.testing.assert_allclose(learned.priorities, in_rewards, rtol=1e-5, atol=1e-6)
 
 
 def textbook_loss(batch: Batch, twins: list[FlatParameters], agent: Agent, scale: float) -> torch.Tensor:
@@ -112,16 +113,16 @@ def textbook_loss(batch: Batch, twins: list[FlatParameters], agent: Agent, scale
 
     with torch.no_grad():
         later = q(twins[1], batch.next_observations)
-        greedy = q(twins[0] if agent.double else twins[1], batch.next_observations).argmax(1)
+        greedy = q(twins[0] if agent.dqn.double else twins[1], batch.next_observations).argmax(1)
         returns, discounts = (torch.from_numpy(it.copy()) for it in (batch.returns, batch.discounts))
         targets = returns + discounts * later[rows, greedy]
     now = q(twins[0], batch.observations)[rows, batch.actions.copy()]
     errors = (now - targets) / scale
     zero = torch.zeros_like(errors)
-    kind = "huber_loss" if agent.loss == "huber" else "mse_loss"
+    kind = "huber_loss" if agent.dqn.loss == "huber" else "mse_loss"
     losses = getattr(torch.nn.functional, kind)(errors, zero, reduction="none")
     weights = torch.from_numpy(batch.weights.copy())
-    loss: torch.Tensor = (weights * losses * (1.0 if agent.loss == "huber" else 0.5)).mean()
+    loss: torch.Tensor = (weights * losses * (1.0 if agent.dqn.loss == "huber" else 0.5)).mean()
     return loss
 
 

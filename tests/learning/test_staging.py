@@ -26,7 +26,7 @@ def test_a_staged_batch_is_learned_from_as_its_arrays_are() -> None:
         gradient = online.gradient.clone()
         learned = rule(one)
         assert learned.loss == expected.loss
-        np.testing.assert_array_equal(learned.td_errors, expected.td_errors)
+        np.testing.assert_array_equal(learned.priorities, expected.priorities)
         assert torch.equal(online.gradient, gradient)
 
 

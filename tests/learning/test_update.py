@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from actorq.learning.agent import Agent
-from actorq.learning.algorithms.dqn import huber, squared
+from actorq.learning.algorithms.dqn import DQN, huber, squared
 from actorq.learning.networks.backends import AutogradBackend, MLPBackend, make_backend
 from actorq.learning.networks.factory import make_parameters
 from actorq.learning.networks.flat import FlatParameters
@@ -75,11 +75,11 @@ def plain(
     rows = range(len(batch.actions))
     with torch.no_grad():
         next_q = target.module(tensor(batch.next_observations))
-        chooser = online if agent.double else target
+        chooser = online if agent.dqn.double else target
         greedy = chooser.module(tensor(batch.next_observations)).argmax(1)
         targets = tensor(batch.returns) + tensor(batch.discounts) * next_q[rows, greedy]
     q_values = online.module(tensor(batch.observations))[rows, batch.actions.copy()]
-    if agent.loss == "huber":
+    if agent.dqn.loss == "huber":
         losses = torch.nn.functional.huber_loss(q_values, targets, reduction="none")
     else:
         losses = 0.5 * (q_values - targets) ** 2
@@ -104,7 +104,13 @@ def test_loss_and_gradient_are_those_of_autograd(
     network: str, shape: tuple[int, ...], dtype: str, dueling: bool, loss: Any, double: bool
 ) -> None:
     hidden = None if network.startswith("tests") else (8, 6)
-    agent = Agent(network=network, hidden=hidden, dueling=dueling, loss=loss, double=double, dtype="float64")
+    agent = Agent(
+        network=network,
+        hidden=hidden,
+        dueling=dueling,
+        dqn=DQN.Config(loss=loss, double=double),
+        dtype="float64",
+    )
     online, target = setting(agent, shape, dtype)
     rule = LearningRule(agent, online, target)
     parameters = online.read()
@@ -124,7 +130,7 @@ def test_loss_and_gradient_are_those_of_autograd(
 @pytest.mark.parametrize("dueling", [False, True])
 @pytest.mark.parametrize("loss", ["huber", "squared"])
 def test_the_gradient_is_the_slope_of_the_loss(loss: Any, dueling: bool) -> None:
-    agent = Agent(hidden=(6, 5), dueling=dueling, loss=loss, double=False, dtype="float64")
+    agent = Agent(hidden=(6, 5), dueling=dueling, dqn=DQN.Config(loss=loss, double=False), dtype="float64")
     online, target = setting(agent, (3,))
     rule, batch = LearningRule(agent, online, target), draw(12, (3,), "float64")
     rule(batch)
@@ -151,7 +157,7 @@ def table(agent: Agent) -> tuple[FlatParameters, FlatParameters]:
 
 @pytest.mark.parametrize(("double", "value"), [(False, 5.0), (True, 3.0)])
 def test_targets_by_hand(double: bool, value: float) -> None:
-    agent = Agent(hidden=(), double=double)
+    agent = Agent(hidden=(), dqn=DQN.Config(double=double))
     states = np.eye(2, dtype=np.float32)
     batch = Batch(
         observations=states[[0, 0, 1]],
@@ -164,7 +170,7 @@ def test_targets_by_hand(double: bool, value: float) -> None:
     online, target = table(agent)
     learned = LearningRule(agent, online, target)(batch)
     errors = [0.5 + 0.9 * value, -10.0, 0.25 + 0.5 * value]
-    np.testing.assert_allclose(learned.td_errors, errors, rtol=1e-6)
+    np.testing.assert_allclose(learned.priorities, np.abs(errors), rtol=1e-6)
     # All three lie beyond Huber's threshold: loss |d| - 1/2, slope 1, and the weight outside the clip.
     losses = [1.0 * (abs(errors[0]) - 0.5), 0.5 * 9.5, 2.0 * (errors[2] - 0.5)]
     assert learned.loss == pytest.approx(sum(losses) / 3, rel=1e-6)
@@ -186,9 +192,9 @@ def test_what_is_returned_is_not_overwritten_by_the_next_call() -> None:
     agent = Agent(hidden=(4,))
     rule = LearningRule(agent, *setting(agent, (3,)))
     first = rule(draw(6, (3,), seed=0))
-    kept = first.td_errors.copy()
+    kept = first.priorities.copy()
     rule(draw(6, (3,), seed=1))
-    np.testing.assert_array_equal(first.td_errors, kept)
+    np.testing.assert_array_equal(first.priorities, kept)
     assert kept.dtype == np.float32
 
 

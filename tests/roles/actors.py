@@ -14,7 +14,7 @@ from actorq.actors.runtime.reports import ReportTotals
 from actorq.actors.spec import derive_seed
 from actorq.envs.task import Task
 from actorq.learning.agent import Agent
-from actorq.learning.networks.spec import mlp_shapes, size
+from actorq.learning.networks.numpy_acting import make_policy
 from actorq.roles.replay.messages import Insert, Inserted, Version, Weights
 from actorq.testing import Record
 
@@ -36,7 +36,7 @@ def spec(
 
 def weights(updates: int, incarnation: int = 0, *, inputs: int = 1, actions: int = 2) -> Weights:
     """Of a linear network; each parameter is the number of updates."""
-    parameters = np.full(size(mlp_shapes(AGENT, inputs, actions)), updates, np.float32)
+    parameters = np.full(make_policy(AGENT, (inputs,), np.float32, actions).size, updates, np.float32)
     return Weights(Version(incarnation, updates), parameters)
 
 

@@ -105,7 +105,7 @@ class GivenBatches(Worker):
         """The batch number `_drawn`, from 1."""
         raise NotImplementedError
 
-    async def update(self, td_errors: Mapping[int, NDArray[np.float32]]) -> None:
+    async def update(self, priorities: Mapping[int, NDArray[np.float32]]) -> None:
         pass
 
     async def _learn(self, source: BatchSource, draw: Any) -> None:

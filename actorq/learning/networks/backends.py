@@ -11,8 +11,7 @@ from torch import Tensor, nn
 from actorq.learning.compiling import Compile, compiled
 
 from .flat import FlatParameters
-from .multi_task import MultiTaskNetwork
-from .networks import MLP
+from .module import NetworkModule, dense_layers
 
 Inputs = Sequence[Tensor | None]
 """Of each task: observations [N, *observation_shape], or None for a task that there are none of."""
@@ -22,7 +21,7 @@ class NetworkBackend(Protocol):
     """A network that can be run in both directions. Call its methods under `torch.no_grad`."""
 
     def evaluate(self, observations: Inputs) -> Sequence[Tensor]:
-        """Q-values [N, actions] of each task, [0, 0] where there were no observations.
+        """Outputs [N, outputs] of each task, [0, outputs] where there were no observations.
 
         A forward pass that waits for its backward pass is left alone.
         """
@@ -31,7 +30,8 @@ class NetworkBackend(Protocol):
         """As `evaluate`, without a graph; keeps what `backward` needs of each task's first `learned` rows."""
 
     def backward(self, output_gradients: Inputs) -> None:
-        """Overwrite the flat gradient, given each task's dL/dQ [learned, actions] of the last `forward`.
+        """Overwrite the flat gradient, given each task's dL/d(outputs), [learned, outputs], of the last
+        `forward`.
 
         Raises RuntimeError without a `forward` of its own: each is good for one `backward`.
         """
@@ -40,10 +40,11 @@ class NetworkBackend(Protocol):
 def make_backend(parameters: FlatParameters, compile: Compile = "off") -> NetworkBackend:
     """The written-out pass for a plain MLP, autograd for every other network and for what is compiled."""
     module = parameters.module
-    if isinstance(module, MultiTaskNetwork):
+    if isinstance(module, NetworkModule):
         return MultiTaskBackend(parameters, compiled(module, compile))
-    if type(module) is MLP and not module.dueling and compile == "off":
-        return MLPBackend(module)
+    layers = dense_layers(module)
+    if layers is not None and not layers[-1][1] and compile == "off":
+        return MLPBackend(layers)
     return AutogradBackend(parameters, compiled(module, compile))
 
 
@@ -63,10 +64,10 @@ class AutogradBackend:
         seen, rows = _only(observations), learned[0]
         with torch.enable_grad():
             self._output = self._module(seen[:rows])
-        q_values = self._output.detach()
+        outputs = self._output.detach()
         if rows == len(seen):
-            return (q_values,)
-        return (torch.cat([q_values, self._module(seen[rows:])]),)
+            return (outputs,)
+        return (torch.cat([outputs, self._module(seen[rows:])]),)
 
     def backward(self, output_gradients: Inputs) -> None:
         if self._output is None:
@@ -80,23 +81,23 @@ class MultiTaskBackend:
     """A network of several tasks, by autograd; their features go through the trunk together."""
 
     def __init__(self, parameters: FlatParameters, module: nn.Module) -> None:
-        """`module` runs the parameters' `MultiTaskNetwork`."""
+        """`module` runs the parameters' `NetworkModule`."""
         self._module = module
         self._gradient = parameters.gradient
         self._outputs: Sequence[Tensor] = ()
 
     def evaluate(self, observations: Inputs) -> Sequence[Tensor]:
-        return self._module(observations)  # type: ignore[no-any-return]
+        return self._run(observations)
 
     def forward(self, observations: Inputs, learned: Sequence[int]) -> Sequence[Tensor]:
         now = [None if it is None else it[:rows] for it, rows in zip(observations, learned, strict=True)]
         later = [None if it is None else it[rows:] for it, rows in zip(observations, learned, strict=True)]
         with torch.enable_grad():
-            self._outputs = self._module(now)
-        q_values = [output.detach() for output in self._outputs]
+            self._outputs = self._run(now)
+        outputs = [output.detach() for output in self._outputs]
         if all(it is None or not len(it) for it in later):
-            return q_values
-        return [torch.cat(both) for both in zip(q_values, self.evaluate(later), strict=True)]
+            return outputs
+        return [torch.cat(both) for both in zip(outputs, self.evaluate(later), strict=True)]
 
     def backward(self, output_gradients: Inputs) -> None:
         if not self._outputs:
@@ -105,6 +106,11 @@ class MultiTaskBackend:
         self._gradient.zero_()  # autograd adds to what is there
         pairs = [(it, its) for it, its in zip(outputs, output_gradients, strict=True) if its is not None]
         torch.autograd.backward([it for it, _ in pairs], [its for _, its in pairs])
+
+    def _run(self, observations: Inputs) -> Sequence[Tensor]:
+        rows = [0 if seen is None else len(seen) for seen in observations]
+        outputs: Sequence[Tensor] = self._module(observations, rows)
+        return outputs
 
 
 def _only(tensors: Inputs) -> Tensor:
@@ -121,20 +127,21 @@ class MLPBackend:
     The formulas are backpropagation's (Rumelhart, Hinton & Williams 1986); the tests hold them to autograd's.
     """
 
-    def __init__(self, network: MLP) -> None:
-        layers = network.layers()
-        self._weights = [layer.weight.detach() for layer in layers]
+    def __init__(self, layers: Sequence[tuple[nn.Linear, bool]]) -> None:
+        """`layers`: each with whether a ReLU follows."""
+        self._rectified = [rectified for _, rectified in layers]
+        self._weights = [layer.weight.detach() for layer, _ in layers]
         self._transposed = [weight.t() for weight in self._weights]
-        self._biases = [layer.bias.detach() for layer in layers]
-        self._weight_gradients = [layer.weight.grad for layer in layers]
-        self._bias_gradients = [layer.bias.grad for layer in layers]
+        self._biases = [layer.bias.detach() for layer, _ in layers]
+        self._weight_gradients = [layer.weight.grad for layer, _ in layers]
+        self._bias_gradients = [layer.bias.grad for layer, _ in layers]
         self._inputs: list[Tensor] = []
 
     def evaluate(self, observations: Inputs) -> Sequence[Tensor]:
-        return (self._run(_only(observations))[1],)
+        return (self._run(_only(observations))[-1],)
 
     def forward(self, observations: Inputs, learned: Sequence[int]) -> Sequence[Tensor]:
-        inputs, output = self._run(_only(observations))
+        *inputs, output = self._run(_only(observations))
         rows = learned[0]
         self._inputs = [layer_input[:rows] for layer_input in inputs]
         return (output,)
@@ -148,13 +155,16 @@ class MLPBackend:
             torch.mm(gradient.t(), inputs[layer], out=self._weight_gradients[layer])
             torch.sum(gradient, 0, out=self._bias_gradients[layer])
             if layer > 0:
-                # What comes out of a ReLU has sign 1 where it let its input through, else 0; used up here.
-                gradient = gradient.mm(self._weights[layer]).mul_(inputs[layer].sign_())
+                gradient = gradient.mm(self._weights[layer])
+                if self._rectified[layer - 1]:
+                    # What comes out of a ReLU has sign 1 where it let its input through, else 0; used up
+                    # here.
+                    gradient.mul_(inputs[layer].sign_())
 
-    def _run(self, observations: Tensor) -> tuple[list[Tensor], Tensor]:
+    def _run(self, observations: Tensor) -> list[Tensor]:
         """Each layer's input, and the last one's output."""
-        inputs = [observations.flatten(1)]
-        last = len(self._biases) - 1
-        for layer in range(last):
-            inputs.append(torch.addmm(self._biases[layer], inputs[layer], self._transposed[layer]).relu_())
-        return inputs, torch.addmm(self._biases[last], inputs[last], self._transposed[last])
+        found = [observations.flatten(1)]
+        for bias, weight, rectified in zip(self._biases, self._transposed, self._rectified, strict=True):
+            output = torch.addmm(bias, found[-1], weight)
+            found.append(output.relu_() if rectified else output)
+        return found

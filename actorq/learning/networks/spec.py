@@ -1,88 +1,91 @@
-"""What both sides of a flat parameter vector agree on, torch's and numpy's. Free of torch."""
+"""The network of an `[agent]` for the spaces of its tasks: its layers, and their place in the flat parameter
+vector. Free of torch."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import DTypeLike
 
 from actorq.learning.agent import Agent
 
-
-def observation_scale(dtype: DTypeLike) -> float:
-    """What observations are multiplied by before a network sees them.
-
-    Bytes are pictures and are scaled to 0..1 (Mnih et al. 2015 divide by 255); everything else is taken as it
-    is. Raises ValueError for a dtype that holds no real numbers.
-    """
-    dtype = np.dtype(dtype)
-    if dtype.kind not in "biuf":
-        raise ValueError(
-            f"observations of dtype {dtype} are no numbers; a Q-network takes bool, int or float"
-        )
-    return 1.0 / 255.0 if dtype == np.uint8 else 1.0
+from .declaration import (
+    Conv,
+    Head,
+    Layer,
+    LayerGroup,
+    PlacedLayer,
+    Residual,
+    group_layers,
+    least_side,
+    place_layers,
+)
 
 
-_CONVOLUTIONS = {
-    "nature_cnn": ((32, 8, 4), (64, 4, 2), (64, 3, 1)),
-    "minatar_cnn": ((16, 3, 1),),
-}
-"""Filters, kernel and stride of each."""
+class TaskSpaces(Protocol):
+    """What a task's network must know of its environment."""
 
-_LEAST_SIDES = {"nature_cnn": 36, "minatar_cnn": 3}
+    @property
+    def observation_shape(self) -> tuple[int, ...]: ...
+    @property
+    def dtype(self) -> np.dtype[Any]: ...
+    @property
+    def actions(self) -> int: ...
 
 
-def picture_problem(network: str, observation_shape: Sequence[int]) -> str | None:
-    """Why a convolutional network can't take such observations; None if it can, and for all others."""
-    least = _LEAST_SIDES.get(network)
-    if least is None or (len(observation_shape) == 3 and min(observation_shape[1:]) >= least):
-        return None
-    return (
-        f"{network} takes pictures [channels, height, width] (or grey ones, stacked), height and width at"
-        f" least {least}; the observations are {list(observation_shape)}"
+def has_convolution(layers: Iterable[Layer]) -> bool:
+    """Whether the forward pass takes torch."""
+    return any(
+        isinstance(layer, Conv) or (isinstance(layer, Residual) and has_convolution(layer.layers))
+        for layer in layers
     )
 
 
-def mlp_shapes(agent: Agent, inputs: int, actions: int) -> list[tuple[int, ...]]:
-    """Shapes of an MLP's parameters, (outputs, inputs) and (outputs,) by turns, in the order of the flat
-    vector.
+def network_problem(agent: Agent, observation_shape: Sequence[int]) -> str | None:
+    """Why a declared network can't take such observations; None if it can, and for a custom network."""
+    if agent.custom:
+        return None
+    side = least_side(agent.layers)
+    if side and not (len(observation_shape) == 3 and min(observation_shape[1:]) >= side):
+        name = agent.network if isinstance(agent.network, str) else "the network"
+        return (
+            f"{name} takes pictures [channels, height, width] (or grey ones, stacked), height and width at"
+            f" least {side}; the observations are {list(observation_shape)}"
+        )
+    try:
+        place_layers(agent.layers, Head(1, 1, agent.dueling), tuple(observation_shape))
+    except ValueError as error:
+        return str(error)
+    return None
 
-    A dueling MLP's last hidden layer is twice as wide (both streams in one product); the value layer
-    and the advantage layer end the list.
+
+def network_layers(agent: Agent, observation_shape: Sequence[int], actions: int) -> list[PlacedLayer]:
+    """The layers of a declared network for one task, its head last.
+
+    Raises ValueError for a custom network, and for one that can't take such observations.
     """
-    widths = list(agent.hidden_widths)
-    heads = [actions]
-    if agent.dueling:
-        stream = widths[-1]
-        widths[-1], heads = 2 * stream, [1, actions]
-    shapes: list[tuple[int, ...]] = []
-    for width in widths:
-        shapes += [(width, inputs), (width,)]
-        inputs = width
-    for outputs in heads:
-        shapes += [(outputs, stream if agent.dueling else inputs), (outputs,)]
-    return shapes
-
-
-def network_shapes(agent: Agent, observation_shape: Sequence[int], actions: int) -> list[tuple[int, ...]]:
-    """Shapes of a built-in network's parameters in the order of the flat vector. ValueError for others."""
-    if agent.network == "mlp":
-        return mlp_shapes(agent, math.prod(observation_shape), actions)
     if agent.custom:
         raise ValueError(f"{agent.network!r} is made for one task: several share a built-in network")
-    problem = picture_problem(agent.network, observation_shape)
+    problem = network_problem(agent, observation_shape)
     if problem is not None:
         raise ValueError(problem)
-    channels, *sides = observation_shape
-    shapes: list[tuple[int, ...]] = []
-    for filters, kernel, stride in _CONVOLUTIONS[agent.network]:
-        shapes += [(filters, channels, kernel, kernel), (filters,)]
-        channels, sides = filters, [(side - kernel) // stride + 1 for side in sides]
-    return shapes + mlp_shapes(agent, channels * math.prod(sides), actions)
+    head = Head(actions, agent.outputs_per_action, agent.dueling)
+    return place_layers(agent.layers, head, tuple(observation_shape))
 
 
-def size(shapes: Sequence[tuple[int, ...]]) -> int:
-    """How many numbers the shapes hold together."""
-    return sum(math.prod(shape) for shape in shapes)
+def task_groups(agent: Agent, task: TaskSpaces) -> list[LayerGroup]:
+    """The same in groups, each a layer with parameters: `convolutions.0`, …, `hidden.0`, …, and at last
+    `output` or, both streams together, `dueling`."""
+    return group_layers(network_layers(agent, task.observation_shape, task.actions))
+
+
+def shared_from(groups: Sequence[LayerGroup]) -> int:
+    """Number of the groups before those that several tasks share: all up to the first hidden layer.
+
+    Raises ValueError where nothing is left to share.
+    """
+    hidden = [index for index, group in enumerate(groups) if group.name.startswith("hidden.")]
+    if len(hidden) < 2:
+        raise ValueError("tasks share all hidden layers but the first: agent.hidden must have two or more")
+    return hidden[0] + 1

@@ -4,29 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from actorq.learning.agent import Agent
 
-from .spec import network_shapes, size
-
-
-class TaskSpaces(Protocol):
-    """What a task's network must know of its environment."""
-
-    @property
-    def observation_shape(self) -> tuple[int, ...]: ...
-    @property
-    def dtype(self) -> np.dtype[Any]: ...
-    @property
-    def actions(self) -> int: ...
+from .spec import TaskSpaces, shared_from, task_groups
 
 
 class TaskLayout:
-    """The vector is [encoder of each task | trunk | head of each task]; see `MultiTaskNetwork`.
+    """The vector is [encoder of each task | trunk | head of each task]; see `NetworkModule`.
 
     The network of one task is an ordinary one, with the parameters [its encoder | trunk | its head].
     """
@@ -37,16 +26,11 @@ class TaskLayout:
 
     def __init__(self, agent: Agent, spaces: Sequence[TaskSpaces]) -> None:
         """Raises ValueError for tasks that can't share a network."""
-        own = [network_shapes(agent, task.observation_shape, task.actions) for task in spaces]
-        hidden, head = 2 * len(agent.hidden_widths), 4 if agent.dueling else 2
-        if len(agent.hidden_widths) < 2:
-            raise ValueError(
-                "tasks share all hidden layers but the first: agent.hidden must have two or more"
-            )
-        first = [len(shapes) - head - hidden + 2 for shapes in own]
-        encoders = [size(shapes[:end]) for shapes, end in zip(own, first, strict=True)]
-        trunk = size(own[0][first[0] : -head])
-        self._place(encoders, trunk, [size(shapes[-head:]) for shapes in own])
+        own = [task_groups(agent, task) for task in spaces]
+        first = [shared_from(groups) for groups in own]
+        encoders = [sum(group.size for group in groups[:end]) for groups, end in zip(own, first, strict=True)]
+        trunk = sum(group.size for group in own[0][first[0] : -1])
+        self._place(encoders, trunk, [groups[-1].size for groups in own])
 
     @classmethod
     def of_sizes(cls, encoders: Sequence[int], trunk: int, heads: Sequence[int]) -> TaskLayout:

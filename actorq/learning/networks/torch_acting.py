@@ -31,6 +31,8 @@ class TorchPolicy:
         self._parameters = make_parameters(
             agent, observation_shape, observation_dtype, actions, seed=0, device=resolve_device(device)
         )
+        self._algorithm = agent.make_algorithm()
+        self._outputs = (-1, actions, self._algorithm.outputs_per_action)
         self._parameters.vector.zero_()
         self._parameters.module.eval()  # the greedy policy drops nothing out
         self._pass = make_backend(self._parameters)
@@ -49,4 +51,5 @@ class TorchPolicy:
                 f"observations must be [B, *{self._observation_shape}], not {observations.shape}"
             )
         with torch.inference_mode():
-            return self._pass.evaluate((self._stage(observations),))[0].numpy(force=True)
+            (outputs,) = self._pass.evaluate((self._stage(observations),))
+            return self._algorithm.q_values(outputs.view(self._outputs)).numpy(force=True)

@@ -15,18 +15,28 @@ Tensors = tuple[NDArray[Any], ...]
 
 
 class Activations(msgspec.Struct, frozen=True):
-    """A micro-batch where it crosses from one part of the network to the next, [rows, …]."""
+    """A micro-batch where it crosses from one part of the network to the next, [rows, …].
+
+    Of the last three those are empty that the algorithm doesn't need.
+    """
 
     now: Tensors
     """Of s_t, in the online network: a gradient comes back for it."""
-    later: Tensors
-    """Of s_{t+n}, in the online network, which chooses the action; empty without double Q-learning."""
-    target: Tensors
+    online_next: Tensors
+    """Of s_{t+n}, in the online network."""
+    target_next: Tensors
     """Of s_{t+n}, in the target network."""
+    target_now: Tensors
+    """Of s_t, in the target network."""
+
+    @property
+    def streams(self) -> tuple[Tensors, ...]:
+        """All four."""
+        return (self.now, self.online_next, self.target_next, self.target_now)
 
     @property
     def nbytes(self) -> int:
-        return sum(array.nbytes for stream in (self.now, self.later, self.target) for array in stream)
+        return sum(array.nbytes for stream in self.streams for array in stream)
 
 
 class Outcomes(msgspec.Struct, frozen=True):
@@ -42,12 +52,7 @@ def join_columns(made: Sequence[Activations]) -> Activations:
     """What several stages made of the same inputs, side by side."""
     if len(made) == 1:
         return made[0]
-
-    return Activations(
-        join_outputs([one.now for one in made]),
-        join_outputs([one.later for one in made]),
-        join_outputs([one.target for one in made]),
-    )
+    return Activations(*map(join_outputs, zip(*(one.streams for one in made), strict=True)))
 
 
 def join_outputs(made: Sequence[Tensors]) -> Tensors:

@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 
 from actorq.learning.agent import Agent
+from actorq.learning.networks.factory import make_layers
 from actorq.learning.networks.flat import FlatParameters
-from actorq.learning.networks.layers import Layers, make_layers
-from actorq.learning.networks.task_layout import TaskSpaces
+from actorq.learning.networks.module import NetworkModule
+from actorq.learning.networks.spec import TaskSpaces
 
-from .partition import StagePart, layer_shapes
+from .partition import layer_groups
 
 ROUNDS = 5
 
@@ -27,8 +28,8 @@ def layer_seconds(agent: Agent, tasks: Sequence[TaskSpaces], rows: int) -> list[
     inputs = [torch.rand(rows, *task.observation_shape, dtype=dtype) for task in tasks]
     counts = [rows] * len(tasks)
     seconds = []
-    for number in range(len(layer_shapes(agent, tasks))):
-        layers = make_layers(agent, tasks, 0, StagePart(0, number, number + 1))
+    for number in range(len(layer_groups(agent, tasks))):
+        layers = make_layers(agent, tasks, 0, number, number + 1)
         FlatParameters(layers, dtype)  # gives them gradients
         rounds = [_round(layers, inputs, counts, first=number == 0) for _ in range(ROUNDS)]
         seconds.append(min(took for took, _ in rounds))
@@ -37,7 +38,7 @@ def layer_seconds(agent: Agent, tasks: Sequence[TaskSpaces], rows: int) -> list[
 
 
 def _round(
-    layers: Layers, inputs: Sequence[Tensor], rows: Sequence[int], *, first: bool
+    layers: NetworkModule, inputs: Sequence[Tensor], rows: Sequence[int], *, first: bool
 ) -> tuple[float, list[Tensor]]:
     began = time.perf_counter()
     with torch.no_grad():

@@ -5,9 +5,8 @@ Free of torch for the built-in networks.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -15,28 +14,8 @@ from numpy.typing import NDArray
 
 from actorq.learning.agent import Agent
 from actorq.learning.distributed.sharding import shard_slices
-from actorq.learning.networks.spec import network_shapes
-from actorq.learning.networks.task_layout import TaskSpaces
-
-
-class LayerShape(NamedTuple):
-    """A layer with its activation, by what can be told without making it."""
-
-    name: str
-    shapes: tuple[tuple[int, ...], ...]
-    """Of its parameters, in the order of the flat vector."""
-    splits: bool
-    """Whether it is one product, whose columns can be computed apart."""
-
-    @property
-    def size(self) -> int:
-        """How many parameters it has."""
-        return sum(math.prod(shape) for shape in self.shapes)
-
-    @property
-    def columns(self) -> int:
-        """How many numbers it makes of each row; 0 if it can't be split."""
-        return self.shapes[0][0] if self.splits else 0
+from actorq.learning.networks.declaration import LayerGroup, join_layers
+from actorq.learning.networks.spec import TaskSpaces, shared_from, task_groups
 
 
 class StagePart(msgspec.Struct, frozen=True):
@@ -53,7 +32,7 @@ class StagePart(msgspec.Struct, frozen=True):
     """… of so many."""
 
 
-def layer_shapes(agent: Agent, tasks: Sequence[TaskSpaces]) -> list[LayerShape]:
+def layer_groups(agent: Agent, tasks: Sequence[TaskSpaces]) -> list[LayerGroup]:
     """The layers in the order of computing, which is that of the flat vector.
 
     Called `convolutions.0`, …, `hidden.0`, …, and `output` or, both streams together, `dueling`. For several
@@ -61,33 +40,24 @@ def layer_shapes(agent: Agent, tasks: Sequence[TaskSpaces]) -> list[LayerShape]:
     be an `nn.Sequential`. Raises ValueError where it is not, and for networks that don't fit the tasks.
     """
     if agent.custom:
-        from actorq.learning.networks.layers import custom_layer_shapes
+        from actorq.learning.networks.factory import custom_groups
 
-        return custom_layer_shapes(agent, tasks[0])
-    each = [task_layer_shapes(agent, task) for task in tasks]
+        return custom_groups(agent, tasks[0])
+    each = [task_groups(agent, task) for task in tasks]
     if len(tasks) == 1:
         return each[0]
-    first = [layer.name for layer in each[0]].index("hidden.0")
-    encoders = tuple(shape for layers in each for layer in layers[: first + 1] for shape in layer.shapes)
-    heads = tuple(shape for layers in each for shape in layers[-1].shapes)
-    trunk = each[0][first + 1 : -1]
-    return [LayerShape("encoders", encoders, False), *trunk, LayerShape("heads", heads, False)]
+    shared = [shared_from(groups) for groups in each]
+    encoders = [
+        layer
+        for groups, end in zip(each, shared, strict=True)
+        for group in groups[:end]
+        for layer in group.layers
+    ]
+    heads = [layer for groups in each for layer in groups[-1].layers]
+    return [join_layers("encoders", encoders), *each[0][shared[0] : -1], join_layers("heads", heads)]
 
 
-def task_layer_shapes(agent: Agent, task: TaskSpaces) -> list[LayerShape]:
-    """The layers of a built-in network for this task alone."""
-    shapes = network_shapes(agent, task.observation_shape, task.actions)
-    pairs = list(zip(shapes[0::2], shapes[1::2], strict=True))
-    convolutions = sum(len(weight) == 4 for weight, _ in pairs)
-    hidden = len(agent.hidden_widths)
-    names = [f"convolutions.{index}" for index in range(convolutions)]
-    names += [f"hidden.{index}" for index in range(hidden)]
-    layers = [LayerShape(name, pair, len(pair[0]) == 2) for name, pair in zip(names, pairs, strict=False)]
-    head = tuple(shape for pair in pairs[len(names) :] for shape in pair)
-    return [*layers, LayerShape("dueling" if agent.dueling else "output", head, not agent.dueling)]
-
-
-def part_size(layers: Sequence[LayerShape], part: StagePart) -> int:
+def part_size(layers: Sequence[LayerGroup], part: StagePart) -> int:
     """How many parameters a part has."""
     size: int = sum(layer.size for layer in layers[part.begin : part.end])
     if part.columns == 1:
@@ -97,7 +67,7 @@ def part_size(layers: Sequence[LayerShape], part: StagePart) -> int:
 
 
 def join_parts(
-    layers: Sequence[LayerShape], parts: Sequence[StagePart], vectors: Sequence[NDArray[Any]]
+    layers: Sequence[LayerGroup], parts: Sequence[StagePart], vectors: Sequence[NDArray[Any]]
 ) -> NDArray[Any]:
     """The whole flat vector, of each part's. Raises ValueError for vectors that aren't these parts'."""
     pieces: list[NDArray[Any]] = []
@@ -120,7 +90,7 @@ def join_parts(
 
 
 def split_parts(
-    layers: Sequence[LayerShape], parts: Sequence[StagePart], vector: NDArray[Any]
+    layers: Sequence[LayerGroup], parts: Sequence[StagePart], vector: NDArray[Any]
 ) -> list[NDArray[Any]]:
     """Copies of each part's slice of the whole flat vector, of which `join_parts` would make it again.
 
@@ -145,7 +115,7 @@ def split_parts(
 
 
 def cut_problems(
-    layers: Sequence[LayerShape], stages: int, begins: Sequence[str] | None, columns: Mapping[str, int]
+    layers: Sequence[LayerGroup], stages: int, begins: Sequence[str] | None, columns: Mapping[str, int]
 ) -> Iterator[tuple[str, str]]:
     """Yield (setting, sentence) for all that keeps the network from being cut so; `make_parts` needs none."""
     names = [layer.name for layer in layers]
@@ -157,8 +127,8 @@ def cut_problems(
         return
     for name, count in columns.items():
         layer = layers[names.index(name)]
-        if not layer.splits:
-            able = ", ".join(other.name for other in layers if other.splits)
+        if not layer.columns:
+            able = ", ".join(other.name for other in layers if other.columns)
             yield "columns", f"{name} can't be split by columns; {able or 'no other layer either'} can"
         elif count > layer.columns:
             yield "columns", f"{name} has {layer.columns} columns, too few for {count} stages"
@@ -211,7 +181,7 @@ def _wrong_number(forced: int, positions: int, helpers: int, by_columns: int, la
 
 
 def make_parts(
-    layers: Sequence[LayerShape],
+    layers: Sequence[LayerGroup],
     stages: int,
     begins: Sequence[str] | None,
     columns: Mapping[str, int],
@@ -233,7 +203,7 @@ def make_parts(
     return parts
 
 
-def _begins(layers: Sequence[LayerShape], begins: Sequence[str], columns: Mapping[str, int]) -> list[int]:
+def _begins(layers: Sequence[LayerGroup], begins: Sequence[str], columns: Mapping[str, int]) -> list[int]:
     """Where positions begin for certain: as named, and around each layer that is split."""
     names = [layer.name for layer in layers]
     split = [names.index(name) for name in columns if columns[name] > 1]

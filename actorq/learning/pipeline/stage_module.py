@@ -8,16 +8,18 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from actorq.learning.agent import Agent
-from actorq.learning.algorithms.dqn import QLoss
+from actorq.learning.algorithms import Algorithm, Outputs
 from actorq.learning.distributed.codecs import read_only_tensor
 from actorq.learning.distributed.parameter_shard import square_norm
+from actorq.learning.distributed.sharding import shard_slices
+from actorq.learning.networks.factory import make_layers
 from actorq.learning.networks.flat import FlatParameters
-from actorq.learning.networks.layers import make_layers
-from actorq.learning.networks.spec import observation_scale
-from actorq.learning.networks.task_layout import TaskSpaces
+from actorq.learning.networks.module import NetworkModule
+from actorq.learning.networks.observations import observation_scale
+from actorq.learning.networks.spec import TaskSpaces
 from actorq.learning.optimizers import State, make_optimizer
 from actorq.learning.staging import StagedBatch
 from actorq.learning.target import TargetNetwork
@@ -38,7 +40,7 @@ class StageModule:
         self, agent: Agent, tasks: Sequence[TaskSpaces], seed: int, part: StagePart, device: torch.device
     ) -> None:
         """Raises ValueError as `make_layers` does."""
-        layers = make_layers(agent, tasks, seed, part)
+        layers = make_part(agent, tasks, seed, part)
         self.online = FlatParameters(layers, getattr(torch, agent.dtype), device)
         self.target = TargetNetwork(agent, self.online)
         self.updates = 0
@@ -60,13 +62,13 @@ class StageModule:
 
     @torch.no_grad()
     def forward(self, number: int, inputs: Activations, rows: Sequence[int]) -> Activations:
-        """What comes out of all three; keeps what `backward` needs."""
-        now, later = self._tensors(inputs.now), self._tensors(inputs.later)
+        """The outputs of all streams; keeps what `backward` needs."""
+        now, later, *targets = map(self._tensors, inputs.streams)
         passed = self._pass.forward(now, later, rows)
         self._in_flight[number] = passed.held
         self._kept[number] = _memory(passed.kept, without=self.online.vector)
-        target = self._target_layers(self._tensors(inputs.target), rows)
-        return Activations(_arrays(passed.now), _arrays(passed.later), _arrays(target))
+        target = [self._target_layers(tensors, rows) if tensors else [] for tensors in targets]
+        return Activations(*map(_arrays, (passed.now, passed.later, *target)))
 
     @torch.no_grad()
     def backward(self, number: int, gradients: Tensors) -> Tensors:
@@ -125,31 +127,54 @@ class StageModule:
 
 
 class HeadLoss(NamedTuple):
-    """What the loss says of a micro-batch."""
+    """The loss of a micro-batch."""
 
     loss: float
     """Its share of the mean over the batch."""
-    td_errors: NDArray[np.float32]
-    """[rows of all tasks] target - Q(s_t, a_t), not weighted."""
+    priorities: NDArray[np.float32]
+    """[rows of all tasks]"""
     gradients: Tensors
     """Of the outputs for s_t, one for each task."""
 
 
-def judge(
-    q_loss: QLoss, outputs: Activations, outcomes: Sequence[Outcomes], size: int, like: Tensor
+def head_loss(
+    algorithm: Algorithm, outputs: Activations, outcomes: Sequence[Outcomes], size: int, like: Tensor
 ) -> HeadLoss:
-    """What the last part's outputs make of a micro-batch of a batch of `size`; computed where `like` is."""
-    now, target = _tensors(outputs.now, like), _tensors(outputs.target, like)
-    later = _tensors(outputs.later, like) if outputs.later else [None] * len(now)
-    slopes = []
-    for q_values, next_target, next_online, outcome in zip(now, target, later, outcomes, strict=True):
+    """The loss of the last part's outputs for a micro-batch of a batch of `size`; computed where `like`
+    is."""
+    none: list[Tensor | None] = [None] * len(outcomes)
+    streams = [_tensors(stream, like) or none for stream in outputs.streams]
+    found = []
+    for evaluated, outcome in zip(zip(*streams, strict=True), outcomes, strict=True):
         returns, discounts, weights = _tensors((outcome.returns, outcome.discounts, outcome.weights), like)
         actions = read_only_tensor(outcome.actions).to(like.device).unsqueeze(1)
-        batch = StagedBatch(q_values, actions, returns, discounts, weights, None)
-        slopes.append(q_loss(q_values, q_loss.next_values(next_target, next_online), batch, size))
-    td_errors = np.concatenate([slope.td_errors.to(torch.float32).numpy(force=True) for slope in slopes])
-    loss = sum(float(slope.losses) for slope in slopes) / size
-    return HeadLoss(loss, td_errors, tuple(_array(slope.output_gradient) for slope in slopes))
+        now, *others = evaluated
+        assert now is not None
+        batch = StagedBatch(now, actions, returns, discounts, weights, None)
+        found.append(algorithm.batch_loss(Outputs(now, *others), batch, size))
+    priorities = np.concatenate([each.priorities.to(torch.float32).numpy(force=True) for each in found])
+    loss = sum(float(each.loss) for each in found) / size
+    return HeadLoss(loss, priorities, tuple(_array(each.output_gradient) for each in found))
+
+
+def make_part(agent: Agent, tasks: Sequence[TaskSpaces], seed: int, part: StagePart) -> NetworkModule:
+    """Its layers, with the initial weights that they have in the whole network of this seed."""
+    layers = make_layers(agent, tasks, seed, part.begin, part.end)
+    if part.columns > 1:
+        layers.trunk = nn.Sequential(*(_narrowed(module, part) for module in layers.trunk))
+    return layers
+
+
+def _narrowed(module: nn.Module, part: StagePart) -> nn.Module:
+    """Some columns of a product's outputs, which are rows of its weights."""
+    if not isinstance(module, nn.Linear):
+        return module
+    rows = shard_slices(module.out_features, part.columns)[part.column]
+    narrow = nn.Linear(module.in_features, rows.stop - rows.start, device="meta").to_empty(device="cpu")
+    with torch.no_grad():
+        narrow.weight.copy_(module.weight[rows])
+        narrow.bias.copy_(module.bias[rows])
+    return narrow
 
 
 def _tensors(arrays: Tensors, like: Tensor) -> list[Tensor]:

@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
-from actorq.learning.networks.layers import Layers
+from actorq.learning.networks.module import NetworkModule, dense_layers
 
 
 class Passed(NamedTuple):
@@ -35,22 +35,21 @@ class StagePass(Protocol):
         """Add to the parameters' gradients; returns those of the inputs, if they are wanted."""
 
 
-def make_segment_pass(layers: Layers, *, inputs: bool) -> StagePass:
+def make_segment_pass(layers: NetworkModule, *, inputs: bool) -> StagePass:
     """The written-out pass for fully connected layers, autograd for all others.
 
     `inputs`: whether the gradient of the inputs is wanted.
     """
-    modules = list(layers.trunk)
-    dense = all(type(module) in (nn.Flatten, nn.Linear, nn.ReLU) for module in modules)
+    dense = dense_layers(layers.trunk)
     if dense and not layers.encoders and not layers.heads:
-        return DensePass(modules, inputs)
+        return DensePass(dense, inputs)
     return AutogradStagePass(layers, inputs)
 
 
 class AutogradStagePass:
     """Any layers, by autograd."""
 
-    def __init__(self, layers: Layers, inputs: bool) -> None:
+    def __init__(self, layers: NetworkModule, inputs: bool) -> None:
         self._layers = layers
         self._inputs = inputs
 
@@ -77,13 +76,10 @@ class DensePass:
     autograd would make a matrix as large as the weights for every micro-batch.
     """
 
-    def __init__(self, modules: Sequence[nn.Module], inputs: bool) -> None:
-        self._inputs = inputs
+    def __init__(self, layers: Sequence[tuple[nn.Linear, bool]], inputs: bool) -> None:
+        """`layers`: each with whether a ReLU follows."""
+        self._layers, self._inputs = layers, inputs
         self._shape = torch.Size()
-        pairs = zip(modules, [*modules[1:], None], strict=True)
-        self._layers = [
-            (module, isinstance(after, nn.ReLU)) for module, after in pairs if isinstance(module, nn.Linear)
-        ]
 
     def forward(self, now: list[Tensor], later: list[Tensor], rows: Sequence[int]) -> Passed:
         learned, self._shape = now[0].shape[0], now[0].shape[1:]

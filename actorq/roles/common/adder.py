@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from actorq.envs.environments import Step
 from actorq.envs.spaces import Spaces
+from actorq.learning.agent import Agent
 from actorq.replay.chunk import Chunk, n_step
 
 Values = NDArray[np.floating[Any]]
@@ -47,19 +48,20 @@ class NStepAdder:
     There is no state to save: environments begin new episodes after a restart, and the adder is restarted
     with them (`start`).
 
-    Priorities are those of Ape-X (Horgan et al. 2018, section 3), |R + D max_a Q(s_{t+n}, a) - Q(s_t, a_t)|.
+    Priorities are the algorithm's first ones (`Algorithm.first_priorities`).
     """
 
     def __init__(
-        self, environments: int, spaces: Spaces, *, stack: int, n_step: int, gamma: float, length: int
+        self, environments: int, spaces: Spaces, *, stack: int, agent: Agent, length: int
     ) -> None:
         if length < 2:  # in a single step all environments might only reset themselves
             raise ValueError(f"a chunk takes at least 2 steps of each environment, got {length}")
-        self._n, self._gamma, self._length, self._stack = n_step, gamma, length, stack
+        self._n, self._gamma, self._length, self._stack = agent.n_step, agent.gamma, length, stack
+        self._algorithm = agent.make_algorithm()
         self._history = stack - 1  # rows of frames before the first step's
         self._frame_shape, self._dtype, self._environments = spaces.frame_shape, spaces.dtype, environments
         self._row = 0
-        steps = (length + n_step, environments)
+        steps = (length + self._n, environments)
         self._actions = np.zeros(steps, np.int64)
         self._rewards = np.zeros(steps, np.float32)
         self._q = np.zeros((*steps, spaces.actions), np.float32)
@@ -67,7 +69,7 @@ class NStepAdder:
         self._truncated = np.zeros(steps, np.bool_)
         self._valid = np.ones(steps, np.bool_)
         # Rows of frames: the history, one per step, and the one to act on next.
-        self._frame_rows = self._history + length + n_step + 1
+        self._frame_rows = self._history + length + self._n + 1
         self._starts = np.zeros((self._frame_rows, environments), np.bool_)
         self._numbers = np.arange(self._frame_rows * environments, dtype=np.int32).reshape(-1, environments)
         self._last: list[tuple[int, NDArray[np.intp], NDArray[Any]]] = []  # (row, environments, last frames)
@@ -133,7 +135,7 @@ class NStepAdder:
             actions=actions,
             returns=returns,
             discounts=discounts,
-            priorities=np.abs(returns + discounts * after.take(end) - chosen),
+            priorities=self._algorithm.first_priorities(chosen, returns, discounts, after.take(end)),
         )
         self._carry_over()
         return chunk

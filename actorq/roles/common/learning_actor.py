@@ -35,9 +35,17 @@ class LearningActor(actors.Actor):
         yield from environment_problems(tables)
         if not cls.adapts_scale:
             yield from _scale_problems(tables, "takes a lone learner, that has the whole network to itself")
-        elif isinstance(agent := tables.get("agent"), Agent) and agent.custom:
+            return
+        agent = tables.get("agent")
+        if not isinstance(agent, Agent) or any(agent.problems()):
+            return
+        if agent.custom:
             yield from _scale_problems(
-                tables, f"takes a built-in network: of {agent.network} the head isn't known"
+                tables, f"takes a declared network: of {agent.network} the head isn't known"
+            )
+        elif not agent.make_algorithm().outputs_are_returns:
+            yield from _scale_problems(
+                tables, f"takes outputs in units of return, which those of {agent.algorithm} are not"
             )
 
     @classmethod

@@ -13,7 +13,7 @@ from actorq.learning.agent import Agent
 from actorq.learning.compiling import Compile, missing_compiler
 from actorq.learning.networks.custom import load_network_class
 from actorq.learning.networks.numpy_acting import make_policy
-from actorq.learning.networks.spec import picture_problem
+from actorq.learning.networks.spec import network_problem
 from actorq.learning.networks.task_layout import TaskLayout
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def environment_problems(tables: Mapping[str, Any]) -> Iterator[SettingProblem]:
     agent = found if isinstance(found, Agent) and not any(found.problems()) else None
     if agent is not None and agent.custom:
         try:
-            load_network_class(agent.network)
+            load_network_class(str(agent.network))
         except ValueError as error:
             yield "agent.network", str(error)
     if tables.get("tasks") is not None:
@@ -55,7 +55,7 @@ def _task_problems(where: str, task: Task, agent: Agent | None) -> Iterator[Sett
     except TaskError as error:
         yield f"{where}.{error.field}", str(error)
         return
-    problem = None if agent is None else picture_problem(agent.network, spaces.observation_shape)
+    problem = None if agent is None else network_problem(agent, spaces.observation_shape)
     if problem is not None:
         yield "agent.network", f"{problem}, in {task.env}; use mlp, or a network of your own"
 

@@ -75,8 +75,7 @@ class Rollout:
             config.envs,
             self.spaces,
             stack=task.frame_stack,
-            n_step=agent.n_step,
-            gamma=agent.gamma,
+            agent=agent,
             length=config.chunk_steps,
         )
         self._rng = np.random.default_rng(seed)

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from actorq.actors import ActorSpec, SettingProblem
 from actorq.envs.task import Task, task_names, tasks_in
 from actorq.learning.agent import Agent
-from actorq.learning.networks.task_layout import TaskLayout, TaskSpaces
+from actorq.learning.networks.spec import TaskSpaces
+from actorq.learning.networks.task_layout import TaskLayout
 
 TakePart = Callable[[NDArray[Any], int], NDArray[Any]]
 """Maps the flat vector that all tasks share to the parameters of one task's network."""

@@ -8,7 +8,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from actorq.actors import Message, Refused, Request
-from actorq.learning.networks.task_layout import TaskSpaces
+from actorq.learning.networks.spec import TaskSpaces
 from actorq.roles.replay.messages import Version
 
 

@@ -34,16 +34,16 @@ class BatchSource(Protocol):
     async def next(self) -> ReplayDraw:
         """The batches of the next draw."""
 
-    async def update(self, td_errors: Mapping[int, NDArray[np.float32]]) -> None:
-        """Set the priorities of updates of the last draw, by their number in it: [B] TD errors each."""
+    async def update(self, priorities: Mapping[int, NDArray[np.float32]]) -> None:
+        """Set the priorities [B] of updates of the last draw, by their number in it."""
 
 
 class ComputedUpdate(Protocol):
     """Result of one batch."""
 
     @property
-    def td_errors(self) -> NDArray[np.float32]:
-        """[B] TD errors, task after task."""
+    def priorities(self) -> NDArray[np.float32]:
+        """[B] priorities, task after task."""
 
     @property
     def loss(self) -> float: ...
@@ -112,15 +112,15 @@ class BaseLearner(LearningActor):
 
     async def _learn(self, source: BatchSource, draw: ReplayDraw) -> None:
         """Make all updates of a draw."""
-        td_errors = {}
+        priorities = {}
         for number, batches in enumerate(draw):
             computed = await self._method.compute(*batches)
             if computed is None:
                 continue
-            td_errors[number] = computed.td_errors
+            priorities[number] = computed.priorities
             if not self.joins_priorities or number == len(draw) - 1:
-                await source.update(td_errors)
-                td_errors = {}
+                await source.update(priorities)
+                priorities = {}
             await self._finish(source, computed)
 
     @handles(concurrent=8)

@@ -8,7 +8,7 @@ from typing import Annotated, Any, cast
 from msgspec import Meta
 
 from actorq.actors import ActorDied, ActorSpec, Group, Refused, SettingProblem, State, handles
-from actorq.learning.pipeline.partition import cut_problems, layer_shapes
+from actorq.learning.pipeline.partition import cut_problems, layer_groups
 from actorq.roles.common.problems import spaces_in
 from actorq.roles.inference.messages import Act, Acted, check_question
 from actorq.roles.pipeline.client import Cut, PipelineClient
@@ -86,7 +86,7 @@ class PipelineLearner(OwningLearner):
                 yield "ports.stages", f"{other.name} trains them as well: give each learner its own stages"
                 return
         try:
-            layers = layer_shapes(spec.tables["agent"], spaces_in(spec.tables))
+            layers = layer_groups(spec.tables["agent"], spaces_in(spec.tables))
         except ValueError as error:
             yield "agent.network", str(error)
             return

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from actorq.actors import SettingProblem, State
 from actorq.envs.task import Task, task_names, tasks_in
 from actorq.learning.agent import Agent
-from actorq.learning.networks.task_layout import TaskLayout, TaskSpaces
+from actorq.learning.networks.spec import TaskSpaces
+from actorq.learning.networks.task_layout import TaskLayout
 from actorq.roles.common.problems import network_problems, spaces_in
 from actorq.roles.common.task_assignment import same_tasks
 

@@ -182,9 +182,9 @@ class Experience:
         own, tasks = self._rollout.choice.task, len(self._worker.all_tasks)
         return [[batch if task == own else None for task in range(tasks)]]
 
-    async def update(self, td_errors: Mapping[int, NDArray[np.float32]]) -> None:
+    async def update(self, priorities: Mapping[int, NDArray[np.float32]]) -> None:
         if self._config.sampling == "prioritized":
-            self._replay.update(self._ids, np.abs(td_errors[0]))
+            self._replay.update(self._ids, priorities[0])
 
     async def _explore(self) -> None:
         """Insert one chunk into the replay."""

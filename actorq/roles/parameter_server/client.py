@@ -153,7 +153,7 @@ class ParameterServerClient:
             self._actor.progress("gradients_refused")  # the coordinator counts those that are sent
             await self._read_again(f"the loss is {learned.loss}")
             return None
-        self._rows = len(learned.td_errors)
+        self._rows = len(learned.priorities)
         self._actor.report("loss", learned.loss)
         return learned
 

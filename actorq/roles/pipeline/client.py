@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from actorq.actors import ActorDied, Group, Refused, Stopping
 from actorq.actors.sync import Semaphore
+from actorq.learning.algorithms import Need
 from actorq.learning.pipeline.activations import Activations, Outcomes
-from actorq.learning.pipeline.partition import StagePart, join_parts, layer_shapes, make_parts, split_parts
+from actorq.learning.pipeline.partition import StagePart, join_parts, layer_groups, make_parts, split_parts
 from actorq.replay.chunk import Batch
 from actorq.roles.averaging.client import AveragingClient
 from actorq.roles.common.adaptive_executor import refuse_divergence
@@ -46,8 +47,8 @@ Stages = Group[Flow | Evaluate | StepStage | Read | WriteParameters | HaltStage 
 class PipelineUpdate(NamedTuple):
     """Result of one update."""
 
-    td_errors: NDArray[np.float32]
-    """[B] TD errors, task after task."""
+    priorities: NDArray[np.float32]
+    """[B] priorities, task after task."""
     loss: float
 
 
@@ -71,7 +72,8 @@ class PipelineClient:
         self._actor, self._agent, self._stages, self._averaging = actor, actor.agent, stages, averaging
         self._cut_setting, self._columns, self._micro_batches = cut, columns, micro_batches
         self.spaces = actor.describe_tasks()
-        self._layers = layer_shapes(self._agent, self.spaces)
+        self._algorithm = self._agent.make_algorithm()
+        self._layers = layer_groups(self._agent, self.spaces)
         self._parts: tuple[StagePart, ...] = ()
         self._incarnation = self._updates = 0
         self._settled = self._learning = self._stopping = False
@@ -117,7 +119,7 @@ class PipelineClient:
     async def _update(self, batches: Sequence[Batch]) -> PipelineUpdate:
         """Raises ActorDied or Refused if a stage dies."""
         began = self._actor.now()
-        flows = micro_batches(batches, self._micro_batches, self.version, double=self._agent.double)
+        flows = micro_batches(batches, self._micro_batches, self.version, self._algorithm.needs)
         first = Group([self._stages[0]] * len(flows))
         returned = await first.all().ask_each(flows)
         seconds = self._actor.now() - began
@@ -130,7 +132,7 @@ class PipelineClient:
             raise Refused(RESTORING)
         self._updates += 1
         self._actor.report("loss", loss)
-        return PipelineUpdate(join_errors(flows, [each.td_errors for each in returned]), loss)
+        return PipelineUpdate(join_priorities(flows, [each.priorities for each in returned]), loss)
 
     def _clip(self, loss: float, norm: float) -> float:
         """The factor to multiply the gradient by. Raises FloatingPointError if learning has diverged."""
@@ -176,7 +178,9 @@ class PipelineClient:
                 elif version.incarnation == self._incarnation:
                     self.note_failure()
             else:
-                return evaluated.outputs[task], version
+                shape = (-1, self.spaces[task].actions, self._algorithm.outputs_per_action)
+                outputs = evaluated.outputs[task].reshape(shape)
+                return self._algorithm.q_values(outputs), version
         raise Stopping
 
     # Restoring.
@@ -247,12 +251,16 @@ class PipelineClient:
 # Micro-batches.
 
 
-def micro_batches(batches: Sequence[Batch], count: int, version: Version, *, double: bool) -> list[Flow]:
+def micro_batches(
+    batches: Sequence[Batch], count: int, version: Version, needs: frozenset[Need]
+) -> list[Flow]:
     """`count` requests to the first stage, of sizes as equal as possible, each with a part of every task's
     batch.
+
+    `needs`: the algorithm's.
     """
     size = sum(len(batch) for batch in batches)
-    return [_flow(number, count, batches, size, version, double) for number in range(count)]
+    return [_flow(number, count, batches, size, version, needs) for number in range(count)]
 
 
 def _rows(size: int, number: int, count: int) -> slice:
@@ -265,7 +273,7 @@ def _flow(
     batches: Sequence[Batch],
     size: int,
     version: Version,
-    double: bool,
+    needs: frozenset[Need],
 ) -> Flow:
     pairs = [(batch, _rows(len(batch), number, count)) for batch in batches]
     now = tuple(batch.observations[rows] for batch, rows in pairs)
@@ -274,13 +282,19 @@ def _flow(
         Outcomes(batch.actions[rows], batch.returns[rows], batch.discounts[rows], batch.weights[rows])
         for batch, rows in pairs
     )
-    return Flow(version, number, count, size, Activations(now, later if double else (), later), outcomes)
+    inputs = Activations(
+        now,
+        later if "online_next" in needs else (),
+        later if "target_next" in needs else (),
+        now if "target_now" in needs else (),
+    )
+    return Flow(version, number, count, size, inputs, outcomes)
 
 
-def join_errors(flows: Sequence[Flow], errors: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
-    """The batch's TD errors, task after task, from those of each micro-batch."""
+def join_priorities(flows: Sequence[Flow], found: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+    """The batch's priorities, task after task, from those of each micro-batch."""
     shares = [
-        np.split(found, np.cumsum([len(outcome.actions) for outcome in flow.outcomes])[:-1])
-        for flow, found in zip(flows, errors, strict=True)
+        np.split(each, np.cumsum([len(outcome.actions) for outcome in flow.outcomes])[:-1])
+        for flow, each in zip(flows, found, strict=True)
     ]
     return np.concatenate([share for task in zip(*shares, strict=True) for share in task])

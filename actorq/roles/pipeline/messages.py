@@ -26,8 +26,8 @@ class Returned(Message, frozen=True):
 
     gradients: Tensors
     """With respect to the activations sent for s_t; empty from the first stage."""
-    td_errors: NDArray[np.float32]
-    """[rows] TD errors, task after task."""
+    priorities: NDArray[np.float32]
+    """[rows] priorities, task after task."""
     loss: float
     """The micro-batch's share of the batch's mean."""
     square_norm: float

@@ -39,7 +39,7 @@ from .messages import (
 )
 
 if TYPE_CHECKING:
-    from actorq.learning.algorithms.dqn import QLoss
+    from actorq.learning.algorithms import Algorithm
     from actorq.learning.pipeline.stage_module import StageModule
 
 LONG_SECONDS = 0.001
@@ -86,7 +86,7 @@ class PipelineSchedule:
         self,
         actor: Actor,
         module: StageModule,
-        q_loss: QLoss,
+        algorithm: Algorithm,
         parts: Sequence[StagePart],
         stage: int,
         stages: Group[Flow | ComputeColumns | ReturnColumns | Evaluate],
@@ -96,7 +96,7 @@ class PipelineSchedule:
         self.bytes_sent = 0
         """Bytes of activations and gradients since the last update."""
         self.most_in_flight_bytes = 0
-        self._actor, self._q_loss = actor, q_loss
+        self._actor, self._algorithm = actor, algorithm
         part = parts[stage]
         self._columns = part.columns
         self._helpers = stages[stage + 1 : stage + part.columns]
@@ -140,18 +140,18 @@ class PipelineSchedule:
             own = await self._backward(flow, returned.gradients)
             self.bytes_sent += _bytes(own.gradients)
             square_norm = returned.square_norm + own.square_norm
-            return Returned(own.gradients, returned.td_errors, returned.loss, square_norm)
+            return Returned(own.gradients, returned.priorities, returned.loss, square_norm)
 
     async def _follow(self, flow: Flow, outputs: Activations) -> Returned:
         if self._next is None:
-            from actorq.learning.pipeline.stage_module import judge
+            from actorq.learning.pipeline.stage_module import head_loss
 
             like = self.module.online.vector
             with self._busy:
                 head = await self._computer(
-                    self._loss_executor, judge, self._q_loss, outputs, flow.outcomes, flow.size, like
+                    self._loss_executor, head_loss, self._algorithm, outputs, flow.outcomes, flow.size, like
                 )
-            return Returned(head.gradients, head.td_errors, head.loss, square_norm=0.0)
+            return Returned(head.gradients, head.priorities, head.loss, square_norm=0.0)
         self.bytes_sent += outputs.nbytes
         onward = replace(flow, inputs=outputs)
         return await _answer(partial(self._next.ask, onward))

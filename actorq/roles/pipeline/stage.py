@@ -11,7 +11,7 @@ from msgspec import Meta, convert, to_builtins
 import actorq.actors as actors
 from actorq.actors import Group, Refused, SettingProblem, State, Stopping, handles
 from actorq.learning.device import Device
-from actorq.learning.pipeline.partition import StagePart, layer_shapes, part_size
+from actorq.learning.pipeline.partition import StagePart, layer_groups, part_size
 from actorq.roles.common.adaptive_executor import TorchThreads, set_torch_threads
 from actorq.roles.common.learning_actor import LearningActor
 from actorq.roles.common.problems import optimizer_problems, spaces_in
@@ -62,7 +62,7 @@ class Stage(LearningActor):
 
     @classmethod
     def state_problems(cls, config: Any, tables: Mapping[str, Any], state: State) -> Iterable[SettingProblem]:
-        layers = layer_shapes(tables["agent"], spaces_in(tables))
+        layers = layer_groups(tables["agent"], spaces_in(tables))
         part = convert(state["part"], StagePart)
         if part.end > len(layers) or part_size(layers, part) != state["size"]:
             yield (
@@ -74,12 +74,11 @@ class Stage(LearningActor):
     async def on_start(self) -> None:
         await self.in_thread(import_module, "actorq.learning.pipeline.stage_module")  # torch takes seconds
 
-        from actorq.learning.algorithms.dqn import QLoss
         from actorq.learning.device import resolve_device
 
         self._spaces = self.describe_tasks()
         self._device = resolve_device(self.config.device, self.name)
-        self._q_loss = QLoss(self.agent)
+        self._algorithm = self.agent.make_algorithm()
         self._part: StagePart | None = None
         self._size = 0
         self._recovery = RecoveryPoints(self, self.config.restore_within_updates, "stage_updates")
@@ -164,7 +163,7 @@ class Stage(LearningActor):
         if not begins and part != self._part:
             raise Refused(f"{self.name} holds another part of the network")
         # Before any thread computes: a thread keeps the number set when it starts.
-        size = part_size(layer_shapes(self.agent, self._spaces), part)
+        size = part_size(layer_groups(self.agent, self._spaces), part)
         set_torch_threads(self.config.torch_threads, size)
         self._module = module = await self.in_thread(
             StageModule, self.agent, self._spaces, request.seed, part, self._device
@@ -175,7 +174,7 @@ class Stage(LearningActor):
         else:
             module.load_state(points[-1])
         self._schedule = PipelineSchedule(
-            self, module, self._q_loss, request.parts, request.stage, self.stages, request.incarnation
+            self, module, self._algorithm, request.parts, request.stage, self.stages, request.incarnation
         )
         self._recovery.restart(module, request.incarnation, points)
 

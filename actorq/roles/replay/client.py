@@ -94,17 +94,17 @@ class ReplayDataset:
         """Share of the time since the last call of this method that was spent waiting in `next`."""
         return self._prefetcher.take_waiting_share()
 
-    async def update(self, td_errors: Mapping[int, NDArray[np.float32]]) -> None:
-        """Send back the TD errors [B] of updates, by their number within the draw that `next` returned last.
+    async def update(self, priorities: Mapping[int, NDArray[np.float32]]) -> None:
+        """Send back the priorities [B] of updates, by their number within the draw that `next` returned last.
 
         Those of the first task come first in each array, then the next task's. Waits as `tell` does.
         """
         begin = 0
         for task, client in enumerate(self._clients):
-            ids = [self._ids[number][task] for number in td_errors]
+            ids = [self._ids[number][task] for number in priorities]
             end = begin + len(ids[0])
-            errors = [each[begin:end] for each in td_errors.values()]
-            await client.update(np.concatenate(ids), np.abs(np.concatenate(errors)))
+            found = [each[begin:end] for each in priorities.values()]
+            await client.update(np.concatenate(ids), np.concatenate(found))
             begin = end
 
     async def _draw(self) -> tuple[Sequence[Sequence[NDArray[np.int64]]], DatasetDraw]:

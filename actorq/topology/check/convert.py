@@ -31,6 +31,8 @@ def convert(value: Any, kind: Any, where: str, problems: Problems) -> Any:
         return value
     alternatives = [bare(option) for option in options(inner)]
     structs = [option for option in alternatives if is_struct(option)]
+    if len(structs) > 1 and isinstance(value, Mapping):
+        return _convert_tagged(value, structs, where, problems)
     if len(structs) == 1 and isinstance(value, structs[0] | Mapping):
         return _convert_struct(plain(value), structs[0], where, problems)
     for option in alternatives:
@@ -50,8 +52,9 @@ def convert(value: Any, kind: Any, where: str, problems: Problems) -> Any:
 def plain(value: Any) -> Any:
     """A struct as a table of a file; anything else unchanged."""
     if isinstance(value, msgspec.Struct):
-        fields = msgspec.structs.fields(value)
-        return {field.encode_name: getattr(value, field.name) for field in fields}
+        fields, rules = msgspec.structs.fields(value), value.__struct_config__
+        tag = {rules.tag_field: rules.tag} if rules.tag_field else {}
+        return tag | {field.encode_name: getattr(value, field.name) for field in fields}
     return value
 
 
@@ -91,6 +94,20 @@ def _convert_struct(table: Mapping[Any, Any], kind: Any, where: str, problems: P
         if len(problems) == before:
             problems.add(where, str(error) or type(error).__name__)
         return UNUSABLE
+
+
+def _convert_tagged(table: Mapping[Any, Any], kinds: list[Any], where: str, problems: Problems) -> Any:
+    """One of several structs, which a key of theirs tells apart."""
+    by_tag = {kind.__struct_config__.tag: kind for kind in kinds}
+    key = kinds[0].__struct_config__.tag_field
+    if key not in table:
+        problems.add(below(where, key), "missing", f"expected one of {', '.join(map(show, by_tag))}")
+    elif table[key] not in by_tag:
+        problem = f"found {show(table[key])}"
+        problems.add(below(where, key), problem, f"expected one of {', '.join(map(show, by_tag))}")
+    else:
+        return _convert_struct(table, by_tag[table[key]], where, problems)
+    return UNUSABLE
 
 
 def _convert_table(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import msgspec
 
@@ -19,6 +20,23 @@ def rename_keys(topology: Topology, roles: Roles) -> Topology:
     """
     actors = {name: _renamed(actor, roles.get(name)) for name, actor in topology.actors.items()}
     return msgspec.structs.replace(topology, actors=actors)
+
+
+def rename_table_keys(table: Any, kind: Any) -> Any:
+    """A role's table with the keys of its struct's `renamed_keys`, such as {"double": "dqn.double"}, moved.
+
+    Where it has both, the old one stays and is refused as unknown.
+    """
+    renamed: Mapping[str, str] = getattr(kind, "renamed_keys", {})
+    if not isinstance(table, Mapping) or renamed.keys().isdisjoint(table):
+        return table
+    moved = dict(table)
+    for old, new in renamed.items():
+        inner, key = new.split(".")
+        within = moved.get(inner, {})
+        if old in moved and isinstance(within, Mapping) and key not in within:
+            moved[inner] = {**within, key: moved.pop(old)}
+    return moved
 
 
 def _renamed(actor: ActorTable, role: type[Actor] | None) -> ActorTable:

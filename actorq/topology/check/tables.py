@@ -15,6 +15,7 @@ from actorq.topology.suggest import nearest, quoted, suggestion
 from .convert import UNUSABLE, below, convert, is_struct, plain
 from .ports import Roles
 from .problems import Problems
+from .renamed_keys import rename_table_keys
 
 LENT = ("stop", "run")
 """Topology's own tables that a role may read."""
@@ -89,7 +90,7 @@ def _read(table: str, kind: Any, given: Mapping[str, Any], readers: list[str], p
     if table not in given and type(None) in options(kind):
         return None
     before = len(problems)
-    value = convert(given.get(table, {}), kind, table, problems)
+    value = convert(rename_table_keys(given.get(table, {}), kind), kind, table, problems)
     if len(problems) == before:
         if isinstance(value, tuple):
             for index, each in enumerate(value):

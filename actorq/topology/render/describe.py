@@ -59,7 +59,8 @@ def describe(kind: Any) -> str:
 def _describe_bare(kind: Any) -> str:
     members = options(kind)
     if len(members) > 1:
-        return " or ".join(describe(member) for member in members if member is not type(None))
+        described = [describe(member) for member in members if member is not type(None)]
+        return " or ".join(dict.fromkeys(described))
     origin, arguments = get_origin(kind), get_args(kind)
     if origin is Literal:
         return _one_of(arguments)

@@ -122,7 +122,7 @@ def test_the_policy_suits_network_and_device(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ValueError, match="no CUDA device"):
         make_policy(Agent(), (4,), "float32", 2, "cuda:0")
-    with pytest.raises(ValueError, match="mlp"):
+    with pytest.raises(ValueError, match="fully connected"):
         NumpyPolicy(Agent(network="nature_cnn"), (4, 84, 84), "uint8", 2)
 
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from actorq.learning.agent import Agent
+from actorq.learning.algorithms.dqn import DQN
 from actorq.learning.networks.factory import make_parameters, make_task_parameters
 from actorq.learning.networks.numpy_acting import make_policy
 from actorq.learning.networks.task_layout import TaskLayout
@@ -47,7 +48,8 @@ def test_each_task_acts_with_an_ordinary_network(agent: Agent, tasks: tuple[Task
     seen = [observations(task, 5) for task in tasks]
     scale = 1 / 255 if tasks[0].dtype == np.uint8 else 1.0
     with torch.no_grad():
-        together = parameters.module([torch.from_numpy(rows.astype(np.float32)) * scale for rows in seen])
+        inputs = [torch.from_numpy(rows.astype(np.float32)) * scale for rows in seen]
+        together = parameters.module(inputs, [5] * len(tasks))
     for number, task in enumerate(tasks):
         policy = make_policy(agent, task.observation_shape, task.dtype, task.actions)
         policy.load(layout.part(parameters.read(), number))
@@ -58,19 +60,19 @@ def test_each_task_acts_with_an_ordinary_network(agent: Agent, tasks: tuple[Task
 
 @pytest.mark.parametrize("double", [True, False])
 def test_the_gradient_is_that_of_the_mean_over_all_tasks(double: bool) -> None:
-    agent = Agent(hidden=(7, 6), double=double, dtype="float64", loss="squared")
+    agent = Agent(hidden=(7, 6), dtype="float64", dqn=DQN.Config(double=double, loss="squared"))
     tasks = (Task((4,), 3), Task((2, 3), 3))
     online, target = (make_task_parameters(agent, tasks, seed) for seed in (1, 2))
     batches = draw(5, (4,)), draw(3, (2, 3), seed=1)
     learned = LearningRule(agent, online, target)(*batches)
-    assert learned.td_errors.shape == (8,)
+    assert learned.priorities.shape == (8,)
     whole = online.gradient.clone()
     parts = torch.zeros_like(whole)
     losses = 0.0
     rule = LearningRule(agent, online, target)
     for alone in ((batches[0], None), (None, batches[1])):
         found = rule(*alone)
-        rows = len(found.td_errors)
+        rows = len(found.priorities)
         parts += online.gradient * rows / 8
         losses += found.loss * rows / 8
     torch.testing.assert_close(whole, parts)
@@ -86,7 +88,7 @@ def test_a_task_alone_learns_as_its_own_network_does() -> None:
     its_target.write(layout.part(target.read(), 0))
     together = LearningRule(agent, shared, target)(batch, None)
     by_itself = LearningRule(agent, alone, its_target)(batch)
-    np.testing.assert_allclose(together.td_errors, by_itself.td_errors, rtol=1e-6)
+    np.testing.assert_allclose(together.priorities, by_itself.priorities, rtol=1e-6)
     np.testing.assert_allclose(layout.part(shared.gradient.numpy(), 0), alone.gradient.numpy(), rtol=1e-9)
     others = [layout.encoders[1], layout.heads[1]]
     assert all(not shared.gradient[part].any() for part in others)

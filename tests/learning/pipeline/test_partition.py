@@ -13,18 +13,18 @@ from hypothesis import strategies as st
 from torch.nn.utils import parameters_to_vector
 
 from actorq.learning.agent import Agent
+from actorq.learning.networks.declaration import LayerGroup
 from actorq.learning.networks.factory import make_task_parameters
-from actorq.learning.networks.layers import make_layers
 from actorq.learning.pipeline.layer_costs import layer_seconds
 from actorq.learning.pipeline.partition import (
-    LayerShape,
     StagePart,
     cut_problems,
     join_parts,
-    layer_shapes,
+    layer_groups,
     make_parts,
     part_size,
 )
+from actorq.learning.pipeline.stage_module import make_part
 from tests.learning.networks.test_multi_task import AGENTS, Task
 
 MLP = Agent(hidden=(12, 10, 8))
@@ -33,8 +33,8 @@ VECTOR = (Task((4,), 3),)
 PICTURE = (Task((4, 7, 8), 3, np.dtype(np.uint8)),)
 
 
-def plain(costs: Sequence[int]) -> list[LayerShape]:
-    return [LayerShape(f"layer.{index}", ((cost, 1),), splits=True) for index, cost in enumerate(costs)]
+def plain(costs: Sequence[int]) -> list[LayerGroup]:
+    return [LayerGroup(f"layer.{index}", (), ((cost, 1),), columns=cost) for index, cost in enumerate(costs)]
 
 
 @given(st.data())
@@ -71,14 +71,14 @@ def test_a_layer_that_is_split_stands_alone(data: st.DataObject) -> None:
 
 @pytest.mark.parametrize(("agent", "tasks"), [*AGENTS, (MLP, VECTOR), (DUELING, PICTURE)])
 def test_parts_begin_as_the_whole_begins(agent: Agent, tasks: Sequence[Task]) -> None:
-    layers = layer_shapes(agent, tasks)
+    layers = layer_groups(agent, tasks)
     whole = make_task_parameters(agent, tasks, 3).read()
-    splits = [layer.name for layer in layers if layer.splits][:1]
+    splits = [layer.name for layer in layers if layer.columns][:1]
     for columns in ({}, dict.fromkeys(splits, 2)):
         for stages in range(1 + 3 * len(columns), 1 + len(layers)):
             parts = make_parts(layers, stages, None, columns, [layer.size for layer in layers])
             vectors = [
-                parameters_to_vector(make_layers(agent, tasks, 3, part).parameters()).detach().numpy()
+                parameters_to_vector(make_part(agent, tasks, 3, part).parameters()).detach().numpy()
                 for part in parts
             ]
             assert [part_size(layers, part) for part in parts] == [len(vector) for vector in vectors]
@@ -87,7 +87,7 @@ def test_parts_begin_as_the_whole_begins(agent: Agent, tasks: Sequence[Task]) ->
 
 def test_making_layers_leaves_torchs_generator_alone() -> None:
     before = torch.get_rng_state()
-    make_layers(MLP, VECTOR, 3, StagePart(0, 1, 2, 1, 2))
+    make_part(MLP, VECTOR, 3, StagePart(0, 1, 2, 1, 2))
     assert torch.equal(before, torch.get_rng_state())
 
 
@@ -108,7 +108,7 @@ def test_making_layers_leaves_torchs_generator_alone() -> None:
 def test_what_cant_be_cut_is_told(
     stages: int, begins: list[str] | None, columns: Mapping[str, int], setting: str, words: str
 ) -> None:
-    problems = list(cut_problems(layer_shapes(MLP, VECTOR), stages, begins, columns))
+    problems = list(cut_problems(layer_groups(MLP, VECTOR), stages, begins, columns))
     assert problems[0][0] == setting
     assert words in problems[0][1]
 
@@ -128,20 +128,20 @@ def test_what_cant_be_cut_is_told(
 def test_a_wrong_number_of_stages_is_told_with_what_would_be_right(
     stages: int, columns: Mapping[str, int], words: str
 ) -> None:
-    [(setting, problem)] = cut_problems(layer_shapes(MLP, VECTOR), stages, ["hidden.1"], columns)
+    [(setting, problem)] = cut_problems(layer_groups(MLP, VECTOR), stages, ["hidden.1"], columns)
     assert setting == "cut"
     assert words in problem
 
 
 def test_all_that_is_wrong_with_where_stages_begin_is_told_at_once() -> None:
     begins = ["hidden.2", "hidden.0", "hidden.1", "hidden.1"]
-    told = [problem for _, problem in cut_problems(layer_shapes(MLP, VECTOR), 4, begins, {})]
+    told = [problem for _, problem in cut_problems(layer_groups(MLP, VECTOR), 4, begins, {})]
     about = [problem.partition(" is ")[0] for problem in told]
     assert about == ["'hidden.0'", "'hidden.1'", "hidden.2, hidden.1"]
 
 
 def test_a_convolution_cant_be_split_and_nor_can_two_heads() -> None:
-    layers = layer_shapes(DUELING, PICTURE)
+    layers = layer_groups(DUELING, PICTURE)
     assert [layer.name for layer in layers] == ["convolutions.0", "hidden.0", "hidden.1", "dueling"]
     for name in ("convolutions.0", "dueling"):
         [(setting, problem)] = list(cut_problems(layers, 4, None, {name: 2}))
@@ -153,13 +153,13 @@ def test_a_convolution_cant_be_split_and_nor_can_two_heads() -> None:
 
 def test_a_custom_network_is_cut_by_its_childrens_names() -> None:
     agent = Agent(network="tests.learning.sequences:Sequence")
-    assert [layer.name for layer in layer_shapes(agent, VECTOR)] == ["first", "norm", "second", "output"]
+    assert [layer.name for layer in layer_groups(agent, VECTOR)] == ["first", "norm", "second", "output"]
     with pytest.raises(ValueError, match=r"has to be an nn\.Sequential, and it is a Tanh"):
-        layer_shapes(Agent(network="tests.learning.custom:Tanh"), VECTOR)
+        layer_groups(Agent(network="tests.learning.custom:Tanh"), VECTOR)
 
 
 @pytest.mark.parametrize(("agent", "tasks"), [AGENTS[0], (DUELING, PICTURE)])
 def test_each_layers_time_is_measured(agent: Agent, tasks: Sequence[Task]) -> None:
     seconds = layer_seconds(agent, tasks, rows=2)
-    assert len(seconds) == len(layer_shapes(agent, tasks))
+    assert len(seconds) == len(layer_groups(agent, tasks))
     assert min(seconds) > 0.0

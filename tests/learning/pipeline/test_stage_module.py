@@ -11,12 +11,13 @@ import torch
 from numpy.typing import NDArray
 
 from actorq.learning.agent import Agent
-from actorq.learning.algorithms.dqn import QLoss
+from actorq.learning.algorithms import Need
+from actorq.learning.algorithms.dqn import DQN
 from actorq.learning.networks.factory import make_task_parameters
 from actorq.learning.optimizers import clip_gradient_norm, make_optimizer
 from actorq.learning.pipeline.activations import Activations, Outcomes, Tensors
-from actorq.learning.pipeline.partition import StagePart, join_parts, layer_shapes, make_parts
-from actorq.learning.pipeline.stage_module import StageModule, judge
+from actorq.learning.pipeline.partition import StagePart, join_parts, layer_groups, make_parts
+from actorq.learning.pipeline.stage_module import StageModule, head_loss
 from actorq.learning.target import TargetNetwork
 from actorq.learning.update import LearningRule
 from tests.learning.networks.test_multi_task import Task
@@ -25,7 +26,7 @@ from tests.learning.test_update import Batch, draw
 CPU = torch.device("cpu")
 VECTOR = (Task((4,), 3),)
 MLP = Agent(hidden=(12, 10, 8), target_every_updates=7)
-SINGLE = Agent(hidden=(12, 10, 8), double=False, loss="squared")
+SINGLE = Agent(hidden=(12, 10, 8), dqn=DQN.Config(double=False, loss="squared"))
 CNN = Agent(network="nature_cnn", hidden=(9, 8), dueling=True, polyak=0.1)
 PICTURE = (Task((2, 36, 36), 3, np.dtype(np.uint8)),)
 SEVERAL = (Task((4,), 3), Task((2, 3), 3))
@@ -55,7 +56,11 @@ def joined(made: Sequence[Activations]) -> Activations:
         each = [getattr(one, name) for one in made]
         return tuple(np.concatenate(parts, axis=1) for parts in zip(*each, strict=True))
 
-    return made[0] if len(made) == 1 else Activations(join("now"), join("later"), join("target"))
+    return (
+        made[0]
+        if len(made) == 1
+        else Activations(join("now"), join("online_next"), join("target_next"), join("target_now"))
+    )
 
 
 def back(layers: Sequence[StageModule], parts: Sequence[StagePart], number: int, gradients: Tensors) -> None:
@@ -71,28 +76,35 @@ def back(layers: Sequence[StageModule], parts: Sequence[StagePart], number: int,
             incoming = []
 
 
-def micro_batch(batches: Sequence[Batch], rows: slice, double: bool) -> tuple[Activations, list[Outcomes]]:
+def micro_batch(
+    batches: Sequence[Batch], rows: slice, needs: frozenset[Need]
+) -> tuple[Activations, list[Outcomes]]:
     now = tuple(batch.observations[rows] for batch in batches)
     later = tuple(batch.next_observations[rows] for batch in batches)
     outcomes = [
         Outcomes(batch.actions[rows], batch.returns[rows], batch.discounts[rows], batch.weights[rows])
         for batch in batches
     ]
-    return Activations(now, later if double else (), later), outcomes
+    return Activations(
+        now,
+        later if "online_next" in needs else (),
+        later if "target_next" in needs else (),
+        now if "target_now" in needs else (),
+    ), outcomes
 
 
 def learn_in_parts(
     agent: Agent, tasks: Sequence[Task], parts: Sequence[StagePart], draws: Sequence[Sequence[Batch]]
 ) -> list[NDArray[Any]]:
     segments = [StageModule(agent, tasks, 3, part, CPU) for part in parts]
-    q_loss, like = QLoss(agent), segments[-1].online.vector
+    algorithm, like = agent.make_algorithm(), segments[-1].online.vector
     for batches in draws:
         size = sum(len(batch.actions) for batch in batches)
         for number, rows in enumerate((slice(0, 2), slice(2, 3), slice(3, None))):
-            inputs, outcomes = micro_batch(batches, rows, q_loss.double)
+            inputs, outcomes = micro_batch(batches, rows, algorithm.needs)
             counts = [len(outcome.actions) for outcome in outcomes]
             outputs = run(segments, parts, number, inputs, counts)
-            back(segments, parts, number, judge(q_loss, outputs, outcomes, size, like).gradients)
+            back(segments, parts, number, head_loss(algorithm, outputs, outcomes, size, like).gradients)
         norm = sum(segment.square_norm() for segment in segments) ** 0.5
         maximum = agent.max_gradient_norm or np.inf
         for segment in segments:
@@ -133,7 +145,7 @@ def test_parts_learn_what_the_whole_learns(
     columns: Mapping[str, int],
     updates: int,
 ) -> None:
-    layers = layer_shapes(agent, tasks)
+    layers = layer_groups(agent, tasks)
     parts = make_parts(layers, stages, None, columns, [layer.size for layer in layers])
     draws = [
         [

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from actorq.envs.environments import Step
 from actorq.envs.frames import FrameStack
 from actorq.envs.spaces import Spaces
+from actorq.learning.agent import Agent
 from actorq.replay.chunk import Chunk
 from actorq.roles.common.adder import NStepAdder, answered
 
@@ -166,7 +167,7 @@ def test_chunks_hold_what_the_naive_twin_finds(
 ) -> None:
     ends, seed = script
     scripted = Scripted(ends, same_step, seed)
-    trajectory = NStepAdder(scripted.count, NUMBERS, stack=stack, n_step=n, gamma=GAMMA, length=length)
+    trajectory = NStepAdder(scripted.count, NUMBERS, stack=stack, agent=Agent(n_step=n, gamma=GAMMA), length=length)
     trajectory.start(scripted.current)
     found: list[Transition] = []
     recorded_before: list[int] = []  # how many transitions had been taken before each step
@@ -208,7 +209,7 @@ def run_plain(
 
 def test_a_chunk_keeps_each_frame_once_and_owns_its_arrays() -> None:
     trajectory = NStepAdder(
-        16, Spaces((8, 8), np.dtype(np.uint8), (4, 8, 8), ACTIONS), stack=4, n_step=3, gamma=GAMMA, length=64
+        16, Spaces((8, 8), np.dtype(np.uint8), (4, 8, 8), ACTIONS), stack=4, agent=Agent(n_step=3, gamma=GAMMA), length=64
     )
     chunks = run_plain(trajectory, 64 * 3 + 3, 16, (8, 8))
     assert [len(chunk) for chunk in chunks] == [64 * 16] * 3
@@ -219,7 +220,7 @@ def test_a_chunk_keeps_each_frame_once_and_owns_its_arrays() -> None:
 
 
 def test_memory_given_away_is_not_written_again() -> None:
-    trajectory = NStepAdder(2, NUMBERS, stack=2, n_step=2, gamma=GAMMA, length=3)
+    trajectory = NStepAdder(2, NUMBERS, stack=2, agent=Agent(n_step=2, gamma=GAMMA), length=3)
     first, *later = run_plain(trajectory, 14, 2)
     assert later
     # Frame k is k everywhere: states are (k - 1, k), but for the first, which repeats its only frame.
@@ -235,7 +236,7 @@ def test_values_are_asked_for_only_where_an_episode_was_cut_off() -> None:
         return np.tile([7.0, 5.0], (len(observations), 1))
 
     scripted = Scripted([[PLAIN], [TERMINATED], [PLAIN], [TRUNCATED], [PLAIN], [BOTH], [PLAIN]], True, 0)
-    trajectory = NStepAdder(1, NUMBERS, stack=1, n_step=1, gamma=GAMMA, length=6)
+    trajectory = NStepAdder(1, NUMBERS, stack=1, agent=Agent(n_step=1, gamma=GAMMA), length=6)
     trajectory.start(scripted.current)
     chunk = None
     for row in range(7):
@@ -250,19 +251,19 @@ def test_values_are_asked_for_only_where_an_episode_was_cut_off() -> None:
 
 
 def test_starting_again_forgets_what_was_collected() -> None:
-    trajectory = NStepAdder(1, NUMBERS, stack=2, n_step=1, gamma=GAMMA, length=4)
+    trajectory = NStepAdder(1, NUMBERS, stack=2, agent=Agent(n_step=1, gamma=GAMMA), length=4)
     scripted = Scripted([[TERMINATED]] * 3, True, 0)
     trajectory.start(scripted.current)
     for row in range(3):
         trajectory.record(*scripted.step(row))
-    fresh = NStepAdder(1, NUMBERS, stack=2, n_step=1, gamma=GAMMA, length=4)
+    fresh = NStepAdder(1, NUMBERS, stack=2, agent=Agent(n_step=1, gamma=GAMMA), length=4)
     (again,), (new,) = run_plain(trajectory, 5, 1), run_plain(fresh, 5, 1)
     for name in new.__struct_fields__:
         np.testing.assert_array_equal(getattr(again, name), getattr(new, name), err_msg=name)
 
 
 def test_flushing_a_block_that_is_not_full_is_refused() -> None:
-    trajectory = NStepAdder(1, NUMBERS, stack=1, n_step=2, gamma=GAMMA, length=4)
+    trajectory = NStepAdder(1, NUMBERS, stack=1, agent=Agent(n_step=2, gamma=GAMMA), length=4)
     trajectory.start(np.zeros(1))
     with pytest.raises(RuntimeError, match="0 of 6 steps"):
         answered(trajectory.flush(), q_of)
@@ -270,7 +271,7 @@ def test_flushing_a_block_that_is_not_full_is_refused() -> None:
 
 def test_a_chunk_of_one_step_is_refused() -> None:
     with pytest.raises(ValueError, match="at least 2 steps"):
-        NStepAdder(1, NUMBERS, stack=1, n_step=2, gamma=GAMMA, length=1)
+        NStepAdder(1, NUMBERS, stack=1, agent=Agent(n_step=2, gamma=GAMMA), length=1)
 
 
 @settings(max_examples=50)
@@ -286,8 +287,7 @@ def test_acting_stacks_frames_as_chunks_do(
         scripted.count,
         NUMBERS,
         stack=stack,
-        n_step=1,
-        gamma=GAMMA,
+        agent=Agent(n_step=1, gamma=GAMMA),
         length=len(ends) - 1,
     )
     trajectory.start(scripted.current)

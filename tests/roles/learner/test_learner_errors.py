@@ -13,6 +13,7 @@ from msgspec.structs import replace as replace_fields
 from actorq.actors import ActorFailed, ActorSpec, State, System, handles
 from actorq.envs.task import Task
 from actorq.learning.agent import Agent
+from actorq.learning.algorithms.dqn import DQN
 from actorq.replay.chunk import Chunk
 from actorq.roles.learner.learner import Learner
 from actorq.roles.replay.messages import DrawSample, Insert, SampleReply, Version
@@ -23,7 +24,7 @@ from tests.roles.actors import Watch, spec
 
 pytestmark = pytest.mark.anyio
 
-AGENT = Agent(hidden=(8,), batch_size=4, loss="squared")
+AGENT = Agent(hidden=(8,), batch_size=4, dqn=DQN.Config(loss="squared"))
 
 
 def actors(

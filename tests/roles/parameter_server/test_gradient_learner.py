@@ -14,6 +14,7 @@ from msgspec.structs import replace as replace_fields
 from actorq.actors import ActorSpec, State, System
 from actorq.actors.spec import derive_seed
 from actorq.learning.agent import Agent
+from actorq.learning.algorithms.dqn import DQN
 from actorq.learning.networks.factory import make_parameters
 from actorq.learning.target import TargetNetwork
 from actorq.learning.update import LearningRule
@@ -93,7 +94,7 @@ async def test_each_transition_gets_its_own_priority_back() -> None:
     batch = batch_of(RMSPROP, 0, 1)
     _, first = heard.entries[0]
     np.testing.assert_array_equal(first.ids, batch.ids)
-    np.testing.assert_array_equal(first.priorities, np.abs(rule(batch).td_errors))
+    np.testing.assert_array_equal(first.priorities, np.abs(rule(batch).priorities))
 
 
 # With a replay in shards.
@@ -164,7 +165,7 @@ async def test_a_batch_whose_loss_is_infinite_is_not_sent_and_changes_no_priorit
 
     heard = Told()
     pulls, pushes = Record[Pull](), Record[Push]()
-    agent = replace_fields(AGENT, loss="squared")
+    agent = replace_fields(AGENT, dqn=DQN.Config(loss="squared"))
     door = fresh(Door, pulls=pulls, pushes=pushes)
     shelf = fresh(Shelf, fetches=Record[Fetch](), gradients=Record[tuple[int, Gradient]]())
     watch = Watch()

@@ -22,6 +22,7 @@ from actorq.actors import (
 )
 from actorq.envs.make import describe
 from actorq.envs.task import NamedTask
+from actorq.learning.algorithms.dqn import DQN
 from actorq.learning.distributed.encoded import top_k_count
 from actorq.learning.networks.task_layout import TaskLayout
 from actorq.roles.learner.worker import LocalReplayConfig, Worker
@@ -245,7 +246,7 @@ async def test_what_is_explored_in_vain_is_no_progress() -> None:
 
 
 async def test_a_batch_whose_loss_is_infinite_is_not_sent() -> None:
-    agent = replace_fields(AGENT, loss="squared")
+    agent = replace_fields(AGENT, dqn=DQN.Config(loss="squared"))
     largest = float(np.finfo(np.float32).max)
     scene = Scene(fresh(Given, returns=lambda number: largest if number == 3 else 1.0))
     scene.specs = [replace(each, tables={**TABLES, "agent": agent}) for each in scene.specs]

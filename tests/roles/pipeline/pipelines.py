@@ -14,7 +14,7 @@ from actorq.actors.spec import derive_seed
 from actorq.envs.make import describe
 from actorq.envs.task import tasks_in
 from actorq.learning.agent import Agent
-from actorq.learning.pipeline.partition import StagePart, join_parts, layer_shapes
+from actorq.learning.pipeline.partition import StagePart, join_parts, layer_groups
 from actorq.roles.learner.learner import Learner
 from actorq.roles.learner.pipeline_learner import PipelineLearner
 from actorq.roles.pipeline.messages import Flow, Returned
@@ -97,7 +97,7 @@ def held(
     parts = [convert(state["part"], StagePart) for state in stages]
     vectors: Sequence[NDArray[Any]] = [state["points"][-1]["parameters"] for state in stages]
     tasks = tasks_in(tables or {"task": TASK})
-    return join_parts(layer_shapes(agent, list(map(describe, tasks))), parts, vectors)
+    return join_parts(layer_groups(agent, list(map(describe, tasks))), parts, vectors)
 
 
 async def learned_by_one(agent: Agent, updates: int, heard: Told) -> NDArray[Any]:

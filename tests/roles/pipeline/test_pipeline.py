@@ -24,10 +24,9 @@ from actorq.actors import Actor, Group, Ref, Refused, System, handles
 from actorq.actors.spec import derive_seed
 from actorq.envs.make import describe
 from actorq.envs.task import NamedTask
-from actorq.learning.algorithms.dqn import QLoss
 from actorq.learning.networks.factory import make_parameters
 from actorq.learning.networks.numpy_acting import make_policy
-from actorq.learning.pipeline.partition import StagePart, layer_shapes, part_size
+from actorq.learning.pipeline.partition import StagePart, layer_groups, part_size
 from actorq.learning.pipeline.stage_module import StageModule
 from actorq.roles.common.adaptive_executor import AdaptiveExecutor
 from actorq.roles.common.priority_executor import PriorityExecutor
@@ -96,7 +95,7 @@ async def test_a_stage_holds_its_part_and_what_is_in_flight(stages: int) -> None
     specs = pipeline(stages, 10, stage=Weighing, micro_batches=micro_batches)
     async with System(specs, reports=watch) as system:
         await watch.progress.has(("updates", 10))
-    layers = layer_shapes(AGENT, [describe(TASK)])
+    layers = layer_groups(AGENT, [describe(TASK)])
     rows = AGENT.batch_size // micro_batches
     for index, name in enumerate(stage_names(stages)):
         state = system.final_states[name]
@@ -232,10 +231,10 @@ async def test_what_waits_when_the_work_is_over_is_refused() -> None:
         answers: ClassVar[Record[str]]
 
         async def run(self) -> None:
-            layers = layer_shapes(SMALL, [describe(TASK)])
+            layers = layer_groups(SMALL, [describe(TASK)])
             part = StagePart(0, 0, len(layers))
             segment = StageModule(SMALL, [describe(TASK)], 0, part, torch.device("cpu"))
-            work = PipelineSchedule(self, segment, QLoss(SMALL), (part,), 0, Group([]), 1)
+            work = PipelineSchedule(self, segment, SMALL.make_algorithm(), (part,), 0, Group([]), 1)
 
             async def ask() -> None:
                 try:

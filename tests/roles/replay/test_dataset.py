@@ -43,7 +43,7 @@ class Pupil(LearningActor):
             draw = await feed.next()
             self.learned.append([[cast(Batch, it) for it in update] for update in draw])
             errors = {
-                number: -np.concatenate([batch.actions for batch in update]).astype(np.float32)
+                number: np.concatenate([batch.actions for batch in update]).astype(np.float32)
                 for number, update in enumerate(draw)
             }
             await feed.update(errors)

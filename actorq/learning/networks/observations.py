@@ -1,0 +1,20 @@
+"""Scaling of observations to the range that networks take. Free of torch."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+
+def observation_scale(dtype: DTypeLike) -> float:
+    """What observations are multiplied by before a network sees them.
+
+    Bytes are pictures and are scaled to 0..1 (Mnih et al. 2015 divide by 255); everything else is taken as it
+    is. Raises ValueError for a dtype that holds no real numbers.
+    """
+    dtype = np.dtype(dtype)
+    if dtype.kind not in "biuf":
+        raise ValueError(
+            f"observations of dtype {dtype} are no numbers; a Q-network takes bool, int or float"
+        )
+    return 1.0 / 255.0 if dtype == np.uint8 else 1.0
