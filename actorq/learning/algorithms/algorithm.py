@@ -115,7 +115,8 @@ class Algorithm(ABC):
     def batch_loss(self, outputs: Outputs, batch: StagedBatch, size: int) -> BatchLoss:
         """The loss of outputs as networks give them, each [B, outputs]; its mean is over `size` transitions.
 
-        The importance weight multiplies the loss, outside a clip of the slope (Schaul et al. 2016, algorithm 1).
+        The importance weight multiplies the loss, outside a clip of the slope (Schaul et al. 2016, algorithm
+        1).
         """
         rows, columns = outputs.now.shape
         shape = (rows, columns // self.outputs_per_action, self.outputs_per_action)
