@@ -5,10 +5,11 @@ load it:
 
 - `agent`: the `[agent]` table, `Agent`
 - `exploration`: epsilon schedules, the Ape-X ladder, epsilon-greedy choice
-- `returns`: n-step returns
 - `device`: names of devices (imports torch when asked to resolve one)
-- `networks.numpy_acting`: Q-values of the current weights, in numpy for multilayer perceptrons
-- `networks.spec`: the shapes behind a flat vector, and which observations a network takes
+- `algorithms`: the interface of a member of the Q family, the installed ones, and `algorithms.dqn`
+- `networks.declaration`: the layers that networks are declared with, and the shapes that follow from them
+- `networks.spec`: the layers of an `[agent]` for the spaces of its tasks, and which observations it takes
+- `networks.numpy_acting`: Q-values of the current weights, in numpy for networks without convolutions
 - `networks.task_layout`: where each task's network lies in the vector that several share
 - `networks.custom`: finding the user's own network class
 - `pipeline.partition`, `pipeline.activations`: a network in stages, and the tensors sent between them
@@ -18,11 +19,11 @@ load it:
 
 With torch:
 
-- `algorithms.dqn`: target, loss and its gradient with respect to the Q-values
 - `update`: the learning rule, from parameters and a batch to a gradient; `staging`: batches on the device
 - `optimizers`, `target`, `popart`, `compiling`: steps, target network, adaptive reward scales, torch.compile
-- `networks`: `flat` parameters as views into one vector, modules and their `factory`, forward and backward
-  `backends`, `multi_task`, `torch_acting`
+- `networks`: `flat` parameters as views into one vector, `module` and `factory` of declared and custom
+networks,
+  forward and backward `backends`, `torch_acting`
 - `distributed`: `codecs` and `deltas` of gradients and weights, `averaging_rules`, `parameter_shard`
 - `pipeline`: `stage_module`, `stage_passes`, `layer_costs`
 """

@@ -7,6 +7,6 @@ Import the module that holds what is needed:
 - `memory_store`: transitions that share their frames
 - `sampling.prioritized`, `sampling.uniform`: indexes; numba is loaded when the first `PrioritizedIndex` is
   made
-- `rate_limiter`, `shares`, `sizing`: samples per insert, draws by shard, memory
+- `shares`, `sizing`: draws by shard, memory
 - `redis`: the same contents in Redis
 """

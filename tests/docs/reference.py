@@ -15,7 +15,9 @@ import msgspec
 from actorq.actors import Actor
 from actorq.envs.task import NamedTask, Task
 from actorq.learning.agent import Agent
+from actorq.learning.algorithms.dqn import DQN
 from actorq.learning.exploration import LinearEpsilon
+from actorq.learning.networks.declaration import Conv, Linear, Residual
 from actorq.replay.redis.config import RedisConfig
 from actorq.topology import schema
 from actorq.topology.check import roles
@@ -41,6 +43,10 @@ STRUCTS: dict[str, Any] = {
     "Task": Task,
     "NamedTask": NamedTask,
     "Agent": Agent,
+    "DQN.Config": DQN.Config,
+    "Conv": Conv,
+    "Linear": Linear,
+    "Residual": Residual,
     "LinearEpsilon": LinearEpsilon,
     "RedisConfig": RedisConfig,
     **{f"config.{name}": role.Config for name, role in ROLES.items() if name != "parameter_front"},

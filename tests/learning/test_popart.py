@@ -38,9 +38,19 @@ def moved(popart: PopArt, name: str, *targets: float) -> None:
     popart.move()
 
 
+class Pairs(DQN):
+    """Two outputs for each action, as of an algorithm that learns a distribution."""
+
+    outputs_per_action = 2
+
+
+@pytest.mark.parametrize("algorithm", [DQN, Pairs])
 @pytest.mark.parametrize("dueling", [False, True])
 @pytest.mark.parametrize("adaptive", [{0: "one"}, {1: "b"}, {0: "a", 1: "b"}])
-def test_q_values_stay_as_they_were(adaptive: dict[int, str], dueling: bool) -> None:
+def test_outputs_stay_as_they_were(
+    adaptive: dict[int, str], dueling: bool, algorithm: type[DQN], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Agent, "make_algorithm", lambda agent: algorithm(agent.settings))
     agent = Agent(hidden=(7, 6), dueling=dueling, dtype="float64")
     online, target, popart = setting(agent, adaptive)
     begun = popart.read(online), popart.read(target)

@@ -48,7 +48,10 @@ class LayerNorm(_Layer, frozen=True, kw_only=True, tag="layer_norm"):
 class Residual(_Layer, frozen=True, kw_only=True, tag="residual"):
     """x + f(x), where f is a sequence of layers that keeps the shape (He et al. 2016, arXiv 1512.03385)."""
 
-    layers: tuple[Conv | Linear | Relu | LayerNorm, ...]
+    layers: Annotated[
+        tuple[Conv | Linear | Relu | LayerNorm, ...],
+        Meta(description="The layers f; their output has the shape of their input."),
+    ]
 
 
 Layer: TypeAlias = Conv | Linear | Relu | LayerNorm | Residual

@@ -51,9 +51,7 @@ class NStepAdder:
     Priorities are the algorithm's first ones (`Algorithm.first_priorities`).
     """
 
-    def __init__(
-        self, environments: int, spaces: Spaces, *, stack: int, agent: Agent, length: int
-    ) -> None:
+    def __init__(self, environments: int, spaces: Spaces, *, stack: int, agent: Agent, length: int) -> None:
         if length < 2:  # in a single step all environments might only reset themselves
             raise ValueError(f"a chunk takes at least 2 steps of each environment, got {length}")
         self._n, self._gamma, self._length, self._stack = agent.n_step, agent.gamma, length, stack

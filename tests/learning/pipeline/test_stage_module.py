@@ -5,19 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
 
 from actorq.learning.agent import Agent
-from actorq.learning.algorithms import Need
+from actorq.learning.algorithms import Algorithm, LossOutput, Need, Outputs
 from actorq.learning.algorithms.dqn import DQN
 from actorq.learning.networks.factory import make_task_parameters
 from actorq.learning.optimizers import clip_gradient_norm, make_optimizer
 from actorq.learning.pipeline.activations import Activations, Outcomes, Tensors
 from actorq.learning.pipeline.partition import StagePart, join_parts, layer_groups, make_parts
 from actorq.learning.pipeline.stage_module import StageModule, head_loss
+from actorq.learning.staging import StagedBatch
 from actorq.learning.target import TargetNetwork
 from actorq.learning.update import LearningRule
 from tests.learning.networks.test_multi_task import Task
@@ -158,3 +160,42 @@ def test_parts_learn_what_the_whole_learns(
     np.testing.assert_allclose(
         join_parts(layers, parts, learned), learn_whole(agent, tasks, draws), rtol=0, atol=1e-5
     )
+
+
+class Quantiles(Algorithm):
+    """Three outputs for each action, a loss left to autograd, and every evaluation that there is."""
+
+    outputs_per_action = 3
+    needs = frozenset[Need]({"online_next", "target_next", "target_now"})
+
+    def q_values(self, outputs: Any) -> Any:
+        return outputs.mean(-1)
+
+    def loss(self, outputs: Outputs, batch: StagedBatch) -> LossOutput:
+        assert outputs.online_next is not None
+        assert outputs.target_next is not None
+        assert outputs.target_now is not None
+        greedy = self.q_values(outputs.online_next).argmax(1, keepdim=True)
+        bonus = self.q_values(outputs.target_now).log_softmax(1).gather(1, batch.actions).clamp(min=-1.0)
+        after = outputs.target_next.gather(1, greedy.unsqueeze(2).expand(-1, -1, 3)).squeeze(1)
+        targets = batch.returns.unsqueeze(1) + bonus + batch.discounts.unsqueeze(1) * after
+        mine = outputs.now.gather(1, batch.actions.unsqueeze(2).expand(-1, -1, 3)).squeeze(1)
+        errors = (targets - mine).square().mean(1)
+        return LossOutput(errors, errors.detach().sqrt(), None, targets)
+
+
+@pytest.mark.parametrize("dueling", [False, True])
+@pytest.mark.parametrize(("tasks", "stages"), [(VECTOR, 3), (SEVERAL, 2)])
+def test_parts_learn_by_any_algorithm(
+    tasks: Sequence[Task], stages: int, dueling: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Agent, "make_algorithm", lambda agent: Quantiles(agent.settings))
+    agent = msgspec.structs.replace(MLP, dueling=dueling)
+    layers = layer_groups(agent, tasks)
+    assert layers[-1].size % 3 == 0
+    parts = make_parts(layers, stages, None, {}, [layer.size for layer in layers])
+    draws = [
+        [draw(6, task.observation_shape, str(task.dtype), number) for task in tasks] for number in range(10)
+    ]
+    learned = join_parts(layers, parts, learn_in_parts(agent, tasks, parts, draws))
+    np.testing.assert_allclose(learned, learn_whole(agent, tasks, draws), rtol=0, atol=1e-5)

@@ -167,7 +167,9 @@ def test_chunks_hold_what_the_naive_twin_finds(
 ) -> None:
     ends, seed = script
     scripted = Scripted(ends, same_step, seed)
-    trajectory = NStepAdder(scripted.count, NUMBERS, stack=stack, agent=Agent(n_step=n, gamma=GAMMA), length=length)
+    trajectory = NStepAdder(
+        scripted.count, NUMBERS, stack=stack, agent=Agent(n_step=n, gamma=GAMMA), length=length
+    )
     trajectory.start(scripted.current)
     found: list[Transition] = []
     recorded_before: list[int] = []  # how many transitions had been taken before each step
@@ -209,7 +211,11 @@ def run_plain(
 
 def test_a_chunk_keeps_each_frame_once_and_owns_its_arrays() -> None:
     trajectory = NStepAdder(
-        16, Spaces((8, 8), np.dtype(np.uint8), (4, 8, 8), ACTIONS), stack=4, agent=Agent(n_step=3, gamma=GAMMA), length=64
+        16,
+        Spaces((8, 8), np.dtype(np.uint8), (4, 8, 8), ACTIONS),
+        stack=4,
+        agent=Agent(n_step=3, gamma=GAMMA),
+        length=64,
     )
     chunks = run_plain(trajectory, 64 * 3 + 3, 16, (8, 8))
     assert [len(chunk) for chunk in chunks] == [64 * 16] * 3

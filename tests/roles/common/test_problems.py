@@ -169,7 +169,7 @@ def test_adaptive_scales_want_to_know_the_head() -> None:
     task = {"env": "CartPole-v1", "reward_scale": "adaptive"}
     source = several(CART, task=task, agent=own)
     del source["tasks"]
-    assert "built-in network" in told(source)["task.reward_scale"]
+    assert "declared network" in told(source)["task.reward_scale"]
 
 
 def test_nothing_to_learn() -> None:

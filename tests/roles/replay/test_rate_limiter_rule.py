@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actorq.replay.rate_limiter import RateLimiter
+from actorq.roles.replay.rate_limiter import RateLimiter
 
 
 @given(
