@@ -128,7 +128,10 @@ def problems(block: Block, folder: Path) -> str:
         source = folder / block.file
         source.write_text(block.text)
     elif "name" not in tables:
-        source = laid_over(tomllib.loads(BASE.read_text()), tables)
+        base = tomllib.loads(BASE.read_text())
+        if "network" in tables.get("agent", {}):
+            del base["agent"]["hidden"]  # widths of the network that this one replaces
+        source = laid_over(base, tables)
     try:
         check(source)
     except TopologyError as error:
