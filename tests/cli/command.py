@@ -12,7 +12,7 @@ from typing import IO
 HERE = Path(__file__).parent
 TOY, LEARNING = str(HERE / "toy.toml"), str(HERE / "learning.toml")
 COMMAND = [sys.executable, "-m", "actorq"]  # as the command `actorq` is
-SECONDS = 50.0
+SECONDS = 100.0
 
 
 def command(*arguments: str | Path) -> list[str]:

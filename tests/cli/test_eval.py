@@ -20,10 +20,11 @@ from actorq.envs.task import Task
 from actorq.learning.agent import Agent
 from actorq.learning.networks.numpy_acting import make_policy
 from actorq.learning.networks.task_layout import TaskLayout
+from actorq.run.open_run import run as train
 from actorq.run.playback import LearnedPolicy, value_map
 from actorq.run.records import checkpoint
 
-from .command import HERE, LEARNING, actorq, setting
+from .command import HERE, LEARNING, actorq
 
 CART = Task(env="CartPole-v1")
 GRID = Task(env="actorq/GridWorld-v0", options={"map": "S.G"})
@@ -213,9 +214,8 @@ def test_a_damaged_checkpoint(run: Path, capsys: pytest.CaptureFixture[str]) -> 
 
 
 def test_a_grid_world_shows_its_map(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    small = setting('task.env="actorq/GridWorld-v0"', "agent.gamma=0.9", "stop.updates=60")
-    ended = actorq("run", LEARNING, *small, "--out", "grid", cwd=tmp_path)
-    assert ended.returncode == 0, ended.stderr
+    small = ['task.env="actorq/GridWorld-v0"', "agent.gamma=0.9", "stop.updates=60"]
+    train(LEARNING, overrides=small, out=tmp_path / "grid")
     assert main(["eval", str(tmp_path / "grid"), "--episodes", "2"]) == 0
     output = capsys.readouterr().out
     assert "goal" in output

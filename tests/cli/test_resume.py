@@ -7,20 +7,20 @@ from pathlib import Path
 import pytest
 
 from actorq.cli import main
+from actorq.run.open_run import run as train
 from actorq.run.preflight import check_states
 from actorq.run.records import checkpoint
 from actorq.topology import check
 
-from .command import LEARNING, actorq, setting
+from .command import LEARNING, setting
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that has learned CartPole for a moment; nobody may change it."""
-    folder = tmp_path_factory.mktemp("trained")
-    ended = actorq("run", LEARNING, "--out", "run", cwd=folder)
-    assert ended.returncode == 0, ended.stderr
-    return folder / "run"
+    folder = tmp_path_factory.mktemp("trained") / "run"
+    train(LEARNING, out=folder)
+    return folder
 
 
 def content(folder: Path) -> dict[str, bytes]:

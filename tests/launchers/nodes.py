@@ -21,7 +21,7 @@ from tests.actors.world import AT_ONCE, spec
 
 from .actors import Board, Gate, Worker
 
-TIMEOUT_SECONDS = 50
+TIMEOUT_SECONDS = 100
 """Until a test fails that waits in vain; the processes end in order then."""
 
 
