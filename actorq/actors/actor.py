@@ -257,7 +257,7 @@ class Actor:
         `on_down` runs as a serial handler, after all messages of the incarnation and before any of the next
         one; handlers with `concurrent` may still be working on earlier messages. It is called once for each
         incarnation, in order; only when the node was lost soon after a crash may the later end stand for
-        both. If an incarnation had ended before the watch, `on_down` is called for the last such one: so a
+        both. If the actor is down when the watch begins, `on_down` is called for its last incarnation: so a
         restarted watcher learns which actors are down. Once the run is stopping it is not called any more.
 
         Raises ValueError for an actor with which no port of either connects this one, and for a watcher whose

@@ -12,7 +12,7 @@ from anyio.abc import TaskGroup
 from actorq.actors.actor import Actor, State
 from actorq.actors.message import Message, Request, reply_type
 from actorq.actors.statistics import ActorStatistics, MailboxStatistics
-from actorq.actors.supervision.watch import ActorDown, watches
+from actorq.actors.supervision.watch import WatchNotice, watches
 
 from .deadlock import HandlerContext, StartOrder, inspect
 from .envelope import DeadLetter, Envelope, Outcome, RequestEnvelope
@@ -63,7 +63,7 @@ class ActorCell:
         self.watchers: dict[str, Inbox] = {}
         """The actors that may watch this one, and the routes to them."""
         self.last_ended: dict[str, int] = {}
-        """The last incarnation known to have ended, of actors that this one can watch."""
+        """The last incarnations of the actors that this one can watch and that are down."""
         self.incarnation: ActorIncarnation | None = None
         self.snapshot: State | None = None
         self.restarts = 0
@@ -99,7 +99,7 @@ class ActorCell:
                     mailbox.put_request if issubclass(message, Request) else mailbox.put
                 )
         if watches(self.spec.cls):
-            self._mailboxes[ActorDown], self._acceptors[ActorDown] = self.serial, self.serial.put
+            self._mailboxes[WatchNotice], self._acceptors[WatchNotice] = self.serial, self.serial.put
         self.mailboxes: tuple[MailboxQueue, ...] = (self.serial, *self.concurrent)
         self.replies: dict[type[Message], Any] = {
             message: reply_type(message) for message in self._mailboxes if issubclass(message, Request)
@@ -160,17 +160,17 @@ class ActorCell:
             raise ValueError(f"{self.name} can't watch {name}: it {lacks}")
         assert self.incarnation is not None
         if self.incarnation.watch(name) and name in self.last_ended:
-            self.serial.put_first(self._own(ActorDown(name, self.last_ended[name])))
+            self.serial.put_first(self._own(WatchNotice(name, self.last_ended[name])))
 
     def actors_down(self, ended: Mapping[str, int]) -> None:
         """Notify the actor of the last incarnations of others, which can't do so themselves."""
         for name in self.watchable & ended.keys():
-            self.put_own(ActorDown(name, ended[name]))
+            self.put_own(WatchNotice(name, ended[name]))
 
-    def _notify_watchers(self) -> None:
-        down = ActorDown(self.name, self.restarts)
+    def _notify_watchers(self, *, up: bool) -> None:
+        notice = WatchNotice(self.name, self.restarts, up)
         for watcher, inbox in self.watchers.items():
-            inbox.deliver(Envelope(down, 0, self.name, watcher, SELF_REPLY, ()))
+            inbox.deliver(Envelope(notice, 0, self.name, watcher, SELF_REPLY, ()))
 
     # Incarnations.
 
@@ -205,6 +205,8 @@ class ActorCell:
     def incarnation_began(self, incarnation: ActorIncarnation) -> None:
         """Called when the actor has started."""
         self.ready.set()
+        if self.restarts:
+            self._notify_watchers(up=True)
         for mailbox in self.mailboxes:
             mailbox.start_order = None
         if self.spec.snapshot_every_seconds is not None:
@@ -225,7 +227,7 @@ class ActorCell:
             self._drained.set()
         self.crashes += incarnation.crash is not None
         if not self.draining:
-            self._notify_watchers()
+            self._notify_watchers(up=False)
         self.on_end(self, incarnation)
 
     def begin(self) -> None:

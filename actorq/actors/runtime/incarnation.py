@@ -15,7 +15,7 @@ from anyio.abc import TaskGroup
 from actorq.actors.actor import Actor, ActorRuntime, State
 from actorq.actors.errors import Fatal, Refused, Stopping
 from actorq.actors.message import Message, Request, seal
-from actorq.actors.supervision.watch import ActorDown
+from actorq.actors.supervision.watch import WatchNotice
 
 from .deadlock import HandlerContext, current_handling
 from .envelope import DeadLetter, Envelope, Outcome, RequestEnvelope
@@ -59,7 +59,7 @@ _METHODS = {
     SnapshotRequest: "state",
     DeadLetterNotice: "on_undelivered",
     EndIncarnation: "run",
-    ActorDown: "on_down",
+    WatchNotice: "on_down",
 }
 """Methods that the runtime's own messages call, for crash reports."""
 
@@ -281,7 +281,7 @@ class ActorIncarnation:
             SnapshotRequest: self._take_state,
             DeadLetterNotice: self._notice,
             EndIncarnation: self._leave,
-            ActorDown: self._down,
+            WatchNotice: self._note_watched,
         }
         for message, handler in self.cell.definition.handlers.items():
             method = getattr(actor, handler.method)
@@ -394,14 +394,17 @@ class ActorIncarnation:
         """Watch an actor; returns whether it was not watched before."""
         return self._watched.setdefault(name, -1) == -1
 
-    async def _down(self, down: ActorDown) -> None:
+    async def _note_watched(self, notice: WatchNotice) -> None:
         assert self.actor is not None
-        ended = self.cell.last_ended
-        ended[down.name] = max(down.incarnation, ended.get(down.name, -1))
-        last = self._watched.get(down.name)
-        if last is not None and down.incarnation > last and not self.cell.draining:
-            self._watched[down.name] = down.incarnation
-            await self.actor.on_down(down.name, down.incarnation)
+        name, incarnation = notice.name, notice.incarnation
+        if notice.up:
+            self.cell.last_ended.pop(name, None)
+            return
+        self.cell.last_ended[name] = incarnation
+        last = self._watched.get(name)
+        if last is not None and incarnation > last and not self.cell.draining:
+            self._watched[name] = incarnation
+            await self.actor.on_down(name, incarnation)
 
     async def _leave(self, leave: EndIncarnation) -> None:
         if leave.incarnation is self:

@@ -11,7 +11,7 @@ from actorq.actors.errors import DefinitionError
 from actorq.actors.message import Message
 from actorq.actors.ref import Feed, Group, Ref, Topic
 from actorq.actors.spec import ActorSpec
-from actorq.actors.supervision.watch import ActorDown, watch_pairs
+from actorq.actors.supervision.watch import WatchNotice, watch_pairs
 
 from .actor_cell import ActorCell
 from .channel import Channel
@@ -45,7 +45,7 @@ def connections(specs: Specs) -> Iterator[PortConnection]:
                 neighbors.append((spec.name, target))
                 yield PortConnection(spec.name, target, carries)
     for watched, watcher in watch_pairs(neighbors, specs):
-        yield PortConnection(watched, watcher, (ActorDown,))
+        yield PortConnection(watched, watcher, (WatchNotice,))
 
 
 def wire(cells: Mapping[str, ActorCell], specs: Specs, make_link: MakeLink, inbox_of: FindInbox) -> None:
@@ -55,7 +55,7 @@ def wire(cells: Mapping[str, ActorCell], specs: Specs, make_link: MakeLink, inbo
             cell.ports[port.name] = _end(cell, port, specs, make_link)
     for connection in connections(specs):
         sender, target = cells.get(connection.sender), cells.get(connection.target)
-        if ActorDown not in connection.carries:
+        if WatchNotice not in connection.carries:
             if target is not None:
                 target.note_sender(connection.sender, connection.carries)
             continue

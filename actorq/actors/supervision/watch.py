@@ -9,16 +9,17 @@ from actorq.actors.message import Message
 from actorq.actors.spec import ActorSpec
 
 
-class ActorDown(Message, frozen=True):
-    """Notification of a watcher: this incarnation of the actor, and any earlier one, has ended.
+class WatchNotice(Message, frozen=True):
+    """Notification of a watcher: this incarnation has ended, and any earlier one; or it has started.
 
-    It is sent on the route of the ended incarnation's own messages, so it arrives after all of them. If the
-    node was lost, the watcher's node makes it instead.
+    It is sent on the route of the watched actor's own messages: after all those of an ended incarnation. The
+    loss of a node is reported by the watcher's own node instead.
     """
 
     name: str
     incarnation: int
     """The number of restarts before it."""
+    up: bool = False
 
 
 def watches(cls: type[Actor]) -> bool:

@@ -176,11 +176,16 @@ async def test_a_restarted_watcher_watches_again_and_learns_which_actors_are_dow
     async with world.system(*specs) as system:
         await system.ref("never").tell(Add(0))
         await cls.record.has("never 0 down")
+        await system.ref("quiet").tell(Add(0))
+        await cls.record.has("quiet 0 down")
+        assert await system.ref("quiet").ask(GetTotal()) == Total(1)
+        await world.still(system)
         await system.ref("w").tell(Text("crash"))
         await system.ref("w").ask(Nothing())
         await system.ref("a").tell(Add(0))
         await cls.record.has("a 0 down")
-    assert cls.record.entries == ["never 0 down", "crash", "never 0 down", "a 0 down"]
+    before = ["never 0 down", "quiet 0 down", "crash"]
+    assert cls.record.entries == [*before, "never 0 down", "a 0 down"], "quiet has started again"
 
 
 @pytest.mark.anyio
@@ -219,7 +224,7 @@ async def test_an_error_in_on_down_is_a_crash_and_the_next_incarnation_is_notifi
         await system.ref("w").ask(Nothing())
         assert [actor.crashes for actor in system.statistics().actors] == [1, 1]
     assert cls.record.entries == ["a 0 down", "a 0 down"]
-    assert "w crashed in on_down over ActorDown: ValueError: told to crash" in caplog.text
+    assert "w crashed in on_down over WatchNotice: ValueError: told to crash" in caplog.text
     assert system.statistics().in_doubt == 1  # the message that crashed the watched actor
 
 
