@@ -38,7 +38,7 @@ RETIRED = _set(
 )
 """Words that names in code don't have any more, nor their plurals."""
 
-STILL_IN_NAMES = _set("judge life lives patience presence slope")
+STILL_IN_NAMES = _set("judge slope")
 """Retired words that some name still has. Only ever gets smaller."""
 
 RETIRED_IN_PROSE = RETIRED - {"buried", "gathering", "judge", "judged", "life", "lives", "slope", "patience"}

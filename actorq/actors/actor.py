@@ -77,7 +77,7 @@ class Actor:
     """Whether a group's members share one state: a checkpoint of another count is refused."""
 
     renamed_keys: ClassVar[Mapping[str, str]] = {}
-    """Former names of ports and settings, still read: {"ports.front": "ports.coordinator"}."""
+    """Former names of ports and settings, still read: {"ports.front": "ports.coordinator"}; "" if ignored."""
 
     config = _ConfigOf()
     definition: ClassVar[Definition]

@@ -5,9 +5,8 @@ from __future__ import annotations
 from contextlib import suppress
 
 import actorq.actors as actors
-from actorq.actors import Group, Ref, Refused, handles
-from actorq.roles.common.death_watch import Presence
-from actorq.roles.parameter_server.messages import Attend, Fetch, Gradient, Left, Pull, Push, Ticket
+from actorq.actors import Group, Ref, Refused
+from actorq.roles.parameter_server.messages import Fetch, Gradient, Pull, Push, Ticket
 
 
 class Pusher(actors.Actor):
@@ -19,16 +18,6 @@ class Pusher(actors.Actor):
 
     servers: Group[Gradient | Fetch]
     coordinator: Ref[Pull | Push]
-
-    async def on_start(self) -> None:
-        self._presence = Presence(self)
-
-    @handles(concurrent=8)
-    async def attend(self, _: Attend) -> Left:
-        return await self._presence.attend()
-
-    def on_drain(self) -> None:
-        self._presence.end()
 
     async def run(self) -> None:
         with suppress(Refused):  # the run is stopping

@@ -61,7 +61,7 @@ def topology(rule: str, reads: bool) -> list[ActorSpec]:
             name="coordinator",
             cls=ParameterCoordinator,
             config=ParameterCoordinator.Config(rule=rule),  # type: ignore[arg-type]
-            ports={"servers": ("server",), "workers": names},
+            ports={"servers": ("server",)},
             **server,
         ),
         *(
@@ -161,7 +161,7 @@ def with_workers(count: int, updates: int = 400) -> float:
         "actors": {
             "server": {"role": "parameter_server"},
             "coordinator": {
-                "role": "parameter_coordinator", "ports": {"servers": "server", "workers": "worker"},
+                "role": "parameter_coordinator", "ports": {"servers": "server"},
             },
             "worker": {
                 "role": "worker", "count": count, "node": "workers",

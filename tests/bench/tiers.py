@@ -28,7 +28,7 @@ def topology(groups: int) -> dict[str, Any]:
         "nodes": {"main": {}, "edge": {"count": groups, "place": "process", "transport": "nng"}},
         "groups": {"edge": {"count": groups, "actors": ["replay", "learner", "explorer"]}},
         "actors": {
-            "root": {"role": "averaging_server", "ports": {"learners": "learner"}},
+            "root": {"role": "averaging_server"},
             "replay": {
                 "role": "replay", "node": "edge",
                 "config": {"sampling": "uniform", "min_size": 1000, "samples_per_insert": 64.0},

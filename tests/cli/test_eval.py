@@ -134,7 +134,7 @@ def test_of_a_tree_the_centre_is_played(tmp_path: Path, capsys: pytest.CaptureFi
         'task = { env = "CartPole-v1" }\nagent = { hidden = [8], batch_size = 8, n_step = 1 }\n'
         "stop = { updates = 40 }\n"
         '[groups.edge]\ncount = 2\nactors = ["replay", "learner", "explorer"]\n'
-        '[actors.root]\nrole = "averaging_server"\nports = { learners = "learner" }\n'
+        '[actors.root]\nrole = "averaging_server"\n'
         '[actors.replay]\nrole = "replay"\nconfig = { capacity = 1000, min_size = 64 }\n'
         '[actors.learner]\nrole = "learner"\nports = { replay = "replay", root = "root" }\n'
         "config = { synchronize_every_updates = 10 }\n"

@@ -41,7 +41,7 @@ def nobody_yet(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("nobody_yet")
-def test_auto_is_dealt_in_turn_and_stays_the_same_in_every_life(cuda_devices: int) -> None:
+def test_auto_is_dealt_in_turn_and_stays_the_same_in_every_incarnation(cuda_devices: int) -> None:
     names = ["learner.0", "learner.1", "inference", "learner.2", "learner.1"]
     dealt = [resolve_device("auto", name) for name in names]
     turns = [0, 1, 2, 3, 1]

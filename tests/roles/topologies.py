@@ -65,7 +65,7 @@ def crew(
     given = worker_config or Worker.Config(envs=1, chunk_steps=2, replay=MEMORY)
     return [
         *group(servers, shard, None, shard_config),
-        *group(("coordinator",), coordinator, {"servers": servers, "workers": names}, coordinator_config),
+        *group(("coordinator",), coordinator, {"servers": servers}, coordinator_config),
         *group(names, worker, {"servers": servers, "coordinator": "coordinator"}, given),
     ]
 

@@ -48,6 +48,12 @@ def connections(specs: Specs) -> Iterator[PortConnection]:
         yield PortConnection(watched, watcher, (WatchNotice,))
 
 
+def senders(target: str, message: type[Message], specs: Specs) -> tuple[str, ...]:
+    """The actors whose ports carry this message type to the target, in file order."""
+    found = (each for each in connections(specs) if each.target == target and message in each.carries)
+    return tuple(dict.fromkeys(each.sender for each in found))
+
+
 def wire(cells: Mapping[str, ActorCell], specs: Specs, make_link: MakeLink, inbox_of: FindInbox) -> None:
     """Fill the ports of these cells, whose targets may be any of `specs`. Raises as `connections`."""
     for cell in cells.values():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from functools import partial
 from typing import Annotated, Any
 
 import numpy as np
@@ -11,14 +10,14 @@ from msgspec import Meta
 from numpy.typing import NDArray
 
 import actorq.actors as actors
-from actorq.actors import ActorSpec, Group, Refused, SettingProblem, State, Stopping, Topic, handles
+from actorq.actors import ActorSpec, Refused, SettingProblem, State, Stopping, Topic, handles
+from actorq.actors.runtime.wiring import senders
 from actorq.actors.sync import Future
 from actorq.learning.distributed.averaging_rules import Elasticity, RuleName, make_averaging_rule
 from actorq.roles.common.adaptive_executor import AdaptiveExecutor
-from actorq.roles.common.death_watch import DIED, Lives, attend
+from actorq.roles.common.incarnation_fence import ENDED, IncarnationFence
 from actorq.roles.common.learning_actor import LearningActor
 from actorq.roles.common.problems import network_problems
-from actorq.roles.parameter_server.messages import Attend
 from actorq.roles.replay.messages import Version, Weights
 
 from .messages import JoinAveraging, Synchronize, Synchronized
@@ -49,7 +48,7 @@ class AveragingServer(LearningActor):
             ),
         ] = None
 
-    learners: Group[Attend]
+    renamed_keys = {"ports.learners": ""}  # noqa: RUF012
     weights: Topic[Weights]
 
     @classmethod
@@ -60,12 +59,8 @@ class AveragingServer(LearningActor):
 
     @classmethod
     def wiring_problems(cls, spec: ActorSpec, specs: Mapping[str, ActorSpec]) -> Iterable[SettingProblem]:
-        below = {other.name for other in specs.values() if spec.name in other.ports.get("root", ())}
-        learners = set(spec.ports["learners"])
-        if missing := sorted(below - learners):
-            yield "ports.learners", f"lacks {', '.join(missing)}, whose port root is wired to this actor"
-        if strays := sorted(learners - below):
-            yield "ports.learners", f"names {', '.join(strays)}, whose port root isn't wired to this actor"
+        if not senders(spec.name, Synchronize, specs):
+            yield "ports", f'no learner has the port root = "{spec.name}"'
 
     @classmethod
     def state_problems(cls, config: Any, tables: Mapping[str, Any], state: State) -> Iterable[SettingProblem]:
@@ -73,9 +68,11 @@ class AveragingServer(LearningActor):
 
     async def on_start(self) -> None:
         await self.load_torch()
-        self._names = [learner.name for learner in self.learners]
+        self._names = self.senders(Synchronize)
+        for name in self._names:
+            self.watch(name)
         self._rule = make_averaging_rule(self.config.rule, self.config.elasticity, len(self._names))
-        self._incarnations = Lives(len(self._names))
+        self._incarnations = IncarnationFence(len(self._names))
         self._center = self.initial_parameters()
         self._updates = 0
         self._waiting: dict[int, tuple[Synchronize, Future[Synchronized]]] = {}
@@ -121,7 +118,7 @@ class AveragingServer(LearningActor):
         if request.learner not in self._names:
             raise Refused(f"{request.learner} is not one of the learners: {', '.join(self._names)}")
         learner = self._names.index(request.learner)
-        self._incarnations.hear(learner, request.incarnation)
+        self._incarnations.admit(learner, request.incarnation)
         return learner
 
     def _check(self, parameters: NDArray[Any]) -> None:
@@ -138,16 +135,15 @@ class AveragingServer(LearningActor):
         self._bytes_out += parameters.nbytes
         return Synchronized(self.version, parameters)
 
-    # Death watch.
-
-    def _learner_down(self, learner: int) -> None:
-        self._incarnations.end(learner)
+    async def on_down(self, name: str, incarnation: int) -> None:
+        learner = self._names.index(name)
+        self._incarnations.end(learner, incarnation)
         self._leave(learner)
 
     def _leave(self, learner: int) -> None:
         """Mark the learner as making no updates at present, and refuse its pending request."""
         self._rule.left(learner)
-        self._refuse(learner, Refused(DIED))
+        self._refuse(learner, Refused(ENDED))
         self._changed.set()
 
     def _refuse(self, learner: int, refusal: Refused) -> None:
@@ -164,8 +160,6 @@ class AveragingServer(LearningActor):
     # Synchronizations, one after the other.
 
     async def run(self) -> None:
-        for number, learner in enumerate(self.learners):
-            self.start_soon(attend, self, learner, partial(self._learner_down, number))
         await self._publish()
         while True:
             while learners := self._rule.next():

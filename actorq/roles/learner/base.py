@@ -9,13 +9,11 @@ import numpy as np
 from msgspec import Meta
 from numpy.typing import NDArray
 
-from actorq.actors import ActorSpec, Group, Ref, SettingProblem, Topic, handles
+from actorq.actors import ActorSpec, Group, Ref, SettingProblem, Topic
 from actorq.roles.averaging.client import AveragingClient, SynchronizeEveryUpdates
 from actorq.roles.averaging.messages import JoinAveraging, Synchronize
-from actorq.roles.common.death_watch import Presence
 from actorq.roles.common.learning_actor import LearningActor
 from actorq.roles.common.wiring import shard_problems
-from actorq.roles.parameter_server.messages import Attend, Left
 from actorq.roles.replay.client import DatasetConfig, ReplayDataset
 from actorq.roles.replay.messages import DrawSample, UpdatePriorities, Version, Weights
 
@@ -123,16 +121,6 @@ class BaseLearner(LearningActor):
                 priorities = {}
             await self._finish(source, computed)
 
-    @handles(concurrent=8)
-    async def attend(self, _: Attend) -> Left:
-        return await self._presence.attend()
-
-    async def on_start(self) -> None:
-        self._presence = Presence(self)
-
-    def on_drain(self) -> None:
-        self._presence.end()
-
 
 class ReplayLearner(BaseLearner):
     """A learner that draws from the shards of a replay."""
@@ -182,7 +170,6 @@ class OwningLearner(ReplayLearner):
     _method: ParameterOwner
 
     async def on_start(self) -> None:
-        await super().on_start()
         self._averaging = AveragingClient(self, self.root, self.config.synchronize_every_updates)
 
     @property

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 from msgspec import Meta
 
 from actorq.actors import ActorSpec, Group, Ref, SettingProblem, State
+from actorq.actors.runtime.wiring import senders
 from actorq.envs.task import batch_rows, tasks_in
 from actorq.learning.agent import Agent
 from actorq.learning.compiling import Compile
@@ -66,7 +67,6 @@ class GradientLearner(ReplayLearner):
         yield from draw_problems(spec, specs)
 
     async def on_start(self) -> None:
-        await super().on_start()
         await self.load_torch()
         self._method = ParameterServerClient(self, self.servers, self.coordinator)
 
@@ -101,7 +101,7 @@ def draw_problems(spec: ActorSpec, specs: Mapping[str, ActorSpec]) -> Iterator[S
         return  # reported by other checks
     rows, why = agent.batch_size, ""
     if getattr(specs[coordinator].config, "deal", "equal") == "speed":
-        rows = most_rows(rows, len(tasks), len(specs[coordinator].ports.get("workers", ())))
+        rows = most_rows(rows, len(tasks), len(senders(coordinator, Push, specs)))
         why = f"{coordinator} may give one learner batches of {rows} rows: "
     block = len(shards) // len(tasks)
     for shard, part in zip(shards[::block], batch_rows(tasks, rows), strict=True):

@@ -109,7 +109,6 @@ class PipelineLearner(OwningLearner):
         )
 
     def on_drain(self) -> None:
-        super().on_drain()
         self._method.stop()
 
     async def _synchronize(self) -> None:

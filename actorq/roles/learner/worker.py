@@ -113,7 +113,6 @@ class Worker(BaseLearner):
             yield f"config.replay.{field}", sentence
 
     async def on_start(self) -> None:
-        await super().on_start()
         await self.load_torch()
 
         from actorq.replay.buffer import make_replay

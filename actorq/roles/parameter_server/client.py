@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Annotated
 from msgspec import Meta, Struct, convert
 
 from actorq.actors import ActorDied, ActorSpec, Group, Ref, Refused, SettingProblem, State, Stopping
+from actorq.actors.runtime.wiring import senders
 from actorq.learning.compiling import Compile
 from actorq.learning.distributed.encoded import Codec, Encoded
 from actorq.roles.common.adaptive_executor import AdaptiveExecutor, set_torch_threads
+from actorq.roles.common.backoff import backoff_seconds
 from actorq.roles.common.learning_actor import LearningActor
 from actorq.roles.replay.messages import Version
 
@@ -28,9 +30,6 @@ log = logging.getLogger("actorq.roles")
 
 MOST_REFUSALS = 100
 """Gradients refused in a row before the learner fails."""
-
-BACKOFF_SECONDS = (0.0, 0.01, 0.1, 1.0)
-"""Pauses before the weights are pulled again, by failures in a row; the last applies to all further ones."""
 
 # Settings of the roles that push gradients. Each role lists them: a struct has no two bases with fields.
 GradientCodec = Annotated[Codec, Meta(description="encoding of gradients")]
@@ -57,11 +56,12 @@ OutlierDeviations = Annotated[
 def coordinator_problems(spec: ActorSpec, specs: Mapping[str, ActorSpec]) -> Iterator[SettingProblem]:
     """Problems of a role that pushes gradients with the coordinator it is wired to."""
     (coordinator,) = spec.ports["coordinator"]
-    workers = specs[coordinator].ports.get("workers", ())
+    workers = senders(coordinator, Push, specs)
     if workers[:1] != (spec.name,) or len(workers) != spec.count:
         yield (
             "ports.coordinator",
-            f"{coordinator} identifies workers by their index: wire its port workers to this actor alone",
+            f"{coordinator} identifies workers by their index: wire one actor to it,"
+            f" not {', '.join(workers)}",
         )
     if getattr(spec.config, "compile", "off") != "reduce-overhead":
         return
@@ -240,8 +240,8 @@ class ParameterServerClient:
                 await self._wait_if_stopping(error)
                 log.info("%s pulls the weights again: %s", self._actor.name, error)
                 pulled = None
-            await self._actor.sleep(BACKOFF_SECONDS[min(failures, len(BACKOFF_SECONDS) - 1)])
             failures += 1
+            await self._actor.sleep(backoff_seconds(failures))
 
     async def _take_over(self, pulled: Pulled) -> None:
         before = self._weights.version

@@ -12,18 +12,19 @@ import anyio
 from msgspec import Meta
 
 import actorq.actors as actors
-from actorq.actors import ActorDied, Group, Refused, SettingProblem, Stopping, Topic, handles
+from actorq.actors import ActorDied, ActorSpec, Group, Refused, SettingProblem, Stopping, Topic, handles
+from actorq.actors.runtime.wiring import senders
 from actorq.actors.sync import Future, Timeout
 from actorq.learning.distributed.batch_sizing import BatchSizing, least_rows
 from actorq.learning.distributed.update_rule_settings import UpdateRuleSettings
 from actorq.learning.distributed.update_rules import Offer, Round, make_update_rule
-from actorq.roles.common.death_watch import DIED, Lives, attend, pause_after
+from actorq.roles.common.backoff import backoff_seconds
+from actorq.roles.common.incarnation_fence import ENDED, IncarnationFence
 from actorq.roles.common.learning_actor import LearningActor
 from actorq.roles.replay.messages import Version, Weights
 
 from .messages import (
     Apply,
-    Attend,
     Combine,
     Discard,
     Fetch,
@@ -62,10 +63,8 @@ class ParameterCoordinator(LearningActor):
             int, Meta(ge=1, description="updates between two publications of weights")
         ] = 16
 
-    servers: Group[
-        GetSliceNorm | Combine | Apply | Keep | Discard | Forget | Fetch | ListVersions | Restore | Attend
-    ]
-    workers: Group[Attend]
+    renamed_keys = {"ports.workers": ""}  # noqa: RUF012
+    servers: Group[GetSliceNorm | Combine | Apply | Keep | Discard | Forget | Fetch | ListVersions | Restore]
     weights: Topic[Weights]
 
     @classmethod
@@ -73,8 +72,14 @@ class ParameterCoordinator(LearningActor):
         yield from super().problems(config, tables)
         yield from ((f"config.{field}", sentence) for field, sentence in config.problems())
 
+    @classmethod
+    def wiring_problems(cls, spec: ActorSpec, specs: Mapping[str, ActorSpec]) -> Iterable[SettingProblem]:
+        if not senders(spec.name, Push, specs):
+            yield "ports", f'no actor that pushes gradients has the port coordinator = "{spec.name}"'
+
     async def on_start(self) -> None:
-        for field, sentence in self.config.problems(len(self.workers)):
+        self._workers = self.senders(Push)
+        for field, sentence in self.config.problems(len(self._workers)):
             raise ValueError(f"actors.{self.name}.config.{field}: {sentence}")
         await self.load_torch()
         self._incarnation = self._updates = 0
@@ -82,21 +87,23 @@ class ParameterCoordinator(LearningActor):
         self._changed = self.event()
         self._orders: deque[Order] = deque()
         self._pending = PendingRequests()
-        self._incarnations = Lives(len(self.workers))
+        self._incarnations = IncarnationFence(len(self._workers))
         self._numbers: dict[int, Ticket] = {}
         """Each worker's newest gradient."""
         self._kept: int | None = None
         self._bytes_in = self._bytes_out = 0
-        self._rule = make_update_rule(self.config, len(self.workers))
+        self._rule = make_update_rule(self.config, len(self._workers))
         self._batch_sizing: BatchSizing | None = None
         if self.config.deal == "speed":
             batch_size = self.agent.batch_size
             least = least_rows(batch_size, len(self.all_tasks))
-            self._batch_sizing = BatchSizing(len(self.workers), batch_size, least)
+            self._batch_sizing = BatchSizing(len(self._workers), batch_size, least)
         self._straggler_timeout = Timeout(self, self.config.wait_at_most_seconds, self._end_round)
         self._publisher = WeightPublisher(
             self, self.servers, self.weights, partial(self._read, NOBODY, 0, False)
         )
+        for name in (*self._workers, *(server.name for server in self.servers)):
+            self.watch(name)
 
     def _note_change(self) -> None:
         self._changed.set()
@@ -105,7 +112,7 @@ class ParameterCoordinator(LearningActor):
 
     @handles(concurrent=1024)
     async def pull(self, request: Pull) -> Pulled:
-        self._incarnations.hear(request.worker, request.incarnation)
+        self._incarnations.admit(request.worker, request.incarnation)
         if not request.computing:
             self._rule.idle(request.worker)
         return await self._read(request.worker, request.incarnation, request.computing)
@@ -120,7 +127,7 @@ class ParameterCoordinator(LearningActor):
     @handles(concurrent=1024)
     async def push(self, request: Push) -> Pushed:
         ticket = request.ticket
-        self._incarnations.hear(ticket.worker, ticket.incarnation)
+        self._incarnations.admit(ticket.worker, ticket.incarnation)
         self._take_number(ticket)
         if self._batch_sizing is not None:
             self._batch_sizing.came(ticket.worker, request.rows, self.now())
@@ -190,7 +197,7 @@ class ParameterCoordinator(LearningActor):
             raise Stopping
         if not self._settled:
             raise Refused(RESTORING)
-        self._incarnations.hear(push.ticket.worker, push.ticket.incarnation)
+        self._incarnations.admit(push.ticket.worker, push.ticket.incarnation)
         if push.rows < 1:
             raise Refused(f"a gradient is a mean over at least 1 transition; this one is over {push.rows}")
         version = push.version
@@ -207,35 +214,31 @@ class ParameterCoordinator(LearningActor):
 
     # Death watch.
 
-    def _worker_down(self, worker: int) -> None:
-        """A worker has died: drop its requests, and let no round wait for it."""
-        incarnation = self._incarnations.end(worker)
+    async def on_down(self, name: str, incarnation: int) -> None:
+        if name in self._workers:
+            self._worker_down(self._workers.index(name), incarnation)
+        else:  # all shards have to be restored
+            self._lost = True
+            self._note_change()
+
+    def _worker_down(self, worker: int, incarnation: int) -> None:
+        """Drop the worker's requests, and let no round wait for it."""
+        self._incarnations.end(worker, incarnation)
         self._rule.left(worker)
         if self._batch_sizing is not None:
             self._batch_sizing.left(worker)
-        self._refuse_pushes_of(worker, DIED)
-        self._pending.refuse_readers_of(worker, Refused(DIED))
-        if incarnation is not None:
-            self._order(Forget(worker, incarnation))
-        self._note_change()
+        self._refuse_pushes_of(worker, ENDED)
+        self._pending.refuse_readers_of(worker, Refused(ENDED))
+        self._order(Forget(worker, incarnation))
 
     def _end_round(self) -> None:
         """The straggler timeout (Chen et al. 2016) has passed: make the round with those that are there."""
         self._rule.wait_no_longer()
         self._note_change()
 
-    def _shard_down(self) -> None:
-        """A shard has died: all shards have to be restored."""
-        self._lost = True
-        self._note_change()
-
     # One task sends everything to the shards, so that all receive it in the same order.
 
     async def run(self) -> None:
-        for index, worker in enumerate(self.workers):
-            self.start_soon(attend, self, worker, partial(self._worker_down, index))
-        for server in self.servers:
-            self.start_soon(attend, self, server, self._shard_down, self._shard_down)
         self.start_soon(self._straggler_timeout.run)
         if self.weights.subscribers:
             self.start_soon(self._publisher.run, self.initial_parameters())
@@ -251,7 +254,7 @@ class ParameterCoordinator(LearningActor):
             except (ActorDied, Refused):  # a shard died during a request, or has restarted
                 self._lost = True
                 failures += 1
-                await self.sleep(pause_after(failures))
+                await self.sleep(backoff_seconds(failures))
 
     async def _restore(self) -> None:
         self._settled = self._lost = False  # a shard that dies from here on is restored again
@@ -267,8 +270,8 @@ class ParameterCoordinator(LearningActor):
             compensating=self.config.stale == "compensate",
         )
         self._incarnation, self._updates = version.incarnation, version.updates
-        self._rule = make_update_rule(self.config, len(self.workers))
-        for worker in self._incarnations.dead():
+        self._rule = make_update_rule(self.config, len(self._workers))
+        for worker in self._incarnations.down():
             self._rule.left(worker)
         self._kept, self._settled = None, True
         self._note_change()
@@ -383,7 +386,7 @@ class ParameterCoordinator(LearningActor):
             if reader.reply.is_set:
                 continue
             rows = None
-            if reader.computing and not self._incarnations.is_over(reader.worker, reader.incarnation):
+            if reader.computing and not self._incarnations.has_ended(reader.worker, reader.incarnation):
                 self._rule.computing(reader.worker, self._updates)
                 if self._batch_sizing is not None:
                     rows = self._batch_sizing.handed(reader.worker, self.now())

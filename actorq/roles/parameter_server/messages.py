@@ -25,14 +25,6 @@ class Ticket(msgspec.Struct, frozen=True, order=True):
 # Between a worker and the coordinator.
 
 
-class Left(Message, frozen=True):
-    """The actor ends in order; one that dies leaves its `Attend` to an ActorDied."""
-
-
-class Attend(Request[Left], frozen=True):
-    """Answered when the actor ends: who waits for it learns of a death at once."""
-
-
 class Pulled(Message, frozen=True):
     """The version to fetch, which all shards keep."""
 

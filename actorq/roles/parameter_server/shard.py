@@ -12,14 +12,13 @@ from msgspec import Meta
 import actorq.actors as actors
 from actorq.actors import Refused, SettingProblem, State, Stopping, handles
 from actorq.roles.common.adaptive_executor import AdaptiveExecutor
-from actorq.roles.common.death_watch import DIED, Presence
+from actorq.roles.common.incarnation_fence import ENDED
 from actorq.roles.common.learning_actor import LearningActor
 from actorq.roles.common.problems import network_problems, optimizer_problems
 from actorq.roles.common.recovery import RecoveryPoints, point_of
 
 from .messages import (
     Apply,
-    Attend,
     Combine,
     Discard,
     Fetch,
@@ -28,7 +27,6 @@ from .messages import (
     GetSliceNorm,
     Gradient,
     Keep,
-    Left,
     ListVersions,
     Restore,
     SliceNorm,
@@ -100,20 +98,14 @@ class ParameterServer(LearningActor):
         self._recovery = RecoveryPoints(self, self.config.restore_within_updates, "shard_updates")
         self._changed = self.event()
         self._stopping = False
-        self._presence = Presence(self)
 
     def _note_change(self) -> None:
         self._changed.set()
         self._changed = self.event()
 
-    # Liveness and recovery.
-
-    @handles(concurrent=8)
-    async def attend(self, _: Attend) -> Left:
-        return await self._presence.attend()
+    # Recovery.
 
     def on_drain(self) -> None:
-        self._presence.end()
         self._stopping = True
         self._note_change()
 
@@ -162,7 +154,7 @@ class ParameterServer(LearningActor):
         while (message := self._gradients.get(request.ticket)) is None:
             self._check_settled()
             if self._is_dead(request.ticket):
-                raise Refused(DIED)
+                raise Refused(ENDED)
             if request.ticket in self._discarded:
                 raise Refused("the gradient was discarded")
             await self._changed.wait()

@@ -19,7 +19,7 @@ from actorq.learning.pipeline.partition import StagePart, join_parts, layer_grou
 from actorq.replay.chunk import Batch
 from actorq.roles.averaging.client import AveragingClient
 from actorq.roles.common.adaptive_executor import refuse_divergence
-from actorq.roles.common.death_watch import pause_after
+from actorq.roles.common.backoff import backoff_seconds
 from actorq.roles.common.learning_actor import LearningActor
 from actorq.roles.common.recovery import newest_common
 from actorq.roles.replay.messages import Version
@@ -197,7 +197,7 @@ class PipelineClient:
                     self._settled = True
                 except (ActorDied, Refused):  # a stage died meanwhile
                     failures += 1
-                    await self._actor.sleep(pause_after(failures))
+                    await self._actor.sleep(backoff_seconds(failures))
 
     async def _restore(self) -> None:
         halted = await self._stages.all().ask(HaltStage())

@@ -16,7 +16,7 @@ from .ports import Roles
 def rename_keys(topology: Topology, roles: Roles) -> Topology:
     """The topology with the keys of each role's `renamed_keys` in `ports` and `config` replaced by the new.
 
-    Where a table has both, the old one stays and is refused as unknown.
+    Those renamed to "" are left out. Where a table has both, the old one stays and is refused as unknown.
     """
     actors = {name: _renamed(actor, roles.get(name)) for name, actor in topology.actors.items()}
     return msgspec.structs.replace(topology, actors=actors)
@@ -41,9 +41,11 @@ def rename_table_keys(table: Any, kind: Any) -> Any:
 
 def _renamed(actor: ActorTable, role: type[Actor] | None) -> ActorTable:
     for old, new in role.renamed_keys.items() if role else ():
-        (table, old_key), (_, new_key) = old.split("."), new.split(".")
+        table, _, old_key = old.partition(".")
+        new_key = new.partition(".")[2]
         given = getattr(actor, table)
         if isinstance(given, Mapping) and old_key in given and new_key not in given:
             renamed = {new_key if key == old_key else key: value for key, value in given.items()}
+            renamed.pop("", None)
             actor = msgspec.structs.replace(actor, **{table: renamed})
     return actor

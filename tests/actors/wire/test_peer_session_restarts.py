@@ -131,7 +131,7 @@ class Incarnations:
             return
         self.sides.answers.carry()
 
-    # Lives.
+    # Incarnations.
 
     def die(self, with_page: bool) -> None:
         if not self.alive:

@@ -61,7 +61,7 @@ def test_each_round_is_the_naive_twins_and_each_offer_ends_once(
 
 
 @given(RULES, EVENTS)
-def test_updates_go_on_while_one_worker_lives(settings: UpdateRuleSettings, events: bytes) -> None:
+def test_updates_continue_while_one_worker_is_alive(settings: UpdateRuleSettings, events: bytes) -> None:
     front = after(settings, events)
     active = front.active()
     before = front.version

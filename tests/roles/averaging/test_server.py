@@ -111,7 +111,7 @@ async def test_a_dead_learner_is_not_waited_for_and_comes_back_to_the_centre() -
             group.start_soon(system.ref("learner.1").tell, Die())
             met = await one.synchronize(5.0)
         assert (met.parameters == 5.0).all()
-        with pytest.raises(Refused, match="died"):
+        with pytest.raises(Refused, match="has ended"):
             await other.synchronize(7.0)
         again = Voice(system, 1, incarnation=1)
         assert ((await again.join(learning=True)).parameters == 5.0).all()
@@ -126,7 +126,7 @@ async def test_parameters_of_a_learner_that_dies_while_synchronizing_are_dropped
         await other.join(learning=True)
 
         async def die_waiting() -> None:
-            with pytest.raises(Refused, match="died"):
+            with pytest.raises(Refused, match="has ended"):
                 await other.synchronize(7.0)
 
         async with anyio.create_task_group() as group:
@@ -233,7 +233,7 @@ async def test_a_learner_dies_and_catches_up(rule: str) -> None:
         await said._until(lambda: len([1 for _, incarnation, _ in said.entries if incarnation == 1]) > 10)
     *_, last = [value for name, incarnation, value in said.entries if (name, incarnation) == ("learner.1", 0)]
     begins, *_ = [value for _, incarnation, value in said.entries if incarnation == 1]
-    assert begins >= last > 0, "it begins where the others are, not at zero"
+    assert begins > 0.9 * last > 0, "it begins at the center, not at zero"
 
 
 async def test_the_root_dies_and_all_continue() -> None:

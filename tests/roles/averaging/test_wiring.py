@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from actorq.actors.runtime.wiring import senders
+from actorq.roles.averaging.messages import Synchronize
 from actorq.topology import TopologyError, check
 
 
@@ -19,7 +21,7 @@ def tree(**root: Any) -> dict[str, Any]:
         "stop": {"updates": 10},
         "groups": {"edge": {"count": 2, "actors": ["replay", "learner"]}},
         "actors": {
-            "root": {"role": "averaging_server", "ports": {"learners": "learner"}, **root},
+            "root": {"role": "averaging_server", **root},
             "replay": replay,
             "learner": {"role": "learner", "ports": {"replay": "replay", "root": "root"}},
             "memory": replay,
@@ -34,23 +36,19 @@ def problems(topology: dict[str, Any]) -> str:
     return str(refused.value)
 
 
-def test_the_learners_of_all_groups_meet() -> None:
-    plan = check(tree())
-    (root,) = [spec for spec in plan.specs if spec.name == "root"]
-    assert root.ports["learners"] == ("edge.0.learner", "edge.1.learner")
+def test_the_learners_of_all_groups_are_averaged() -> None:
+    specs = {spec.name: spec for spec in check(tree()).specs}
+    assert senders("root", Synchronize, specs) == ("edge.0.learner", "edge.1.learner")
 
 
-def test_a_learner_of_the_root_is_wired_to_it() -> None:
+def test_the_former_port_is_ignored() -> None:
+    assert check(tree(ports={"learners": ["learner", "loner"]})).specs == check(tree()).specs
+
+
+def test_a_root_without_learners() -> None:
     topology = tree()
-    topology["actors"]["loner"]["ports"]["root"] = "root"
-    assert "actors.root.ports.learners: lacks loner, whose port root is wired to this actor" in problems(
-        topology
-    )
-
-
-def test_a_missing_learner_is_not_waited_for() -> None:
-    told = problems(tree(ports={"learners": ["learner", "loner"]}))
-    assert "actors.root.ports.learners: names loner, whose port root isn't wired to this actor" in told
+    del topology["actors"]["learner"]["ports"]["root"]
+    assert 'actors.root.ports: no learner has the port root = "root"' in problems(topology)
 
 
 def test_elasticity_is_for_elastic_averaging() -> None:

@@ -16,10 +16,8 @@ from actorq.learning.agent import Agent
 from actorq.roles.averaging.client import AveragingClient
 from actorq.roles.averaging.messages import JoinAveraging, Synchronize, Synchronized
 from actorq.roles.averaging.server import AveragingServer
-from actorq.roles.common.death_watch import Presence
 from actorq.roles.learner.base import BatchSource, ReplayDraw
 from actorq.roles.learner.learner import Learner
-from actorq.roles.parameter_server.messages import Attend, Left
 from actorq.roles.replay.messages import DrawSample, SampleReply, UpdatePriorities, Weights
 from actorq.testing import Record
 from tests.actors.world import fresh, spec
@@ -46,10 +44,9 @@ def tree(
     """The root, a evaluator's stand-in, and `learner.0`, … of these classes."""
     names = tuple(f"learner.{index}" for index in range(len(members)))
     recorder = fresh(WeightsRecorder, record=centers if centers is not None else Record())
-    wired = {"learners": names}
     settings = AveragingServer.Config(**config)
     return [
-        spec("root", root, wired, settings, seed=derive_seed(0, "root"), tables=TABLES),
+        spec("root", root, None, settings, seed=derive_seed(0, "root"), tables=TABLES),
         spec("evaluator", recorder, {"weights": "root"}),
         *(
             spec(name, cls, {"root": "root"} if "root" in cls.definition.complete().ports else None)
@@ -91,14 +88,6 @@ class Counting(Actor):
 
     async def on_start(self) -> None:
         self._averaging = AveragingClient(self, self.root, self.every)
-        self._presence = Presence(self)
-
-    @handles(concurrent=8)
-    async def attend(self, _: Attend) -> Left:
-        return await self._presence.attend()
-
-    def on_drain(self) -> None:
-        self._presence.end()
 
     async def run(self) -> None:
         await self._averaging.join(learning=False)
@@ -186,7 +175,7 @@ def learners(
         spec(
             "root",
             root,
-            {"learners": names},
+            None,
             AveragingServer.Config(**config),
             seed=derive_seed(0, "root"),
             tables=tables,

@@ -152,7 +152,7 @@ def test_adaptive_scales_are_for_a_lone_learner() -> None:
     server = {
         "coordinator": {
             "role": "parameter_coordinator",
-            "ports": {"servers": "server", "workers": "learner"},
+            "ports": {"servers": "server"},
         },
         "server": {"role": "parameter_server"},
         "learner": {

@@ -49,7 +49,7 @@ def test_explorers_outside_of_groups_that_have_tasks() -> None:
         groups={"edge": {"count": 2, "actors": ["a", "learner"]}},
     )
     source["actors"]["a"] |= {"count": 2}
-    source["actors"]["root"] = {"role": "averaging_server", "ports": {"learners": "learner"}}
+    source["actors"]["root"] = {"role": "averaging_server"}
     del source["actors"]["b"]
     assert "by that of" in refused(source)["actors.learner.ports.replay"]
 
@@ -78,7 +78,7 @@ def test_a_front_knows_its_workers_by_their_numbers(role: str) -> None:
             "server": {"role": "parameter_server"},
             "coordinator": {
                 "role": "parameter_coordinator",
-                "ports": {"servers": "server", "workers": ["fast", "slow"]},
+                "ports": {"servers": "server"},
             },
             "replay": {"role": "replay"},
             "fast": {"role": role, "ports": pushing},
@@ -110,7 +110,7 @@ def test_a_task_of_a_repeated_group_without_explorers() -> None:
         learner={"ports": {"replay": ["a", "b"], "root": "root"}},
         groups={"edge": {"count": 2, "actors": ["limiter", "a", "b", "learner", "explorer"]}},
     )
-    source["actors"]["root"] = {"role": "averaging_server", "ports": {"learners": "learner"}}
+    source["actors"]["root"] = {"role": "averaging_server"}
     assert 'no explorer has the task "grid"' in refused(source)["actors.explorer.ports.replay"]
     source["actors"]["explorer"]["count"] = 2
     assert len(check(source).specs) == 13

@@ -90,11 +90,7 @@ def learners(
     tables = {"agent": agent, "task": TASK}
     return [
         *others,
-        replace(
-            coordinator,
-            config=ParameterCoordinator.Config(**settings),
-            ports={"servers": coordinator.ports["servers"], "workers": names},
-        ),
+        replace(coordinator, config=ParameterCoordinator.Config(**settings)),
         *(
             spec(
                 name,

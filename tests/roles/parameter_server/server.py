@@ -7,19 +7,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from actorq.actors import Actor, ActorSpec, System, handles
+from actorq.actors import Actor, ActorSpec, Ref, System
 from actorq.actors.spec import derive_seed
 from actorq.envs.task import Task
 from actorq.learning.agent import Agent
 from actorq.learning.distributed.encoded import Encoded
 from actorq.learning.distributed.sharding import shard_slices
-from actorq.roles.common.death_watch import Presence
+from actorq.roles.averaging.messages import JoinAveraging, Synchronize
 from actorq.roles.parameter_server.coordinator import ParameterCoordinator
 from actorq.roles.parameter_server.messages import (
-    Attend,
     Fetch,
     Gradient,
-    Left,
     Pull,
     Pulled,
     Push,
@@ -37,15 +35,8 @@ SIZE = 4 * 2 + 2
 class Bystander(Actor):
     """Stands for a worker's life; what it would send, the test sends."""
 
-    async def on_start(self) -> None:
-        self._presence = Presence(self)
-
-    @handles(concurrent=8)
-    async def attend(self, _: Attend) -> Left:
-        return await self._presence.attend()
-
-    def on_drain(self) -> None:
-        self._presence.end()
+    coordinator: Ref[Pull | Push] | None
+    root: Ref[JoinAveraging | Synchronize] | None
 
 
 def server(
@@ -77,11 +68,10 @@ def server(
         ]
 
     servers = group("server", shard, shards, config=shard_config or ParameterServer.Config())
-    bystanders = group("worker", Bystander, workers, config=Bystander.Config())
-    ports = {
-        "servers": tuple(each.name for each in servers),
-        "workers": tuple(each.name for each in bystanders),
-    }
+    bystanders = group(
+        "worker", Bystander, workers, config=Bystander.Config(), ports={"coordinator": ("coordinator",)}
+    )
+    ports = {"servers": tuple(each.name for each in servers)}
     [middle] = group(
         "coordinator", coordinator, 1, config=ParameterCoordinator.Config(**settings), ports=ports
     )

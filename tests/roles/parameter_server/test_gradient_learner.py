@@ -30,6 +30,7 @@ from tests.launchers.actors import Board
 from tests.launchers.nodes import Heard, actor, board, running
 from tests.roles.actors import Watch
 from tests.roles.learner.learners import Pile, learners, piles
+from tests.roles.parameter_server.server import Bystander
 from tests.roles.test_deterministic import assert_identical
 from tests.roles.topologies import batch_of
 
@@ -248,17 +249,14 @@ async def test_the_death_of_one_leaves_the_others_training(
 # Settings.
 
 
-def test_the_front_is_to_know_it_by_its_index() -> None:
-    def problems(workers: tuple[str, ...]) -> list[tuple[str, str]]:
-        actors = [spec("replay", ReplayShard), *learners([("replay",)] * 2, 1, AGENT)]
-        specs = {each.name: each for each in actors}
-        specs["coordinator"] = replace(
-            specs["coordinator"], ports={**specs["coordinator"].ports, "workers": workers}
-        )
+def test_the_coordinator_knows_it_by_its_index() -> None:
+    def problems(*before: str) -> list[tuple[str, str]]:
+        shared = [spec("replay", ReplayShard), *learners([("replay",)] * 2, 1, AGENT)]
+        others = [spec(name, Bystander, {"coordinator": "coordinator"}) for name in before]
+        specs = {each.name: each for each in [*others, *shared]}
         return list(GradientLearner.wiring_problems(specs["learner.0"], specs))
 
-    assert not problems(("learner.0", "learner.1"))
-    for workers in (("learner.0",), ("worker.0", "worker.1"), ("worker", "learner.0", "learner.1")):
-        ((where, sentence),) = problems(workers)
-        assert where == "ports.coordinator"
-        assert "by their index" in sentence
+    assert not problems()
+    ((where, sentence),) = problems("worker")
+    assert where == "ports.coordinator"
+    assert "by their index: wire one actor to it, not worker, learner.0, learner.1" in sentence

@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from actorq.actors import GroupSpec, Message, Refused, RestartLimits, System, handles
-from actorq.roles.common.death_watch import PATIENCE, Lives
+from actorq.roles.common.incarnation_fence import IncarnationFence
 from actorq.roles.common.recovery import BEGINNING, newest_common
 from actorq.roles.parameter_server.messages import ListVersions, Push, Restore, VersionList
 from actorq.roles.parameter_server.recovery import restore
@@ -140,19 +140,20 @@ async def test_a_shards_death_is_detected_however_often_the_coordinator_has_died
 # Workers who die.
 
 
-def test_messages_from_before_a_death_are_distinguished_from_later_ones() -> None:
-    incarnations = Lives(3)
-    incarnations.hear(1, 0)
-    assert not incarnations.is_over(1, 0)
-    assert incarnations.end(1) == 0
-    assert list(incarnations.dead()) == [1]
-    with pytest.raises(Refused, match="has died"):
-        incarnations.hear(1, 0)
-    incarnations.hear(1, 1)
-    assert list(incarnations.dead()) == []
-    assert incarnations.end(2) is None
+def test_requests_of_an_ended_incarnation_are_told_from_those_of_the_next() -> None:
+    incarnations = IncarnationFence(3)
+    incarnations.admit(1, 0)
+    assert not incarnations.has_ended(1, 0)
+    incarnations.end(1, 0)
+    assert list(incarnations.down()) == [1]
+    with pytest.raises(Refused, match="has ended"):
+        incarnations.admit(1, 0)
+    incarnations.admit(1, 1)
+    assert list(incarnations.down()) == []
+    incarnations.end(2, 0)
+    assert list(incarnations.down()) == [2]
     with pytest.raises(Refused, match="no worker 3; there are 3"):
-        incarnations.hear(3, 0)
+        incarnations.admit(3, 0)
 
 
 class Die(Message):
@@ -174,15 +175,14 @@ async def test_no_worker_waits_for_one_that_never_restarts() -> None:
         await system.ref(last.name).tell(Die())
         for pushed in gradients(3):
             version = await updated(workers, pushed, version)
-        with pytest.raises(Refused, match="has died"):
+        with pytest.raises(Refused, match="has ended"):
             await workers.push(gradients(1)[0], version, 1)
-        with pytest.raises(Refused, match="has died"):
+        with pytest.raises(Refused, match="has ended"):
             await workers.pull(1)
         for pushed in gradients(3):
             version = await updated(workers, pushed, version)
         assert version.updates == 6
-    # In as many seconds as a test may take.
-    assert system.statistics().dead_letters < 4 * PATIENCE, "it is asked ever more rarely whether it lives"
+    assert system.statistics().dead_letters == 1, "the message over which it crashed"
 
 
 async def test_a_slice_that_comes_after_its_refusal_is_not_kept() -> None:

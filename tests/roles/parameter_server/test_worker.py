@@ -8,7 +8,6 @@ import re
 from dataclasses import replace
 from typing import Any
 
-import anyio
 import numpy as np
 import pytest
 from msgspec.structs import replace as replace_fields
@@ -29,9 +28,7 @@ from actorq.roles.learner.worker import LocalReplayConfig, Worker
 from actorq.roles.parameter_server.client import MOST_REFUSALS
 from actorq.roles.parameter_server.coordinator import ParameterCoordinator
 from actorq.roles.parameter_server.messages import (
-    Attend,
     Fetch,
-    Left,
     Pull,
 )
 from actorq.roles.parameter_server.shard import ParameterServer
@@ -62,7 +59,7 @@ pytestmark = pytest.mark.anyio
 def crew(config: Worker.Config, *, cls: type[Worker] = Worker, workers: int = 2) -> list[ActorSpec]:
     """A parameter server of two shards, and workers."""
     names = tuple(f"worker.{i}" for i in range(workers))
-    ports = {"servers": SHARDS, "workers": names}
+    ports = {"servers": SHARDS}
     return [
         *members(SHARDS, ParameterServer),
         wired(
@@ -174,20 +171,6 @@ async def test_the_named_version_is_the_one_it_computes_with() -> None:
     assert asked[:6] == [0, 0, 1, 1, 2, 2], "once from each shard, and not again for the second pull"
     # Both times the stand-in sends the target too.
     assert {push.bytes_fetched for push in scene.pushes.entries} == {2 * 4 * SIZE}
-
-
-async def test_a_waiting_attend_is_answered_when_it_ends() -> None:
-    scene = Scene()
-    left: list[Left] = []
-
-    async def attend() -> None:
-        left.append(await system.ref("worker.0").ask(Attend()))
-
-    async with anyio.create_task_group() as tasks, System(scene.specs) as system:
-        tasks.start_soon(attend)
-        await scene.pushes.reaches(3)
-        assert not left
-    assert left == [Left()]
 
 
 async def test_continues_after_a_refusal_and_logs_the_reason_once(caplog: pytest.LogCaptureFixture) -> None:

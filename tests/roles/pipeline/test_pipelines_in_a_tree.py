@@ -52,7 +52,7 @@ def pipelines(count: int, cls: type[PipelineLearner], root: type[AveragingServer
     tables = {"agent": LEARNING, "task": TABLES["task"]}
     given: dict[str, Any] = {"count": count, "tables": tables}
     settings = PipelineLearner.Config(synchronize_every_updates=EVERY, draws_ahead=1, micro_batches=2)
-    specs = [spec("root", root, {"learners": names}, seed=derive_seed(0, "root"), tables=tables)]
+    specs = [spec("root", root, seed=derive_seed(0, "root"), tables=tables)]
     for index, name in enumerate(names):
         stages = (f"stage.{index}.0", f"stage.{index}.1")
         specs += [spec(stage, Mortal, {"stages": stages}, tables=tables) for stage in stages]

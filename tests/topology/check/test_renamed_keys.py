@@ -17,7 +17,11 @@ class Renamed(Actor):
     class Config(message.Config):
         every_updates: int = 1
 
-    renamed_keys: ClassVar = {"ports.store": "ports.replay", "config.each_updates": "config.every_updates"}
+    renamed_keys: ClassVar = {
+        "ports.store": "ports.replay",
+        "ports.learners": "",
+        "config.each_updates": "config.every_updates",
+    }
     replay: Ref[Insert]
 
 
@@ -30,6 +34,8 @@ def test_former_keys_are_read_as_the_new_ones() -> None:
     (spec,) = (spec for spec in check(former).specs if spec.name == "other")
     assert spec.ports == {"replay": ("replay",)}
     assert spec.config == Renamed.Config(every_updates=3)
+    ignored = file(ports={"store": "replay", "learners": "nobody"}, config={"each_updates": 3})
+    assert check(ignored).specs == check(former).specs
     assert load(former) == load(file(ports={"replay": "replay"}, config={"every_updates": 3}))
 
 
