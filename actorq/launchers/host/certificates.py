@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
-from actorq.actors.errors import ActorqError
 from actorq.actors.wire.tls import SERVER_NAME, Tls
 
 if TYPE_CHECKING:
@@ -19,12 +16,11 @@ AGE = timedelta(hours=1)
 LIFETIME = timedelta(days=30)
 
 
-def make_certificates(hosts: Sequence[str] = ()) -> Tls:
+def make_certificates() -> Tls:
     """A certificate that all nodes of one run share, and the authority by which they verify each other.
 
-    It is valid for the name "actorq" and for `hosts`, names or IP addresses, as client and as server, from an
-    hour ago for 30 days. No other certificate can be signed: the authority's key is not kept. ECDSA over
-    P-256. Raises ActorqError if a host's name is not allowed in a certificate.
+    It is valid for the name "actorq", as client and as server, from an hour ago for 30 days. No other
+    certificate can be signed: the authority's key is not kept. ECDSA over P-256.
     """
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
@@ -59,7 +55,7 @@ def make_certificates(hosts: Sequence[str] = ()) -> Tls:
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_usage(certificates=False), critical=True)
         .add_extension(x509.ExtendedKeyUsage(both_ends), critical=False)
-        .add_extension(x509.SubjectAlternativeName([_name(SERVER_NAME), *map(_name, hosts)]), critical=False)
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(SERVER_NAME)]), critical=False)
         .add_extension(signer, critical=False)
         .sign(authority_key, hashes.SHA256())
     )
@@ -86,16 +82,3 @@ def _usage(*, certificates: bool) -> x509.KeyUsage:
         encipher_only=False,
         decipher_only=False,
     )
-
-
-def _name(host: str) -> x509.GeneralName:
-    from cryptography import x509
-
-    try:
-        return x509.IPAddress(ip_address(host))
-    except ValueError:
-        pass
-    try:
-        return x509.DNSName(host)
-    except ValueError as error:
-        raise ActorqError(f"host {host!r} is not allowed in a certificate: {error}") from error
