@@ -1,4 +1,4 @@
-"""Whether torch compiles what a learner runs again and again."""
+"""Optional compilation of networks by torch.compile."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ Compile = Annotated[
         " for each update where it pays; reduce-overhead records CUDA graphs on a GPU"
     ),
 ]
-"""A setting; `missing_compiler` tells whether this machine can."""
+"""A setting; `missing_compiler` checks whether this machine supports it."""
 
 
 def missing_compiler() -> str | None:
-    """What is wrong, if torch would find no C++ compiler here; free of torch."""
+    """The problem, if torch would find no C++ compiler here; free of torch."""
     named = os.environ.get("CXX")
     if any(map(which, [named] if named else ["g++", "clang++", "c++"])):
         return None
@@ -41,14 +41,14 @@ def compiled(module: nn.Module, mode: Compile) -> nn.Module:
     import torch
     import torch._inductor.config as inductor
 
-    inductor.compile_threads = 1  # here, not in child processes: what they would spare is a second
-    with warnings.catch_warnings():  # what torch has to say of its own code as it loads its compiler
+    inductor.compile_threads = 1  # here, not in child processes, which would save one second
+    with warnings.catch_warnings():  # warnings of torch about its own code while it loads the compiler
         warnings.simplefilter("ignore", DeprecationWarning)
         return cast("nn.Module", torch.compile(module, mode=mode))
 
 
 def begin_step(mode: Compile) -> None:
-    """To be called before the first run of what makes one update: results of the one before are given up."""
+    """Call this before the first run of an update: results of the previous update become invalid."""
     if mode == "reduce-overhead":
         import torch
 

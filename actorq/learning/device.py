@@ -1,4 +1,4 @@
-"""Names of devices: `auto`, `cpu`, `cuda`, `cuda:1`."""
+"""Device names: `auto`, `cpu`, `cuda`, `cuda:1`."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ if TYPE_CHECKING:
 log = logging.getLogger("actorq.learning")
 
 Device = Annotated[str, Meta(pattern=r"^(auto|cpu|cuda(:[0-9]+)?)$")]
-"""A setting: a name that is some machine's device; `resolve_device` tells whether this one has it."""
+"""A setting: the name of a possible device; `resolve_device` checks whether this machine has it."""
 
 _DEVICE = re.compile(r"auto|cpu|cuda(?::(?P<index>[0-9]+))?")
 
 _users: dict[str, int] = {}
-"""Who has been dealt a device by `auto`, in this process, each with its number."""
+"""Users of `auto` in this process, each with its number."""
 
 
 def resolve_device(name: str, user: str | None = None) -> torch.device:
     """The device a role computes on.
 
-    `auto` is a CUDA device where there is one, else the CPU. A process deals its CUDA devices in turn to the
-    users that ask, each an actor's name; a user that asks again, as an actor does in each of its lives, gets
-    the same one. Without a user it is the first. Without CUDA the log says so, once for all users.
+    `auto` is a CUDA device if there is one, else the CPU. A process assigns its CUDA devices round robin to
+    the users that ask, each an actor's name; a user that asks again, as each incarnation of an actor does,
+    gets the same one. Without a user it is the first. Without CUDA this is logged, once for all users.
 
-    A CUDA device always carries its index, so that two names of one device compare equal.
-    Raises ValueError for a name that is no device, and for one that this machine lacks.
+    A CUDA device always has its index, so that two names of one device compare equal. Raises ValueError for a
+    name that is no device, and for one that this machine lacks.
     """
     import torch
 
@@ -52,7 +52,7 @@ def resolve_device(name: str, user: str | None = None) -> torch.device:
 
 
 def _dealt(user: str | None, count: int) -> torch.device:
-    """What `auto` is to this user, where there are so many CUDA devices."""
+    """The device that `auto` assigns to this user, with this number of CUDA devices."""
     import torch
 
     if user is not None and user not in _users:

@@ -1,4 +1,4 @@
-"""Exploring: epsilon schedules, the Ape-X ladder, epsilon-greedy choice. Free of torch."""
+"""Exploration: epsilon schedules, the Ape-X ladder, epsilon-greedy choice. Free of torch."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Epsilon = Probability | LinearEpsilon
 
 
 def epsilon_at(schedule: float | LinearEpsilon, env_steps: int) -> float:
-    """Epsilon after so many environment steps."""
+    """Epsilon after this number of environment steps."""
     if not isinstance(schedule, LinearEpsilon):
         return schedule
     done = min(env_steps / schedule.env_steps, 1.0)
@@ -49,10 +49,10 @@ def ape_x_ladder(explorers: int, *, base: float = 0.4, alpha: float = 7.0) -> ND
 def epsilon_greedy(
     q_values: NDArray[np.floating], epsilon: float | NDArray[np.floating], generator: np.random.Generator
 ) -> NDArray[np.int64]:
-    """Actions [B] for Q-values [B, A]: with probability epsilon any action, each alike, else the greedy one.
+    """Actions [B] for Q-values [B, A]: with probability epsilon uniformly random, otherwise the greedy one.
 
-    `epsilon` is one number or one per row [B]. Of equal Q-values the first is taken. The generator is drawn
-    from alike whatever the Q-values, so two runs that differ in one action stay comparable.
+    `epsilon` is one number or one per row [B]. Of equal Q-values the first is taken. The same numbers are
+    drawn from the generator whatever the Q-values, so two runs that differ in one action stay comparable.
     """
     rows, actions = q_values.shape
     explore = generator.random(rows) < epsilon

@@ -15,19 +15,19 @@ State = dict[str, Any]
 
 
 class Optimizer(Protocol):
-    """Steps a vector of parameters along a vector of gradients, both its maker's; either may be a shard."""
+    """Steps a vector of parameters along a vector of gradients, both the caller's; either may be a shard."""
 
     learning_rate: float
     """The step size; may be changed between steps."""
 
     def step(self, gradient: Tensor | None = None) -> None:
-        """Change the parameters in place, by their gradient as it now stands or by another, only read."""
+        """Change the parameters in place, by their present gradient or by another, which is only read."""
 
     def state(self) -> State:
-        """A copy of all the optimizer remembers, for a checkpoint."""
+        """A copy of the optimizer's state, for a checkpoint."""
 
     def load_state(self, state: State) -> None:
-        """Go on from a `state`. ValueError, with nothing changed, if it is of another optimizer or size."""
+        """Restore a `state`. ValueError, with nothing changed, if it is of another optimizer or size."""
 
 
 def make_optimizer(agent: Agent, vector: Tensor, gradient: Tensor) -> Optimizer:
@@ -137,9 +137,9 @@ class RMSProp:
 
 
 def clip_gradient_norm(gradient: Tensor, maximum: float) -> float:
-    """Scale the gradient in place to the Euclidean norm `maximum` if it is longer; returns the norm it had.
+    """Scale the gradient in place to the Euclidean norm `maximum` if it is longer; returns the previous norm.
 
-    A norm that is not finite is returned and the gradient left as it is: what to do is the caller's to say.
+    A norm that is not finite is returned and the gradient left unchanged: the caller decides what to do.
     """
     norm = float(torch.linalg.vector_norm(gradient))
     if maximum < norm < float("inf"):

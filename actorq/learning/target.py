@@ -1,4 +1,4 @@
-"""The target network: a late copy of the online one."""
+"""Target network: an earlier copy of the online one."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from .networks.flat import FlatParameters
 
 
 class TargetNetwork:
-    """A second network with the online one's parameters as they were, or as they were on average.
+    """A second network with earlier, or averaged, parameters of the online one.
 
     Either copied every `target_every_updates` updates (Mnih et al. 2015, algorithm 1) or, with `polyak`,
     moved by target += polyak * (online - target) after every one (Lillicrap et al. 2016, arXiv 1509.02971,
-    algorithm 1). One pass over one vector in both cases. It begins equal to the online network.
+    algorithm 1). One pass over one vector in both cases. It starts equal to the online network.
     """
 
     parameters: FlatParameters
@@ -30,7 +30,7 @@ class TargetNetwork:
 
     @torch.no_grad()
     def follow(self, updates: int) -> bool:
-        """Call after each update, with the updates done so far; says whether the target changed."""
+        """Call after each update, with the number of updates; returns whether the target changed."""
         if self._agent.polyak is not None:
             self.parameters.vector.lerp_(self._online.vector, self._agent.polyak)
             return True
@@ -41,13 +41,13 @@ class TargetNetwork:
 
     @torch.no_grad()
     def copy(self) -> None:
-        """Take over the online parameters as they are, whatever the schedule."""
+        """Copy the present online parameters, whatever the schedule."""
         self.parameters.vector.copy_(self._online.vector)
 
     def state(self) -> dict[str, Any]:
-        """The target parameters; which update it is, its caller knows."""
+        """The target parameters; the caller keeps the number of updates."""
         return {"vector": self.parameters.read()}
 
     def load_state(self, state: dict[str, np.ndarray[Any, Any]]) -> None:
-        """Go on from a `state`. Raises ValueError, with nothing changed, if it is of another size."""
+        """Restore a `state`. Raises ValueError, with nothing changed, if it is of another size."""
         self.parameters.write(state["vector"])

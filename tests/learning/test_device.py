@@ -58,7 +58,7 @@ def test_what_is_named_takes_no_turn(cuda_devices: int) -> None:
 
 
 @pytest.mark.usefixtures("nobody_yet")
-def test_without_cuda_the_log_says_so_once(cuda_devices: int, caplog: pytest.LogCaptureFixture) -> None:
+def test_missing_cuda_is_logged_once(cuda_devices: int, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level("INFO", logger="actorq"):
         for user in ("learner", "inference", "learner"):
             resolve_device("auto", user)

@@ -73,7 +73,7 @@ def test_adam_is_algorithm_1_of_its_paper() -> None:
 
 
 @agents
-def test_a_state_goes_on_bit_for_bit(agent: Agent) -> None:
+def test_a_state_continues_bit_for_bit(agent: Agent) -> None:
     vector, gradient, generator = problem()
     optimizer = make_optimizer(agent, vector, gradient)
     walk(optimizer, gradient, generator, 10)
@@ -138,7 +138,7 @@ def test_clipping_scales_only_what_is_too_long() -> None:
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
-def test_a_norm_that_is_not_finite_is_told(bad: float) -> None:
+def test_a_norm_that_is_not_finite_is_reported(bad: float) -> None:
     gradient = torch.tensor([1.0, bad])
     assert not np.isfinite(clip_gradient_norm(gradient, 1.0))
     assert gradient[0] == 1.0

@@ -1,7 +1,7 @@
-"""When learners with parameters of their own meet, and what a meeting makes of their parameters.
+"""Averaging rules: when learners with parameters of their own synchronize, and the result.
 
-A rule is told who learns, who has come and who has left; it answers with who meets next. It knows neither
-messages nor clocks. Learners are numbers.
+A rule is notified of learners that are active, have arrived or have left; it returns those that synchronize
+next. It knows neither messages nor clocks. Learners are numbers.
 """
 
 from __future__ import annotations
@@ -20,40 +20,40 @@ Vector = NDArray[Any]
 
 
 class Synchronization(NamedTuple):
-    """What came of one."""
+    """Result of a synchronization."""
 
-    centre: Vector
-    """Where it has moved to; a new array."""
+    center: Vector
+    """The new center; a new array."""
     answers: list[Vector]
-    """What each learner goes on with; they may be one array."""
+    """The parameters with which each learner continues; they may be one array."""
     distances: list[float]
-    """|θ_i − centre| / |centre| of each learner, as it came."""
+    """|θ_i − center| / |center| of each learner, with its parameters as it arrived."""
 
 
 class AveragingRule(Protocol):
-    """Decides who meets when.
+    """Decides which learners synchronize when.
 
-    Tell it what happened, then call `next` until it gives nobody.
+    Notify it of each event, then call `next` until it returns no learner.
     """
 
     @property
     def learning(self) -> tuple[int, ...]:
-        """Who is waited for, in ascending order."""
+        """The learners that are waited for, in ascending order."""
 
     def learns(self, learner: int) -> None:
-        """The learner makes updates from now on: it will come."""
+        """The learner makes updates from now on, and will arrive."""
 
-    def came(self, learner: int) -> None:
-        """The learner waits with its parameters; that it learns is clear then."""
+    def arrived(self, learner: int) -> None:
+        """The learner waits with its parameters; it counts as active."""
 
     def left(self, learner: int) -> None:
-        """The learner died, or makes no updates at present: it isn't there, and nobody waits for it."""
+        """The learner died, or makes no updates at present: it is no longer waited for."""
 
     def next(self) -> tuple[int, ...]:
-        """Who meets now, in ascending order: they are no longer waiting. Empty: nobody."""
+        """The learners that synchronize now, in ascending order; they are no longer waiting. Empty: none."""
 
-    def meet(self, centre: Vector, vectors: Sequence[Vector]) -> Synchronization:
-        """What the parameters [size] of those who meet make of the centre [size] and of each other."""
+    def synchronize(self, center: Vector, vectors: Sequence[Vector]) -> Synchronization:
+        """Synchronize: the results of the learners' parameters [size] and the center [size]."""
 
 
 def make_averaging_rule(rule: RuleName, elasticity: float | None, learners: int) -> AveragingRule:
@@ -62,14 +62,14 @@ def make_averaging_rule(rule: RuleName, elasticity: float | None, learners: int)
 
 
 class Mean:
-    """All who learn meet at once, and go on from their mean, which is the centre.
+    """All active learners synchronize at once, and continue from their mean, the center.
 
-    Local SGD with periodic averaging (Stich 2019, arXiv 1805.09767). Who comes first waits for the others.
+    Local SGD with periodic averaging (Stich 2019, arXiv 1805.09767). Early learners wait for the others.
     """
 
     def __init__(self) -> None:
         self._learning: set[int] = set()
-        self._here: set[int] = set()
+        self._arrived: set[int] = set()
 
     @property
     def learning(self) -> tuple[int, ...]:
@@ -78,38 +78,38 @@ class Mean:
     def learns(self, learner: int) -> None:
         self._learning.add(learner)
 
-    def came(self, learner: int) -> None:
+    def arrived(self, learner: int) -> None:
         self._learning.add(learner)
-        self._here.add(learner)
+        self._arrived.add(learner)
 
     def left(self, learner: int) -> None:
         self._learning.discard(learner)
-        self._here.discard(learner)
+        self._arrived.discard(learner)
 
     def next(self) -> tuple[int, ...]:
-        if self._here != self._learning:
+        if self._arrived != self._learning:
             return ()
-        meeting, self._here = tuple(sorted(self._here)), set()
-        return meeting
+        synchronizing, self._arrived = tuple(sorted(self._arrived)), set()
+        return synchronizing
 
-    def meet(self, centre: Vector, vectors: Sequence[Vector]) -> Synchronization:
-        total = np.zeros(centre.shape)  # in float64: the mean of equals is what they are
+    def synchronize(self, center: Vector, vectors: Sequence[Vector]) -> Synchronization:
+        total = np.zeros(center.shape)  # in float64: the mean of equals is what they are
         for vector in vectors:
             total += vector
-        mean = (total / len(vectors)).astype(centre.dtype)
+        mean = (total / len(vectors)).astype(center.dtype)
         return Synchronization(mean, [mean] * len(vectors), [distance(vector, mean) for vector in vectors])
 
 
 class Elastic:
-    """Each learner meets the centre alone, whenever it comes; both move towards each other.
+    """Each learner synchronizes with the center alone, whenever it arrives; both move towards each other.
 
-    Asynchronous elastic averaging (EASGD, Zhang, Choromanska & LeCun 2015, arXiv 1412.6651, algorithm 1):
-    θ ← θ − a · (θ − c) and c ← c + a · (θ − c), both with θ and c as they were. Nobody waits.
+    Asynchronous elastic averaging (EASGD, Zhang, Choromanska & LeCun 2015, arXiv 1412.6651, algorithm 1): θ ←
+    θ − a · (θ − c) and c ← c + a · (θ − c), both with the previous θ and c. No learner waits for another.
     """
 
     def __init__(self, elasticity: float) -> None:
         self._elasticity = elasticity
-        self._here: list[int] = []
+        self._arrived: list[int] = []
 
     @property
     def learning(self) -> tuple[int, ...]:
@@ -118,25 +118,25 @@ class Elastic:
     def learns(self, learner: int) -> None:
         pass
 
-    def came(self, learner: int) -> None:
+    def arrived(self, learner: int) -> None:
         self.left(learner)
-        self._here.append(learner)
+        self._arrived.append(learner)
 
     def left(self, learner: int) -> None:
-        self._here = [other for other in self._here if other != learner]
+        self._arrived = [other for other in self._arrived if other != learner]
 
     def next(self) -> tuple[int, ...]:
-        return (self._here.pop(0),) if self._here else ()
+        return (self._arrived.pop(0),) if self._arrived else ()
 
-    def meet(self, centre: Vector, vectors: Sequence[Vector]) -> Synchronization:
+    def synchronize(self, center: Vector, vectors: Sequence[Vector]) -> Synchronization:
         (vector,) = vectors
-        pull = (self._elasticity * (vector - centre)).astype(centre.dtype)
-        return Synchronization(centre + pull, [vector - pull], [distance(vector, centre)])
+        pull = (self._elasticity * (vector - center)).astype(center.dtype)
+        return Synchronization(center + pull, [vector - pull], [distance(vector, center)])
 
 
-def distance(vector: Vector, centre: Vector) -> float:
-    """|vector − centre| / |centre|, Euclidean; 0 between two zero vectors."""
-    return _norm(vector - centre) / max(_norm(centre), 1e-12)
+def distance(vector: Vector, center: Vector) -> float:
+    """|vector − center| / |center|, Euclidean; 0 between two zero vectors."""
+    return _norm(vector - center) / max(_norm(center), 1e-12)
 
 
 def _norm(vector: Vector) -> float:

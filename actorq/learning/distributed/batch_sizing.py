@@ -1,4 +1,4 @@
-"""How many transitions each worker's next batch is of, so that fast and slow ones are done together."""
+"""Dynamic batch sizing: batches in proportion to the workers' speeds, so that all finish together."""
 
 from __future__ import annotations
 
@@ -6,34 +6,34 @@ import math
 from collections.abc import Sequence
 
 WEIGHT = 0.05
-"""Of a new measurement in a worker's running means."""
+"""Weight of a new measurement in a worker's running means."""
 
 MOST_TIMES_LESS = 16
-"""What the slowest worker is dealt, of `agent.batch_size`."""
+"""The least batch of a worker is this fraction of `agent.batch_size`."""
 
 
 class BatchSizing:
-    """Deals the workers' rows by their speed: as many as those who live have at `batch_size` each.
+    """Divides rows among the workers by their speed: as many as the live ones have at `batch_size` each.
 
-    A worker's *speed* is its rows by the seconds from being handed a version until its gradient of it came,
-    all that took it time, both as running means. Who has none yet counts as the mean of those who have.
-    Everybody living has `least` rows at least: nobody would learn otherwise that it has become faster, and
-    below some number a gradient's message takes longer than its rows, so that fewer would help nobody.
+    A worker's *speed* is its rows divided by the seconds from receiving a version until its gradient arrives,
+    everything included, both as running means. A worker without one counts as the mean of the others. Every
+    live worker has `least` rows at least: otherwise it could not be measured again, and below some number a
+    gradient's message takes longer than its rows, so that fewer would not help.
     """
 
     def __init__(self, workers: int, batch_size: int, least: int = 1) -> None:
-        """Of workers numbered from 0, all of whom are dealt to until they leave."""
+        """For workers numbered from 0, all of which get rows until they leave."""
         self._batch_size, self._least = batch_size, least
         self._members = set(range(workers))
         self._means: dict[int, tuple[float, float]] = {}
-        """Of those who were measured: rows, seconds."""
+        """Rows and seconds of the measured workers."""
         self._handed: dict[int, float] = {}
-        """When those who compute began, in seconds."""
+        """The times at which computing workers started, in seconds."""
         self._rows: dict[int, int] = {}
-        """What all members are dealt as it stands; empty when it is to be worked out anew."""
+        """The present division among all members; empty when it must be computed anew."""
 
     def handed(self, worker: int, now: float) -> int:
-        """The worker goes on with a version at time `now` (s); returns the rows of its gradient."""
+        """The worker receives a version at time `now` (s); returns the rows of its gradient."""
         if worker not in self._members:
             self._members.add(worker)
             self._rows = {}
@@ -44,10 +44,10 @@ class BatchSizing:
             self._rows = dict(zip(members, shares, strict=True))
         return self._rows[worker]
 
-    def came(self, worker: int, rows: int, now: float) -> None:
-        """A gradient of so many rows has come of what the worker was handed last."""
+    def arrived(self, worker: int, rows: int, now: float) -> None:
+        """A gradient with this number of rows has arrived for the version that the worker received last."""
         seconds = now - self._handed.pop(worker, now)
-        if seconds <= 0.0:  # of nothing handed, or by a clock that stands still while one computes
+        if seconds <= 0.0:  # without a version, or by a clock that stops while a worker computes
             return
         mean_rows, mean_seconds = self._means.get(worker, (rows, seconds))
         self._means[worker] = (
@@ -56,11 +56,13 @@ class BatchSizing:
         )
 
     def begin_round(self) -> None:
-        """What is handed from here on is dealt by the speeds as they are now."""
+        """From here on rows are divided by the present speeds."""
         self._rows = {}
 
     def left(self, worker: int) -> None:
-        """The worker died, and its `batch_size` leaves the sum with it; its next life is measured anew."""
+        """The worker died, and its `batch_size` is subtracted from the sum; its next incarnation is measured
+        anew.
+        """
         self._members.discard(worker)
         self._means.pop(worker, None)
         self._handed.pop(worker, None)
@@ -73,23 +75,23 @@ class BatchSizing:
 
 
 def least_rows(batch_size: int, tasks: int) -> int:
-    """What everybody is dealt at least."""
+    """The least number of rows of a worker."""
     return max(tasks, batch_size // MOST_TIMES_LESS)
 
 
 def most_rows(batch_size: int, tasks: int, workers: int) -> int:
-    """What one of so many workers may be dealt: all but the others' least."""
+    """The largest number of rows of one of these workers: all but the others' least."""
     return workers * batch_size - (workers - 1) * least_rows(batch_size, tasks)
 
 
 def apportioned(total: int, weights: Sequence[float], least: int = 1) -> list[int]:
-    """`total` in whole parts, in proportion to positive weights; who would have less than `least` has that.
+    """`total` in whole parts, in proportion to positive weights; parts below `least` are raised to it.
 
     The largest remainders are rounded up (Hamilton's method), the first of equal ones. Raises ValueError if
-    `total` is too little for that.
+    `total` is too small.
     """
     if total < least * len(weights):
-        raise ValueError(f"{total} can't be dealt to {len(weights)}: each is to have at least {least}")
+        raise ValueError(f"{total} can't be divided among {len(weights)}: each must have at least {least}")
     parts = [least] * len(weights)
     free = list(range(len(weights)))
     rest = total

@@ -36,11 +36,11 @@ _SAMPLE_STRIDE = 61  # a prime: no layer's width makes the sample lie in one col
 class Encoder:
     """Encodes one sender's vectors of one slice.
 
-    All but `top_k` are functions of the vector alone (`encode`). `top_k` sends the entries of largest
-    magnitude and adds what it kept back to the next vector (error feedback: Stich, Cordonnier and Jaggi 2018;
-    Karimireddy et al. 2019), so that all it sent plus the residual is all that it was given. A vector that is
-    not finite is sent so, for the receiver to refuse, and leaves nothing in the residual. The residual lies
-    on the CPU, in the vectors' dtype.
+    All codecs but `top_k` are functions of the vector alone (`encode`). `top_k` sends the entries of largest
+    magnitude and adds the others to the next vector (error feedback: Stich, Cordonnier and Jaggi 2018;
+    Karimireddy et al. 2019), so that all it sent plus the residual is the sum of its inputs. A vector that is
+    not finite is sent as such, for the receiver to refuse, and leaves nothing in the residual. The residual
+    is on the CPU, in the vectors' dtype.
 
     Raises ValueError for an unknown codec, a dtype other than float32 and float64, and a share outside 0..1.
     """
@@ -62,7 +62,7 @@ class Encoder:
         self._residual = torch.zeros(size, dtype=dtype) if codec == "top_k" else None
 
     def __call__(self, vector: Tensor) -> Encoded:
-        """The vector [size], encoded into memory of its own; the vector may be written again afterwards.
+        """The vector [size], encoded into new memory; the vector may be overwritten afterwards.
 
         Raises ValueError, with nothing remembered, for another size or dtype.
         """
@@ -86,9 +86,9 @@ class Encoder:
         return Encoded("top_k", self.size, values, indices.astype(np.uint32))
 
     def give_back(self, encoded: Encoded) -> None:
-        """Take back into the residual what was sent but not applied (refused, dropped); once each.
+        """Add a vector that was sent but not applied (refused, dropped) back to the residual; once each.
 
-        The codecs without a residual forget it, and so does `top_k` what was not finite.
+        The codecs without a residual drop it, and so does `top_k` with numbers that are not finite.
         """
         if self._residual is None or encoded.extra is None or not np.isfinite(encoded.values).all():
             return
@@ -99,7 +99,7 @@ class Encoder:
         return {} if self._residual is None else {"residual": self._residual.numpy().copy()}
 
     def load_state(self, state: Mapping[str, NDArray[Any]]) -> None:
-        """Go on from a `state`. Raises ValueError, with nothing changed, if it is not of this encoder."""
+        """Restore a `state`. Raises ValueError, with nothing changed, if it is not of this encoder."""
         if (self._residual is None) != ("residual" not in state):
             raise ValueError(f"the state of another codec than {self.codec} can't be loaded")
         if self._residual is not None:
@@ -108,10 +108,10 @@ class Encoder:
 
 
 def encode(codec: str, vector: Tensor) -> Encoded:
-    """A flat vector of float32 or float64 in a codec that remembers nothing: any but `top_k`.
+    """Encode a flat vector of float32 or float64 with a stateless codec: any but `top_k`.
 
-    Deterministic. Finite numbers beyond the codec's range become its largest; NaN and infinity stay what they
-    are, or make `int8`'s scale so. Raises ValueError for a codec that is not one of these.
+    Deterministic. Finite numbers beyond the codec's range become its largest; NaN and infinity stay, or make
+    `int8`'s scale NaN or infinite. Raises ValueError for a codec that is not one of these.
     """
     if codec not in _ENCODE:
         raise ValueError(f"{unknown_codec(codec)}; top_k needs an Encoder, which keeps what is not sent")
@@ -119,26 +119,27 @@ def encode(codec: str, vector: Tensor) -> Encoded:
 
 
 def decode(encoded: Encoded, out: Tensor) -> None:
-    """Write what was encoded into `out`, a flat contiguous tensor of float32 or float64 on any device.
+    """Decode into `out`, a flat contiguous tensor of float32 or float64 on any device.
 
-    Whatever a peer may have sent is decoded or raises ValueError, with `out` untouched. NaN and infinity can
-    come out: look at the norm.
+    Anything a peer may have sent is decoded or raises ValueError, with `out` unchanged. The result may have
+    NaN and infinity: check the norm.
     """
     check(encoded, out.numel(), numpy_dtype(out.dtype))
     _DECODE[encoded.codec](encoded, out)
 
 
 def view(encoded: Encoded, out: Tensor) -> Tensor | None:
-    """What `decode` would write into `out`, without a copy, for the codec `whole`; None for the others.
+    """The result of `decode` without a copy, for the codec `whole`; None for the others.
 
-    It is the memory of a message: read it only. Raises ValueError as `decode` does.
+    It is the memory of a message: only read it. Raises ValueError as `decode` does.
     """
     check(encoded, out.numel(), numpy_dtype(out.dtype))
     return read_only_tensor(encoded.values) if encoded.codec == "whole" else None
 
 
 def read_only_tensor(array: NDArray[Any]) -> Tensor:
-    """A tensor of the array's memory, which it keeps alive. Never write to it: torch can't be told to refuse.
+    """A tensor of the array's memory, which it keeps alive. Never write to it: torch has no read-only
+    tensors.
 
     `torch.from_numpy` warns of read-only arrays, such as those of messages.
     """
@@ -155,9 +156,9 @@ class _Unlocked:
 
 
 def numpy_dtype(dtype: torch.dtype) -> np.dtype[Any]:
-    """Of vectors that the codecs take: float32 or float64; ValueError for others."""
+    """The dtype of a vector that codecs support: float32 or float64; ValueError for others."""
     if dtype not in _DTYPES:
-        raise ValueError(f"vectors of {dtype} have no codec: float32 and float64 have")
+        raise ValueError(f"vectors of {dtype} have no codec: use float32 or float64")
     return _DTYPES[dtype]
 
 
@@ -208,7 +209,7 @@ def _quantize(rows: Tensor, rounded: Tensor, scale: Tensor) -> None:
     scale.copy_(_saturated(largest / 127, _LARGEST_SCALE))
     scale.masked_fill_(scale < _FLOAT32.tiny, 0.0)  # a denormal is no exact scale
     divisor = torch.where(scale > 0, scale, 1.0)
-    # What becomes of NaN is no matter: the scale is NaN as well.
+    # The value for NaN doesn't matter: the scale is NaN as well.
     rounded.copy_(rows.div(divisor).round_().clamp_(-127, 127))
 
 
@@ -242,13 +243,13 @@ def _plain(vector: Tensor) -> Tensor:
 
 
 def _owned(size: int, dtype: DTypeLike) -> tuple[NDArray[Any], Tensor]:
-    """An array that owns its memory, so that a message takes it as it is, and the tensor to fill it by."""
+    """An array that owns its memory, so that a message takes it without a copy, and a tensor to fill it."""
     array = np.empty(size, dtype)
     return array, torch.from_numpy(array)
 
 
 def _saturated(vector: Tensor, limit: float) -> Tensor:
-    """Finite numbers beyond ±limit become ±limit; NaN and infinity stay, for the receiver to see."""
+    """Clamp finite numbers to ±limit; NaN and infinity stay, for the receiver to detect."""
     if not vector.numel():
         return vector
     lowest, highest = vector.aminmax()

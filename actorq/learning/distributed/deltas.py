@@ -18,12 +18,12 @@ class DeltaChain:
     """The vector ŵ that a receiver of encoded differences has, and the last links that lead to it.
 
     A link is encoded against ŵ, not against the vector before, so ŵ differs from the last vector by that one
-    link's error, however long the chain (error feedback, as for gradients). Everybody who began with the same
-    ŵ and added the same links holds the same bits. The last `keep` links are kept.
+    link's error, however long the chain (error feedback, as for gradients). All who start from the same ŵ and
+    add the same links have the same bits. The last `keep` links are kept.
     """
 
     number: int
-    """Links made so far."""
+    """Number of links so far."""
 
     def __init__(self, first: Tensor, codec: Literal["float16", "int8"], keep: int) -> None:
         self.number = 0
@@ -32,7 +32,7 @@ class DeltaChain:
         self._links: deque[Encoded] = deque(maxlen=keep)
 
     def advance(self, vector: Tensor) -> None:
-        """One more link, to this vector. Raises ValueError, with nothing changed, if it is not finite."""
+        """Add a link to this vector. Raises ValueError, with nothing changed, if it is not finite."""
         difference = vector.detach() - self._vector
         if len(difference):
             extremes = difference.aminmax()  # NaN shows in both; a tenth of the time of isfinite().all()
@@ -45,14 +45,14 @@ class DeltaChain:
 
     @property
     def latest(self) -> Tensor:
-        """ŵ: what to send whole. The chain goes on writing it."""
+        """ŵ, to be sent whole. The chain overwrites it later."""
         return self._vector
 
     def since(self, number: int, until: int | None = None) -> list[Encoded] | None:
-        """The links made after link `number`, up to link `until` or the newest; none if these are the same.
+        """The links after link `number`, up to link `until` or the newest; none if these are the same.
 
-        None where they are gone, are not made yet, or take no fewer bytes than the vector does (two of
-        float16, four of int8 in float32): send it whole.
+        None if they are no longer kept, don't exist yet, or take no fewer bytes than the vector (two of
+        float16, four of int8 in float32): then send it whole.
         """
         until = self.number if until is None else until
         oldest = self.number - len(self._links)
@@ -65,7 +65,7 @@ class DeltaChain:
 
 
 def follow(vector: Tensor, links: Sequence[Encoded]) -> None:
-    """Add links, oldest first, to the ŵ that they go on from.
+    """Add links, oldest first, to the ŵ from which they start.
 
     The same bits as the sender's, if both threads treat denormal numbers alike (`torch.set_flush_denormal`).
     Raises ValueError, with `vector` unchanged, unless all of them can be decoded.

@@ -1,4 +1,4 @@
-"""A parameter server's slice of the parameters: updated in place, copied for readers and for going back."""
+"""Shard of a parameter vector: updated in place, copied for readers and for recovery."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .encoded import Encoded
 
 
 class Kept(NamedTuple):
-    """A version for readers. Its arrays are never written again."""
+    """A version kept for readers. Its arrays are never written again."""
 
     parameters: NDArray[Any]
     target: NDArray[Any]
@@ -26,10 +26,10 @@ class Kept(NamedTuple):
 
 
 class Shard:
-    """A slice [size] of the online and of the target parameters, and the optimizer's share.
+    """A slice [size] of the online and of the target parameters, and of the optimizer's state.
 
-    The target follows as in `dqn.target`: copied every `target_every_updates` updates of the server (Mnih et
-    al. 2015; Nair et al. 2015, arXiv 1507.04296, section 4), or moved by `polyak` after each.
+    The target is updated as in `learning.target`: copied every `target_every_updates` updates of the server
+    (Mnih et al. 2015; Nair et al. 2015, arXiv 1507.04296, section 4), or moved by `polyak` after each.
     """
 
     def __init__(self, agent: Agent, initial: NDArray[Any]) -> None:
@@ -43,14 +43,16 @@ class Shard:
         self._target_kept: NDArray[Any] | None = None
 
     def combine(self, gradients: list[Tensor], factors: tuple[float, ...]) -> float:
-        """Make the sum of gradients, each times its factor, the next to apply; returns its square norm."""
+        """Sum gradients, each times its factor, as the next to apply; returns the sum's squared norm."""
         torch.mul(gradients[0], factors[0], out=self._gradient)
         for gradient, factor in zip(gradients[1:], factors[1:], strict=True):
             self._gradient.add_(gradient, alpha=factor)
         return square_norm(self._gradient)
 
     def apply(self, gradient: Tensor | None, factor: float, step: float) -> None:
-        """One update, with `factor` times a gradient or what was combined, and `step` times the step size."""
+        """Make one update, with `factor` times a gradient or the combined one, and `step` times the step
+        size.
+        """
         self._optimizer.learning_rate = step * self._agent.learning_rate
         if gradient is None:
             if factor != 1.0:
@@ -74,13 +76,13 @@ class Shard:
         self._target_updates, self._target_kept = self.updates, None
 
     def keep(self) -> Kept:
-        """The slice as it is now, for readers."""
+        """A copy of the present slice, for readers."""
         if self._target_kept is None:
             self._target_kept = np.array(self._target.numpy())
         return Kept(np.array(self.vector.numpy()), self._target_kept, self._target_updates)
 
     def state(self) -> State:
-        """A copy of everything."""
+        """A copy of the complete state."""
         return {
             "updates": self.updates,
             "parameters": np.array(self.vector.numpy()),
@@ -98,7 +100,7 @@ class Shard:
 
 
 def decoded(encoded: Encoded, like: Tensor) -> Tensor:
-    """A gradient [size] of `like`'s dtype, only to be read. Raises ValueError if it is none of that size."""
+    """A gradient [size] of `like`'s dtype, for reading only. Raises ValueError if its size is another."""
     seen = view(encoded, like)
     if seen is None:
         seen = torch.empty_like(like)
@@ -115,8 +117,9 @@ def square_norm(gradient: Tensor) -> float:
 
 
 def compensated(gradient: Tensor, now: Tensor, then: Tensor, strength: float) -> Tensor:
-    """What the gradient would be at `now`, to first order: g + strength * g * g * (now - then).
+    """The gradient as it would be at `now`, to first order: g + strength * g * g * (now - then).
 
-    The Hessian's diagonal is taken to be g * g (DC-ASGD, Zheng et al. 2017, arXiv 1609.08326, equation 10).
+    The Hessian's diagonal is approximated by g * g (DC-ASGD, Zheng et al. 2017, arXiv 1609.08326, equation
+    10).
     """
     return torch.addcmul(gradient, gradient * gradient, now - then, value=strength)

@@ -1,4 +1,4 @@
-"""Which update rule a parameter server follows, and what it does with stale gradients. Free of torch."""
+"""Settings of a parameter server's update rule and its treatment of stale gradients. Free of torch."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ DEFAULT_COMPENSATION = 0.04
 
 
 class UpdateRuleSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """When pushed gradients become an update, and with what weight.
+    """When pushed gradients become an update, and with which weights.
 
-    A gradient's *staleness* τ is the number of updates at its application less those behind the parameters
-    that it was computed from. Single fields are checked when the table is read; `problems` names
-    combinations that contradict each other.
+    A gradient's *staleness* τ is the number of updates at its application minus that of the parameters it was
+    computed from. Single fields are checked when the table is read; `problems` reports combinations that
+    contradict each other.
     """
 
     rule: Annotated[
@@ -27,7 +27,7 @@ class UpdateRuleSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
         ),
     ] = "asynchronous"
     backup: Annotated[
-        int, Meta(ge=0, description="synchronous goes on without the slowest so many workers of each update.")
+        int, Meta(ge=0, description="synchronous: number of slowest workers that an update doesn't wait for.")
     ] = 0
     deal: Annotated[
         Literal["equal", "speed"],
@@ -39,8 +39,8 @@ class UpdateRuleSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
     wait_at_most_seconds: Annotated[
         Annotated[float, Meta(gt=0.0)] | None,
         Meta(
-            description="synchronous makes an update so long after its first gradient came, without who is"
-            " missing; absent: it waits for all."
+            description="synchronous: an update is made this long after its first gradient arrived, without"
+            " the missing ones; absent: it waits for all."
         ),
     ] = None
     softsync_n: Annotated[
@@ -49,13 +49,13 @@ class UpdateRuleSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
     ] = None
     max_staleness: Annotated[
         Annotated[int, Meta(ge=0)] | None,
-        Meta(description="In updates: what bounded never passes, and beyond which stale = 'drop' drops."),
+        Meta(description="In updates: the bound of rule = 'bounded', and of stale = 'drop'."),
     ] = None
     stale: Annotated[
         Literal["accept", "scale", "drop", "compensate"],
         Meta(
             description="A gradient of staleness τ: taken as it is, divided by τ, dropped beyond"
-            " max_staleness, or corrected for the way the parameters went meanwhile (DC-ASGD)."
+            " max_staleness, or corrected for the parameters' change since (DC-ASGD)."
         ),
     ] = "accept"
     compensation: Annotated[
@@ -64,11 +64,11 @@ class UpdateRuleSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
     ] = None
 
     def drops(self, staleness: int) -> bool:
-        """Whether a gradient so stale is dropped (the filter of Gorila, arXiv 1507.04296)."""
+        """Whether a gradient of this staleness is dropped (the filter of Gorila, arXiv 1507.04296)."""
         return self.stale == "drop" and self.max_staleness is not None and staleness > self.max_staleness
 
     def factor(self, staleness: int) -> float:
-        """What a gradient so stale is multiplied by, before any averaging (arXiv 1511.05950)."""
+        """Factor of a gradient of this staleness, before any averaging (arXiv 1511.05950)."""
         return 1.0 / max(staleness, 1) if self.stale == "scale" else 1.0
 
     @property
@@ -79,7 +79,7 @@ class UpdateRuleSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
         return DEFAULT_COMPENSATION if self.compensation is None else self.compensation
 
     def problems(self, workers: int | None = None) -> Iterator[tuple[str, str]]:
-        """Yield (field, sentence) for each setting that another, or the number of workers, contradicts."""
+        """Yield (field, sentence) for each setting that contradicts another, or the number of workers."""
         yield from self._rule_problems()
         yield from self._staleness_problems()
         if workers is not None:
@@ -89,7 +89,7 @@ class UpdateRuleSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
         if self.backup and self.rule != "synchronous":
             yield "backup", f"backup workers are for synchronous, and the rule is {self.rule}"
         if self.deal == "speed" and self.rule != "synchronous":
-            yield "deal", f"work is dealt by speed where the slowest is waited for; the rule is {self.rule}"
+            yield "deal", f"batches are sized by speed if the slowest is waited for; the rule is {self.rule}"
         if self.wait_at_most_seconds is not None and self.rule != "synchronous":
             yield (
                 "wait_at_most_seconds",
@@ -121,7 +121,7 @@ class UpdateRuleSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
         if self.rule == "synchronous" and self.backup >= workers:
             yield (
                 "backup",
-                f"with {self.backup} of {workers} workers as backup nobody is left; at most {workers - 1}",
+                f"with {self.backup} of {workers} workers as backup none is left; at most {workers - 1}",
             )
         if self.rule == "softsync" and self.softsync_n is not None and self.softsync_n > workers:
             yield (

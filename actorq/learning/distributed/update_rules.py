@@ -1,8 +1,8 @@
-"""When pushed gradients become an update of the parameters, and with what weight.
+"""Update rules: when pushed gradients become an update of the parameters, and with which weights.
 
-A rule is told who computes, who offers a gradient, and who died; it answers with the next round. It knows
-neither gradients nor clocks, and it holds nothing that must survive a restart: whoever numbers the updates
-makes a new one then.
+A rule is notified of workers that compute, offer a gradient, or die; it returns the next round. It knows
+neither gradients nor clocks, and has no state that must survive a restart: the coordinator creates a new one
+then.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from .update_rule_settings import UpdateRuleSettings
 
 
 class Offer(NamedTuple):
-    """A gradient that waits for its turn."""
+    """A gradient waiting to be applied."""
 
     worker: int
     updates: int
-    """Behind the parameters that it was computed from."""
+    """Updates of the parameters it was computed from."""
     rows: int = 1
-    """Transitions that it is the mean over: what it weighs in a mean of several."""
+    """Transitions that it is the mean over: its weight in a mean of several."""
 
 
 class Round(NamedTuple):
@@ -30,63 +30,65 @@ class Round(NamedTuple):
     offers: tuple[Offer, ...]
     factors: tuple[float, ...]
     compensation: float = 0.0
-    """λ: each g stands for g + λ·g·g·(θ now − θ it was computed from), elementwise; 0: for itself."""
+    """λ: each g is replaced by g + λ·g·g·(θ now − θ it was computed from), elementwise; 0: unchanged."""
 
 
 class UpdateRule(Protocol):
-    """Decides the rounds of `workers` workers, numbered from 0, all of whom are members from the start.
+    """Decides the rounds of `workers` workers, numbered from 0, all of which are members from the start.
 
-    Tell it what happened, then call `next` until it gives None: after an offer, and after a worker became
-    idle or left, for the others may have waited for that one. An offer ends exactly once: in a round, among
-    the dropped, or, unannounced, when its worker leaves. Equal offers end in the order of their arrival.
-    Offers of versions yet to come are for the caller to refuse.
+    Notify it of each event, then call `next` until it returns None: after an offer, and after a worker became
+    idle or left, since the others may have waited for that one. An offer ends exactly once: in a round, among
+    the dropped, or, silently, when its worker leaves. Equal offers end in the order of their arrival. The
+    caller refuses offers of future versions.
     """
 
     waits: bool
-    """Whether a push is answered when its gradient was applied or dropped; else at once, when offered.
+    """Whether a push is answered when its gradient is applied or dropped; otherwise at once, when offered.
 
-    If so a worker has at most one offer waiting, and a second one replaces the first, unannounced.
+    If so a worker has at most one waiting offer, and a second one silently replaces the first.
     """
 
     def computing(self, worker: int, updates: int) -> None:
-        """The worker was handed this version, and will offer a gradient of it.
+        """The worker received this version, and will offer a gradient of it.
 
-        To be called together with the choice of the version, before the next call of `next`.
+        Call it together with the choice of the version, before the next call of `next`.
         """
 
     def idle(self, worker: int) -> None:
-        """The worker computes no gradient at present, say because its replay fills: nobody waits for it."""
+        """The worker computes no gradient at present, such as while its replay fills: it is not waited
+        for.
+        """
 
     def left(self, worker: int) -> None:
-        """The worker died: its offers are withdrawn. Anything told of it later makes it a member again."""
+        """The worker died: its offers are withdrawn. Any later event of it makes it a member again."""
 
     def offered(self, offer: Offer) -> None:
-        """A gradient has come."""
+        """A gradient has arrived."""
 
     def wait_no_longer(self) -> None:
-        """The round that is under way is to be made of the offers that wait, if there are any."""
+        """Make the round in progress of the waiting offers, if there are any."""
 
     def next(self, version: int) -> Round | None:
-        """The round to be applied now that there have been `version` updates; it makes version + 1."""
+        """The round to be applied after `version` updates; it leads to version + 1."""
 
     def take_dropped(self) -> list[tuple[Offer, str]]:
-        """The offers that `next` gave up since the last call, each with the reason: "late" or "stale"."""
+        """The offers that `next` dropped since the last call, each with the reason: "late" or "stale"."""
 
 
 def make_update_rule(settings: UpdateRuleSettings, workers: int) -> UpdateRule:
-    """The rule that `settings` describe; they must be without faults for so many workers."""
+    """The rule of valid `settings` for this number of workers."""
     if settings.rule == "synchronous":
         return Synchronous(settings, workers)
     if settings.rule == "bounded":
         if settings.max_staleness:
             return Bounded(settings, bound=settings.max_staleness)
-        return Synchronous(settings, workers)  # nobody's gradient may be stale: an update takes them all
-    # Of N workers, N-softsync makes an update of every single gradient: that is the asynchronous rule.
+        return Synchronous(settings, workers)  # no gradient may be stale: an update takes them all
+    # With N workers, N-softsync makes an update of every single gradient: the asynchronous rule.
     return Softsync(settings, workers, n=settings.softsync_n or workers)
 
 
 class _Rule:
-    """What the rules share: a round's weights, and the list of what was given up."""
+    """Common parts of the rules: a round's weights, and the list of dropped offers."""
 
     def __init__(self, settings: UpdateRuleSettings) -> None:
         self._settings = settings
@@ -97,25 +99,27 @@ class _Rule:
         return dropped
 
     def wait_no_longer(self) -> None:
-        """Only `Synchronous` can; the others wait for nobody, or else to keep their bound."""
+        """No effect: only `Synchronous` has a timeout; the others wait for no worker, or to keep their
+        bound.
+        """
 
     def _round(self, version: int, offers: tuple[Offer, ...]) -> Round:
-        """The mean over all rows of all offers, each with what its staleness makes of it."""
+        """The mean over all rows of all offers, each with the factor of its staleness."""
         stalenesses = [version - offer.updates for offer in offers]
         rows = sum(offer.rows for offer in offers)
         factors = tuple(
             self._settings.factor(staleness) * offer.rows / rows
             for offer, staleness in zip(offers, stalenesses, strict=True)
         )
-        # Fresh gradients have nothing to be compensated for: spare the shards the arithmetic.
+        # Fresh gradients need no compensation, which saves the shards the arithmetic.
         return Round(offers, factors, self._settings.compensation_strength if any(stalenesses) else 0.0)
 
 
 class Softsync(_Rule):
-    """An update of every ⌊members/n⌋ gradients, from whomever they are (Zhang et al., arXiv 1511.05950).
+    """An update of every ⌊members/n⌋ gradients, of any workers (Zhang et al., arXiv 1511.05950).
 
-    Nobody ever waits, so the staleness is about n on average. One worker may have several gradients in a
-    round: else the slowest would set the pace.
+    No worker ever waits, so the staleness is about n on average. One worker may have several gradients in a
+    round: otherwise the slowest would set the pace.
     """
 
     waits = False
@@ -160,9 +164,9 @@ class Softsync(_Rule):
 class Synchronous(_Rule):
     """An update of one gradient of every member, all of the current version.
 
-    With `backup` = b the first (members − b) make it, and those that come later are dropped as late (Chen et
-    al., arXiv 1604.00981), as they are when it was to wait no longer. The first update waits for every
-    worker, idle ones too: they are about to begin. From then on an idle one is not waited for.
+    With `backup` = b the first (members − b) make it, and later ones are dropped as late (Chen et al., arXiv
+    1604.00981), as are those after the straggler timeout. The first update waits for every worker, idle ones
+    too, since they are about to begin. From then on idle ones are not waited for.
     """
 
     waits = True
@@ -189,7 +193,7 @@ class Synchronous(_Rule):
 
     def offered(self, offer: Offer) -> None:
         self.computing(offer.worker, offer.updates)
-        self._waiting.pop(offer.worker, None)  # replaced: the new one stands last
+        self._waiting.pop(offer.worker, None)  # replaced: the new one is last
         self._waiting[offer.worker] = offer
 
     def wait_no_longer(self) -> None:
@@ -220,10 +224,10 @@ class Bounded(_Rule):
     """No gradient is ever staler than `bound` = s ≥ 1 updates.
 
     A gradient of version u must go into the update that leads from version u + s to u + s + 1 at the latest.
-    When somebody still computes such a one, the others wait; the gradients that are due together make one
-    update, their mean. While none is due, each is an update by itself, the oldest first. So it waits for
-    nobody but a worker that computes, and goes on as soon as that one offers, becomes idle or leaves.
-    In the spirit of stale-synchronous parallel (Ho et al., NIPS 2013), which bounds clocks instead.
+    While a worker still computes such a gradient, the others wait; the gradients that are due together make
+    one update, their mean. While none is due, each is an update by itself, the oldest first. So it waits only
+    for workers that compute, and continues as soon as those offer, become idle or leave. In the spirit of
+    stale-synchronous parallel (Ho et al., NIPS 2013), which bounds clocks instead.
     """
 
     waits = True
@@ -246,7 +250,7 @@ class Bounded(_Rule):
 
     def offered(self, offer: Offer) -> None:
         self._computing.pop(offer.worker, None)
-        self._waiting.pop(offer.worker, None)  # replaced: the new one stands last
+        self._waiting.pop(offer.worker, None)  # replaced: the new one is last
         self._waiting[offer.worker] = offer
 
     def next(self, version: int) -> Round | None:
@@ -263,7 +267,7 @@ class Bounded(_Rule):
         return self._round(version, offers)
 
     def _drop_stale(self, version: int) -> None:
-        """Gradients of versions that nobody should have been handed any more; the rule itself makes none."""
+        """Drop gradients of versions that should not have been read any more; the rule itself makes none."""
         for offer in [offer for offer in self._waiting.values() if version - offer.updates > self._bound]:
             del self._waiting[offer.worker]
             self._dropped.append((offer, "stale"))

@@ -1,4 +1,4 @@
-"""Finding the user's own network class. Free of torch, as long as the user's module is."""
+"""Lookup of the user's own network class. Free of torch, unless the user's module imports it."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Any
 
 
 def load_network_class(path: str) -> Any:
-    """What `package.module:Class` names; importing the module may import torch.
+    """The class named `package.module:Class`; importing the module may import torch.
 
     Raises ValueError, with the nearest right name, if there is no such module or nothing callable of that
-    name in it; what the module itself raises passes through.
+    name in it; errors of the module itself are not caught.
     """
     module_name, separator, class_name = path.partition(":")
     if not separator:

@@ -19,12 +19,11 @@ class FlatParameters:
 
     Publishing weights is then one copy, a shard a slice, and an optimizer steps one tensor. The order is that
     of `module.named_parameters()`. Dtype and device are fixed here, before flattening: `module.double()`,
-    `module.to(...)` and `load_state_dict(assign=True)` would put new tensors in place of the views, unseen.
-    Call `check` after code of others has touched the module.
+    `module.to(...)` and `load_state_dict(assign=True)` would silently replace the views. Call `check` after
+    foreign code has used the module.
 
-    Raises ValueError for a module without parameters, and for one with buffers that belong to its state (such
-    as the running statistics of BatchNorm): they are not parameters, so they would neither be published nor
-    learned.
+    Raises ValueError for a module without parameters, and for one with buffers in its state (such as the
+    running statistics of BatchNorm): they are not parameters, so they would neither be published nor learned.
     """
 
     module: nn.Module
@@ -52,7 +51,7 @@ class FlatParameters:
 
     @property
     def size(self) -> int:
-        """How many numbers the vector holds."""
+        """Number of parameters."""
         return self.vector.numel()
 
     @property
@@ -78,7 +77,7 @@ class FlatParameters:
         self.vector.copy_(torch.from_numpy(np.array(vector)))
 
     def check(self) -> None:
-        """Prove that parameters and gradients are still views; raises BrokenViews naming one that is not."""
+        """Verify that parameters and gradients are still views; raises BrokenViews naming one that is not."""
         named = dict(self.module.named_parameters())
         if named.keys() != self._spans.keys():
             changed = ", ".join(sorted(named.keys() ^ self._spans.keys()))
@@ -96,7 +95,7 @@ class FlatParameters:
 
 
 def _refuse_state_outside(named: dict[str, nn.Parameter], module: nn.Module) -> None:
-    """Raise ValueError unless parameters are all the state a module has."""
+    """Raise ValueError unless parameters are the whole state of the module."""
     if not named:
         raise ValueError(f"{type(module).__name__} has no parameters: there is nothing to learn")
     aliases = {name for name, _ in module.named_parameters(remove_duplicate=False)}

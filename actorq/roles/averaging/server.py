@@ -107,7 +107,7 @@ class AveragingServer(LearningActor):
         self._refuse(learner, Refused("the learner has sent a newer request"))
         reply = Future[Synchronized](self)
         self._waiting[learner] = request, reply
-        self._rule.came(learner)
+        self._rule.arrived(learner)
         self._changed.set()
         return await reply.wait()
 
@@ -171,15 +171,15 @@ class AveragingServer(LearningActor):
         """Synchronize these learners. If cancelled, they keep waiting."""
         waiting = [self._waiting[learner] for learner in learners]
         vectors = [request.parameters for request, _ in waiting]
-        meeting = await self._computing(self._rule.meet, self._center, vectors)
+        result = await self._computing(self._rule.synchronize, self._center, vectors)
         made = sum(request.updates for request, _ in waiting)
-        self._center, self._updates = meeting.centre, self._updates + made
-        for learner, each, answer in zip(learners, waiting, meeting.answers, strict=True):
+        self._center, self._updates = result.center, self._updates + made
+        for learner, each, answer in zip(learners, waiting, result.answers, strict=True):
             if self._waiting.get(learner) is each:  # otherwise the learner has died meanwhile
                 del self._waiting[learner]
             _, reply = each
             reply.set(self._reply(answer))
-        self._account(len(waiting), made, meeting.distances)
+        self._account(len(waiting), made, result.distances)
         self.keep_snapshot()
         await self._publish()
 

@@ -130,7 +130,7 @@ class ParameterCoordinator(LearningActor):
         self._incarnations.admit(ticket.worker, ticket.incarnation)
         self._take_number(ticket)
         if self._batch_sizing is not None:
-            self._batch_sizing.came(ticket.worker, request.rows, self.now())
+            self._batch_sizing.arrived(ticket.worker, request.rows, self.now())
         try:
             norm = await self._gradient_norm(request)
         except Refused as refusal:

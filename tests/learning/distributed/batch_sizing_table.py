@@ -30,7 +30,7 @@ class Simulation:
         self._settings, self._fixed = settings, fixed
         self._slower = [1.0] * (WORKERS - 1) + [slower]
         self._rule = make_update_rule(settings, WORKERS)
-        self._dealing = BatchSizing(WORKERS, BATCH_SIZE, least_rows(BATCH_SIZE, 1))
+        self._sizing = BatchSizing(WORKERS, BATCH_SIZE, least_rows(BATCH_SIZE, 1))
         self._rng = random.Random(0)
         self._now, self._version, self._applied = 0.0, 0, 0
         self._coming: list[tuple[float, int, Offer]] = []
@@ -45,7 +45,7 @@ class Simulation:
         while self._version < UPDATES:
             self._now, worker, offer = heapq.heappop(self._coming)
             if worker != ROUND_IS_OVER:
-                self._dealing.came(worker, offer.rows, self._now)
+                self._sizing.arrived(worker, offer.rows, self._now)
                 self._rule.offered(offer)
                 self._begin_to_wait(offer)
             elif offer.updates == self._version:
@@ -55,7 +55,7 @@ class Simulation:
 
     def _hand(self, worker: int) -> None:
         self._rule.computing(worker, self._version)
-        rows = self._dealing.handed(worker, self._now)
+        rows = self._sizing.handed(worker, self._now)
         if self._settings.deal == "equal":
             rows = BATCH_SIZE
         unspread = self._slower[worker] * (self._fixed + (1.0 - self._fixed) * rows / BATCH_SIZE)
@@ -74,7 +74,7 @@ class Simulation:
         if round_ is not None:
             self._version += 1
             self._applied += sum(offer.rows for offer in round_.offers)
-            self._dealing.begin_round()
+            self._sizing.begin_round()
             free += [offer.worker for offer in round_.offers]
         for worker in free:
             self._hand(worker)

@@ -1,4 +1,4 @@
-"""Averaging: what a meeting makes of parameters, and who meets when, against what the sentences say."""
+"""Averaging rules: the result of a synchronization, and which learners synchronize when."""
 
 from __future__ import annotations
 
@@ -17,93 +17,93 @@ def vectors(count: int, size: int = 50, dtype: Any = np.float32) -> list[NDArray
     return list(np.random.default_rng(0).normal(size=(count, size)).astype(dtype))
 
 
-# What comes of a meeting.
+# What comes of a synchronization.
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_the_mean_is_the_centre_and_everybodys(dtype: Any) -> None:
-    centre, *came = vectors(4, dtype=dtype)
-    meeting = Mean().meet(centre, came)
-    np.testing.assert_allclose(meeting.centre, np.mean(came, axis=0), rtol=1e-6, atol=1e-7)
-    assert meeting.centre.dtype == dtype
-    assert all(answer is meeting.centre for answer in meeting.answers)
-    assert meeting.distances == [distance(vector, meeting.centre) for vector in came]
+    center, *arrived = vectors(4, dtype=dtype)
+    synchronization = Mean().synchronize(center, arrived)
+    np.testing.assert_allclose(synchronization.center, np.mean(arrived, axis=0), rtol=1e-6, atol=1e-7)
+    assert synchronization.center.dtype == dtype
+    assert all(answer is synchronization.center for answer in synchronization.answers)
+    assert synchronization.distances == [distance(vector, synchronization.center) for vector in arrived]
 
 
 def test_the_mean_of_equals_is_what_they_are() -> None:
-    centre, vector = vectors(2)
-    meeting = Mean().meet(centre, [vector] * 3)
-    np.testing.assert_array_equal(meeting.centre, vector)
-    assert meeting.distances == [0.0] * 3
+    center, vector = vectors(2)
+    synchronization = Mean().synchronize(center, [vector] * 3)
+    np.testing.assert_array_equal(synchronization.center, vector)
+    assert synchronization.distances == [0.0] * 3
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_learner_and_centre_move_towards_each_other(dtype: Any) -> None:
-    centre, vector = vectors(2, dtype=dtype)
-    meeting = Elastic(0.25).meet(centre, [vector])
-    (answer,) = meeting.answers
-    np.testing.assert_allclose(answer, 0.75 * vector + 0.25 * centre, rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(meeting.centre, 0.75 * centre + 0.25 * vector, rtol=1e-5, atol=1e-6)
-    assert answer.dtype == meeting.centre.dtype == dtype
-    assert meeting.distances == [distance(vector, centre)]
+    center, vector = vectors(2, dtype=dtype)
+    synchronization = Elastic(0.25).synchronize(center, [vector])
+    (answer,) = synchronization.answers
+    np.testing.assert_allclose(answer, 0.75 * vector + 0.25 * center, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(synchronization.center, 0.75 * center + 0.25 * vector, rtol=1e-5, atol=1e-6)
+    assert answer.dtype == synchronization.center.dtype == dtype
+    assert synchronization.distances == [distance(vector, center)]
 
 
 def test_by_default_the_elasticity_goes_by_the_number_of_learners() -> None:
     """beta = 0.9 = p * alpha, as in section 5 of the paper."""
     rule = make_averaging_rule("elastic", None, 3)
-    meeting = rule.meet(np.zeros(1), [np.ones(1)])
-    assert meeting.centre == pytest.approx(0.3)
+    synchronization = rule.synchronize(np.zeros(1), [np.ones(1)])
+    assert synchronization.center == pytest.approx(0.3)
 
 
 def test_distances_are_relative_to_the_centre() -> None:
-    centre = np.array([3.0, 4.0])
-    assert distance(centre + np.array([0.0, 1.0]), centre) == pytest.approx(0.2)
+    center = np.array([3.0, 4.0])
+    assert distance(center + np.array([0.0, 1.0]), center) == pytest.approx(0.2)
     assert distance(np.zeros(2), np.zeros(2)) == 0.0
 
 
 # Who meets when.
 
 
-def test_all_who_learn_meet() -> None:
+def test_all_active_learners_synchronize() -> None:
     rule = Mean()
     rule.learns(0)
     rule.learns(2)
-    rule.came(2)
+    rule.arrived(2)
     assert rule.next() == ()
-    rule.came(0)
+    rule.arrived(0)
     assert rule.next() == (0, 2)
     assert rule.next() == ()
 
 
-def test_nobody_waits_for_the_dead() -> None:
+def test_no_learner_waits_for_a_dead_one() -> None:
     rule = Mean()
     for learner in range(3):
         rule.learns(learner)
-    rule.came(0)
+    rule.arrived(0)
     rule.left(1)
     assert rule.next() == ()
     rule.left(2)
     assert rule.next() == (0,)
 
 
-def test_who_begins_to_learn_is_waited_for() -> None:
+def test_a_learner_with_a_first_batch_is_waited_for() -> None:
     rule = Mean()
-    rule.came(0)
+    rule.arrived(0)
     assert rule.next() == (0,)
     rule.learns(1)
-    rule.came(0)
+    rule.arrived(0)
     assert rule.next() == ()
     assert rule.learning == (0, 1)
-    rule.came(1)
+    rule.arrived(1)
     assert rule.next() == (0, 1)
 
 
-def test_elastic_nobody_waits() -> None:
+def test_elastic_learners_do_not_wait() -> None:
     rule = Elastic(0.5)
     rule.learns(1)
-    rule.came(2)
-    rule.came(0)
-    assert [rule.next(), rule.next(), rule.next()] == [(2,), (0,), ()], "one by one, as they came"
+    rule.arrived(2)
+    rule.arrived(0)
+    assert [rule.next(), rule.next(), rule.next()] == [(2,), (0,), ()], "one by one, as they arrived"
 
 
 LEARNERS = 3
@@ -112,7 +112,7 @@ EVENTS = st.lists(st.tuples(st.sampled_from(["step", "die", "back"]), st.integer
 
 @pytest.mark.parametrize("rule", ["mean", "elastic"])
 @given(events=EVENTS)
-def test_whatever_happens_those_who_are_left_meet(rule: Any, events: list[tuple[str, int]]) -> None:
+def test_remaining_learners_synchronize_in_any_case(rule: Any, events: list[tuple[str, int]]) -> None:
     """Learners step, die and come back in any order; then all who live step, and nobody is left waiting."""
     made = make_averaging_rule(rule, None, LEARNERS)
     state = ["dead"] * LEARNERS  # dead, learning, or here
@@ -125,7 +125,7 @@ def test_whatever_happens_those_who_are_left_meet(rule: Any, events: list[tuple[
             made.learns(learner)
             state[learner] = "learning"
         elif event == "step" and state[learner] == "learning":
-            made.came(learner)
+            made.arrived(learner)
             state[learner] = "here"
         while met := made.next():
             assert all(state[learner] == "here" for learner in met)

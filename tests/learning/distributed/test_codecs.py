@@ -327,14 +327,14 @@ def spoiled() -> list[tuple[str, Encoded, str]]:
     top_k, int8, whole = right["top_k"], right["int8"], right["whole"]
     return [
         ("codec", replace(whole, codec="zip"), "no codec 'zip'"),
-        ("size", replace(whole, size=301), "301 numbers, and 300 are wanted"),
+        ("size", replace(whole, size=301), "301 numbers instead of 300"),
         ("size of less", replace(top_k, size=299), "299 numbers"),
         ("length", replace(whole, values=whole.values[:299]), r"values must be \[300\] float32"),
         ("rank", replace(whole, values=whole.values[:, None]), r"not \[300, 1\]"),
         ("float64", replace(whole, values=whole.values.astype(np.float64)), "not .* float64"),
         ("byte order", replace(whole, values=whole.values.astype(">f4")), "not .* >f4"),
         ("stride", replace(whole, values=np.zeros(600, np.float32)[::2]), "contiguous"),
-        ("superfluous", replace(whole, extra=scales), "no use"),
+        ("superfluous", replace(whole, extra=scales), "doesn't use"),
         ("half", replace(right["float16"], values=right["bfloat16"].values), "float16, not .* uint16"),
         ("brain", replace(right["bfloat16"], values=right["float16"].values), "uint16, not .* float16"),
         ("no scales", replace(int8, extra=None), "scales are missing"),

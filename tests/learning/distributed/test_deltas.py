@@ -133,5 +133,5 @@ def test_links_that_cant_be_decoded_change_nothing() -> None:
     with pytest.raises(ValueError, match="scales are missing"):
         follow(mine, spoiled)
     assert not mine.any(), "not even the first two"
-    with pytest.raises(ValueError, match="300 numbers, and 299"):
+    with pytest.raises(ValueError, match="300 numbers instead of 299"):
         follow(torch.zeros(299), links)
