@@ -136,7 +136,7 @@ def test_a_worker_that_left_is_not_waited_for_until_it_comes_back() -> None:
     assert offers_of(rule.next(1)) == [Offer(0, 1), Offer(2, 1)]
 
 
-def test_backup_goes_on_with_the_first_and_drops_who_comes_later() -> None:
+def test_backup_continues_with_the_first_and_drops_later_ones() -> None:
     rule = make_update_rule(UpdateRuleSettings(rule="synchronous", backup=1), workers=3)
     rule.offered(Offer(2, 0))
     assert rule.next(0) is None
@@ -148,7 +148,7 @@ def test_backup_goes_on_with_the_first_and_drops_who_comes_later() -> None:
     assert rule.take_dropped() == []
 
 
-def test_a_round_that_waits_no_longer_is_of_those_who_have_offered() -> None:
+def test_a_round_after_its_timeout_has_the_offers_received() -> None:
     rule = make_update_rule(UpdateRuleSettings(rule="synchronous"), workers=3)
     rule.wait_no_longer()  # before anybody has offered: the round waits as it would have
     assert rule.next(0) is None
