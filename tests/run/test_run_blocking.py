@@ -52,7 +52,9 @@ def test_a_script_gets_what_goes_wrong_as_it_is(tmp_path: Path) -> None:
     with pytest.raises(actorq.TopologyError, match=r"actors\.worker\.role"):
         run({"actors": {"worker": {"role": "tests.run.toy:Wroker"}}}, out=tmp_path)
     assert not list(tmp_path.iterdir()), "nothing was begun"
-    plan = topology(actors={"bad": {"role": "actorq.testing:Misbehaving", "config": {"place": "run"}}})
+    plan = topology(
+        actors={"bad": {"role": "tests.actors.misbehaving:Misbehaving", "config": {"place": "run"}}}
+    )
     with pytest.raises(RunFailed, match="crashed in run"):
         run(plan, out=tmp_path)
 
