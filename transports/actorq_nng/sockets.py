@@ -106,9 +106,10 @@ class Listener(_FrameSource):
         super().__init__(pynng.Pull0(recv_max_size=max_bytes))
         if tls is not None:
             self._socket.tls_config = _tls_config(tls, pynng.TLSConfig.MODE_SERVER)
-        self._fd: int = self._socket.recv_fd
+        self.fd: int = self._socket.recv_fd
+        """File descriptor that is readable when a frame can be taken."""
         self._poll = select.poll()
-        self._poll.register(self._fd, select.POLLIN)
+        self._poll.register(self.fd, select.POLLIN)
         self._handshakes = Handshakes()
         self._listeners: list[Any] = []
         self._refused = 0
@@ -139,10 +140,6 @@ class Listener(_FrameSource):
         self._handshakes.watch(port[0])
         return f"{address.rpartition(':')[0]}:{port[0]}"
 
-    async def wait(self) -> None:
-        """Return when a frame can be taken. One task at a time."""
-        await anyio.wait_readable(self._fd)
-
     def readable(self) -> bool:
         """Whether a frame can be taken; costs a fifth of a `take` that finds none."""
         return bool(self._poll.poll(0))
@@ -165,7 +162,7 @@ class Listener(_FrameSource):
         return self._refused
 
     def close(self) -> None:
-        """Close all connections; nng removes its socket files. No task may be in `wait` any more."""
+        """Close all connections; nng removes its socket files. No task may wait for `fd` any more."""
         self.refused()
         self._listeners.clear()
         self._handshakes.close()

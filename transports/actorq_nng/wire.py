@@ -73,7 +73,7 @@ class NngWire:
 
     async def _receive(self) -> None:
         while True:
-            await self._listener.wait()
+            await anyio.wait_readable(self._listener.fd)
             self._receive_waiting()
             # Tasks that a frame has woken run first: registering for the next frame takes a while.
             await checkpoint()

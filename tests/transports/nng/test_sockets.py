@@ -55,7 +55,7 @@ class Heard:
     async def take(self) -> tuple[int, memoryview]:
         with anyio.fail_after(50):
             while (taken := self.listener.take()) is None:
-                await self.listener.wait()
+                await anyio.wait_readable(self.listener.fd)
         return taken
 
     def _note(self, where: list[int], pipe: int) -> None:
