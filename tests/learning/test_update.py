@@ -129,7 +129,7 @@ def test_loss_and_gradient_are_those_of_autograd(
 
 @pytest.mark.parametrize("dueling", [False, True])
 @pytest.mark.parametrize("loss", ["huber", "squared"])
-def test_the_gradient_is_the_slope_of_the_loss(loss: Any, dueling: bool) -> None:
+def test_the_gradient_is_the_derivative_of_the_loss(loss: Any, dueling: bool) -> None:
     agent = Agent(hidden=(6, 5), dueling=dueling, dqn=DQN.Config(loss=loss, double=False), dtype="float64")
     online, target = setting(agent, (3,))
     rule, batch = LearningRule(agent, online, target), draw(12, (3,), "float64")
@@ -142,8 +142,8 @@ def test_the_gradient_is_the_slope_of_the_loss(loss: Any, dueling: bool) -> None
         online.write(moved)
         return rule(batch).loss
 
-    slopes = [(loss_at(i, step) - loss_at(i, -step)) / (2 * step) for i in range(online.size)]
-    np.testing.assert_allclose(gradient.numpy(), slopes, rtol=1e-5, atol=1e-8)
+    derivatives = [(loss_at(i, step) - loss_at(i, -step)) / (2 * step) for i in range(online.size)]
+    np.testing.assert_allclose(gradient.numpy(), derivatives, rtol=1e-5, atol=1e-8)
 
 
 def table(agent: Agent) -> tuple[FlatParameters, FlatParameters]:
@@ -180,12 +180,12 @@ def test_targets_by_hand(double: bool, value: float) -> None:
 
 def test_losses_at_known_points() -> None:
     errors = torch.tensor([0.0, 0.5, -1.0, 3.0, -3.0])
-    losses, slopes = huber(errors)
+    losses, derivatives = huber(errors)
     assert losses.tolist() == [0.0, 0.125, 0.5, 2.5, 2.5]
-    assert slopes.tolist() == [0.0, 0.5, -1.0, 1.0, -1.0]
-    losses, slopes = squared(errors)
+    assert derivatives.tolist() == [0.0, 0.5, -1.0, 1.0, -1.0]
+    losses, derivatives = squared(errors)
     assert losses.tolist() == [0.0, 0.125, 0.5, 4.5, 4.5]
-    assert slopes.tolist() == errors.tolist()
+    assert derivatives.tolist() == errors.tolist()
 
 
 def test_what_is_returned_is_not_overwritten_by_the_next_call() -> None:

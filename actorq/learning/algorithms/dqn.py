@@ -49,9 +49,9 @@ class DQN(Algorithm):
         q_values = self.q_values(outputs.now)
         targets = batch.returns.addcmul(batch.discounts, self._next_values(outputs))
         td_errors = targets - q_values.gather(1, batch.actions).squeeze(1)
-        losses, slopes = _LOSSES[self.config.loss](td_errors)
+        losses, derivatives = _LOSSES[self.config.loss](td_errors)
         # The TD error falls as Q rises: hence the minus.
-        gradient = q_values.new_zeros(q_values.shape).scatter_(1, batch.actions, -slopes.unsqueeze(1))
+        gradient = q_values.new_zeros(q_values.shape).scatter_(1, batch.actions, -derivatives.unsqueeze(1))
         return LossOutput(losses, td_errors.abs(), gradient.unsqueeze(-1), targets)
 
     def _next_values(self, outputs: Outputs) -> Tensor:
@@ -64,9 +64,9 @@ class DQN(Algorithm):
 
 
 def huber(td_errors: Tensor) -> tuple[Tensor, Tensor]:
-    """Huber's loss with threshold 1 and its slope: d*d/2 within |d| <= 1, |d| - 1/2 beyond."""
-    slopes = td_errors.clamp(-1.0, 1.0)
-    return slopes * td_errors.sub(slopes, alpha=0.5), slopes
+    """Huber's loss with threshold 1 and its derivative: d*d/2 within |d| <= 1, |d| - 1/2 beyond."""
+    derivatives = td_errors.clamp(-1.0, 1.0)
+    return derivatives * td_errors.sub(derivatives, alpha=0.5), derivatives
 
 
 def squared(td_errors: Tensor) -> tuple[Tensor, Tensor]:

@@ -92,7 +92,7 @@ def test_all_values_are_zero_before_the_first_load(network: str) -> None:
     assert not policy.q_values(np.ones((2, 4, 10, 10), np.bool_)).any()
 
 
-def test_a_network_with_dropout_acts_and_judges_without() -> None:
+def test_a_network_with_dropout_acts_and_evaluates_without() -> None:
     agent = Agent(network="tests.learning.custom:Forgetful")
     online = make_parameters(agent, (20,), "float32", 2, seed=0)
     policy = make_policy(agent, (20,), "float32", 2, "cpu")
