@@ -1,4 +1,4 @@
-"""The `[agent]` table: which Q-network, and how it learns. Free of torch."""
+"""The `[agent]` table: the Q-network and its learning rule. Free of torch."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class _Agent(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """
 
     renamed_keys: ClassVar[dict[str, str]] = {"double": "dqn.double", "loss": "dqn.loss"}
-    """Former places of settings, so that files written before keep working."""
+    """Former keys of settings, so that earlier files keep working."""
 
     algorithm: Annotated[
         str,
@@ -100,7 +100,7 @@ class _Agent(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     @property
     def hidden_widths(self) -> tuple[int, ...]:
-        """`hidden`, or what its network takes when that is left out; empty for a custom network."""
+        """`hidden`, or the network's default if that is left out; empty for a custom network."""
         if not isinstance(self.network, str):
             return tuple(layer.width for layer in self.network if isinstance(layer, Linear))
         default = BUILT_IN[self.network][1] if self.network in BUILT_IN else ()
@@ -128,19 +128,19 @@ class _Agent(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     @property
     def settings(self) -> AlgorithmConfig:
-        """Those of the chosen algorithm."""
+        """Settings of the chosen algorithm."""
         found: AlgorithmConfig = getattr(self, self.algorithm)
         return found
 
     def target_updates(self, updates: int) -> int:
-        """After how many of `updates` updates the target network changed last; 0: not yet."""
+        """The update, at most `updates`, after which the target network last changed; 0: none yet."""
         if self.polyak is not None:
             return updates
         every = self.target_every_updates or DEFAULT_TARGET_EVERY_UPDATES
         return updates - updates % every
 
     def copies_target(self, updates: int) -> bool:
-        """Whether the target network is a copy of what this update has led to."""
+        """Whether this update copies the online network to the target network."""
         return self.polyak is None and self.target_updates(updates) == updates
 
     def problems(self) -> Iterator[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""PopArt: what a task's head learns towards is normalized, and what it says of Q-values stays as it was."""
+"""PopArt: a head's targets are normalized, and its Q-values are preserved."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ BETA = 3e-4
 """Step size of the moving averages, per update (Hessel et al. 2018, arXiv 1809.04474, table 2)."""
 
 LEAST, MOST = 1e-4, 1e6
-"""Bounds of the scale, as there."""
+"""Bounds of the scale, from the same table."""
 
 
 class Statistics(NamedTuple):
-    """Of what a task's Q-values are learned towards, in units of reward."""
+    """Statistics of a task's learning targets, in units of reward."""
 
     mean: float = 0.0
     square: float = 1.0
-    """Of the targets squared, their mean."""
+    """Mean of the squared targets."""
 
     @property
     def scale(self) -> float:
@@ -39,7 +39,7 @@ class Statistics(NamedTuple):
         return min(max(math.sqrt(variance), LEAST), MOST)
 
     def moved(self, targets: Tensor) -> Statistics:
-        """Towards those of a batch of targets."""
+        """The statistics moved towards those of a batch of targets."""
         values = targets.to(torch.float64)
         mean, square = float(values.mean()), float(values.square().mean())
         return Statistics(self.mean + BETA * (mean - self.mean), self.square + BETA * (square - self.square))
@@ -49,14 +49,14 @@ class PopArt:
     """Adaptive normalization of Q-values (van Hasselt et al. 2016, arXiv 1602.07714), for each task by itself
     (Hessel et al. 2018, arXiv 1809.04474).
 
-    The heads of `adaptive` tasks say normalized values, (Q - mean) / scale, in the online and in the target
-    network alike, and are changed whenever mean and scale move so that Q stays the same. So each task pulls
-    at the shared layers alike, whatever its rewards are counted in. Whoever is outside knows nothing of it:
-    `read` and `write` give and take the parameters of a plain Q-network.
+    The heads of `adaptive` tasks have normalized outputs, (Q - mean) / scale, in the online and in the target
+    network alike, and are changed whenever mean and scale move so that Q stays the same. So all tasks
+    contribute alike to the gradient of the shared layers, whatever the units of their rewards. This is
+    invisible outside: `read` and `write` use the parameters of a plain Q-network.
 
     A batch moves the statistics after its update, not before as in algorithm 1. The optimizer's moments are
-    left as they are: gradients are those of normalized values, before and after. With prioritized replay the
-    statistics are those of what was drawn. Without adaptive tasks it does nothing.
+    unchanged: gradients are those of normalized values, before and after. With prioritized replay the
+    statistics are those of the drawn transitions. Without adaptive tasks it does nothing.
     """
 
     def __init__(
@@ -67,8 +67,9 @@ class PopArt:
         online: FlatParameters,
         target: FlatParameters,
     ) -> None:
-        """`adaptive`: tasks by number, and what to call them in `state`. Raises ValueError for a custom
-        network, whose heads nobody knows."""
+        """`adaptive`: tasks by number, and their names in `state`. Raises ValueError for a custom network,
+        whose heads are unknown.
+        """
         self._names = adaptive
         self._heads = _heads(agent, spaces) if adaptive else []
         self._statistics = {task: Statistics() for task in adaptive}
@@ -76,7 +77,7 @@ class PopArt:
         self._both = (online, target)
 
     def normalized(self, task: int, batch: StagedBatch) -> StagedBatch:
-        """With returns such that R + D * normalized(Q') is the normalized target."""
+        """Returns for which R + D * normalized(Q') is the normalized target."""
         if task not in self._statistics:
             return batch
         its = self._statistics[task]
@@ -93,7 +94,7 @@ class PopArt:
 
     @torch.no_grad()
     def move(self) -> None:
-        """Move the statistics towards what was noted, and change the heads so that no Q-value does."""
+        """Move the statistics towards the noted targets, and change the heads so that no Q-value changes."""
         for task, targets in self._targets.items():
             before = self._statistics[task]
             its = self._statistics[task] = before.moved(targets)
@@ -103,7 +104,7 @@ class PopArt:
         self._targets.clear()
 
     def scales(self) -> dict[str, float]:
-        """Of each adaptive task, by name."""
+        """The scale of each adaptive task, by name."""
         return {self._names[task]: its.scale for task, its in self._statistics.items()}
 
     def read(self, parameters: FlatParameters) -> NDArray[Any]:
@@ -114,7 +115,7 @@ class PopArt:
         return vector
 
     def write(self, parameters: FlatParameters, vector: NDArray[Any]) -> None:
-        """Set them from a plain Q-network's vector [size]. Raises ValueError for another size."""
+        """Set the parameters from a plain Q-network's vector [size]. Raises ValueError for another size."""
         vector = np.array(vector)
         if vector.shape == (parameters.size,):
             for task, its in self._statistics.items():
@@ -122,17 +123,17 @@ class PopArt:
         parameters.write(vector)
 
     def _change(self, vector: Any, task: int, factor: float, shift: float) -> None:
-        """Have a head say factor * what it says + shift."""
+        """Change a head's output to factor * output + shift."""
         head, offset = self._heads[task]
         vector[head] *= factor
         vector[offset] += shift
 
     def state(self) -> dict[str, Any]:
-        """By the task's name."""
+        """The statistics by the task's name."""
         return {self._names[task]: list(its) for task, its in self._statistics.items()}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Before parameters are written. Tasks that `state` knows nothing of begin anew."""
+        """Restore a `state`, before parameters are written. Tasks that it lacks start anew."""
         for task, name in self._names.items():
             if name in state:
                 self._statistics[task] = Statistics(*state[name])

@@ -1,4 +1,4 @@
-"""Numpy arrays on their way to a device: through reusable buffers of our own."""
+"""Staging: copies numpy arrays to a device through reusable buffers."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ class Staging:
     """Copies arrays into one reusable buffer, as a tensor of a fixed dtype on a device.
 
     Arrays from messages are read-only, and torch must not wrap those. The buffer is page-locked for a CUDA
-    device. The tensor given is good until the next call; on CUDA the caller waits for the device (by reading
-    a result) before that call.
+    device. The returned tensor is valid until the next call; on CUDA the caller waits for the device (by
+    reading a result) before that call.
     """
 
     def __init__(self, dtype: torch.dtype, device: torch.device) -> None:
@@ -87,7 +87,7 @@ class ObservationStaging:
 
 
 class StagedBatch(NamedTuple):
-    """B transitions on the device, good until their buffers are used again."""
+    """B transitions on the device, valid until their buffers are used again."""
 
     observations: Tensor
     """[2 B, *observation_shape] s_t, then s_{t+n}; scaled, in the parameters' dtype."""
@@ -100,10 +100,10 @@ class StagedBatch(NamedTuple):
     weights: Tensor
     """[B]"""
     ready: torch.cuda.Event | None
-    """What a stream waits for that computes with it; None if it is there."""
+    """Event to wait for before computing with it; None if it is on the device already."""
 
     def wait(self) -> None:
-        """Have the current stream compute nothing before it is there."""
+        """Have the current stream wait until it is on the device."""
         if self.ready is not None:
             torch.cuda.current_stream(self.actions.device).wait_event(self.ready)
 
@@ -119,7 +119,7 @@ class BatchStaging:
         self._weights = Staging(dtype, device)
 
     def __call__(self, batch: TransitionBatch, ready: torch.cuda.Event | None = None) -> StagedBatch:
-        """Raises TypeError or ValueError for arrays that can't be a batch."""
+        """Raises TypeError or ValueError for arrays that are not a valid batch."""
         return StagedBatch(
             self._observations(batch.observations, batch.next_observations),
             self._actions(batch.actions).unsqueeze(1),
@@ -131,9 +131,9 @@ class BatchStaging:
 
 
 class AheadStaging:
-    """Puts batches on a CUDA device beside what is computed there: page-locked buffers, its own stream.
+    """Copies batches to a CUDA device while it computes: page-locked buffers, a stream of its own.
 
-    For a thread beside the one that computes, which reads its results before it lets go of a batch. So many
+    For use by a thread beside the computing one, which reads its results before it releases a batch. At most
     `batches` may be staged, and not yet learned from, at a time: their buffers are used in turn.
     """
 
@@ -143,7 +143,7 @@ class AheadStaging:
         self._buffers: Iterator[BatchStaging] = cycle([BatchStaging(dtype, device) for _ in range(batches)])
 
     def __call__(self, batches: Sequence[TransitionBatch]) -> list[StagedBatch]:
-        """Returns as soon as the copies are on their way."""
+        """Returns as soon as the copies are in progress."""
         return [self._stage(batch) for batch in batches]
 
     def _stage(self, batch: TransitionBatch) -> StagedBatch:

@@ -70,7 +70,7 @@ def huber(td_errors: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def squared(td_errors: Tensor) -> tuple[Tensor, Tensor]:
-    """Half the square, d*d/2, which is Huber's loss without its threshold, and its slope."""
+    """Half the square, d*d/2, which is Huber's loss without its threshold, and its derivative."""
     return 0.5 * td_errors * td_errors, td_errors
 
 

@@ -12,7 +12,9 @@ ENTRY_POINTS = "actorq.algorithms"
 
 @cache
 def installed_algorithms() -> dict[str, type[Algorithm] | str]:
-    """By name, each class, or the sentence that says why it can't be used. Imports their modules."""
+    """Each installed algorithm by name: its class, or the reason why it can't be used. Imports their
+    modules.
+    """
     return {point.name: _load(point) for point in entry_points(group=ENTRY_POINTS)}
 
 

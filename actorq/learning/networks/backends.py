@@ -1,4 +1,4 @@
-"""Forward and backward through a Q-network, the gradient going straight into the flat gradient buffer."""
+"""Backends: forward and backward passes through a Q-network, the gradient written into the flat gradient."""
 
 from __future__ import annotations
 
@@ -14,31 +14,33 @@ from .flat import FlatParameters
 from .module import NetworkModule, dense_layers
 
 Inputs = Sequence[Tensor | None]
-"""Of each task: observations [N, *observation_shape], or None for a task that there are none of."""
+"""Observations of each task, [N, *observation_shape], or None for a task without any."""
 
 
 class NetworkBackend(Protocol):
-    """A network that can be run in both directions. Call its methods under `torch.no_grad`."""
+    """A network that can be run forward and backward. Call its methods under `torch.no_grad`."""
 
     def evaluate(self, observations: Inputs) -> Sequence[Tensor]:
-        """Outputs [N, outputs] of each task, [0, outputs] where there were no observations.
+        """Outputs [N, outputs] of each task, [0, outputs] for tasks without observations.
 
-        A forward pass that waits for its backward pass is left alone.
+        A pending backward pass is not affected.
         """
 
     def forward(self, observations: Inputs, learned: Sequence[int]) -> Sequence[Tensor]:
-        """As `evaluate`, without a graph; keeps what `backward` needs of each task's first `learned` rows."""
+        """As `evaluate`, without a graph; keeps the data that `backward` needs of each task's first `learned`
+        rows.
+        """
 
     def backward(self, output_gradients: Inputs) -> None:
         """Overwrite the flat gradient, given each task's dL/d(outputs), [learned, outputs], of the last
         `forward`.
 
-        Raises RuntimeError without a `forward` of its own: each is good for one `backward`.
+        Raises RuntimeError without a `forward` before: each allows one `backward`.
         """
 
 
 def make_backend(parameters: FlatParameters, compile: Compile = "off") -> NetworkBackend:
-    """The written-out pass for a plain MLP, autograd for every other network and for what is compiled."""
+    """The written-out backend for a plain MLP, autograd for every other network and for compiled ones."""
     module = parameters.module
     if isinstance(module, NetworkModule):
         return MultiTaskBackend(parameters, compiled(module, compile))
@@ -123,8 +125,8 @@ def _only(tensors: Inputs) -> Tensor:
 class MLPBackend:
     """A plain MLP with its gradient written out: on small networks about half the time of autograd.
 
-    Each weight's gradient is one product, written where it belongs: no graph, no zeroing, no adding up.
-    The formulas are backpropagation's (Rumelhart, Hinton & Williams 1986); the tests hold them to autograd's.
+    Each weight's gradient is one product, written to its place: no graph, no zeroing, no accumulation. The
+    formulas are backpropagation's (Rumelhart, Hinton & Williams 1986); tests compare them with autograd.
     """
 
     def __init__(self, layers: Sequence[tuple[nn.Linear, bool]]) -> None:

@@ -188,8 +188,9 @@ def _placed_head(head: Head, features: int) -> PlacedLayer:
 
 
 def least_side(layers: Sequence[Layer]) -> int:
-    """The least height and width of pictures that the convolutions leave anything of; 0 without
-    convolutions."""
+    """The least height and width of images for which the convolutions have outputs; 0 without
+    convolutions.
+    """
     convolutions = [layer for layer in layers if isinstance(layer, Conv)]
     side = 1 if convolutions else 0
     for layer in reversed(convolutions):
@@ -206,7 +207,9 @@ class LayerGroup(NamedTuple):
     shapes: tuple[Shape, ...]
     """Of its parameters, in the order of the flat vector."""
     columns: int = 0
-    """Numbers it makes of each row, if it is one product, whose columns can be computed apart; else 0."""
+    """Number of outputs for each row, if it is one product, whose columns can be computed separately;
+    else 0.
+    """
 
     @property
     def size(self) -> int:

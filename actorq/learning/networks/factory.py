@@ -1,4 +1,4 @@
-"""Making the Q-network that an `Agent` names, with initial weights that depend on its seed alone."""
+"""Construction of the Q-network that an `Agent` names, with initial weights determined by its seed."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ def make_network(
 
     `outputs` is `actions` times the algorithm's `outputs_per_action`, those of one action side by side. It
     takes observations as floating-point numbers, bytes already scaled to 0..1 (`observation_scale`). Initial
-    weights are torch's own initialisation drawn from `seed`; torch's global generator is left as it was.
+    weights are torch's own initialization drawn from `seed`; torch's global generator is unchanged.
 
-    A custom network, `package.module:Class`, is called as `Class(observation_shape, outputs)` and must give
+    A custom network, `package.module:Class`, is called as `Class(observation_shape, outputs)` and must return
     such an `nn.Module`; it is tried once on a batch of two zeros.
 
-    Raises ValueError where network and observations do not fit, or where the custom class cannot be used.
+    Raises ValueError if network and observations do not fit, or the custom class cannot be used.
     """
     observation_scale(observation_dtype)
     shape = tuple(observation_shape)
@@ -129,8 +129,8 @@ def custom_groups(agent: Agent, task: TaskSpaces) -> list[LayerGroup]:
 
 
 def make_layers(agent: Agent, tasks: Sequence[TaskSpaces], seed: int, begin: int, end: int) -> NetworkModule:
-    """The layer groups from `begin` to before `end` of a network for these tasks, as in the whole one of
-    this seed.
+    """The layer groups from `begin` to before `end` of a network for these tasks, with the weights of the
+    whole network of this seed.
 
     A custom network is made as a whole first. On the CPU and in float32. Raises ValueError as
     `make_network_module` and `custom_children`.

@@ -30,9 +30,9 @@ class NetworkModule(nn.Module):
         """One for each of several tasks."""
 
     def forward(self, inputs: Sequence[Tensor | None], rows: Sequence[int]) -> list[Tensor]:
-        """From one tensor [rows, …] to one; before encoders and after heads there is one for each task.
+        """Map one tensor [rows, …] to one; encoders take, and heads return, one for each task.
 
-        `rows`: of each task. None, or a tensor of no rows, for a task without observations.
+        `rows`: number of each task's rows. None, or a tensor without rows, for a task without observations.
         """
         if self.encoders:
             pairs = zip(self.encoders, inputs, strict=True)
@@ -91,7 +91,7 @@ def _draw(groups: Sequence[LayerGroup], generator: torch.Generator) -> Iterator[
 
 
 def _initialise(module: nn.Module, generator: torch.Generator) -> None:
-    """As `reset_parameters` of each does it."""
+    """Initialize as `reset_parameters` of each layer type does."""
     if isinstance(module, nn.LayerNorm):
         module.reset_parameters()
     elif isinstance(module, nn.Linear | nn.Conv2d):

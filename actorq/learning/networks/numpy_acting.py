@@ -1,5 +1,4 @@
-"""Q-values for acting: from the newest weights, a flat vector, without torch where there is no
-convolution."""
+"""Policies: Q-values for acting from a flat vector of weights, without torch if there is no convolution."""
 
 from __future__ import annotations
 
@@ -27,10 +26,10 @@ class Policy(Protocol):
 
     @property
     def size(self) -> int:
-        """How many parameters the network has."""
+        """Number of the network's parameters."""
 
     def load(self, vector: NDArray[Any]) -> None:
-        """Take over a copy of the network's flat parameters, [size]. Raises ValueError for another size."""
+        """Copy the network's flat parameters, [size]. Raises ValueError for another size."""
 
     def q_values(self, observations: NDArray[Any]) -> NDArray[Any]:
         """Q-values [B, actions] of observations [B, *observation_shape]; read them before the next call.
@@ -40,8 +39,7 @@ class Policy(Protocol):
 
 
 def needs_torch(agent: Agent, device: str) -> bool:
-    """Whether `make_policy` acts through torch: for a custom network, for convolutions, and on a CUDA
-    device."""
+    """Whether `make_policy` uses torch: for a custom network, for convolutions, and on a CUDA device."""
     return agent.custom or has_convolution(agent.layers) or device not in ("auto", "cpu")
 
 
@@ -52,7 +50,7 @@ def make_policy(
     actions: int,
     device: str = "auto",
 ) -> Policy:
-    """The policy that suits the network, in numpy or in torch: see `needs_torch`.
+    """The policy for the network, in numpy or in torch: see `needs_torch`.
 
     Its parameters are zero until `load`. Raises ValueError as `make_network` and `resolve_device` do.
     """

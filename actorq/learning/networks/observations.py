@@ -7,10 +7,10 @@ from numpy.typing import DTypeLike
 
 
 def observation_scale(dtype: DTypeLike) -> float:
-    """What observations are multiplied by before a network sees them.
+    """Factor by which observations are multiplied before they enter a network.
 
-    Bytes are pictures and are scaled to 0..1 (Mnih et al. 2015 divide by 255); everything else is taken as it
-    is. Raises ValueError for a dtype that holds no real numbers.
+    Bytes are image data and are scaled to 0..1 (Mnih et al. 2015 divide by 255); everything else is
+    unchanged. Raises ValueError for a dtype without real numbers.
     """
     dtype = np.dtype(dtype)
     if dtype.kind not in "biuf":

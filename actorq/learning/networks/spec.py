@@ -24,7 +24,7 @@ from .declaration import (
 
 
 class TaskSpaces(Protocol):
-    """What a task's network must know of its environment."""
+    """Shapes of a task's environment that determine its network."""
 
     @property
     def observation_shape(self) -> tuple[int, ...]: ...
@@ -35,7 +35,7 @@ class TaskSpaces(Protocol):
 
 
 def has_convolution(layers: Iterable[Layer]) -> bool:
-    """Whether the forward pass takes torch."""
+    """Whether the network has a convolution, which needs torch."""
     return any(
         isinstance(layer, Conv) or (isinstance(layer, Residual) and has_convolution(layer.layers))
         for layer in layers
@@ -43,7 +43,9 @@ def has_convolution(layers: Iterable[Layer]) -> bool:
 
 
 def network_problem(agent: Agent, observation_shape: Sequence[int]) -> str | None:
-    """Why a declared network can't take such observations; None if it can, and for a custom network."""
+    """The reason why a declared network doesn't support such observations; None if it does, and for a custom
+    network.
+    """
     if agent.custom:
         return None
     side = least_side(agent.layers)
@@ -63,7 +65,7 @@ def network_problem(agent: Agent, observation_shape: Sequence[int]) -> str | Non
 def network_layers(agent: Agent, observation_shape: Sequence[int], actions: int) -> list[PlacedLayer]:
     """The layers of a declared network for one task, its head last.
 
-    Raises ValueError for a custom network, and for one that can't take such observations.
+    Raises ValueError for a custom network, and for one that doesn't support such observations.
     """
     if agent.custom:
         raise ValueError(f"{agent.network!r} is made for one task: several share a built-in network")
@@ -75,15 +77,16 @@ def network_layers(agent: Agent, observation_shape: Sequence[int], actions: int)
 
 
 def task_groups(agent: Agent, task: TaskSpaces) -> list[LayerGroup]:
-    """The same in groups, each a layer with parameters: `convolutions.0`, …, `hidden.0`, …, and at last
-    `output` or, both streams together, `dueling`."""
+    """The layers in groups, each with one that has parameters: `convolutions.0`, …, `hidden.0`, …, and at
+    last `output` or, both streams together, `dueling`.
+    """
     return group_layers(network_layers(agent, task.observation_shape, task.actions))
 
 
 def shared_from(groups: Sequence[LayerGroup]) -> int:
-    """Number of the groups before those that several tasks share: all up to the first hidden layer.
+    """Number of groups before the shared ones: all up to the first hidden layer.
 
-    Raises ValueError where nothing is left to share.
+    Raises ValueError if nothing is left to share.
     """
     hidden = [index for index, group in enumerate(groups) if group.name.startswith("hidden.")]
     if len(hidden) < 2:

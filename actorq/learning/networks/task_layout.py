@@ -1,4 +1,4 @@
-"""Where each task's network lies in the flat vector that several tasks share. Free of torch."""
+"""Layout of the flat vector that several tasks share. Free of torch."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class TaskLayout:
 
     @classmethod
     def of_sizes(cls, encoders: Sequence[int], trunk: int, heads: Sequence[int]) -> TaskLayout:
-        """Of a network of which only these are known."""
+        """The layout for these sizes."""
         layout = cls.__new__(cls)
         layout._place(encoders, trunk, heads)
         return layout
@@ -47,7 +47,7 @@ class TaskLayout:
         self.size: int = ends[-1]
 
     def sizes(self) -> dict[str, Any]:
-        """What `of_sizes` takes."""
+        """The argument of `of_sizes`."""
         return {
             "encoders": [part.stop - part.start for part in self.encoders],
             "trunk": self.trunk.stop - self.trunk.start,
@@ -63,8 +63,9 @@ class TaskLayout:
     def adopt(
         self, mine: NDArray[Any], theirs: NDArray[Any], layout: TaskLayout, places: Mapping[int, int]
     ) -> NDArray[Any]:
-        """`mine`, with all taken over that another network of the same trunk knows: `places` are pairs of a
-        task here and the same task there. Raises ValueError where one's parts have other sizes."""
+        """`mine`, with the parts of common tasks copied from another network with the same trunk: `places`
+        are pairs of a task here and the same task there. Raises ValueError if parts have other sizes.
+        """
         if theirs.shape != (layout.size,):
             raise ValueError(f"the other network has {layout.size} parameters, not {list(theirs.shape)}")
         vector = np.array(mine)

@@ -1,4 +1,4 @@
-"""Acting through torch, for networks that numpy does not evaluate. Made by `acting.make_policy`."""
+"""Torch policy, for networks that numpy does not evaluate. Made by `make_policy`."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class TorchPolicy:
         self._algorithm = agent.make_algorithm()
         self._outputs = (-1, actions, self._algorithm.outputs_per_action)
         self._parameters.vector.zero_()
-        self._parameters.module.eval()  # the greedy policy drops nothing out
+        self._parameters.module.eval()  # no dropout in the greedy policy
         self._pass = make_backend(self._parameters)
         self._stage = ObservationStaging(self._parameters.dtype, self._parameters.device)
 

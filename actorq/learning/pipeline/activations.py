@@ -1,4 +1,4 @@
-"""What travels between the parts of a network that is cut. Free of torch."""
+"""Tensors sent between the parts of a partitioned network. Free of torch."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 Tensors = tuple[NDArray[Any], ...]
-"""One between layers; before a network of several tasks, and after it, one for each task."""
+"""One tensor between layers; before a network of several tasks, and after it, one for each task."""
 
 
 class Activations(msgspec.Struct, frozen=True):
-    """A micro-batch where it crosses from one part of the network to the next, [rows, …].
+    """A micro-batch between two parts of the network, [rows, …].
 
-    Of the last three those are empty that the algorithm doesn't need.
+    Of the last three those that the algorithm doesn't need are empty.
     """
 
     now: Tensors
@@ -40,7 +40,7 @@ class Activations(msgspec.Struct, frozen=True):
 
 
 class Outcomes(msgspec.Struct, frozen=True):
-    """One task's share of a micro-batch, but for its states; each [rows]."""
+    """One task's part of a micro-batch, without its states; each [rows]."""
 
     actions: NDArray[Any]
     returns: NDArray[Any]
@@ -49,24 +49,24 @@ class Outcomes(msgspec.Struct, frozen=True):
 
 
 def join_columns(made: Sequence[Activations]) -> Activations:
-    """What several stages made of the same inputs, side by side."""
+    """Concatenate the columns that several stages computed from the same inputs."""
     if len(made) == 1:
         return made[0]
     return Activations(*map(join_outputs, zip(*(one.streams for one in made), strict=True)))
 
 
 def join_outputs(made: Sequence[Tensors]) -> Tensors:
-    """The same of one network alone."""
+    """The same for one network."""
     if len(made) == 1:
         return made[0]
     return tuple(np.concatenate(columns, axis=1) for columns in zip(*made, strict=True))
 
 
 def split_columns(gradients: Tensors, shares: Sequence[slice]) -> list[Tensors]:
-    """Of each share its columns."""
+    """The columns of each share."""
     return [tuple(np.ascontiguousarray(array[:, share]) for array in gradients) for share in shares]
 
 
 def add_up(partial: Sequence[Tensors]) -> Tensors:
-    """The sum of what each share of the columns adds to the inputs' gradient."""
+    """The sum of the shares' contributions to the inputs' gradient."""
     return tuple(functools.reduce(np.add, arrays) for arrays in zip(*partial, strict=True))

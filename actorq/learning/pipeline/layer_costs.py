@@ -1,4 +1,4 @@
-"""How long each layer of a Q-network takes, measured one at a time."""
+"""Measured time of each layer of a Q-network."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ ROUNDS = 5
 
 
 def layer_seconds(agent: Agent, tasks: Sequence[TaskSpaces], rows: int) -> list[float]:
-    """What each layer takes for `rows` transitions of every task, forward three times and backward once.
+    """Seconds of each layer for `rows` transitions of every task, forward three times and backward once.
 
-    On the CPU; the best of some rounds. Holds one layer at a time.
+    On the CPU; the best of some rounds. Has one layer in memory at a time.
     """
     dtype = getattr(torch, agent.dtype)
     inputs = [torch.rand(rows, *task.observation_shape, dtype=dtype) for task in tasks]

@@ -1,4 +1,4 @@
-"""Cutting a Q-network into parts: between its layers, and a wide layer by its columns.
+"""Partition of a Q-network: between its layers, and of a wide layer by its columns.
 
 Free of torch for the built-in networks.
 """
@@ -19,25 +19,25 @@ from actorq.learning.networks.spec import TaskSpaces, shared_from, task_groups
 
 
 class StagePart(msgspec.Struct, frozen=True):
-    """What one stage holds: consecutive layers, or some columns of one layer."""
+    """The part of one stage: consecutive layers, or some columns of one layer."""
 
     position: int
-    """Of the pipeline, from 0; those who hold columns of the same layer share one."""
+    """Position in the pipeline, from 0; stages with columns of the same layer share one."""
     begin: int
     end: int
     """The first layer's number, and the last one's plus one."""
     column: int = 0
-    """Which share of the columns, from 0, …"""
+    """Index of its share of the columns, from 0."""
     columns: int = 1
-    """… of so many."""
+    """Number of shares of the columns."""
 
 
 def layer_groups(agent: Agent, tasks: Sequence[TaskSpaces]) -> list[LayerGroup]:
-    """The layers in the order of computing, which is that of the flat vector.
+    """The layers in the order of computation, which is that of the flat vector.
 
     Called `convolutions.0`, …, `hidden.0`, …, and `output` or, both streams together, `dueling`. For several
-    tasks: `encoders`, `hidden.1`, …, `heads`. A custom network is cut by the names of its children; it has to
-    be an `nn.Sequential`. Raises ValueError where it is not, and for networks that don't fit the tasks.
+    tasks: `encoders`, `hidden.1`, …, `heads`. A custom network is cut by the names of its children; it must
+    be an `nn.Sequential`. Raises ValueError if it is not, and for networks that don't fit the tasks.
     """
     if agent.custom:
         from actorq.learning.networks.factory import custom_groups
@@ -58,7 +58,7 @@ def layer_groups(agent: Agent, tasks: Sequence[TaskSpaces]) -> list[LayerGroup]:
 
 
 def part_size(layers: Sequence[LayerGroup], part: StagePart) -> int:
-    """How many parameters a part has."""
+    """Number of a part's parameters."""
     size: int = sum(layer.size for layer in layers[part.begin : part.end])
     if part.columns == 1:
         return size
@@ -69,7 +69,7 @@ def part_size(layers: Sequence[LayerGroup], part: StagePart) -> int:
 def join_parts(
     layers: Sequence[LayerGroup], parts: Sequence[StagePart], vectors: Sequence[NDArray[Any]]
 ) -> NDArray[Any]:
-    """The whole flat vector, of each part's. Raises ValueError for vectors that aren't these parts'."""
+    """The whole flat vector, joined from each part's. Raises ValueError for vectors of other sizes."""
     pieces: list[NDArray[Any]] = []
     biases: list[NDArray[Any]] = []
     for part, vector in zip(parts, vectors, strict=True):
@@ -92,7 +92,7 @@ def join_parts(
 def split_parts(
     layers: Sequence[LayerGroup], parts: Sequence[StagePart], vector: NDArray[Any]
 ) -> list[NDArray[Any]]:
-    """Copies of each part's slice of the whole flat vector, of which `join_parts` would make it again.
+    """Copies of each part's slice of the whole flat vector, the inverse of `join_parts`.
 
     Raises ValueError for a vector of another size.
     """
@@ -117,7 +117,7 @@ def split_parts(
 def cut_problems(
     layers: Sequence[LayerGroup], stages: int, begins: Sequence[str] | None, columns: Mapping[str, int]
 ) -> Iterator[tuple[str, str]]:
-    """Yield (setting, sentence) for all that keeps the network from being cut so; `make_parts` needs none."""
+    """Yield (setting, sentence) for everything that prevents this partition; `make_parts` needs none."""
     names = [layer.name for layer in layers]
     for setting, given in (("cut", begins or ()), ("columns", columns)):
         for name in given:
@@ -148,7 +148,7 @@ def cut_problems(
 
 
 def _begin_problems(names: Sequence[str], begins: Sequence[str]) -> Iterator[str]:
-    """What is wrong with where stages begin, all being names of layers."""
+    """Problems with the layers that stages begin with, which all are names of layers."""
     first, *others = names
     if first in begins:
         where = f"choose from {', '.join(others)}" if others else "the network has no other"
@@ -163,7 +163,7 @@ def _begin_problems(names: Sequence[str], begins: Sequence[str]) -> Iterator[str
 
 
 def _wrong_number(forced: int, positions: int, helpers: int, by_columns: int, layers: int) -> str:
-    """That `cut` makes another number of stages than there are, and what could be done about it.
+    """`cut` makes another number of stages than there are: the sentence, with the remedies.
 
     `forced`: positions that it makes, `by_columns` those that `columns` makes without it; `helpers`: stages
     beside the first of their position.
@@ -187,9 +187,10 @@ def make_parts(
     columns: Mapping[str, int],
     costs: Sequence[float],
 ) -> list[StagePart]:
-    """Each stage's part: cut where `begins` says or, if it is None, so that the dearest part is cheapest.
+    """Each stage's part: cut where `begins` says or, if it is None, so that the most expensive part is
+    cheapest.
 
-    A layer that is split by columns stands alone. `costs`: of each layer.
+    A layer that is split by columns is alone. `costs`: the cost of each layer.
     """
     first = _begins(layers, begins or (), columns)
     positions = stages - sum(count - 1 for count in columns.values())
@@ -204,7 +205,7 @@ def make_parts(
 
 
 def _begins(layers: Sequence[LayerGroup], begins: Sequence[str], columns: Mapping[str, int]) -> list[int]:
-    """Where positions begin for certain: as named, and around each layer that is split."""
+    """Positions that begin in any case: as named, and around each layer that is split."""
     names = [layer.name for layer in layers]
     split = [names.index(name) for name in columns if columns[name] > 1]
     found = {0, *map(names.index, begins), *split, *(index + 1 for index in split)}
@@ -212,7 +213,9 @@ def _begins(layers: Sequence[LayerGroup], begins: Sequence[str], columns: Mappin
 
 
 def _balanced(costs: Sequence[float], positions: int, forced: Sequence[int]) -> list[int]:
-    """Begins of so many consecutive runs, `forced` among them, with the least sum of the dearest run."""
+    """Beginnings of this many consecutive runs, `forced` among them, with the least cost of the most
+    expensive run.
+    """
     best: dict[tuple[int, int], tuple[float, list[int]]] = {(len(costs), 0): (0.0, [])}
     for begin in reversed(range(len(costs))):
         last = min((index for index in forced if index > begin), default=len(costs))

@@ -1,4 +1,4 @@
-"""A part of a Q-network that is cut: its slice of both networks, and what it takes to learn."""
+"""Stage module: a part of a Q-network with its slices of both networks, gradient and optimizer."""
 
 from __future__ import annotations
 
@@ -51,13 +51,13 @@ class StageModule:
         self._scales = [observation_scale(task.dtype) for task in tasks]
         self._in_flight: dict[int, list[Tensor]] = {}
         self._kept: dict[int, int] = {}
-        """Bytes of each."""
+        """Bytes kept for each micro-batch."""
         self._begun = False
-        """Whether `gradient` holds anything of the next update."""
+        """Whether `gradient` has a part of the next update already."""
 
     @torch.no_grad()
     def evaluate(self, inputs: Tensors, rows: Sequence[int]) -> Tensors:
-        """What the online network makes of them. `rows`: of each task."""
+        """Outputs of the online network. `rows`: number of each task's rows."""
         return _arrays(self._layers(self._tensors(inputs), rows))
 
     @torch.no_grad()
@@ -84,7 +84,7 @@ class StageModule:
         return _arrays(self._pass.backward(held, _tensors(gradients, self.online.vector)))
 
     def square_norm(self) -> float:
-        """Of the gradient so far."""
+        """Squared norm of the gradient so far."""
         return square_norm(self.online.gradient)
 
     @torch.no_grad()
@@ -99,7 +99,7 @@ class StageModule:
 
     @property
     def in_flight_bytes(self) -> int:
-        """Of what micro-batches keep between their way forward and their way back."""
+        """Bytes kept by micro-batches between their forward and backward passes."""
         return sum(self._kept.values())
 
     def _tensors(self, arrays: Tensors) -> list[Tensor]:
@@ -110,7 +110,7 @@ class StageModule:
         return [tensor if scale == 1.0 else tensor * scale for tensor, scale in pairs]
 
     def state(self) -> State:
-        """A copy of all that the next update needs, between two of them."""
+        """A copy of the state, between two updates."""
         return {
             "updates": self.updates,
             "parameters": self.online.read(),
@@ -119,7 +119,7 @@ class StageModule:
         }
 
     def load_state(self, state: State) -> None:
-        """Go on from a `state`. Raises ValueError if it is of another size."""
+        """Restore a `state`. Raises ValueError if it is of another size."""
         self.online.write(state["parameters"])
         self.target.load_state(state["target"])
         self._optimizer.load_state(state["optimizer"])
@@ -178,7 +178,7 @@ def _narrowed(module: nn.Module, part: StagePart) -> nn.Module:
 
 
 def _tensors(arrays: Tensors, like: Tensor) -> list[Tensor]:
-    """On the device and of the dtype of `like`; never to be written."""
+    """Tensors on the device and of the dtype of `like`; never to be written."""
     return [read_only_tensor(array).to(like.device).to(like.dtype) for array in arrays]
 
 
@@ -191,7 +191,7 @@ def _array(tensor: Tensor) -> NDArray[Any]:
 
 
 def _memory(tensors: Sequence[Tensor], *, without: Tensor) -> int:
-    """Bytes of the memory that tensors lie in, views with all that they keep alive."""
+    """Bytes of the memory of these tensors, including whatever views keep alive."""
     storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in tensors}
     storages.pop(without.untyped_storage().data_ptr(), None)
     return sum(storages.values())

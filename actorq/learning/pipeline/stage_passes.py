@@ -1,4 +1,6 @@
-"""Forward and backward through consecutive layers, several micro-batches at a time, gradients adding up."""
+"""Forward and backward passes through consecutive layers, several micro-batches at a time, gradients adding
+up.
+"""
 
 from __future__ import annotations
 
@@ -13,32 +15,32 @@ from actorq.learning.networks.module import NetworkModule, dense_layers
 
 
 class Passed(NamedTuple):
-    """A micro-batch that has passed forward."""
+    """A micro-batch after its forward pass."""
 
     now: list[Tensor]
     """Outputs for the rows that are learned from."""
     later: list[Tensor]
-    """Those for the others; empty without any."""
+    """Outputs for the other rows; empty without any."""
     held: list[Tensor]
-    """What the way back needs."""
+    """Tensors needed for the backward pass."""
     kept: list[Tensor]
-    """All that is kept in memory for it, parameters among it."""
+    """All tensors kept in memory for it, parameters among them."""
 
 
 class StagePass(Protocol):
-    """Layers that can be run in both directions. Call its methods under `torch.no_grad`."""
+    """Layers that can be run forward and backward. Call its methods under `torch.no_grad`."""
 
     def forward(self, now: list[Tensor], later: list[Tensor], rows: Sequence[int]) -> Passed:
-        """`rows`: of each task."""
+        """`rows`: number of each task's rows."""
 
     def backward(self, held: list[Tensor], gradients: list[Tensor]) -> list[Tensor]:
-        """Add to the parameters' gradients; returns those of the inputs, if they are wanted."""
+        """Add to the parameters' gradients; returns those of the inputs, if they are needed."""
 
 
 def make_segment_pass(layers: NetworkModule, *, inputs: bool) -> StagePass:
     """The written-out pass for fully connected layers, autograd for all others.
 
-    `inputs`: whether the gradient of the inputs is wanted.
+    `inputs`: whether the gradient of the inputs is needed.
     """
     dense = dense_layers(layers.trunk)
     if dense and not layers.encoders and not layers.heads:
@@ -72,8 +74,8 @@ class AutogradStagePass:
 class DensePass:
     """Fully connected layers, each with a ReLU or without, the gradient written out as in `MLPBackend`.
 
-    Both kinds of rows go through in one product, and each weight's gradient is added to where it belongs:
-    autograd would make a matrix as large as the weights for every micro-batch.
+    Both kinds of rows are computed in one product, and each weight's gradient is added in place: autograd
+    would make a matrix as large as the weights for every micro-batch.
     """
 
     def __init__(self, layers: Sequence[tuple[nn.Linear, bool]], inputs: bool) -> None:
