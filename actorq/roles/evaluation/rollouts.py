@@ -15,7 +15,7 @@ from actorq.envs.make import make_environments
 from actorq.envs.task import Task, task_names
 from actorq.learning.agent import Agent
 from actorq.learning.networks.numpy_acting import Policy, make_policy
-from actorq.learning.networks.task_layout import TaskLayout
+from actorq.roles.common.task_assignment import take_part
 
 STEPS_IN_A_ROW = 32
 """Steps between two pauses, so that evaluation does not block the event loop."""
@@ -43,12 +43,12 @@ class EvalRollouts:
         self.policies = [
             make_policy(agent, its.observation_shape, its.dtype, its.actions, device) for its in spaces
         ]
-        self._layout = TaskLayout(agent, spaces) if len(spaces) > 1 else None
+        self._take_part = take_part(agent, spaces)
 
     def load(self, parameters: NDArray[Any]) -> None:
         """Copy the network's flat vector. Raises ValueError for another size."""
         for task, policy in enumerate(self.policies):
-            policy.load(parameters if self._layout is None else self._layout.part(parameters, task))
+            policy.load(self._take_part(parameters, task))
 
     async def play(self, pause: Pause) -> dict[str, NDArray[np.float64]]:
         """The returns of each task by its name, one for each environment; see `play`."""

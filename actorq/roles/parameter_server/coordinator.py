@@ -118,7 +118,7 @@ class ParameterCoordinator(LearningActor):
         return await self._read(request.worker, request.incarnation, request.computing)
 
     async def _read(self, worker: int, incarnation: int, computing: bool) -> Pulled:
-        reader = PendingPull(worker=worker, incarnation=incarnation, computing=computing, reply=Future(self))
+        reader = PendingPull(worker, incarnation, computing, Future(self))
         self._pending.readers.append(reader)
         pulled = await self._reply_to(reader)
         assert pulled is not None
@@ -140,15 +140,7 @@ class ParameterCoordinator(LearningActor):
             raise
         self._bytes_in += request.bytes
         self._bytes_out += request.bytes_fetched
-        worker, incarnation = ticket.worker, ticket.incarnation
-        pending = PendingPush(
-            worker=worker,
-            incarnation=incarnation,
-            computing=True,
-            reply=Future(self),
-            request=request,
-            norm=norm,
-        )
+        pending = PendingPush(ticket.worker, ticket.incarnation, True, Future(self), request, norm)
         if self._rule.waits:
             self._refuse_pushes_of(ticket.worker, "the worker has pushed another one")
         offer = Offer(ticket.worker, request.version.updates, request.rows)
@@ -261,14 +253,9 @@ class ParameterCoordinator(LearningActor):
         self._pending.refuse_pushes(Refused(RESTORED))
         self._pending.clear()
         self._straggler_timeout.follow(False)
-        version = await restore(
-            self.servers,
-            self.initial_parameters,
-            above=self._incarnation,
-            skipping=self.restarts,  # incarnations whose snapshots were lost together with the coordinator
-            reached=self._updates,
-            compensating=self.config.stale == "compensate",
-        )
+        skipping = self.restarts  # incarnations whose snapshots were lost together with the coordinator
+        version, compensating = Version(self._incarnation, self._updates), self.config.stale == "compensate"
+        version = await restore(self.servers, self.initial_parameters, version, skipping, compensating)
         self._incarnation, self._updates = version.incarnation, version.updates
         self._rule = make_update_rule(self.config, len(self._workers))
         for worker in self._incarnations.down():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 from actorq.actors import Refused
@@ -19,7 +19,7 @@ NOBODY = -1
 """The worker index of readers that push no gradients."""
 
 
-@dataclass(eq=False, slots=True, kw_only=True)
+@dataclass(eq=False, slots=True)
 class PendingPull:
     """A reader waiting until the shards keep the newest version."""
 
@@ -31,14 +31,14 @@ class PendingPull:
     """None for a push that doesn't read."""
 
 
-@dataclass(eq=False, slots=True, kw_only=True)
+@dataclass(eq=False, slots=True)
 class PendingPush(PendingPull):
     """A push waiting until its gradient is applied or dropped; then it reads the newest version."""
 
     request: Push
     norm: float
     """Euclidean norm over all shards; finite."""
-    delivery_state: DeliveryState = field(default="accepted")
+    delivery_state: DeliveryState = "accepted"
 
 
 class PendingRequests:

@@ -24,29 +24,28 @@ log = logging.getLogger("actorq.roles")
 async def restore(
     servers: Group[ListVersions | Restore],
     begin: Callable[[], NDArray[Any]],
-    *,
-    above: int,
+    last: Version,
     skipping: int,
-    reached: int,
     compensating: bool,
 ) -> Version:
     """Restore all shards to the newest version they have in common, under a new incarnation; returns it.
 
-    If a shard has none, that is the vector made by `begin`. The new incarnation is larger than `above` and
-    those that the shards know, by `skipping` more than 1. `reached`: the updates known to have been made.
+    If a shard has none, that is the vector made by `begin`. The new incarnation is larger than those that the
+    shards know and that of `last`, the last version known here, by `skipping` more than 1.
+
     Raises ActorDied or Refused if a shard dies meanwhile: try again; and RuntimeError if shards have
     versions, but none in common.
     """
     shards = await servers.all().ask(ListVersions())
     origin = newest_common([shard.versions for shard in shards])
-    incarnation = 1 + skipping + max(above, *(shard.incarnation for shard in shards))
+    incarnation = 1 + skipping + max(last.incarnation, *(shard.incarnation for shard in shards))
     vector = begin()
     slices = shard_slices(vector.size, len(servers))
     for server, part in zip(servers, slices, strict=True):
         initial = vector[part].copy() if origin == BEGINNING else None
         await server.ask(Restore(incarnation, origin, vector.size, compensating, initial))
     known = [version.updates for shard in shards for version in shard.versions]
-    if lost := max(reached, *known, 0) - origin.updates:
+    if lost := max(last.updates, *known, 0) - origin.updates:
         log.warning(
             "the parameter server continues from version %d: %d updates are lost", origin.updates, lost
         )

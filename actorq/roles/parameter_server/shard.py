@@ -34,13 +34,12 @@ from .messages import (
     VersionList,
 )
 from .recovery import RESTORING
+from .version_store import VersionStore
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from actorq.learning.distributed.parameter_shard import Shard
-
-    from .version_store import VersionStore
 
 
 class ParameterServer(LearningActor):
@@ -84,8 +83,9 @@ class ParameterServer(LearningActor):
         self._computing = AdaptiveExecutor(self)
         self._settled = False
         """True from a `Restore` to the next `ListVersions`: updates are made and slices served."""
-        self._shard: Shard | None = None
-        self._readers: VersionStore | None = None
+        self._shard: Shard
+        """The slice, from the first `Restore` on."""
+        self._readers = VersionStore(0, "whole", limit=1, compensating=False)
         self._size = 0
         self._gradients: dict[Ticket, Gradient] = {}
         """Until they are applied, discarded or forgotten."""
@@ -118,8 +118,6 @@ class ParameterServer(LearningActor):
     @handles
     async def restore(self, request: Restore) -> None:
         from actorq.learning.distributed.parameter_shard import Shard
-
-        from .version_store import VersionStore
 
         if request.initial is not None:
             self._shard = Shard(self.agent, request.initial)
@@ -165,7 +163,6 @@ class ParameterServer(LearningActor):
         from actorq.learning.distributed.parameter_shard import decoded, square_norm
 
         self._check_settled()
-        assert self._shard is not None
         if message.version.incarnation != self._recovery.incarnation:
             raise Refused(
                 f"a gradient of incarnation {message.version.incarnation}; the server is at"
@@ -188,7 +185,7 @@ class ParameterServer(LearningActor):
         """Drop a gradient, and the versions sent to the worker before the one it was computed from."""
         gradient = self._gradients.pop(ticket, None)
         self._decoded.pop(ticket, None)
-        if gradient is not None and self._readers is not None:
+        if gradient is not None:
             self._readers.handed(ticket.worker, gradient.version.updates)
 
     def _check_settled(self) -> None:
@@ -203,7 +200,6 @@ class ParameterServer(LearningActor):
     async def combine(self, request: Combine) -> SliceNorm:
         if not (self._settled and request.incarnation == self._recovery.incarnation):
             raise Refused(RESTORING)
-        assert self._shard is not None
         gradients = [self._gradient_of(ticket, request.compensation) for ticket in request.tickets]
         norm = await self._computing(self._shard.combine, gradients, request.factors)
         for ticket in request.tickets:
@@ -217,8 +213,6 @@ class ParameterServer(LearningActor):
         from actorq.learning.distributed.codecs import read_only_tensor
         from actorq.learning.distributed.parameter_shard import compensated
 
-        assert self._readers is not None
-        assert self._shard is not None
         then = self._readers.handed(ticket.worker, self._gradients[ticket].version.updates)
         if then is None:  # computed from a version that was not fetched from this shard
             return gradient
@@ -228,7 +222,6 @@ class ParameterServer(LearningActor):
     async def apply(self, update: Apply) -> None:
         if not (self._settled and update.incarnation == self._recovery.incarnation):
             return
-        assert self._shard is not None
         gradient = None if update.ticket is None else self._decoded[update.ticket]
         await self._computing(self._shard.apply, gradient, update.factor, update.step)
         if update.ticket is not None:
@@ -250,16 +243,13 @@ class ParameterServer(LearningActor):
             self._drop(ticket)
         self._discarded = {ticket for ticket in self._discarded if not self._is_dead(ticket)}
         self._note_change()
-        if self._readers is not None:
-            self._readers.forget(message.worker)
+        self._readers.forget(message.worker)
 
     # Readers.
 
     @handles
     async def keep(self, message: Keep) -> None:
         if self._settled and message.incarnation == self._recovery.incarnation:
-            assert self._readers is not None
-            assert self._shard is not None
             self._readers.add(message.updates, self._shard.keep())
             self._note_change()
 
@@ -268,7 +258,6 @@ class ParameterServer(LearningActor):
         updates = request.version.updates
         while True:
             self._check_settled()
-            assert self._readers is not None
             if request.version.incarnation != self._recovery.incarnation:
                 raise Refused(RESTORING)
             if self._readers.has(updates):

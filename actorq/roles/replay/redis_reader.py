@@ -38,34 +38,29 @@ class RedisReading:
         Refused when the run stops. Cancelled, a read in a thread runs to its end.
         """
         async with self._one_at_a_time:
-            return await self._read(refs, version)
-
-    async def _read(
-        self, refs: Sequence[SampleRefs], version: Version
-    ) -> tuple[Sequence[SampleRefs], Sample]:
-        if self._reader is None:
-            self._reader = RedisReader()
-            self._actor.start_soon(self._close_at_the_end)
-        failures = vanished = 0
-        while True:
-            try:
-                cached = self._reader.cached(refs)
-                if cached is not None:
-                    return refs, cached
-                return refs, await self._actor.in_thread(self._reader.read, refs)
-            except MissingError as error:
-                missing = [each.chunks[np.isin(each.chunks, list(error.names))] for each in refs]
-                self._actor.progress("vanished", sum(map(len, missing)))
-                if vanished:  # the shard hasn't detected it yet
-                    await self._actor.sleep(backoff(vanished - 1))
-                vanished += 1
-                refs = await self._draw_again(refs, missing, version)
-            except RedisDownError as error:
-                if not failures:
-                    log.warning("%s waits for Redis: %s", self._actor.name, error)
-                await self._actor.sleep(backoff(failures))
-                failures += 1
-                refs = await self._draw_again(refs, [NOTHING_MISSING] * len(refs), version)
+            if self._reader is None:
+                self._reader = RedisReader()
+                self._actor.start_soon(self._close_at_the_end)
+            failures = vanished = 0
+            while True:
+                try:
+                    cached = self._reader.cached(refs)
+                    if cached is not None:
+                        return refs, cached
+                    return refs, await self._actor.in_thread(self._reader.read, refs)
+                except MissingError as error:
+                    missing = [each.chunks[np.isin(each.chunks, list(error.names))] for each in refs]
+                    self._actor.progress("vanished", sum(map(len, missing)))
+                    if vanished:  # the shard hasn't detected it yet
+                        await self._actor.sleep(backoff(vanished - 1))
+                    vanished += 1
+                    refs = await self._draw_again(refs, missing, version)
+                except RedisDownError as error:
+                    if not failures:
+                        log.warning("%s waits for Redis: %s", self._actor.name, error)
+                    await self._actor.sleep(backoff(failures))
+                    failures += 1
+                    refs = await self._draw_again(refs, [NOTHING_MISSING] * len(refs), version)
 
     async def _draw_again(
         self, refs: Sequence[SampleRefs], missing: Sequence[NDArray[np.int64]], version: Version

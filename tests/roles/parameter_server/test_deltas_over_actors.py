@@ -45,8 +45,6 @@ class Copying(ParameterServer):
     @handles
     async def keep(self, message: Keep) -> None:
         await super().keep(message)
-        assert self._shard is not None
-        assert self._readers is not None
         assert self._shard.updates == message.updates
         kept = self._readers._kept[message.updates]
         version = Version(message.incarnation, message.updates)

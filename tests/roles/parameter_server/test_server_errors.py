@@ -90,10 +90,10 @@ class Standings:
 
 async def test_an_incarnation_is_never_used_twice() -> None:
     shards: Any = Standings(standing((0, 0), (3, 5), incarnation=3))
-    found = await restore(shards, lambda: np.zeros(4), above=7, skipping=2, reached=5, compensating=False)
+    found = await restore(shards, lambda: np.zeros(4), Version(7, 5), skipping=2, compensating=False)
     assert found == Version(10, 5)
     assert [(each.incarnation, each.origin) for each in shards.told] == [(10, Version(3, 5))]
-    found = await restore(shards, lambda: np.zeros(4), above=0, skipping=0, reached=5, compensating=False)
+    found = await restore(shards, lambda: np.zeros(4), Version(0, 5), skipping=0, compensating=False)
     assert found == Version(4, 5)
 
 
