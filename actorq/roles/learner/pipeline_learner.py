@@ -7,20 +7,11 @@ from typing import Annotated, Any, cast
 
 from msgspec import Meta
 
-from actorq.actors import ActorDied, ActorSpec, Group, Refused, SettingProblem, State, handles
+from actorq.actors import ActorDied, ActorSpec, Refused, SettingProblem, State, handles
 from actorq.learning.pipeline.partition import cut_problems, layer_groups
 from actorq.roles.common.problems import spaces_in
 from actorq.roles.inference.messages import Act, Acted, check_question
-from actorq.roles.pipeline.client import Cut, PipelineClient
-from actorq.roles.pipeline.messages import (
-    Evaluate,
-    Flow,
-    HaltStage,
-    Read,
-    Resume,
-    StepStage,
-    WriteParameters,
-)
+from actorq.roles.pipeline.client import Cut, PipelineClient, Stages
 
 from .base import OwningLearner
 
@@ -57,7 +48,7 @@ class PipelineLearner(OwningLearner):
             int, Meta(ge=1, description="micro-batches of a batch, passed through the stages one by one")
         ] = 4
 
-    stages: Group[Flow | Evaluate | StepStage | Read | WriteParameters | HaltStage | Resume]
+    stages: Stages
     _method: PipelineClient
 
     @classmethod

@@ -259,36 +259,27 @@ def micro_batches(
 
     `needs`: the algorithm's.
     """
-    size = sum(len(batch) for batch in batches)
-    return [_flow(number, count, batches, size, version, needs) for number in range(count)]
+    size, flows = sum(len(batch) for batch in batches), []
+    for number in range(count):
+        pairs = [(batch, _rows(len(batch), number, count)) for batch in batches]
+        now = tuple(batch.observations[rows] for batch, rows in pairs)
+        later = tuple(batch.next_observations[rows] for batch, rows in pairs)
+        outcomes = tuple(
+            Outcomes(batch.actions[rows], batch.returns[rows], batch.discounts[rows], batch.weights[rows])
+            for batch, rows in pairs
+        )
+        inputs = Activations(
+            now,
+            later if "online_next" in needs else (),
+            later if "target_next" in needs else (),
+            now if "target_now" in needs else (),
+        )
+        flows.append(Flow(version, number, count, size, inputs, outcomes))
+    return flows
 
 
 def _rows(size: int, number: int, count: int) -> slice:
     return slice(size * number // count, size * (number + 1) // count)
-
-
-def _flow(
-    number: int,
-    count: int,
-    batches: Sequence[Batch],
-    size: int,
-    version: Version,
-    needs: frozenset[Need],
-) -> Flow:
-    pairs = [(batch, _rows(len(batch), number, count)) for batch in batches]
-    now = tuple(batch.observations[rows] for batch, rows in pairs)
-    later = tuple(batch.next_observations[rows] for batch, rows in pairs)
-    outcomes = tuple(
-        Outcomes(batch.actions[rows], batch.returns[rows], batch.discounts[rows], batch.weights[rows])
-        for batch, rows in pairs
-    )
-    inputs = Activations(
-        now,
-        later if "online_next" in needs else (),
-        later if "target_next" in needs else (),
-        now if "target_now" in needs else (),
-    )
-    return Flow(version, number, count, size, inputs, outcomes)
 
 
 def join_priorities(flows: Sequence[Flow], found: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:

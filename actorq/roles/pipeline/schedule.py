@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -20,7 +20,6 @@ from actorq.learning.pipeline.activations import (
     join_outputs,
     split_columns,
 )
-from actorq.learning.pipeline.partition import StagePart
 from actorq.roles.common.adaptive_executor import AdaptiveExecutor
 from actorq.roles.common.priority_executor import PriorityExecutor
 from actorq.roles.replay.messages import Version
@@ -34,6 +33,7 @@ from .messages import (
     Evaluated,
     Flow,
     Partial,
+    Resume,
     ReturnColumns,
     Returned,
 )
@@ -46,6 +46,8 @@ LONG_SECONDS = 0.001
 """Longer computations run in a thread: other stages wait for messages that this stage's loop has to send."""
 
 V = TypeVar("V")
+
+OtherStages = Group[Flow | ComputeColumns | ReturnColumns | Evaluate]
 
 
 class Utilization:
@@ -83,20 +85,14 @@ class PipelineSchedule:
     """
 
     def __init__(
-        self,
-        actor: Actor,
-        module: StageModule,
-        algorithm: Algorithm,
-        parts: Sequence[StagePart],
-        stage: int,
-        stages: Group[Flow | ComputeColumns | ReturnColumns | Evaluate],
-        incarnation: int,
+        self, actor: Actor, module: StageModule, algorithm: Algorithm, resume: Resume, stages: OtherStages
     ) -> None:
-        self.module, self.incarnation = module, incarnation
+        self.module, self.incarnation = module, resume.incarnation
         self.bytes_sent = 0
         """Bytes of activations and gradients since the last update."""
         self.most_in_flight_bytes = 0
         self._actor, self._algorithm = actor, algorithm
+        stage, parts = resume.stage, resume.parts
         part = parts[stage]
         self._columns = part.columns
         self._helpers = stages[stage + 1 : stage + part.columns]

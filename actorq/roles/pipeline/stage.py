@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from msgspec import Meta, convert, to_builtins
 
 import actorq.actors as actors
-from actorq.actors import Group, Refused, SettingProblem, State, Stopping, handles
+from actorq.actors import Refused, SettingProblem, State, Stopping, handles
 from actorq.learning.device import Device
 from actorq.learning.pipeline.partition import StagePart, layer_groups, part_size
 from actorq.roles.common.adaptive_executor import TorchThreads, set_torch_threads
@@ -36,7 +36,7 @@ from .messages import (
     StepStage,
     WriteParameters,
 )
-from .schedule import PipelineSchedule
+from .schedule import OtherStages, PipelineSchedule
 
 if TYPE_CHECKING:
     from actorq.learning.pipeline.stage_module import StageModule
@@ -58,7 +58,7 @@ class Stage(LearningActor):
         ] = 1000
 
     one_state = True
-    stages: Group[Flow | ComputeColumns | ReturnColumns | Evaluate]
+    stages: OtherStages
 
     @classmethod
     def state_problems(cls, config: Any, tables: Mapping[str, Any], state: State) -> Iterable[SettingProblem]:
@@ -173,9 +173,7 @@ class Stage(LearningActor):
             points = [point_of(module, request.incarnation)]
         else:
             module.load_state(points[-1])
-        self._schedule = PipelineSchedule(
-            self, module, self._algorithm, request.parts, request.stage, self.stages, request.incarnation
-        )
+        self._schedule = PipelineSchedule(self, module, self._algorithm, request, self.stages)
         self._recovery.restart(module, request.incarnation, points)
 
     def on_drain(self) -> None:

@@ -32,7 +32,7 @@ from actorq.roles.common.adaptive_executor import AdaptiveExecutor
 from actorq.roles.common.priority_executor import PriorityExecutor
 from actorq.roles.inference.messages import Act, Acted
 from actorq.roles.learner.learner import Learner
-from actorq.roles.pipeline.messages import Evaluate, StepStage
+from actorq.roles.pipeline.messages import Evaluate, Resume, StepStage
 from actorq.roles.pipeline.schedule import PipelineSchedule
 from actorq.roles.pipeline.stage import Stage
 from actorq.roles.replay.messages import Version, Weights
@@ -234,7 +234,9 @@ async def test_what_waits_when_the_work_is_over_is_refused() -> None:
             layers = layer_groups(SMALL, [describe(TASK)])
             part = StagePart(0, 0, len(layers))
             segment = StageModule(SMALL, [describe(TASK)], 0, part, torch.device("cpu"))
-            work = PipelineSchedule(self, segment, SMALL.make_algorithm(), (part,), 0, Group([]), 1)
+            work = PipelineSchedule(
+                self, segment, SMALL.make_algorithm(), Resume(1, Version(0, 0), 0, (part,), 0), Group([])
+            )
 
             async def ask() -> None:
                 try:
