@@ -27,14 +27,7 @@ from .ref import Feed, Group, Ref, Topic
 from .runtime.envelope import DeadLetter, Outcome
 from .runtime.reports import Reports
 from .runtime.system import System
-from .spec import (
-    ActorSpec,
-    GroupSpec,
-    MailboxBounds,
-    RestartLimits,
-    RestartPolicy,
-    Strategy,
-)
+from .spec import ActorSpec, GroupSpec, MailboxBounds, RestartLimits, RestartPolicy, Strategy
 from .statistics import (
     ActorStatistics,
     ChannelStatistics,
@@ -47,12 +40,7 @@ from .supervision.node_agent import NodeAgent
 from .supervision.remote_node import Death, NodeDied, NodeHandle
 from .wire.link_schema import LinkSchema
 from .wire.peer_session import PeerSession
-from .wire.transport import (
-    Membership,
-    Peer,
-    Transport,
-    find_transport,
-)
+from .wire.transport import Membership, Peer, Transport, find_transport
 
 __all__ = [
     "Actor",

@@ -70,8 +70,7 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def _actorq(
     version: Annotated[
-        bool,
-        typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit."),
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
     pass
@@ -125,12 +124,10 @@ def run(
 @app.command(epilog=NODE_EXIT_STATUS)
 def node(
     join: Annotated[
-        str,
-        typer.Option("--join", metavar="ADDRESS", help="The run's address, such as tcp://10.0.0.1:7070."),
+        str, typer.Option("--join", metavar="ADDRESS", help="The run's address, such as tcp://10.0.0.1:7070.")
     ],
     secret: Annotated[
-        Path,
-        typer.Option(parser=_path, metavar="FILE", help="The run's file join.secret, or a copy of it."),
+        Path, typer.Option(parser=_path, metavar="FILE", help="The run's file join.secret, or a copy of it.")
     ],
     listen: Annotated[
         str | None,

@@ -232,8 +232,7 @@ def autoreset_mode(vector: VectorEnv[Any, Any, Any], task: Task) -> AutoresetMod
     except ValueError:
         problem = f"has the unknown autoreset mode {vector.metadata['autoreset_mode']!r}"
     raise TaskError(
-        "env",
-        f'{task.env} {problem}; metadata["autoreset_mode"] must be a gymnasium AutoresetMode ({modes})',
+        "env", f'{task.env} {problem}; metadata["autoreset_mode"] must be a gymnasium AutoresetMode ({modes})'
     )
 
 

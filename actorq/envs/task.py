@@ -42,13 +42,11 @@ class Task(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         ),
     ]
     options: Annotated[
-        dict[str, Any],
-        msgspec.Meta(description="keyword arguments of the environment's constructor"),
+        dict[str, Any], msgspec.Meta(description="keyword arguments of the environment's constructor")
     ] = {}
     # Frames, oldest first. Stacked by actorq, not by a wrapper: replay keeps each frame once.
     frame_stack: Annotated[
-        int,
-        msgspec.Meta(ge=1, le=64, description="how many latest frames make one observation; 1 for none"),
+        int, msgspec.Meta(ge=1, le=64, description="how many latest frames make one observation; 1 for none")
     ] = 1
     # Reward units. Rewards are clipped for learning only; reported returns are not.
     reward_clip: Annotated[
@@ -109,8 +107,7 @@ class NamedTask(Task, frozen=True, kw_only=True, forbid_unknown_fields=True):
         ),
     ]
     share: Annotated[
-        float,
-        msgspec.Meta(gt=0, le=1e6, description="of every batch, relative to the other tasks' shares"),
+        float, msgspec.Meta(gt=0, le=1e6, description="of every batch, relative to the other tasks' shares")
     ] = 1.0
 
 

@@ -14,13 +14,7 @@ from typing import Any, Generic, TypeVar
 import anyio
 from anyio.abc import TaskGroup
 
-from actorq.actors import (
-    ActorDied,
-    Reports,
-    State,
-    System,
-    SystemStatistics,
-)
+from actorq.actors import ActorDied, Reports, State, System, SystemStatistics
 from actorq.actors.runtime.loop_waker import LoopWaker
 from actorq.topology import Plan
 from actorq.topology.schema import Backend

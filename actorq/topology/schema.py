@@ -94,8 +94,7 @@ class NodeTable(Settings, frozen=True, kw_only=True):
         ),
     ] = HERE
     transport: Annotated[
-        str,
-        Meta(description="how it is reached; over inproc all nodes share the caller's process"),
+        str, Meta(description="how it is reached; over inproc all nodes share the caller's process")
     ] = INPROC
     address: Annotated[
         Annotated[str, Meta(pattern=PATTERN, extra={"words": WORDS})] | None,

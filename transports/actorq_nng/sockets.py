@@ -182,13 +182,7 @@ class Dialer(_FrameSink):
     lost.
     """
 
-    def __init__(
-        self,
-        address: str,
-        waker: LoopWaker,
-        *,
-        tls: Tls | None,
-    ) -> None:
+    def __init__(self, address: str, waker: LoopWaker, *, tls: Tls | None) -> None:
         prepare()
         soonest, latest = DIAL_AGAIN_MS
         super().__init__(

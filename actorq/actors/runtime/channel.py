@@ -255,11 +255,7 @@ class Channel:
             self._leave(request_envelope)
 
     async def ask_with(
-        self,
-        others: Sequence[Channel],
-        requests: Sequence[Any],
-        timeout: float | None,
-        retry: bool = False,
+        self, others: Sequence[Channel], requests: Sequence[Any], timeout: float | None, retry: bool = False
     ) -> list[Any]:
         """Ask on this channel and `others` at once, each its own request; replies and failures in order."""
         if retry:

@@ -48,14 +48,7 @@ class EvalResult:
 
 
 def evaluate_run(
-    run: Path,
-    *,
-    task: str | None,
-    episodes: int,
-    seed: int,
-    video: Path | None,
-    gif: Path | None,
-    json: bool,
+    run: Path, *, task: str | None, episodes: int, seed: int, video: Path | None, gif: Path | None, json: bool
 ) -> None:
     """Play and print all tasks or one.
 

@@ -130,13 +130,7 @@ def encode_rows(chunk: Chunk) -> bytes:
         raise ValueError(f"chunk: frames have {len(layout.shape)} axes; Redis takes at most {_MOST_AXES}")
     shape = layout.shape + (0,) * (_MOST_AXES - len(layout.shape))
     header = _HEADER.pack(
-        _MAGIC,
-        len(chunk),
-        len(chunk.frames),
-        layout.stack,
-        layout.dtype.encode(),
-        len(layout.shape),
-        *shape,
+        _MAGIC, len(chunk), len(chunk.frames), layout.stack, layout.dtype.encode(), len(layout.shape), *shape
     )
     rows = np.empty(len(chunk), _row_dtype(layout.stack))
     rows["action"] = chunk.actions

@@ -77,10 +77,7 @@ def _sharing_problems(tables: Mapping[str, Any], agent: Agent | None) -> Iterato
         found = list(agent.hidden_widths)
         yield "agent.hidden", f"is {found}; tasks share all hidden layers but the first, so give two or more"
     if agent.batch_size < len(tasks):
-        yield (
-            "agent.batch_size",
-            f"is {agent.batch_size}; a batch has rows of each of {len(tasks)} tasks",
-        )
+        yield ("agent.batch_size", f"is {agent.batch_size}; a batch has rows of each of {len(tasks)} tasks")
 
 
 def device_problems(device: str) -> Iterator[SettingProblem]:

@@ -28,8 +28,7 @@ class ExplorationConfig(actors.Config):
     """Settings of the roles that explore."""
 
     task: Annotated[
-        str | None,
-        Meta(description="which of [[tasks]], by its name; absent: the members take them in turn"),
+        str | None, Meta(description="which of [[tasks]], by its name; absent: the members take them in turn")
     ] = None
     envs: Annotated[int, Meta(ge=1, le=10_000, description="environments stepped together")] = 16
     epsilon: Annotated[
@@ -72,11 +71,7 @@ class Rollout:
         shape, dtype = self.spaces.frame_shape, self.spaces.dtype
         self._stack = FrameStack(config.envs, shape, dtype, task.frame_stack)
         self._trajectory = NStepAdder(
-            config.envs,
-            self.spaces,
-            stack=task.frame_stack,
-            agent=agent,
-            length=config.chunk_steps,
+            config.envs, self.spaces, stack=task.frame_stack, agent=agent, length=config.chunk_steps
         )
         self._rng = np.random.default_rng(seed)
         self._observations: NDArray[Any] | None = None

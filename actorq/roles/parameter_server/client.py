@@ -94,10 +94,7 @@ class ParameterServerClient:
     """
 
     def __init__(
-        self,
-        actor: LearningActor,
-        servers: Group[Gradient | Fetch],
-        coordinator: Ref[Pull | Push],
+        self, actor: LearningActor, servers: Group[Gradient | Fetch], coordinator: Ref[Pull | Push]
     ) -> None:
         """Sends and reports as part of `actor`, whose index is the worker's number at the coordinator.
 

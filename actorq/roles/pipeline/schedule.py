@@ -48,6 +48,7 @@ LONG_SECONDS = 0.001
 V = TypeVar("V")
 
 OtherStages = Group[Flow | ComputeColumns | ReturnColumns | Evaluate]
+"""The stages of a pipeline, for each other."""
 
 
 class Utilization:

@@ -28,12 +28,7 @@ MOST_BYTES = 64 * 2**20
 class RedisWriter:
     """Owns the shard's chunks in Redis. While Redis is down, inserts wait, each with one chunk."""
 
-    def __init__(
-        self,
-        actor: Actor,
-        replay: RedisReplay,
-        place: Callable[[], Awaitable[Place]],
-    ) -> None:
+    def __init__(self, actor: Actor, replay: RedisReplay, place: Callable[[], Awaitable[Place]]) -> None:
         """`place` returns the present address of Redis."""
         self._actor, self._replay, self._find = actor, replay, place
         self._waiting: deque[tuple[Chunk, Future[range]]] = deque()

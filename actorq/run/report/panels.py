@@ -124,9 +124,7 @@ def _evaluation_chart(rows: Sequence[Row], task: str, wanted: float | None) -> C
 
 
 def other_charts(
-    rows: Sequence[Row],
-    distributions: Mapping[str, Distribution] | None = None,
-    tasks: Sequence[str] = (),
+    rows: Sequence[Row], distributions: Mapping[str, Distribution] | None = None, tasks: Sequence[str] = ()
 ) -> list[Chart | BarChart]:
     """A chart for each gauge and rate, and a histogram for each observed value: those of the built-in roles
     first, then users' own. Gauges of several tasks have a chart for each task.

@@ -33,14 +33,7 @@ class Endpoint:
     """
 
     def __init__(
-        self,
-        *,
-        me: str,
-        incarnation: int,
-        run: str,
-        secret: bytes,
-        max_frame_bytes: int,
-        make_wire: MakeWire,
+        self, *, me: str, incarnation: int, run: str, secret: bytes, max_frame_bytes: int, make_wire: MakeWire
     ) -> None:
         if len(secret) != SECRET_BYTES:
             raise ActorqError(f"the secret of a run has {SECRET_BYTES} bytes, this one {len(secret)}")

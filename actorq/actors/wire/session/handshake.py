@@ -86,9 +86,5 @@ def _open(head: int, label: bytes, kind: type[T], frame: memoryview, secret: byt
         return None
     try:
         return msgspec.msgpack.decode(signed[PREFIX_BYTES:], type=kind)
-    except (
-        msgspec.MsgspecError,
-        ValueError,
-        RecursionError,
-    ):  # from a peer that knows the secret
+    except (msgspec.MsgspecError, ValueError, RecursionError):  # from a peer that knows the secret
         return None
