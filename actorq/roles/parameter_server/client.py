@@ -118,30 +118,20 @@ class ParameterServerClient:
         self._slices = GradientSlices(
             self.online.gradient, len(servers), config.gradient_codec, config.top_k_share
         )
-        self._rows = self._next_rows = agent.batch_size
+        self._rows = self.rows = agent.batch_size
+        """Batch size of the next gradient: `agent.batch_size`, unless it is set by speed."""
         self._gradients = 0
         self._refusals = 0
         """Number of refusals in a row."""
         self._reasons: set[str] = set()
-        self._in_trouble = actor.restarts > 0
+        self.in_trouble = actor.restarts > 0
+        """True after a restart or a refusal, until a gradient is taken. Meanwhile nothing counts as progress,
+        or the restart limit would never be reached."""
 
     @property
     def version(self) -> Version | None:
         """Version of the parameters; None before the first `read`."""
         return self._weights.version
-
-    @property
-    def rows(self) -> int:
-        """Batch size of the next gradient: `agent.batch_size`, unless it is set by speed."""
-        return self._next_rows
-
-    @property
-    def in_trouble(self) -> bool:
-        """True after a restart or a refusal, until a gradient is taken.
-
-        Meanwhile nothing counts as progress, or the restart limit would never be reached.
-        """
-        return self._in_trouble
 
     async def compute(self, *batches: TransitionBatch | StagedBatch | None) -> UpdateResult | None:
         """Compute the gradient of a batch of each task, to be pushed next; None if its loss is not finite."""
@@ -185,7 +175,7 @@ class ParameterServerClient:
         except ActorDied:  # it may have been applied: it is not added to the next one
             await self.read(computing=True)
         else:
-            self._refusals, self._in_trouble = 0, False
+            self._refusals, self.in_trouble = 0, False
             if pushed.delivery_state in ("late", "stale"):
                 self._slices.give_back(slices)
             if pushed.pulled is not None:
@@ -194,7 +184,7 @@ class ParameterServerClient:
     async def _read_again(self, reason: str) -> None:
         """Read the newest version after a refusal. Raises RuntimeError after `MOST_REFUSALS` in a row."""
         self._refusals += 1
-        self._in_trouble = True
+        self.in_trouble = True
         if reason not in self._reasons:
             self._reasons.add(reason)
             log.warning("a gradient of %s was refused: %s", self._actor.name, reason)
@@ -244,7 +234,7 @@ class ParameterServerClient:
         before = self._weights.version
         await self._weights.fetch(pulled)
         if pulled.rows is not None:
-            self._next_rows = pulled.rows
+            self.rows = pulled.rows
             self._actor.report("rows", pulled.rows)
         if before is not None and before.incarnation != pulled.version.incarnation:
             self._slices.forget()
