@@ -85,10 +85,8 @@ class Task(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
             yield "env", f"{self.env!r} is half a name; an environment of your own is 'package.module:Class'"
         # `not >` instead of `<=`, so that NaN is refused too.
         if self.reward_clip is not None and not self.reward_clip > 0:
-            yield (
-                "reward_clip",
-                f"reward_clip is {self.reward_clip}; it must be above 0 (leave it out for none)",
-            )
+            problem = f"reward_clip is {self.reward_clip}; it must be above 0 (leave it out for none)"
+            yield "reward_clip", problem
         for key in self.options:
             if key in _ELSEWHERE:
                 yield "options", f"options.{key} does not belong here: {_ELSEWHERE[key]}"

@@ -86,18 +86,14 @@ class ReplayConfig(LimiterConfig, frozen=True, kw_only=True, forbid_unknown_fiel
     def size_problems(self) -> Iterator[tuple[str, str]]:
         """Problems of a replay that is not sharded."""
         if self.min_size > self.capacity:
-            yield (
-                "min_size",
-                f"sampling would never begin: {self.min_size} is more than the capacity {self.capacity}",
-            )
+            problem = f"sampling would never begin: {self.min_size} is more than the capacity {self.capacity}"
+            yield "min_size", problem
 
     def shard_problems(self) -> Iterator[tuple[str, str]]:
         """Problems that a shard has as well."""
         if self.beta_end < self.beta_start:
-            yield (
-                "beta_end",
-                f"beta goes up, but beta_end {self.beta_end:g} is below beta_start {self.beta_start:g}",
-            )
+            problem = f"beta goes up, but beta_end {self.beta_end:g} is below beta_start {self.beta_start:g}"
+            yield "beta_end", problem
         yield from super().problems()
 
     def state_problems(self, state: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

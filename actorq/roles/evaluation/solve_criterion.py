@@ -40,10 +40,8 @@ def criterion_problems(tables: Mapping[str, Any]) -> Iterator[SettingProblem]:
     if not isinstance(wanted, dict):
         if len(names) > 1:
             example = ", ".join(f"{name} = …" for name in names)
-            yield (
-                "stop.solved.return",
-                f"is {wanted:g}, but of which of {len(names)} tasks? Give each its own: {{ {example} }}",
-            )
+            problem = f"is {wanted:g}, but of which of {len(names)} tasks? Give each its own: {{ {example} }}"
+            yield "stop.solved.return", problem
         return
     if not wanted:
         yield "stop.solved.return", "names no task"

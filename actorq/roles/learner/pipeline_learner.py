@@ -67,10 +67,8 @@ class PipelineLearner(OwningLearner):
         yield from super().wiring_problems(spec, specs)
         stages, config = spec.ports["stages"], cast(PipelineLearner.Config, spec.config)
         if any(specs[stage].ports["stages"] != stages for stage in stages):
-            yield (
-                "ports.stages",
-                f"{stages[0]} and the others send to each other: wire their port stages alike",
-            )
+            problem = f"{stages[0]} and the others send to each other: wire their port stages alike"
+            yield "ports.stages", problem
         for other in specs.values():
             another = other.name != spec.name and issubclass(other.cls, cls)
             if another and not set(stages).isdisjoint(other.ports["stages"]):

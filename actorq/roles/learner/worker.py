@@ -83,19 +83,15 @@ class Worker(BaseLearner):
             )
         replay: LocalReplayConfig = config.replay
         if replay.error_buffer_samples is not None:
-            yield (
-                "config.replay.error_buffer_samples",
-                "a worker meets samples_per_insert exactly: leave it out",
-            )
+            problem = "a worker meets samples_per_insert exactly: leave it out"
+            yield "config.replay.error_buffer_samples", problem
         unlimited = msgspec.structs.replace(replay, samples_per_insert=None, error_buffer_samples=None)
         for field, sentence in unlimited.problems():
             yield f"config.replay.{field}", sentence
         chunk = config.envs * config.chunk_steps
         if replay.capacity < chunk:
-            yield (
-                "config.replay.capacity",
-                f"{replay.capacity} is less than one chunk, envs * chunk_steps = {chunk} transitions",
-            )
+            problem = f"{replay.capacity} is less than one chunk, envs * chunk_steps = {chunk} transitions"
+            yield "config.replay.capacity", problem
 
     @classmethod
     def wiring_problems(cls, spec: ActorSpec, specs: Mapping[str, ActorSpec]) -> Iterable[SettingProblem]:

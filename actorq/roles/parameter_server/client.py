@@ -66,10 +66,8 @@ def coordinator_problems(spec: ActorSpec, specs: Mapping[str, ActorSpec]) -> Ite
     if getattr(spec.config, "compile", "off") != "reduce-overhead":
         return
     if getattr(specs[coordinator].config, "deal", "equal") == "speed":
-        yield (
-            "config.compile",
-            f"a CUDA graph has one batch size, and {coordinator} changes it by speed; use default",
-        )
+        problem = f"a CUDA graph has one batch size, and {coordinator} changes it by speed; use default"
+        yield "config.compile", problem
 
 
 class PushSettings(Struct, frozen=True):

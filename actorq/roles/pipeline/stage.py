@@ -65,10 +65,8 @@ class Stage(LearningActor):
         layers = layer_groups(tables["agent"], spaces_in(tables))
         part = convert(state["part"], StagePart)
         if part.end > len(layers) or part_size(layers, part) != state["size"]:
-            yield (
-                "agent",
-                "its network is another than the checkpoint's; a run is resumed with its first network",
-            )
+            problem = "its network is another than the checkpoint's; a run is resumed with its first network"
+            yield "agent", problem
         yield from optimizer_problems(tables, state["optimizer"])
 
     async def on_start(self) -> None:

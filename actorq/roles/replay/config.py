@@ -28,10 +28,8 @@ def pace_problems(spec: ActorSpec, specs: Mapping[str, ActorSpec]) -> Iterable[S
     """Problems with the rate limiter's settings: a shard has them, unless several share a rate limiter."""
     config, wired = cast(ShardConfig, spec.config), "limiter" in spec.ports
     if spec.count > 1 and not wired and _is_shared_out(spec, specs):
-        yield (
-            "ports.limiter",
-            'several shards share one rate limiter: wire it to an actor of role "rate_limiter"',
-        )
+        problem = 'several shards share one rate limiter: wire it to an actor of role "rate_limiter"'
+        yield "ports.limiter", problem
     if not wired:
         yield from ((f"config.{field}", sentence) for field, sentence in config.size_problems())
         return
