@@ -138,6 +138,6 @@ class Mirror(Actor):
 
 
 def mirrored(chunk: Chunk) -> Chunk:
-    """The same transitions with left and right exchanged; `chunk` is somebody else's and stays as it is."""
+    """The same transitions with left and right exchanged; `chunk` is its sender's and is not changed."""
     frames = np.ascontiguousarray(chunk.frames[:, :, ::-1])
     return msgspec.structs.replace(chunk, frames=frames, actions=RIGHT - chunk.actions)

@@ -10,8 +10,8 @@ load it:
 - `networks.declaration`: the layers that networks are declared with, and the shapes that follow from them
 - `networks.spec`: the layers of an `[agent]` for the spaces of its tasks, and which observations it takes
 - `networks.numpy_acting`: Q-values of the current weights, in numpy for networks without convolutions
-- `networks.task_layout`: where each task's network lies in the vector that several share
-- `networks.custom`: finding the user's own network class
+- `networks.task_layout`: layout of the vector that several tasks share
+- `networks.custom`: lookup of the user's own network class
 - `pipeline.partition`, `pipeline.activations`: a network in stages, and the tensors sent between them
 - `distributed.encoded`, `distributed.sharding`: a vector as it is sent, and its slices by shard
 - `distributed.update_rules`, `update_rule_settings`: when pushed gradients become an update

@@ -83,7 +83,7 @@ class _Agent(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     ] = None
     target_every_updates: Annotated[
         Positive | None,
-        Meta(description="Copy online to target network every so many updates. Left out: 500."),
+        Meta(description="Updates between two copies of the online to the target network. Left out: 500."),
     ] = None
     polyak: Annotated[
         Annotated[float, Meta(gt=0.0, le=1.0)] | None,
