@@ -129,7 +129,7 @@ def is_level(weights: Weights) -> bool:
     ("anyio_backend", "rule"),
     [("asyncio", "synchronous"), pytest.param("trio", "asynchronous", marks=pytest.mark.slow)],
 )
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(240)
 @pytest.mark.anyio
 async def test_one_kill_of_each(
     anyio_backend: Any,
@@ -141,7 +141,7 @@ async def test_one_kill_of_each(
     fire = Fire(board, {**APART, "server.1": "main", "worker.1": "main"})
     monkeypatch.setattr(WeightsRecorder, "record", fire.seen, raising=False)
     async with running(
-        anyio_backend, fire.specs(Monotonous, LEVEL, coordinator=Level, **RULES[rule]), timeout=100
+        anyio_backend, fire.specs(Monotonous, LEVEL, coordinator=Level, **RULES[rule]), timeout=220
     ):
         await fire.goes_on()
         for node in ("worker0", "shard0", "coordinator"):
