@@ -273,7 +273,7 @@ def refused(counted: TransportStatistics) -> int:
 
 
 async def test_a_replayed_hello(anyio_backend: Any, board: Board, overheard: list[bytes]) -> None:
-    async with attacked(anyio_backend, "ipc", board, overheard, 50) as here:
+    async with attacked(anyio_backend, "ipc", board, overheard, 100) as here:
         for hello in overheard:
             await here.flood_with("replay", 10, hello=hello)
         expected = 10 * len(overheard)
@@ -286,7 +286,7 @@ async def test_a_replayed_hello(anyio_backend: Any, board: Board, overheard: lis
 
 async def test_a_certificate_of_another_run(anyio_backend: Any, board: Board, overheard: list[bytes]) -> None:
     theirs = make_certificates()
-    async with attacked(anyio_backend, "tls+tcp", board, overheard, 50) as here:
+    async with attacked(anyio_backend, "tls+tcp", board, overheard, 100) as here:
         ours = here.membership.tls
         assert isinstance(ours, Tls)
         await here.flood_with("silent", 50, tls=(theirs.certificate, theirs.key, ours.authority))
@@ -297,7 +297,7 @@ async def test_a_certificate_of_another_run(anyio_backend: Any, board: Board, ov
 async def test_connections_without_nngs_protocol(
     anyio_backend: Any, board: Board, overheard: list[bytes]
 ) -> None:
-    async with attacked(anyio_backend, "tls+tcp", board, overheard, 50) as here, flat(here):
+    async with attacked(anyio_backend, "tls+tcp", board, overheard, 100) as here, flat(here):
         await here.flood_with("no_protocol", 80, at_a_time=80)
         for node in here.nodes:
             await here.until(lambda node=node: here.counted(node).without_hello == 80)  # type: ignore[misc]
