@@ -123,8 +123,11 @@ class _Agent(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         return self.make_algorithm().outputs_per_action
 
     def make_algorithm(self) -> Algorithm:
-        """The chosen algorithm with its settings."""
-        return usable_algorithms()[self.algorithm](self.settings)
+        """The chosen algorithm with its settings. Raises ValueError where no package offers it."""
+        cls = usable_algorithms().get(self.algorithm)
+        if cls is None:
+            raise ValueError(f"no package installed here offers an algorithm {self.algorithm!r}")
+        return cls(self.settings)
 
     @property
     def settings(self) -> AlgorithmConfig:
