@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 import msgspec
 from msgspec import Meta
 
-from .algorithms.algorithm import Algorithm, AlgorithmConfig
+from .algorithms.algorithm import NEEDS, Algorithm, AlgorithmConfig
 from .algorithms.registry import installed_algorithms, usable_algorithms
 from .networks.declaration import BUILT_IN, Layer, Linear, built_in
 
@@ -160,18 +160,26 @@ class _Agent(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     def _algorithm_problems(self) -> Iterator[tuple[str, str]]:
         found = installed_algorithms().get(self.algorithm)
         if found is None:
-            near = difflib.get_close_matches(self.algorithm, installed_algorithms(), n=1)
-            guess = f"; did you mean {near[0]!r}?" if near else ""
-            names = ", ".join(installed_algorithms())
-            yield "algorithm", f"{self.algorithm!r} is no installed algorithm: {names}{guess}"
+            near = difflib.get_close_matches(self.algorithm.lower(), usable_algorithms(), n=1)
+            hint = f'did you mean "{near[0]}"?' if near else f"installed: {', '.join(usable_algorithms())}"
+            yield "algorithm", f'unknown algorithm "{self.algorithm}"; {hint}'
         elif isinstance(found, str):
-            yield "algorithm", f"{self.algorithm!r} {found}"
+            yield "algorithm", f'"{self.algorithm}" {found}'
         else:
             for field, sentence in self.settings.problems():
                 yield f"{self.algorithm}.{field}", sentence
+            yield from self._needs_problems()
             for name, other in usable_algorithms().items():
-                if name != self.algorithm and getattr(self, name) != other.Config():
-                    yield name, f"has settings of another algorithm: agent.algorithm is {self.algorithm!r}"
+                # The default's may stay where another one is chosen, as by --set agent.algorithm.
+                if name not in (self.algorithm, "dqn") and getattr(self, name) != other.Config():
+                    right = f'leave them out, or set algorithm = "{name}"'
+                    yield name, f'has settings, and agent.algorithm is "{self.algorithm}": {right}'
+
+    def _needs_problems(self) -> Iterator[tuple[str, str]]:
+        needs: Any = self.make_algorithm().needs  # a third party may declare anything
+        if isinstance(needs, str) or not NEEDS.issuperset(needs):
+            known = ", ".join(sorted(NEEDS))
+            yield "algorithm", f'"{self.algorithm}" needs {needs!r}: it has to be a set of {known}'
 
     def _network_problems(self) -> Iterator[tuple[str, str]]:
         if self.custom and not _CUSTOM_NETWORK.fullmatch(str(self.network)):
@@ -184,7 +192,8 @@ class _Agent(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         if self.custom and self.dueling:
             yield "dueling", f"dueling is for declared networks; {self.network!r} makes its own outputs"
         elif self.dueling and not self.hidden_widths:
-            yield "dueling", "dueling splits the last hidden layer in two streams, and hidden is []"
+            lacks = "hidden is []" if isinstance(self.network, str) else "network has no linear layer"
+            yield "dueling", f"dueling splits the last hidden layer in two streams, and {lacks}"
 
 
 def _settings() -> list[tuple[str, Any, Any]]:

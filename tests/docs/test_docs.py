@@ -67,7 +67,7 @@ def test_blocks_hold(page: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) 
     # The struct of `[agent]` is made from the algorithms that a process finds when it starts.
     for block in blocks(page):
         if block.file == "pyproject.toml":
-            install(tomllib.loads(block.text)["project"], folder)
+            install(tomllib.loads(block.text), folder)
         elif block.file is not None:
             Path(block.file).write_text(block.text)
     script = (
@@ -122,7 +122,7 @@ def problems(block: Block, folder: Path) -> str:
     tables = tomllib.loads(block.text)
     source: Any = tables
     if block.file == "pyproject.toml":
-        install(tables["project"], folder)
+        install(tables, folder)
         return ""
     if block.file is not None:
         source = folder / block.file
@@ -139,8 +139,11 @@ def problems(block: Block, folder: Path) -> str:
     return ""
 
 
-def install(project: Mapping[str, Any], folder: Path) -> None:
+def install(tables: Mapping[str, Any], folder: Path) -> None:
     """Have the entry points of a package found in the folder, as `pip install` would."""
+    project = tables["project"]
+    offered = {value.split(":")[0] for names in project["entry-points"].values() for value in names.values()}
+    assert offered == set(tables["tool"]["setuptools"]["py-modules"]), "pip would not install its modules"
     info = folder / f"{project['name'].replace('-', '_')}-{project['version']}.dist-info"
     info.mkdir(exist_ok=True)
     (info / "METADATA").write_text(

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from actorq.learning.agent import Agent
-from actorq.learning.algorithms import LossOutput, Outputs
+from actorq.learning.algorithms import LossOutput, Need, Outputs
 from actorq.learning.algorithms.dqn import DQN
 from actorq.learning.algorithms.registry import usable_algorithms
 from actorq.learning.staging import StagedBatch
@@ -57,13 +57,38 @@ class Myopic(DQN):
         (Doubled, "not the gradient of the losses"),
         (Mixed, "not the gradient of the losses"),
         (Pessimist, "numpy and torch differ"),
-        (Myopic, r"Q\* of the chain"),
+        (Myopic, "Q-values of the chain"),
     ],
 )
 def test_a_broken_algorithm_is_noticed(cls: type[DQN], words: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Agent, "make_algorithm", lambda agent: cls(agent.settings))
     with pytest.raises(AssertionError, match=words):
         check_algorithm("dqn", updates=200)
+
+
+def test_other_fixed_points_can_be_expected() -> None:
+    with pytest.raises(AssertionError, match="Q-values of the chain"):
+        check_algorithm("dqn", updates=10, expected=algorithm_contract.optimal_values() + 1.0)
+
+
+class Needy(DQN):
+    needs = frozenset[Need]({"target_next"})
+
+    def _next_values(self, outputs: Outputs) -> torch.Tensor:
+        return super()._next_values(outputs) + outputs.target_now[:, 0, 0]  # type: ignore[index]
+
+
+def test_an_evaluation_that_is_not_declared_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Agent, "make_algorithm", lambda agent: Needy(agent.settings))
+    with pytest.raises(AssertionError, match="given what `needs` declares, target_next"):
+        check_algorithm("dqn")
+
+
+def test_unknown_needs_are_a_problem_of_the_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(DQN, "needs", frozenset({"target_nxt"}))
+    [(field, sentence)] = Agent().problems()
+    assert field == "algorithm"
+    assert "online_next, target_next, target_now" in sentence
 
 
 def test_an_unknown_algorithm_is_no_algorithm() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, TypeVar, get_args
 
 import msgspec
 import numpy as np
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 Need = Literal["online_next", "target_next", "target_now"]
 """An evaluation that a loss takes besides the online network's of s_t."""
+
+NEEDS: frozenset[str] = frozenset(get_args(Need))
 
 ArrayOrTensor = TypeVar("ArrayOrTensor", "NDArray[Any]", "Tensor")
 

@@ -28,6 +28,8 @@ def _load(point: EntryPoint) -> type[Algorithm] | str:
         found = point.load()
         if not (isinstance(found, type) and issubclass(found, Algorithm)):
             raise TypeError(f"{point.value} is no subclass of actorq.learning.algorithms.Algorithm")
+        if found.__abstractmethods__:
+            raise TypeError(f"{point.value} has no method {', '.join(sorted(found.__abstractmethods__))}")
         found.Config()
     except Exception as error:  # a third party's module may raise anything
         return f"can't be used: {type(error).__name__}: {error}"

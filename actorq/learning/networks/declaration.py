@@ -50,7 +50,7 @@ class Residual(_Layer, frozen=True, kw_only=True, tag="residual"):
 
     layers: Annotated[
         tuple[Conv | Linear | Relu | LayerNorm, ...],
-        Meta(description="The layers f; their output has the shape of their input."),
+        Meta(min_length=1, description="The layers f; their output has the shape of their input."),
     ]
 
 

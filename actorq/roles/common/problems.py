@@ -56,8 +56,9 @@ def _task_problems(where: str, task: Task, agent: Agent | None) -> Iterator[Sett
         yield f"{where}.{error.field}", str(error)
         return
     problem = None if agent is None else network_problem(agent, spaces.observation_shape)
-    if problem is not None:
-        yield "agent.network", f"{problem}, in {task.env}; use mlp, or a network of your own"
+    if agent is not None and problem is not None:
+        other = "; use mlp, or a network of your own" if isinstance(agent.network, str) else ""
+        yield "agent.network", f"{problem}, in {task.env}{other}"
 
 
 def _sharing_problems(tables: Mapping[str, Any], agent: Agent | None) -> Iterator[SettingProblem]:
@@ -75,7 +76,16 @@ def _sharing_problems(tables: Mapping[str, Any], agent: Agent | None) -> Iterato
         yield "agent.network", f"{agent.network} is made for one task; several share a built-in network"
     elif len(agent.hidden_widths) < 2:
         found = list(agent.hidden_widths)
-        yield "agent.hidden", f"is {found}; tasks share all hidden layers but the first, so give two or more"
+        if isinstance(agent.network, str):
+            yield (
+                "agent.hidden",
+                f"is {found}; tasks share all hidden layers but the first, so give two or more",
+            )
+        else:
+            yield (
+                "agent.network",
+                "tasks share all but the first linear layer, so give two linear layers or more",
+            )
     if agent.batch_size < len(tasks):
         yield ("agent.batch_size", f"is {agent.batch_size}; a batch has rows of each of {len(tasks)} tasks")
 
@@ -127,5 +137,5 @@ def network_problems(tables: Mapping[str, Any], parameters: NDArray[Any]) -> Ite
         yield (
             "agent",
             f"its network is another than the checkpoint's, of {parameters.size} parameters; a run is resumed"
-            " with the network, hidden, dueling and [task] that it began with",
+            " with the algorithm, network, hidden, dueling and [task] that it began with",
         )

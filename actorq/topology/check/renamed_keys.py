@@ -11,6 +11,7 @@ from actorq.actors.actor import Actor
 from actorq.topology.schema import ActorTable, Topology
 
 from .ports import Roles
+from .problems import Problems
 
 
 def rename_keys(topology: Topology, roles: Roles) -> Topology:
@@ -22,10 +23,10 @@ def rename_keys(topology: Topology, roles: Roles) -> Topology:
     return msgspec.structs.replace(topology, actors=actors)
 
 
-def rename_table_keys(table: Any, kind: Any) -> Any:
+def rename_table_keys(table: Any, kind: Any, where: str, problems: Problems) -> Any:
     """A role's table with the keys of its struct's `renamed_keys`, such as {"double": "dqn.double"}, moved.
 
-    Where it has both, the old one stays and is refused as unknown.
+    Both at once are a problem.
     """
     renamed: Mapping[str, str] = getattr(kind, "renamed_keys", {})
     if not isinstance(table, Mapping) or renamed.keys().isdisjoint(table):
@@ -34,8 +35,14 @@ def rename_table_keys(table: Any, kind: Any) -> Any:
     for old, new in renamed.items():
         inner, key = new.split(".")
         within = moved.get(inner, {})
-        if old in moved and isinstance(within, Mapping) and key not in within:
-            moved[inner] = {**within, key: moved.pop(old)}
+        if old in moved and isinstance(within, Mapping):
+            value = moved.pop(old)
+            if key in within:
+                problems.add(
+                    f"{where}.{old}", f"is given twice: its place is {where}.{new}", "leave this one out"
+                )
+            else:
+                moved[inner] = {**within, key: value}
     return moved
 
 

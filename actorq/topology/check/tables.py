@@ -90,7 +90,7 @@ def _read(table: str, kind: Any, given: Mapping[str, Any], readers: list[str], p
     if table not in given and type(None) in options(kind):
         return None
     before = len(problems)
-    value = convert(rename_table_keys(given.get(table, {}), kind), kind, table, problems)
+    value = convert(rename_table_keys(given.get(table, {}), kind, table, problems), kind, table, problems)
     if len(problems) == before:
         if isinstance(value, tuple):
             for index, each in enumerate(value):
