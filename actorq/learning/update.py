@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 import torch
@@ -46,6 +46,7 @@ class LearningRule:
     ) -> None:
         """With `popart` the loss is that of its normalized values; priorities are in units of reward."""
         self._algorithm = agent.make_algorithm()
+        self._needs = self._algorithm.needs
         self._popart = popart
         self._compile = compile
         self._online = make_backend(online, compile)
@@ -104,22 +105,21 @@ class LearningRule:
         Where the algorithm needs s_t and s_{t+n} of a network, that sees them together, [2 B]: one larger
         product costs less than two.
         """
-        needs = self._algorithm.needs
+        needs = self._needs
         both = [None if batch is None else batch.observations for batch in batches]
         now = [None if each is None else each[:rows] for each, rows in zip(both, sizes, strict=True)]
         later = [None if each is None else each[rows:] for each, rows in zip(both, sizes, strict=True)]
-        targets: Sequence[Tensor | None] = [None] * len(batches)
-        if "target_now" in needs:
-            targets = self._target.evaluate(both if "target_next" in needs else now)
-        elif "target_next" in needs:
-            targets = self._target.evaluate(later)
         online = self._online.forward(both if "online_next" in needs else now, sizes)
+        target_next = target_now = cast("Sequence[Tensor | None]", [None] * len(batches))
+        if needs >= {"target_next", "target_now"}:
+            evaluated = self._target.evaluate(both)
+            target_now = [each[:rows] for each, rows in zip(evaluated, sizes, strict=True)]
+            target_next = [each[rows:] for each, rows in zip(evaluated, sizes, strict=True)]
+        elif "target_next" in needs:
+            target_next = self._target.evaluate(later)
+        elif "target_now" in needs:
+            target_now = self._target.evaluate(now)
         return [
-            Outputs(
-                mine[:rows],
-                mine[rows:] if "online_next" in needs else None,
-                None if target is None or "target_next" not in needs else target[-rows:],
-                None if target is None or "target_now" not in needs else target[:rows],
-            )
-            for mine, target, rows in zip(online, targets, sizes, strict=True)
+            Outputs(mine[:rows], mine[rows:] if "online_next" in needs else None, after, before)
+            for mine, rows, after, before in zip(online, sizes, target_next, target_now, strict=True)
         ]

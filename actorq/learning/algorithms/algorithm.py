@@ -122,15 +122,11 @@ class Algorithm(ABC):
         """
         rows, columns = outputs.now.shape
         shape = (rows, columns // self.outputs_per_action, self.outputs_per_action)
-        now, *others = (None if each is None else each.view(shape) for each in outputs)
+        now, *others = [None if each is None else each.view(shape) for each in outputs]
         assert now is not None
         found, gradient = self._differentiate(Outputs(now, *others), batch)
-        return BatchLoss(
-            batch.weights.dot(found.losses),
-            found.priorities,
-            gradient.mul_(batch.weights.view(-1, 1, 1)).div_(size).flatten(1),
-            found.targets,
-        )
+        weighted = gradient.view(rows, columns).mul_(batch.weights.unsqueeze(1)).div_(size)
+        return BatchLoss(batch.weights.dot(found.losses), found.priorities, weighted, found.targets)
 
     def _differentiate(self, outputs: Outputs, batch: StagedBatch) -> tuple[LossOutput, Tensor]:
         if not self.uses_autograd:

@@ -1,4 +1,4 @@
-"""Deep Q-learning, with double Q-learning: settings, Q-values, target and loss. Free of torch's import."""
+"""Deep Q-learning, with double Q-learning: settings, Q-values, target and loss."""
 
 from __future__ import annotations
 
@@ -43,16 +43,17 @@ class DQN(Algorithm):
         return frozenset({"online_next", "target_next"} if self.config.double else {"target_next"})
 
     def q_values(self, outputs: ArrayOrTensor) -> ArrayOrTensor:
-        return outputs[..., 0]
+        return outputs.squeeze(-1)
 
     def loss(self, outputs: Outputs, batch: StagedBatch) -> LossOutput:
+        import torch
+
         q_values = self.q_values(outputs.now)
         targets = batch.returns.addcmul(batch.discounts, self._next_values(outputs))
-        td_errors = targets - q_values.gather(1, batch.actions).squeeze(1)
-        losses, derivatives = _LOSSES[self.config.loss](td_errors)
-        # The TD error falls as Q rises: hence the minus.
-        gradient = q_values.new_zeros(q_values.shape).scatter_(1, batch.actions, -derivatives.unsqueeze(1))
-        return LossOutput(losses, td_errors.abs(), gradient.unsqueeze(-1), targets)
+        errors = q_values.gather(1, batch.actions).squeeze(1) - targets  # the TD errors with the other sign
+        losses, derivatives = _LOSSES[self.config.loss](errors)
+        gradient = torch.zeros_like(q_values).scatter_(1, batch.actions, derivatives.unsqueeze(1))
+        return LossOutput(losses, errors.abs(), gradient.unsqueeze(-1), targets)
 
     def _next_values(self, outputs: Outputs) -> Tensor:
         """Q_target(s_{t+n}, a*), [B]."""
